@@ -1,0 +1,23 @@
+# Flags that every target of the project is built with. Link `litefs_flags` to get them.
+add_library(litefs_flags INTERFACE)
+target_include_directories(litefs_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/lib)
+target_compile_definitions(litefs_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64)
+target_compile_options(litefs_flags INTERFACE
+  -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
+  -Wwrite-strings -Wvla -Wformat=2 -Wundef -fno-strict-aliasing -fno-common)
+if(LITEFS_WERROR)
+  target_compile_options(litefs_flags INTERFACE -Werror)
+endif()
+if(LITEFS_INVARIANTS)
+  target_compile_definitions(litefs_flags INTERFACE LITEFS_INVARIANTS=1)
+endif()
+if(LITEFS_SANITIZE)
+  target_compile_options(litefs_flags INTERFACE -fsanitize=${LITEFS_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(litefs_flags INTERFACE -fsanitize=${LITEFS_SANITIZE})
+endif()
+if(LITEFS_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID MATCHES Clang)
+    message(FATAL_ERROR "LITEFS_FUZZ needs clang: configure with CC=clang or --preset fuzz")
+  endif()
+  target_compile_options(litefs_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()

@@ -1,0 +1,315 @@
+#include "base/os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define UNUSED_OS (void)os, (void)tag
+#define NEG_ERRNO(r) ((r) < 0 ? -errno : (r))
+
+static int
+host_open(const struct os *os, const char *tag, const char *path, int flags, mode_t mode)
+{
+        int fd;
+
+        UNUSED_OS;
+        fd = open(path, flags | O_CLOEXEC, mode);
+        return NEG_ERRNO(fd);
+}
+
+static int
+host_close(const struct os *os, const char *tag, int fd)
+{
+        UNUSED_OS;
+        /* After EINTR Linux has closed the descriptor all the same; closing again could hit another. */
+        if (close(fd) < 0 && errno != EINTR)
+                return -errno;
+        return 0;
+}
+
+static ssize_t
+host_pread(const struct os *os, const char *tag, int fd, void *buf, size_t n, off_t off)
+{
+        ssize_t r;
+
+        UNUSED_OS;
+        r = pread(fd, buf, n, off);
+        return NEG_ERRNO(r);
+}
+
+static ssize_t
+host_pwrite(const struct os *os, const char *tag, int fd, const void *buf, size_t n, off_t off)
+{
+        ssize_t r;
+
+        UNUSED_OS;
+        r = pwrite(fd, buf, n, off);
+        return NEG_ERRNO(r);
+}
+
+static int
+host_fdatasync(const struct os *os, const char *tag, int fd)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(fdatasync(fd));
+}
+
+static int
+host_fsync(const struct os *os, const char *tag, int fd)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(fsync(fd));
+}
+
+static int
+host_ftruncate(const struct os *os, const char *tag, int fd, off_t size)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(ftruncate(fd, size));
+}
+
+static int
+host_fstat(const struct os *os, const char *tag, int fd, struct stat *ret)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(fstat(fd, ret));
+}
+
+static int
+host_lstat(const struct os *os, const char *tag, const char *path, struct stat *ret)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(lstat(path, ret));
+}
+
+static int
+host_rename(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(rename(from, to));
+}
+
+static int
+host_unlink(const struct os *os, const char *tag, const char *path)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(unlink(path));
+}
+
+static int
+host_mkdir(const struct os *os, const char *tag, const char *path, mode_t mode)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(mkdir(path, mode));
+}
+
+static int
+host_rmdir(const struct os *os, const char *tag, const char *path)
+{
+        UNUSED_OS;
+        return NEG_ERRNO(rmdir(path));
+}
+
+static const struct os host = {
+        .open = host_open,
+        .close = host_close,
+        .pread = host_pread,
+        .pwrite = host_pwrite,
+        .fdatasync = host_fdatasync,
+        .fsync = host_fsync,
+        .ftruncate = host_ftruncate,
+        .fstat = host_fstat,
+        .lstat = host_lstat,
+        .rename = host_rename,
+        .unlink = host_unlink,
+        .mkdir = host_mkdir,
+        .rmdir = host_rmdir,
+};
+
+const struct os *
+os_host(void)
+{
+        return &host;
+}
+
+int
+os_open(const struct os *os, const char *tag, const char *path, int flags, mode_t mode)
+{
+        int fd;
+
+        do
+                fd = os->open(os, tag, path, flags, mode);
+        while (fd == -EINTR);
+        return fd;
+}
+
+int
+os_close(const struct os *os, const char *tag, int fd)
+{
+        return fd < 0 ? 0 : os->close(os, tag, fd);
+}
+
+ssize_t
+os_pread_all(const struct os *os, const char *tag, int fd, void *buf, size_t n, off_t off)
+{
+        size_t done = 0;
+
+        while (done < n) {
+                ssize_t r = os->pread(os, tag, fd, (char *)buf + done, n - done, off + (off_t)done);
+
+                if (r == -EINTR)
+                        continue;
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        break;
+                done += (size_t)r;
+        }
+        return (ssize_t)done;
+}
+
+int
+os_pwrite_all(const struct os *os, const char *tag, int fd, const void *buf, size_t n, off_t off)
+{
+        size_t done = 0;
+
+        while (done < n) {
+                ssize_t r = os->pwrite(os, tag, fd, (const char *)buf + done, n - done,
+                                       off + (off_t)done);
+
+                if (r == -EINTR)
+                        continue;
+                if (r < 0)
+                        return (int)r;
+                if (r == 0)
+                        return -EIO;
+                done += (size_t)r;
+        }
+        return 0;
+}
+
+int
+os_fdatasync(const struct os *os, const char *tag, int fd)
+{
+        return os->fdatasync(os, tag, fd);
+}
+
+int
+os_fsync(const struct os *os, const char *tag, int fd)
+{
+        return os->fsync(os, tag, fd);
+}
+
+int
+os_ftruncate(const struct os *os, const char *tag, int fd, off_t size)
+{
+        int r;
+
+        do
+                r = os->ftruncate(os, tag, fd, size);
+        while (r == -EINTR);
+        return r;
+}
+
+int
+os_fstat(const struct os *os, const char *tag, int fd, struct stat *ret)
+{
+        return os->fstat(os, tag, fd, ret);
+}
+
+int
+os_lstat(const struct os *os, const char *tag, const char *path, struct stat *ret)
+{
+        return os->lstat(os, tag, path, ret);
+}
+
+int
+os_rename(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        return os->rename(os, tag, from, to);
+}
+
+int
+os_unlink(const struct os *os, const char *tag, const char *path)
+{
+        return os->unlink(os, tag, path);
+}
+
+int
+os_mkdir(const struct os *os, const char *tag, const char *path, mode_t mode)
+{
+        return os->mkdir(os, tag, path, mode);
+}
+
+int
+os_rmdir(const struct os *os, const char *tag, const char *path)
+{
+        return os->rmdir(os, tag, path);
+}
+
+int
+os_sync_dir(const struct os *os, const char *tag, const char *path)
+{
+        int fd, r;
+
+        fd = os_open(os, tag, path, O_RDONLY | O_DIRECTORY, 0);
+        if (fd < 0)
+                return fd;
+        r = os_fsync(os, tag, fd);
+        os_close(os, tag, fd);
+        return r;
+}
+
+int
+os_mkdir_all(const struct os *os, const char *tag, const char *path, mode_t mode)
+{
+        char buf[PATH_MAX];
+        size_t n = strlen(path);
+        int r;
+
+        if (n == 0 || n >= sizeof buf)
+                return n == 0 ? -ENOENT : -ENAMETOOLONG;
+        memcpy(buf, path, n + 1);
+        for (char *p = buf + 1; *p != '\0'; p++) {
+                if (*p != '/')
+                        continue;
+                *p = '\0';
+                r = os_mkdir(os, tag, buf, mode);
+                if (r < 0 && r != -EEXIST)
+                        return r;
+                *p = '/';
+        }
+        r = os_mkdir(os, tag, buf, mode);
+        return r == -EEXIST ? 0 : r;
+}
+
+static int
+not_dots(const struct dirent *d)
+{
+        return strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0;
+}
+
+int
+os_list_dir(const struct os *os, const char *tag, const char *path,
+            int (*fn)(void *arg, const char *name), void *arg)
+{
+        struct dirent **list;
+        int n, r = 0;
+
+        UNUSED_OS;
+        n = scandir(path, &list, not_dots, alphasort);
+        if (n < 0)
+                return -errno;
+        for (int i = 0; i < n; i++) {
+                if (r == 0)
+                        r = fn(arg, list[i]->d_name);
+                free(list[i]);
+        }
+        free(list);
+        return r;
+}
