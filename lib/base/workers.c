@@ -1,0 +1,166 @@
+#include "base/workers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define WORKERS_MAX 32
+
+struct workers {
+        pthread_mutex_t lock; /* guards all below but tids */
+        pthread_cond_t wake;
+        pthread_cond_t idle;
+        struct work *head;
+        struct work **tail;
+        unsigned n_running;
+        unsigned n_waiting;
+        unsigned n_threads;
+        bool is_stopping;
+        pthread_t threads[WORKERS_MAX];
+        _Atomic pid_t tids[WORKERS_MAX]; /* set by each thread before its first job */
+};
+
+struct thread_arg {
+        struct workers *pool;
+        unsigned index;
+};
+
+static struct work *
+next_job(struct workers *p)
+{
+        struct work *w;
+
+        while (p->head == NULL && !p->is_stopping) {
+                p->n_waiting++;
+                pthread_cond_wait(&p->wake, &p->lock);
+                p->n_waiting--;
+        }
+        w = p->head;
+        if (w != NULL) {
+                p->head = w->next;
+                if (p->head == NULL)
+                        p->tail = &p->head;
+                p->n_running++;
+        }
+        return w;
+}
+
+static void *
+run_thread(void *arg)
+{
+        struct thread_arg a = *(struct thread_arg *)arg;
+        struct workers *p = a.pool;
+        struct work *w;
+
+        free(arg);
+        atomic_store(&p->tids[a.index], gettid());
+        pthread_mutex_lock(&p->lock);
+        while ((w = next_job(p)) != NULL) {
+                pthread_mutex_unlock(&p->lock);
+                w->run(w);
+                pthread_mutex_lock(&p->lock);
+                p->n_running--;
+                if (p->n_running == 0 && p->head == NULL)
+                        pthread_cond_broadcast(&p->idle);
+        }
+        pthread_mutex_unlock(&p->lock);
+        return NULL;
+}
+
+static int
+start_thread(struct workers *p, unsigned index)
+{
+        struct thread_arg *a = malloc(sizeof *a);
+        sigset_t all, old;
+        int r;
+
+        if (a == NULL)
+                return -ENOMEM;
+        *a = (struct thread_arg){ p, index };
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        r = pthread_create(&p->threads[index], NULL, run_thread, a);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        if (r != 0)
+                free(a);
+        return -r;
+}
+
+int
+workers_new(unsigned n_threads, struct workers **ret)
+{
+        struct workers *p;
+        int r = 0;
+
+        if (n_threads == 0 || n_threads > WORKERS_MAX)
+                return -EINVAL;
+        p = calloc(1, sizeof *p);
+        if (p == NULL)
+                return -ENOMEM;
+        pthread_mutex_init(&p->lock, NULL);
+        pthread_cond_init(&p->wake, NULL);
+        pthread_cond_init(&p->idle, NULL);
+        p->tail = &p->head;
+        while (p->n_threads < n_threads && r == 0) {
+                r = start_thread(p, p->n_threads);
+                if (r == 0)
+                        p->n_threads++;
+        }
+        if (r < 0) {
+                workers_free(p);
+                return r;
+        }
+        *ret = p;
+        return 0;
+}
+
+void
+workers_post(struct workers *p, struct work *w)
+{
+        w->next = NULL;
+        pthread_mutex_lock(&p->lock);
+        *p->tail = w;
+        p->tail = &w->next;
+        if (p->n_waiting > 0)
+                pthread_cond_signal(&p->wake);
+        pthread_mutex_unlock(&p->lock);
+}
+
+bool
+workers_has_tid(struct workers *p, pid_t tid)
+{
+        for (unsigned i = 0; i < p->n_threads; i++)
+                if (atomic_load(&p->tids[i]) == tid)
+                        return true;
+        return false;
+}
+
+void
+workers_drain(struct workers *p)
+{
+        pthread_mutex_lock(&p->lock);
+        while (p->n_running > 0 || p->head != NULL)
+                pthread_cond_wait(&p->idle, &p->lock);
+        pthread_mutex_unlock(&p->lock);
+}
+
+void
+workers_free(struct workers *p)
+{
+        if (p == NULL)
+                return;
+        workers_drain(p);
+        pthread_mutex_lock(&p->lock);
+        p->is_stopping = true;
+        pthread_cond_broadcast(&p->wake);
+        pthread_mutex_unlock(&p->lock);
+        for (unsigned i = 0; i < p->n_threads; i++)
+                pthread_join(p->threads[i], NULL);
+        pthread_cond_destroy(&p->idle);
+        pthread_cond_destroy(&p->wake);
+        pthread_mutex_destroy(&p->lock);
+        free(p);
+}

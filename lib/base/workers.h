@@ -1,0 +1,29 @@
+/* lib/base/workers.h - a small pool of threads for work that may wait for the disk or the mount.
+ *
+ * Jobs run in the order posted, as many at once as there are threads. A job's struct is owned by the
+ * poster and must live until its function has begun; the function may free it. Lock rank: the pool's
+ * lock is a leaf, posting is allowed under any lock. */
+#ifndef LITEFS_BASE_WORKERS_H
+#define LITEFS_BASE_WORKERS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct workers;
+
+struct work {
+        void (*run)(struct work *w);
+        struct work *next; /* the pool's */
+};
+
+/* Starts @n_threads threads with all signals blocked. */
+int workers_new(unsigned n_threads, struct workers **ret);
+void workers_post(struct workers *p, struct work *w);
+/* Whether the thread @tid belongs to the pool: how the mount tells the daemon's own requests. */
+bool workers_has_tid(struct workers *p, pid_t tid);
+/* Waits until no job is queued or running. Do not call from a worker. */
+void workers_drain(struct workers *p);
+/* Drains, stops the threads and frees the pool. NULL is fine. */
+void workers_free(struct workers *p);
+
+#endif

@@ -1,0 +1,556 @@
+/* Commits of the rollback-journal modes, and of writes without a journal.
+ *
+ * SQLite commits by finalising the journal: unlink (DELETE), truncation to 0 (TRUNCATE, and DELETE under
+ * locking_mode=EXCLUSIVE), a header of zeros (PERSIST). The journal itself lives in memory: until the
+ * commit no page of the transaction has entered the database file, so there is nothing that a journal on
+ * disk would be needed to undo. It is kept for the application: a writer that is killed leaves it hot, and
+ * the next SQLite reader rolls back by it, through this mount, in the usual way. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "db/db_internal.h"
+#include "ltx/checksum.h"
+#include "sqlite/dbheader.h"
+
+/* --- the transaction --- */
+
+static const uint8_t *
+get_open_page(const struct capturer *c, const struct commit_request *rq, uint32_t i, int *ret_error)
+{
+        return db_visible_page(c, rq->page_size, rq->pgnos[i], ret_error);
+}
+
+/* The size that the new image claims: its header's page count if the header is in step with itself, else
+ * the file's size, as SQLite does. */
+static int
+read_new_size(const struct capturer *c, uint32_t *ret_page_size, uint32_t *ret_commit, struct err *e)
+{
+        struct db *db = c->db;
+        struct sqlite_dbheader h;
+        const uint8_t *page;
+        uint64_t pages;
+        int r = -EIO;
+
+        if (db->size_bytes == 0) {
+                *ret_page_size = db->page_size;
+                *ret_commit = 0;
+                return 0;
+        }
+        page = db_visible_page(c, db->page_size, 1, &r);
+        if (page == NULL)
+                return err_set(e, r, "read page 1");
+        r = sqlite_dbheader_parse(page, db->page_size, &h);
+        if (r < 0)
+                return err_set(e, r, "page 1 holds no SQLite header any more");
+        pages = (db->size_bytes + h.page_size - 1) / h.page_size;
+        if (pages > UINT32_MAX)
+                return err_set(e, -EFBIG, "size %llu", (unsigned long long)db->size_bytes);
+        *ret_page_size = h.page_size;
+        *ret_commit = h.is_page_count_valid && h.page_count <= pages ? h.page_count : (uint32_t)pages;
+        return 0;
+}
+
+/* Page numbers to look at: those written, and all that a cut has turned to zeros. */
+static int
+list_pages(struct db *db, uint32_t commit, uint32_t **ret, uint32_t *ret_n)
+{
+        uint32_t first_cut, end, n = 0;
+        uint32_t *written, *all;
+
+        *ret = NULL;
+        *ret_n = db->open.n_pages;
+        if (*ret_n > 0 && (*ret = overlay_sorted_pgnos(&db->open)) == NULL)
+                return -ENOMEM;
+        if (db->open_floor == DB_NO_FLOOR)
+                return 0;
+        first_cut = (uint32_t)(db->open_floor / db->page_size) + 1;
+        end = commit < db->page_count ? commit : db->page_count;
+        if (end < first_cut)
+                return 0;
+        written = *ret;
+        all = malloc(((size_t)*ret_n + (end - first_cut + 1)) * sizeof *all);
+        if (all == NULL) {
+                free(written);
+                return -ENOMEM;
+        }
+        for (uint32_t i = 0; i < *ret_n && written[i] < first_cut; i++)
+                all[n++] = written[i];
+        for (uint32_t pgno = first_cut; pgno <= end && pgno != 0; pgno++)
+                all[n++] = pgno;
+        for (uint32_t i = 0; i < *ret_n; i++)
+                if (written[i] > end && written[i] >= first_cut)
+                        all[n++] = written[i];
+        free(written);
+        *ret = all;
+        *ret_n = n;
+        return 0;
+}
+
+/* While the WAL holds newer images, the size and those pages are the WAL's, whatever is written to the
+ * file beside it. */
+static uint32_t
+drop_pending(struct db *db, uint32_t *pgnos, uint32_t n)
+{
+        uint32_t kept = 0;
+
+        for (uint32_t i = 0; i < n; i++)
+                if (!wal_frames_is_pending(&db->wal.frames, pgnos[i]))
+                        pgnos[kept++] = pgnos[i];
+        return kept;
+}
+
+static void
+read_wal_flag(const struct capturer *c)
+{
+        struct db *db = c->db;
+        struct sqlite_dbheader h;
+        const uint8_t *page;
+        int error;
+
+        if (db->page_count == 0) {
+                db->is_wal = false;
+                return;
+        }
+        page = db_visible_page(c, db->page_size, 1, &error);
+        if (page != NULL && sqlite_dbheader_parse(page, db->page_size, &h) == 0)
+                db->is_wal = h.is_wal;
+}
+
+/* A cut or a new page size cannot wait in `late`: the file must be cut, or the pages be counted anew. */
+static int
+settle(const struct capturer *c, uint64_t cut, struct err *e)
+{
+        struct db *db = c->db;
+        int r = txlog_sync(db->log, db->last_lsn, e);
+
+        if (r == 0 && cut != DB_NO_FLOOR) {
+                r = os_ftruncate(db->env->os, "db:cut", db->fd, (off_t)cut);
+                if (r < 0)
+                        err_set(e, r, "cut %s/database", db->dir);
+        }
+        if (r < 0) {
+                capturer_lock(c);
+                db_fail(db, "a committed transaction cannot be completed");
+                capturer_unlock(c);
+        }
+        return r;
+}
+
+/* Makes `late` empty: before pages are counted in another size, before the file is cut, and so that a
+ * huge transaction can become late by a swap. */
+static int
+flush_before(const struct capturer *c, struct err *e)
+{
+        struct db *db = c->db;
+        int r;
+
+        if (overlay_is_empty(&db->late))
+                return 0;
+        r = txlog_sync(db->log, db->late_lsn, e);
+        if (r == 0)
+                r = late_flush(c);
+        return r < 0 ? err_set(e, r, "write committed pages") : 0;
+}
+
+static int
+finish_capture(const struct capturer *c, uint32_t old_page_size, struct err *e)
+{
+        struct db *db = c->db;
+        bool is_repaged = old_page_size != db->page_size;
+        bool is_settled = db->open_floor != DB_NO_FLOOR || is_repaged;
+        int r = 0;
+
+        if (is_settled)
+                r = settle(c, db->open_floor, e);
+        capturer_lock(c);
+        if (r == 0)
+                r = late_add_open(db);
+        capturer_unlock(c);
+        if (r < 0)
+                return err_set(e, r, "keep committed pages");
+        if (!is_settled)
+                return 0;
+        r = late_flush(c);
+        capturer_lock(c);
+        if (r < 0 && is_repaged)
+                db_fail(db, "pages of the new size cannot be written");
+        if (r == 0) {
+                overlay_set_page_size(&db->late, db->page_size);
+                overlay_set_page_size(&db->open, db->page_size);
+        }
+        capturer_unlock(c);
+        return 0;
+}
+
+/* Fills in what of the transaction follows from the pages written; *@ret_pgnos is the caller's to free. */
+static int
+make_request(const struct capturer *c, struct commit_request *rq, uint32_t **ret_pgnos, struct err *e)
+{
+        struct db *db = c->db;
+        bool has_pending = db->wal.frames.n_pending > 0;
+        int r = read_new_size(c, &rq->page_size, &rq->commit, e);
+
+        if (r < 0)
+                return r;
+        if (has_pending) {
+                rq->page_size = db->page_size;
+                rq->commit = db->page_count;
+        }
+        rq->is_snapshot = rq->page_size != db->page_size;
+        if (rq->is_snapshot)
+                return 0;
+        r = list_pages(db, rq->commit, ret_pgnos, &rq->n_pgnos);
+        if (r < 0)
+                return err_set(e, r, "collect the transaction's pages");
+        if (has_pending)
+                rq->n_pgnos = drop_pending(db, *ret_pgnos, rq->n_pgnos);
+        rq->pgnos = *ret_pgnos;
+        return 0;
+}
+
+int
+capture_open(const struct capturer *c, struct err *e)
+{
+        struct db *db = c->db;
+        struct commit_request rq = { .get = get_open_page };
+        uint32_t old_page_size = db->page_size;
+        uint32_t *pgnos = NULL;
+        int r;
+
+        if (!db_is_dirty(db) && !db->is_unjournaled)
+                return 0;
+        r = make_request(c, &rq, &pgnos, e);
+        if (r == 0 && (rq.is_snapshot || !capture_is_light(db)))
+                r = flush_before(c, e);
+        if (r == 0)
+                r = commit_transaction(c, &rq, e);
+        free(pgnos);
+        if (r > 0)
+                r = finish_capture(c, old_page_size, e);
+        else if (r == 0) {
+                capturer_lock(c);
+                db_discard_open(db); /* nothing had changed: what is visible is what was committed */
+                capturer_unlock(c);
+        }
+        if (r < 0)
+                return r;
+        capturer_lock(c);
+        db->is_unjournaled = false;
+        read_wal_flag(c);
+        capturer_unlock(c);
+        return 0;
+}
+
+/* --- here or by a worker --- */
+
+struct capture_job {
+        struct work work;
+        struct db *db;
+        bool is_synced;
+        void (*then)(struct db *db);
+        struct db_done done;
+};
+
+bool
+capture_is_light(const struct db *db)
+{
+        return db->open.n_pages <= DB_LIGHT_COMMIT_PAGES && db->open_floor == DB_NO_FLOOR;
+}
+
+static int
+capture_as_worker(struct capture_job *job, struct err *e)
+{
+        struct db *db = job->db;
+        struct capturer c;
+        int r;
+
+        r = capturer_init_worker(&c, db);
+        if (r < 0)
+                return err_set(e, r, "capture");
+        r = capture_open(&c, e);
+        if (r == 0 && job->is_synced)
+                r = txlog_sync(db->log, db->last_lsn, e);
+        if (r == 0)
+                (void)late_flush(&c); /* what does not go now goes later: it is in the log */
+        pthread_mutex_lock(&db->lock);
+        db->wants_sync = false;
+        if (r == 0 && job->then != NULL)
+                job->then(db);
+        pthread_mutex_unlock(&db->lock);
+        capturer_release(&c);
+        return r;
+}
+
+static void
+run_capture(struct work *w)
+{
+        struct capture_job *job = (struct capture_job *)w;
+        struct db *db = job->db;
+        struct err e = ERR_INIT;
+        int r = capture_as_worker(job, &e);
+
+        if (r < 0)
+                log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+        job->done.fn(job->done.arg, r);
+        db_end_busy(db);
+        free(job);
+}
+
+static int
+start_capture_job(struct db *db, bool is_synced, void (*then)(struct db *), struct db_done done)
+{
+        struct capture_job *job = malloc(sizeof *job);
+
+        if (job == NULL)
+                return -ENOMEM;
+        *job = (struct capture_job){ { run_capture, NULL }, db, is_synced, then, done };
+        db->state = DB_CAPTURING;
+        workers_post(db->env->workers, &job->work);
+        return DB_PENDING;
+}
+
+/* Memory for late pages is bounded: past it a commit waits until they are in the file. */
+static bool
+late_is_full(const struct db *db)
+{
+        return db->late.n_pages > DB_LATE_PAGES_MAX || db->late_error != 0;
+}
+
+int
+capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *), struct db_done done)
+{
+        struct capturer c = capturer_here(db);
+        struct err e = ERR_INIT;
+        int r;
+
+        if (db->state == DB_FAILED)
+                return -EIO;
+        assert(db->state == DB_READY);
+        if (!capture_is_light(db))
+                return start_capture_job(db, is_synced || late_is_full(db), then, done);
+        r = capture_open(&c, &e);
+        if (r < 0) {
+                log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+                return r;
+        }
+        db->wants_sync = false;
+        if (is_synced || late_is_full(db))
+                return late_sync(db, db->last_lsn, then, done);
+        if (then != NULL)
+                then(db);
+        return 0;
+}
+
+bool
+db_has_unjournaled(struct db *db)
+{
+        bool has;
+
+        pthread_mutex_lock(&db->lock);
+        has = db->is_unjournaled && !db->journal.is_active && db->state == DB_READY;
+        pthread_mutex_unlock(&db->lock);
+        return has;
+}
+
+int
+db_capture_unjournaled(struct db *db, struct db_done done)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&db->lock);
+        if (db->is_unjournaled && !db->journal.is_active)
+                r = capture_and_finish(db, db->wants_sync, NULL, done);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+/* --- the journal file --- */
+
+bool
+db_journal_exists(struct db *db)
+{
+        bool exists;
+
+        pthread_mutex_lock(&db->lock);
+        exists = db->journal.exists;
+        pthread_mutex_unlock(&db->lock);
+        return exists;
+}
+
+int
+db_journal_create(struct db *db)
+{
+        return db_journal_create_finalised(db, 0);
+}
+
+int
+db_journal_create_finalised(struct db *db, uint64_t size_bytes)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = db->state == DB_FAILED ? -EIO : db->env->may_commit(db->env->arg);
+        if (r == 0 && db->journal.exists)
+                r = -EEXIST;
+        if (r == 0)
+                r = spool_truncate(&db->journal.content, size_bytes);
+        if (r == 0) {
+                db->journal.exists = true;
+                db->journal.is_active = false;
+        }
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+uint64_t
+db_journal_size(struct db *db)
+{
+        uint64_t n;
+
+        pthread_mutex_lock(&db->lock);
+        n = db->journal.content.size_bytes;
+        pthread_mutex_unlock(&db->lock);
+        return n;
+}
+
+ssize_t
+db_journal_read(struct db *db, void *buf, size_t n, uint64_t off)
+{
+        ssize_t r;
+
+        pthread_mutex_lock(&db->lock);
+        r = spool_read(&db->journal.content, buf, n, off);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+static bool
+is_zero(const uint8_t *p, size_t n)
+{
+        return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
+}
+
+/* The three ways to finalise differ in what is left of the file. */
+static void
+leave_no_journal(struct db *db)
+{
+        spool_reset(&db->journal.content);
+        db->journal.exists = false;
+        db->journal.is_active = false;
+}
+
+static void
+leave_empty_journal(struct db *db)
+{
+        spool_reset(&db->journal.content);
+        db->journal.is_active = false;
+}
+
+/* Behind a header of zeros nobody reads, so the content need not be kept. */
+static void
+leave_zeroed_journal(struct db *db)
+{
+        uint64_t size = db->journal.content.size_bytes;
+
+        spool_reset(&db->journal.content);
+        (void)spool_truncate(&db->journal.content, size); /* of an empty spool: cannot fail */
+        db->journal.is_active = false;
+}
+
+/* Pages that were written before this journal was begun belong to an earlier, finished transaction. */
+static int
+begin_journaled(struct db *db)
+{
+        struct capturer c = capturer_here(db);
+        struct err e = ERR_INIT;
+        int r = 0;
+
+        if (db->is_unjournaled) {
+                r = capture_open(&c, &e);
+                if (r < 0)
+                        log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+        }
+        if (r == 0) {
+                db->journal.is_active = true;
+                db->wants_sync = false;
+        }
+        return r;
+}
+
+static int
+write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_done done)
+{
+        int r;
+
+        if (db->state == DB_FAILED)
+                return -EIO;
+        r = db->env->may_commit(db->env->arg);
+        if (r < 0)
+                return r;
+        if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)
+                return capture_and_finish(db, db->wants_sync, leave_zeroed_journal, done);
+        if (!db->journal.is_active && !(off == 0 && is_zero(buf, n))) {
+                r = begin_journaled(db);
+                if (r < 0)
+                        return r;
+        }
+        return spool_write(&db->journal.content, buf, n, off);
+}
+
+int
+db_journal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = write_journal(db, buf, n, off, done);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+int
+db_journal_truncate(struct db *db, uint64_t size_bytes, struct db_done done)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        if (size_bytes == 0 && db->journal.is_active)
+                r = capture_and_finish(db, db->wants_sync, leave_empty_journal, done);
+        else
+                r = spool_truncate(&db->journal.content, size_bytes);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+int
+db_journal_unlink(struct db *db, struct db_done done)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&db->lock);
+        if (db->journal.is_active)
+                r = capture_and_finish(db, db->wants_sync, leave_no_journal, done);
+        else
+                leave_no_journal(db);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+/* Nothing to sync: the journal exists for the living. But it says that the application wants the commit
+ * to last. */
+int
+db_journal_fsync(struct db *db, struct db_done done)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&db->lock);
+        if (db->journal.is_active)
+                db->wants_sync = true;
+        else
+                r = late_sync(db, db->last_lsn, NULL, done);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}

@@ -1,0 +1,313 @@
+/* One transaction into the log.
+ *
+ * The pages of the request and those that the database grows by are walked in rising order; a page whose
+ * checksum did not change is left out, so that a rollback, hot or not, makes no transaction. Nothing of the
+ * database's state moves before the record is in the log, and after that nothing can fail. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "db/db_internal.h"
+#include "ltx/checksum.h"
+
+struct builder {
+        const struct capturer *c;
+        struct db *db;
+        const struct commit_request *rq;
+        struct ltx_header header;
+        uint32_t old_count; /* pages that keep their place; 0 for a snapshot */
+        uint32_t n_changes;
+        uint64_t xor_sum; /* of the new image, as far as walked */
+        bool has_begun;
+        struct pagesum fresh; /* the checksums of a snapshot */
+};
+
+static int
+begin_record(struct builder *b, struct err *e)
+{
+        struct db *db = b->db;
+        struct byte_sink *sink;
+        int r;
+
+        if (b->has_begun)
+                return 0;
+        sink = txlog_append_begin(db->log);
+        if (sink == NULL)
+                return err_set(e, -ENOMEM, "begin a log record");
+        r = ltx_encoder_begin(db->encoder, &b->header, sink, e);
+        if (r < 0) {
+                txlog_append_abort(db->log);
+                return r;
+        }
+        b->has_begun = true;
+        return 0;
+}
+
+static int
+remember_change(struct builder *b, uint32_t pgno, uint64_t sum, struct err *e)
+{
+        struct db *db = b->db;
+
+        if (b->n_changes == db->changes_capacity) {
+                uint32_t want = db->changes_capacity == 0 ? 256 : db->changes_capacity * 2;
+                struct commit_change *p = realloc(db->changes, want * sizeof *p);
+
+                if (p == NULL)
+                        return err_set(e, -ENOMEM, "remember a changed page");
+                db->changes = p;
+                db->changes_capacity = want;
+        }
+        db->changes[b->n_changes++] = (struct commit_change){ sum, pgno };
+        return 0;
+}
+
+static int
+add_page(struct builder *b, uint32_t pgno, const uint8_t *page, struct err *e)
+{
+        uint64_t sum = ltx_page_checksum(pgno, page, b->rq->page_size);
+        uint64_t old = pgno <= b->old_count ? pagesum_get(&b->db->sums, pgno) : 0;
+        int r;
+
+        if (sum == old)
+                return 0;
+        r = begin_record(b, e);
+        if (r == 0)
+                r = b->rq->is_snapshot ? 0 : remember_change(b, pgno, sum, e);
+        if (r == 0)
+                r = ltx_encoder_page(b->db->encoder, pgno, page, e);
+        if (r < 0)
+                return r;
+        if (b->rq->is_snapshot)
+                pagesum_set(&b->fresh, pgno, sum);
+        b->xor_sum ^= old ^ sum;
+        return 0;
+}
+
+static int
+add_requested(struct builder *b, uint32_t i, struct err *e)
+{
+        uint32_t pgno = b->rq->pgnos[i];
+        const uint8_t *page;
+        int error = -EIO;
+
+        page = b->rq->get(b->c, b->rq, i, &error);
+        if (page == NULL)
+                return err_set(e, error, "read page %u of the transaction", pgno);
+        return add_page(b, pgno, page, e);
+}
+
+static int
+add_visible(struct builder *b, uint32_t pgno, struct err *e)
+{
+        const uint8_t *page;
+        int error = -EIO;
+
+        page = db_visible_page(b->c, b->rq->page_size, pgno, &error);
+        if (page == NULL)
+                return err_set(e, error, "read page %u", pgno);
+        return add_page(b, pgno, page, e);
+}
+
+/* Every page of @rq->pgnos up to the new size, and every page that the database grows by. */
+static int
+walk_pages(struct builder *b, struct err *e)
+{
+        const struct commit_request *rq = b->rq;
+        uint32_t lock_pgno = ltx_lock_pgno(rq->page_size);
+        uint32_t i = 0;
+        uint64_t grown = (uint64_t)b->old_count + 1;
+        int r = 0;
+
+        while (r == 0) {
+                bool has_listed = i < rq->n_pgnos && rq->pgnos[i] <= rq->commit;
+                uint32_t pgno = has_listed ? rq->pgnos[i] : UINT32_MAX;
+
+                if (grown < pgno && grown <= rq->commit) {
+                        if (grown != lock_pgno)
+                                r = add_visible(b, (uint32_t)grown, e);
+                        grown++;
+                        continue;
+                }
+                if (!has_listed)
+                        break;
+                if (pgno != lock_pgno)
+                        r = add_requested(b, i, e);
+                if (pgno == grown)
+                        grown++;
+                i++;
+        }
+        return r;
+}
+
+/* Takes the checksums of pages beyond the new size out of the sum. */
+static void
+drop_cut_pages(struct builder *b)
+{
+        if (b->rq->is_snapshot)
+                return;
+        for (uint32_t pgno = b->rq->commit + 1; pgno <= b->old_count && pgno != 0; pgno++)
+                b->xor_sum ^= pagesum_get(&b->db->sums, pgno);
+}
+
+static void
+fill_header(struct builder *b)
+{
+        struct db *db = b->db;
+        const struct commit_request *rq = b->rq;
+
+        b->header = (struct ltx_header){
+                .page_size = rq->page_size,
+                .commit = rq->commit,
+                .min_txid = rq->is_snapshot ? 1 : db->pos.txid + 1,
+                .max_txid = db->pos.txid + 1,
+                .timestamp_ms = clock_wall_ms(db->env->clock),
+                .wal_offset = rq->wal_offset,
+                .wal_size = rq->wal_size,
+                .wal_salt1 = rq->wal_salt1,
+                .wal_salt2 = rq->wal_salt2,
+                .node_id = db->env->node_id,
+        };
+        if (b->header.min_txid > 1)
+                b->header.pre_apply_checksum = db->pos.checksum;
+}
+
+static int
+append_record(struct builder *b, uint64_t post, struct err *e)
+{
+        struct db *db = b->db;
+        struct txlog_record record = {
+                .min_txid = b->header.min_txid,
+                .max_txid = b->header.max_txid,
+                .pre_apply_checksum = b->header.pre_apply_checksum,
+                .post_apply_checksum = post,
+                .timestamp_ms = b->header.timestamp_ms,
+                .page_size = b->header.page_size,
+                .commit = b->header.commit,
+        };
+        int r;
+
+        r = ltx_encoder_finish(db->encoder, post, NULL, e);
+        if (r == 0)
+                /* Asked last, when the work is done: the lease must hold now, not when it began. */
+                r = db->env->may_commit(db->env->arg);
+        if (r < 0) {
+                txlog_append_abort(db->log);
+                return r;
+        }
+        return txlog_append_commit(db->log, &record, &db->last_lsn, e);
+}
+
+static void
+move_state(struct builder *b, uint64_t post)
+{
+        struct db *db = b->db;
+        int r;
+
+        capturer_lock(b->c);
+        if (b->rq->is_snapshot) {
+                pagesum_release(&db->sums);
+                db->sums = b->fresh;
+                b->fresh = (struct pagesum){ 0 };
+        } else {
+                r = pagesum_resize(&db->sums, b->rq->commit); /* was reserved */
+                assert(r == 0);
+                (void)r;
+                for (uint32_t i = 0; i < b->n_changes; i++)
+                        pagesum_set(&db->sums, db->changes[i].pgno, db->changes[i].sum);
+        }
+        assert(pagesum_total(&db->sums) == post);
+        db->page_size = b->rq->page_size;
+        db->page_count = b->rq->commit;
+        db->pos = (struct ltx_pos){ b->header.max_txid, post };
+        db->timestamp_ms = b->header.timestamp_ms;
+        if (db->env->committed != NULL)
+                db->env->committed(db->env->arg, db);
+        capturer_unlock(b->c);
+}
+
+static int
+reserve_sums(struct builder *b)
+{
+        int r;
+
+        capturer_lock(b->c); /* the array may move under a reader of checksums */
+        r = pagesum_reserve(&b->db->sums, b->rq->commit);
+        capturer_unlock(b->c);
+        return r;
+}
+
+static int
+prepare(struct builder *b, struct err *e)
+{
+        int r = b->db->env->may_commit(b->db->env->arg);
+
+        if (r < 0)
+                return err_set(e, r, "commit");
+        if (b->rq->is_snapshot)
+                r = pagesum_resize(&b->fresh, b->rq->commit);
+        else
+                r = reserve_sums(b);
+        return r < 0 ? err_set(e, r, "make room for %u page checksums", b->rq->commit) : 0;
+}
+
+/* Huge transactions leave a huge array behind; small ones reuse it. */
+static void
+trim_changes(struct db *db)
+{
+        if (db->changes_capacity <= 4096)
+                return;
+        free(db->changes);
+        db->changes = NULL;
+        db->changes_capacity = 0;
+}
+
+static int
+build(struct builder *b, struct err *e)
+{
+        struct db *db = b->db;
+        const struct commit_request *rq = b->rq;
+        uint64_t post;
+        int r;
+
+        r = walk_pages(b, e);
+        if (r < 0)
+                return r;
+        drop_cut_pages(b);
+        post = LTX_CHECKSUM_FLAG | b->xor_sum;
+        if (!b->has_begun && rq->commit == db->page_count && rq->page_size == db->page_size)
+                return 0;
+        r = begin_record(b, e); /* a mere truncation has no pages */
+        if (r < 0)
+                return r;
+        r = append_record(b, post, e);
+        if (r < 0) {
+                b->has_begun = false; /* aborted already */
+                return r;
+        }
+        move_state(b, post);
+        return 1;
+}
+
+int
+commit_transaction(const struct capturer *c, const struct commit_request *rq, struct err *e)
+{
+        struct db *db = c->db;
+        struct builder b = { .c = c, .db = db, .rq = rq };
+        int r;
+
+        if (db->state == DB_FAILED)
+                return err_set(e, -EIO, "the database is stopped after an earlier error");
+        b.old_count = rq->is_snapshot ? 0 : db->page_count;
+        b.xor_sum = rq->is_snapshot ? 0 : db->sums.xor_sum;
+        fill_header(&b);
+        r = prepare(&b, e);
+        if (r == 0)
+                r = build(&b, e);
+        if (r < 0 && b.has_begun) {
+                ltx_encoder_abort(db->encoder);
+                txlog_append_abort(db->log);
+        }
+        pagesum_release(&b.fresh);
+        trim_changes(db);
+        return r;
+}

@@ -1,0 +1,662 @@
+/* The database as an object, and the file NAME.
+ *
+ *   OPENING --db_open--> READY --db_begin_busy--> CAPTURING --db_end_busy--> READY
+ *   any --db_fail--> FAILED   (memory and disk may disagree: reads go on, the rest answers EIO) */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "db/db_internal.h"
+#include "ltx/checksum.h"
+
+int
+db_path(const struct db *db, const char *file, char *buf, size_t size)
+{
+        int n = snprintf(buf, size, "%s/%s", db->dir, file);
+
+        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+void
+db_fail(struct db *db, const char *why)
+{
+        if (db->state == DB_FAILED)
+                return;
+        db->state = DB_FAILED;
+        log_event(LOG_ERROR, db->name,
+                  "writing is stopped until litefs is restarted, reads go on: %s", why);
+}
+
+int
+db_open_file(struct db *db)
+{
+        char path[PATH_MAX];
+        int r;
+
+        r = db_path(db, "database", path, sizeof path);
+        if (r < 0)
+                return r;
+        r = os_open(db->env->os, "db:open", path, O_RDWR | O_CREAT, 0666);
+        if (r < 0)
+                return r;
+        db->fd = r;
+        return 0;
+}
+
+/* --- life --- */
+
+static void
+release(struct db *db)
+{
+        txlog_close(db->log);
+        ltx_encoder_free(db->encoder);
+        overlay_release(&db->open);
+        overlay_release(&db->late);
+        spool_reset(&db->journal.content);
+        free(db->journal.content.chunks);
+        wal_frames_reset(&db->wal.frames);
+        os_close(db->env->os, "db:close", db->wal.fd);
+        os_close(db->env->os, "db:close", db->fd);
+        pagesum_release(&db->sums);
+        free(db->changes);
+        free(db->page_buf);
+        pthread_mutex_destroy(&db->lock);
+        free(db->dir);
+        free(db->name);
+        free(db);
+}
+
+static struct db *
+allocate(const struct db_env *env, const char *name, const char *dir)
+{
+        struct db *db = calloc(1, sizeof *db);
+
+        if (db == NULL)
+                return NULL;
+        db->env = env;
+        db->fd = -1;
+        db->wal.fd = -1;
+        db->open_floor = DB_NO_FLOOR;
+        pthread_mutex_init(&db->lock, NULL);
+        overlay_init(&db->open, env->os, env->tmp_dir, DB_OVERLAY_CAP);
+        overlay_init(&db->late, env->os, env->tmp_dir, DB_OVERLAY_CAP);
+        spool_init(&db->journal.content, env->os, env->tmp_dir, DB_JOURNAL_CAP);
+        db->name = strdup(name);
+        db->dir = strdup(dir);
+        db->page_buf = malloc(2 * DB_PAGE_BUF);
+        if (db->name == NULL || db->dir == NULL || db->page_buf == NULL ||
+            ltx_encoder_new(env->is_compressed, &db->encoder) < 0) {
+                release(db);
+                return NULL;
+        }
+        return db;
+}
+
+int
+db_open(const struct db_env *env, const char *name, const char *dir, struct db **ret, struct err *e)
+{
+        struct db *db;
+        int r;
+
+        r = os_mkdir_all(env->os, "db:mkdir", dir, 0777);
+        if (r < 0)
+                return err_set(e, r, "create %s", dir);
+        db = allocate(env, name, dir);
+        if (db == NULL)
+                return err_set(e, -ENOMEM, "open database %s", name);
+        r = recover(db, e);
+        if (r < 0) {
+                err_prefix(e, "database %s", name);
+                release(db);
+                return r;
+        }
+        overlay_set_page_size(&db->open, db->page_size);
+        overlay_set_page_size(&db->late, db->page_size);
+        db->size_bytes = (uint64_t)db->page_count * db->page_size;
+        db->state = DB_READY;
+        *ret = db;
+        return 0;
+}
+
+void
+db_close(struct db *db)
+{
+        struct err e = ERR_INIT;
+        struct db_retention keep = { 0 };
+        bool is_current;
+
+        if (db == NULL)
+                return;
+        if (db->state == DB_READY) {
+                (void)db_housekeep(db, &keep, &e);
+                is_current = overlay_is_empty(&db->late) && db->wal.frames.n_pending == 0;
+                if (is_current && db->fd >= 0 && db->pos.txid > db->base_txid &&
+                    base_write(db, db->pos.txid, &e) < 0)
+                        log_event(LOG_WARN, db->name, "base not moved at shutdown: %s", e.text);
+                else if (!is_current)
+                        (void)txlog_sync(db->log, db->last_lsn, NULL);
+        }
+        release(db);
+}
+
+const char *
+db_name(const struct db *db)
+{
+        return db->name;
+}
+
+struct txlog *
+db_log(struct db *db)
+{
+        return db->log;
+}
+
+void
+db_get_info(struct db *db, struct db_info *ret)
+{
+        pthread_mutex_lock(&db->lock);
+        *ret = (struct db_info){
+                .pos = db->pos,
+                .timestamp_ms = db->timestamp_ms,
+                .page_size = db->page_size,
+                .page_count = db->page_count,
+                .is_wal = db->is_wal,
+                .is_failed = db->state == DB_FAILED,
+                .base_txid = db->base_txid,
+        };
+        pthread_mutex_unlock(&db->lock);
+}
+
+bool
+db_exists(struct db *db)
+{
+        bool exists;
+
+        pthread_mutex_lock(&db->lock);
+        exists = db->fd >= 0;
+        pthread_mutex_unlock(&db->lock);
+        return exists;
+}
+
+bool
+db_is_busy(struct db *db)
+{
+        bool is_busy;
+
+        pthread_mutex_lock(&db->lock);
+        is_busy = db->state == DB_CAPTURING;
+        pthread_mutex_unlock(&db->lock);
+        return is_busy;
+}
+
+void
+db_begin_busy(struct db *db)
+{
+        pthread_mutex_lock(&db->lock);
+        if (db->state == DB_READY)
+                db->state = DB_CAPTURING;
+        pthread_mutex_unlock(&db->lock);
+}
+
+void
+db_end_busy(struct db *db)
+{
+        pthread_mutex_lock(&db->lock);
+        if (db->state == DB_CAPTURING)
+                db->state = DB_READY;
+        pthread_mutex_unlock(&db->lock);
+        if (db->env->idle != NULL)
+                db->env->idle(db->env->arg, db);
+}
+
+/* --- attributes --- */
+
+int
+db_stat(struct db *db, struct stat *ret)
+{
+        int r = -ENOENT;
+
+        pthread_mutex_lock(&db->lock);
+        if (db->fd >= 0)
+                r = os_fstat(db->env->os, "db:stat", db->fd, ret);
+        if (r == 0) {
+                ret->st_size = (off_t)db->size_bytes;
+                ret->st_blocks = (ret->st_size + 511) / 512;
+                /* WAL commits do not touch the file: show watchers that the database has changed. */
+                if ((int64_t)ret->st_mtim.tv_sec * 1000 < db->timestamp_ms) {
+                        ret->st_mtim.tv_sec = db->timestamp_ms / 1000;
+                        ret->st_mtim.tv_nsec = db->timestamp_ms % 1000 * 1000000;
+                        ret->st_ctim = ret->st_mtim;
+                }
+        }
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+uint64_t
+db_size_bytes(struct db *db)
+{
+        uint64_t n;
+
+        pthread_mutex_lock(&db->lock);
+        n = db->size_bytes;
+        pthread_mutex_unlock(&db->lock);
+        return n;
+}
+
+int
+db_chmod(struct db *db, mode_t mode)
+{
+        return db->fd < 0 ? -ENOENT : fchmod(db->fd, mode & 07777) < 0 ? -errno : 0;
+}
+
+int
+db_chown(struct db *db, uid_t uid, gid_t gid)
+{
+        return db->fd < 0 ? -ENOENT : fchown(db->fd, uid, gid) < 0 ? -errno : 0;
+}
+
+/* --- reads --- */
+
+/* Bytes of the file alone: zeros past its end and past the open transaction's cut. */
+static int
+read_file(struct db *db, uint8_t *buf, size_t n, uint64_t off)
+{
+        size_t have = n;
+        ssize_t r = 0;
+
+        if (off >= db->open_floor)
+                have = 0;
+        else if (db->open_floor - off < n)
+                have = (size_t)(db->open_floor - off);
+        if (have > 0 && db->fd >= 0)
+                r = os_pread_all(db->env->os, "db:read", db->fd, buf, have, (off_t)off);
+        if (r < 0)
+                return (int)r;
+        memset(buf + r, 0, n - (size_t)r);
+        return 0;
+}
+
+/* Lays the pages of @o that touch [off, off+n) over @buf. */
+static int
+lay_over(const struct overlay *o, uint64_t floor, uint8_t *buf, size_t n, uint64_t off, uint8_t *scratch)
+{
+        uint32_t ps = o->page_size;
+
+        if (overlay_is_empty(o))
+                return 0;
+        for (uint64_t page = off / ps; page * ps < off + n; page++) {
+                uint64_t from = page * ps < off ? off : page * ps;
+                uint64_t to = (page + 1) * ps < off + n ? (page + 1) * ps : off + n;
+                const uint8_t *p;
+                int error = -EIO;
+
+                if (page >= UINT32_MAX || page * ps >= floor || !overlay_has(o, (uint32_t)page + 1))
+                        continue;
+                p = overlay_get(o, (uint32_t)page + 1, scratch, &error);
+                if (p == NULL)
+                        return error;
+                memcpy(buf + (from - off), p + (from - page * ps), (size_t)(to - from));
+        }
+        return 0;
+}
+
+static int
+read_visible(struct db *db, uint8_t *buf, size_t n, uint64_t off, uint8_t *scratch)
+{
+        int r = read_file(db, buf, n, off);
+
+        /* Late pages past the open transaction's cut are cut with the file's. */
+        if (r == 0)
+                r = lay_over(&db->late, db->open_floor, buf, n, off, scratch);
+        if (r == 0)
+                r = lay_over(&db->open, UINT64_MAX, buf, n, off, scratch);
+        return r;
+}
+
+const uint8_t *
+db_visible_page(const struct capturer *c, uint32_t page_size, uint32_t pgno, int *ret_error)
+{
+        struct db *db = c->db;
+        int r;
+
+        if (db->open.page_size == page_size && overlay_has(&db->open, pgno))
+                return overlay_get(&db->open, pgno, c->page, ret_error);
+        r = read_visible(db, c->page, page_size, (uint64_t)(pgno - 1) * page_size, c->scratch);
+        if (r < 0) {
+                *ret_error = r;
+                return NULL;
+        }
+        return c->page;
+}
+
+int
+capturer_init_worker(struct capturer *c, struct db *db)
+{
+        *c = (struct capturer){ db, true, malloc(2 * DB_PAGE_BUF), NULL };
+        if (c->page == NULL)
+                return -ENOMEM;
+        c->scratch = c->page + DB_PAGE_BUF;
+        return 0;
+}
+
+void
+capturer_release(struct capturer *c)
+{
+        free(c->page);
+        c->page = NULL;
+}
+
+ssize_t
+db_read(struct db *db, void *buf, size_t n, uint64_t off)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        if (off >= db->size_bytes)
+                n = 0;
+        else if (n > db->size_bytes - off)
+                n = (size_t)(db->size_bytes - off);
+        r = n == 0 ? 0 : read_visible(db, buf, n, off, db->page_buf);
+        pthread_mutex_unlock(&db->lock);
+        return r < 0 ? r : (ssize_t)n;
+}
+
+/* --- writes --- */
+
+static int
+put_open(struct db *db, uint32_t pgno, const uint8_t *p, uint32_t at, uint32_t n)
+{
+        uint32_t ps = db->page_size;
+        uint8_t *page = db->page_buf;
+        int r;
+
+        if (n == ps)
+                return overlay_put(&db->open, pgno, p);
+        r = read_visible(db, page, ps, (uint64_t)(pgno - 1) * ps, page + DB_PAGE_BUF);
+        if (r < 0)
+                return r;
+        memcpy(page + at, p, n);
+        return overlay_put(&db->open, pgno, page);
+}
+
+/* Any size at any offset: SQLite writes whole pages, cp and dd do not. */
+static int
+write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off)
+{
+        uint32_t ps = db->page_size;
+        int r;
+
+        if (off + n > (uint64_t)UINT32_MAX * ps)
+                return -EFBIG;
+        while (n > 0) {
+                uint32_t at = (uint32_t)(off % ps);
+                uint32_t part = ps - at < n ? ps - at : (uint32_t)n;
+
+                r = put_open(db, (uint32_t)(off / ps) + 1, p, at, part);
+                if (r < 0)
+                        return r;
+                p += part;
+                off += part;
+                n -= part;
+                if (off > db->size_bytes)
+                        db->size_bytes = off;
+        }
+        if (!db->journal.is_active)
+                db->is_unjournaled = true;
+        return 0;
+}
+
+struct write_job {
+        struct db *db;
+        uint8_t *buf;
+        size_t n;
+        uint64_t off;
+        struct db_done done;
+};
+
+/* The log is durable now: the checkpoint's write may go through. */
+static void
+finish_checkpoint_write(void *arg, int result)
+{
+        struct write_job *job = arg;
+        struct db *db = job->db;
+        uint64_t lsn;
+
+        if (result == 0) {
+                pthread_mutex_lock(&db->lock);
+                result = wal_write_database(db, job->buf, job->n, job->off, &lsn);
+                pthread_mutex_unlock(&db->lock);
+        }
+        job->done.fn(job->done.arg, result < 0 ? result : 0);
+        free(job->buf);
+        free(job);
+}
+
+static int
+park_checkpoint_write(struct db *db, const void *buf, size_t n, uint64_t off, uint64_t lsn,
+                      struct db_done done)
+{
+        struct write_job *job = malloc(sizeof *job);
+        uint8_t *copy = malloc(n);
+        int r = -ENOMEM;
+
+        if (job != NULL && copy != NULL) {
+                memcpy(copy, buf, n);
+                *job = (struct write_job){ db, copy, n, off, done };
+                r = late_sync(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
+        }
+        if (r != DB_PENDING) {
+                free(copy);
+                free(job);
+        }
+        return r;
+}
+
+static int
+write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
+{
+        uint64_t lsn = 0;
+        int r;
+
+        if (db->state == DB_FAILED)
+                return -EIO;
+        if (db->fd < 0 || db->page_size == 0)
+                return -ENOENT;
+        if (off > INT64_MAX - n)
+                return -EFBIG;
+        r = db->env->may_commit(db->env->arg);
+        if (r < 0)
+                return r;
+        if (!db->journal.is_active && db->wal.is_live && !db_is_dirty(db)) {
+                r = wal_write_database(db, buf, n, off, &lsn);
+                if (r == -EAGAIN) {
+                        r = park_checkpoint_write(db, buf, n, off, lsn, done);
+                        if (r != 0)
+                                return r;
+                        r = wal_write_database(db, buf, n, off, &lsn);
+                }
+                if (r != -ENOENT) /* ENOENT: not an image from the WAL */
+                        return r;
+        }
+        return write_open(db, buf, n, off);
+}
+
+int
+db_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = write_locked(db, buf, n, off, done);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+/* Zeros the part of the page past @size_bytes, in the overlay: it would show if the file grew again. */
+static int
+cut_page(struct db *db, uint64_t size_bytes)
+{
+        static const uint8_t zeros[DB_PAGE_BUF];
+        uint32_t ps = db->page_size, at = (uint32_t)(size_bytes % ps);
+
+        return at == 0 ? 0 : put_open(db, (uint32_t)(size_bytes / ps) + 1, zeros, at, ps - at);
+}
+
+/* A checkpoint ends by cutting the file to the WAL's database size. It is one when all that it cuts, or
+ * leaves out, has its committed image in the WAL or past the committed end. */
+static bool
+is_checkpoint_cut(const struct db *db, uint64_t size_bytes)
+{
+        uint32_t ps = db->page_size;
+
+        if (!db->wal.is_live || db->journal.is_active || db_is_dirty(db) || size_bytes % ps != 0)
+                return false;
+        for (uint64_t pgno = size_bytes / ps + 1;
+             pgno <= db->page_count && (pgno - 1) * ps < db->size_bytes; pgno++)
+                if (!wal_frames_is_pending(&db->wal.frames, (uint32_t)pgno))
+                        return false;
+        return true;
+}
+
+/* What is cut may be needed until the transaction that freed it is durable. */
+static int
+cut_by_checkpoint(struct db *db, uint64_t size_bytes)
+{
+        struct capturer c = capturer_here(db);
+        struct err e = ERR_INIT;
+        int r;
+
+        r = txlog_sync(db->log, db->last_lsn, &e);
+        if (r < 0) {
+                db_fail(db, e.text);
+                return -EIO;
+        }
+        r = late_flush(&c);
+        if (r == 0)
+                r = os_ftruncate(db->env->os, "db:cut", db->fd, (off_t)size_bytes);
+        if (r == 0)
+                db->size_bytes = size_bytes;
+        return r;
+}
+
+static int
+truncate_locked(struct db *db, uint64_t size_bytes)
+{
+        uint64_t committed = (uint64_t)db->page_count * db->page_size;
+        int r;
+
+        if (db->state == DB_FAILED)
+                return -EIO;
+        if (db->fd < 0 || db->page_size == 0)
+                return -ENOENT;
+        if (size_bytes > (uint64_t)UINT32_MAX * db->page_size)
+                return -EFBIG;
+        r = db->env->may_commit(db->env->arg);
+        if (r < 0)
+                return r;
+        if (is_checkpoint_cut(db, size_bytes))
+                return cut_by_checkpoint(db, size_bytes);
+        if (size_bytes < db->size_bytes) {
+                r = cut_page(db, size_bytes);
+                if (r < 0)
+                        return r;
+                overlay_drop_above(&db->open,
+                                   (uint32_t)((size_bytes + db->page_size - 1) / db->page_size));
+        }
+        db->size_bytes = size_bytes;
+        if (size_bytes < committed && size_bytes < db->open_floor)
+                db->open_floor = size_bytes;
+        if (size_bytes != committed && !db->journal.is_active)
+                db->is_unjournaled = true;
+        late_trim_file(db);
+        return 0;
+}
+
+int
+db_truncate(struct db *db, uint64_t size_bytes)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = truncate_locked(db, size_bytes);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+void
+db_discard_open(struct db *db)
+{
+        overlay_reset(&db->open);
+        overlay_set_page_size(&db->open, db->page_size);
+        db->open_floor = DB_NO_FLOOR;
+        db->is_unjournaled = false;
+        db->wants_sync = false;
+}
+
+int
+db_fsync(struct db *db, struct db_done done)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        db->wants_sync = true;
+        if (db->state == DB_FAILED)
+                r = -EIO;
+        else if (db->journal.is_active)
+                r = 0; /* the commit will be synced; until then the pages stay out of the file */
+        else if (db->is_unjournaled)
+                r = capture_and_finish(db, true, NULL, done);
+        else
+                r = late_sync(db, db->last_lsn, NULL, done);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+/* --- drop --- */
+
+static int
+append_drop(struct db *db, struct err *e)
+{
+        struct commit_request rq = { .page_size = db->page_size, .commit = 0 };
+        struct capturer c = capturer_here(db);
+        int r;
+
+        if (db->page_count == 0)
+                return 0;
+        db_discard_open(db);
+        r = commit_transaction(&c, &rq, e);
+        if (r > 0)
+                r = txlog_sync(db->log, db->last_lsn, e);
+        return r;
+}
+
+int
+db_drop(struct db *db, int *ret_fd, struct err *e)
+{
+        char path[PATH_MAX];
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = db->fd < 0 ? err_set(e, -ENOENT, "drop %s", db->name) : append_drop(db, e);
+        if (r >= 0) {
+                /* The transaction is durable: the file no longer matters, so no error below does. */
+                overlay_reset(&db->late);
+                wal_reset(db);
+                if (db_path(db, "database", path, sizeof path) == 0)
+                        (void)os_unlink(db->env->os, "db:drop", path);
+                *ret_fd = db->fd;
+                db->fd = -1;
+                db->size_bytes = 0;
+                db->is_wal = false;
+                db->page_size = 0;
+                r = 0;
+        }
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}

@@ -1,0 +1,160 @@
+/* lib/db/db.h - one database: its committed image, its open transaction, its log and its position.
+ *
+ * What the mount's nodes NAME, NAME-journal, NAME-wal and NAME-shm are made of. An application's write
+ * arrives here, is held back until its transaction commits, and a commit is in the log before the call
+ * that makes it (journal finalised, commit frame written) returns.
+ *
+ *   database file   written only with committed pages whose log record is durable, so that replaying the
+ *                   log from `base` over it gives the image at the log's end, whenever the power fails
+ *   overlay `open`  pages of the transaction that is not committed yet
+ *   overlay `late`  pages of committed transactions whose log record is not durable yet
+ *
+ * Threads: any thread may call; a lock inside guards the state (rank: below the mount's session lock,
+ * above the log's). A call that would wait for the disk returns DB_PENDING and its `struct db_done` is
+ * called later from a worker, exactly once, without the lock. While a long capture runs the database is
+ * busy: reads go on, every other call must wait until env->idle was called (db_is_busy).
+ *
+ * Errors: negative errno that the mount may return as it is, or a domain code. */
+#ifndef LITEFS_DB_DB_H
+#define LITEFS_DB_DB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/os.h"
+#include "base/workers.h"
+#include "db/txlog.h"
+#include "ltx/pos.h"
+
+#define DB_PENDING 1
+
+struct db;
+
+/* What a database needs of its surroundings; outlives it. */
+struct db_env {
+        const struct os *os;
+        const struct clock *clock;
+        struct workers *workers;
+        const char *tmp_dir; /* for unlinked files of huge transactions */
+        bool is_compressed;  /* LZ4 in the log */
+        bool is_strict;      /* recompute the whole checksum after each commit */
+        uint64_t node_id;
+        void *arg;
+        /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. Any thread, must not wait. */
+        int (*may_commit)(void *arg);
+        /* After each commit, with the database's lock held: must be quick and must not call back. */
+        void (*committed)(void *arg, struct db *db);
+        /* A long capture has ended: calls that were put off may be made. From a worker, no lock held. */
+        void (*idle)(void *arg, struct db *db);
+        /* Wants db_housekeep() within about a second. With the lock held. */
+        void (*wants_housekeeping)(void *arg);
+};
+
+/* How a call that returned DB_PENDING ends. */
+struct db_done {
+        void (*fn)(void *arg, int result);
+        void *arg;
+};
+
+struct db_info {
+        struct ltx_pos pos;
+        int64_t timestamp_ms; /* of the last transaction */
+        uint32_t page_size;   /* 0 before the first transaction */
+        uint32_t page_count;  /* 0: empty or deleted */
+        bool is_wal;          /* the header says so */
+        bool is_failed;
+        uint64_t base_txid;
+};
+
+/* Opens the database kept in @dir (created when absent), whose path in the mount is @name. Recovers:
+ * replays the log from the base over the file and checks the checksum. E_CORRUPT_DB when it does not
+ * hold. */
+int db_open(const struct db_env *env, const char *name, const char *dir, struct db **ret, struct err *e);
+/* Moves the base to the current position if it can, so that the next start is quick. */
+void db_close(struct db *db);
+
+const char *db_name(const struct db *db); /* for the database's life */
+void db_get_info(struct db *db, struct db_info *ret);
+struct txlog *db_log(struct db *db);
+bool db_is_busy(struct db *db);
+/* It has pages, so it shows in the mount. */
+bool db_exists(struct db *db);
+
+/* Takes the plain file at @path (valid SQLite header, no hot journal) as the new content: one transaction
+ * with all pages, durable, then the file is renamed to the database file. Waits for the disk: worker only.
+ * The database must be empty. */
+int db_adopt_file(struct db *db, const char *path, struct err *e);
+/* Marks the database busy for db_adopt_file by a worker, and ends it. */
+void db_begin_busy(struct db *db);
+void db_end_busy(struct db *db);
+
+/* The file NAME. @result of fstat comes from the file, size and mtime from what applications see. */
+int db_stat(struct db *db, struct stat *ret);
+uint64_t db_size_bytes(struct db *db);
+int db_chmod(struct db *db, mode_t mode);
+int db_chown(struct db *db, uid_t uid, gid_t gid);
+ssize_t db_read(struct db *db, void *buf, size_t n, uint64_t off);
+int db_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done);
+int db_truncate(struct db *db, uint64_t size_bytes);
+int db_fsync(struct db *db, struct db_done done);
+/* Deletes the database: a transaction with commit 0. *@ret_fd is the old file, for handles still open. */
+int db_drop(struct db *db, int *ret_fd, struct err *e);
+
+/* Pages were written without a journal (journal_mode MEMORY and OFF, cp, dd) and wait for a moment that
+ * is a transaction boundary. The caller knows that this is one. */
+bool db_has_unjournaled(struct db *db);
+int db_capture_unjournaled(struct db *db, struct db_done done);
+
+/* The file NAME-journal. Finalising it (unlink, truncation to 0, zeroed header) is the commit. */
+bool db_journal_exists(struct db *db);
+int db_journal_create(struct db *db);
+/* Creates it as a finalised journal of @size_bytes, whose content no longer matters. */
+int db_journal_create_finalised(struct db *db, uint64_t size_bytes);
+uint64_t db_journal_size(struct db *db);
+ssize_t db_journal_read(struct db *db, void *buf, size_t n, uint64_t off);
+int db_journal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done);
+int db_journal_truncate(struct db *db, uint64_t size_bytes, struct db_done done);
+int db_journal_unlink(struct db *db, struct db_done done);
+int db_journal_fsync(struct db *db, struct db_done done);
+
+/* The file NAME-wal. A write that completes a valid commit frame is the commit. */
+bool db_wal_exists(struct db *db);
+int db_wal_create(struct db *db, mode_t mode);
+int db_wal_stat(struct db *db, struct stat *ret);
+int db_wal_fd(struct db *db); /* borrowed, for chmod and chown; -1 when there is none */
+ssize_t db_wal_read(struct db *db, void *buf, size_t n, uint64_t off);
+int db_wal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done);
+int db_wal_truncate(struct db *db, uint64_t size_bytes);
+/* -EBUSY while the database file lacks pages that only the WAL has. *@ret_fd as in db_drop. */
+int db_wal_unlink(struct db *db, int *ret_fd);
+int db_wal_fsync(struct db *db, struct db_done done);
+/* A WAL that was there before the database was one is read from the start. */
+int db_wal_take(struct db *db, const char *path, struct err *e);
+/* The frames that are captured: (salts, count). A writer that died after its commit frame leaves a
+ * wal-index that does not know of the last ones (db/repair.h). */
+struct db_wal_mark {
+        uint32_t salt1;
+        uint32_t salt2;
+        uint32_t n_frames;
+};
+bool db_wal_captured(struct db *db, struct db_wal_mark *ret);
+/* SQLite has copied the WAL's first @n_backfill frames (of the chain with @mark's salts) to the file. */
+void db_wal_backfilled(struct db *db, const struct db_wal_mark *mark, uint32_t n_backfill);
+
+/* Writes late pages whose records are or can be made durable, prepares log space, moves the base when
+ * the log has grown by enough, drops log segments that @retention lets go. Waits for the disk: worker
+ * only. Returns true when it wants to be called again soon. */
+struct db_retention {
+        int64_t max_age_ms; /* <= 0: keep everything */
+};
+bool db_housekeep(struct db *db, const struct db_retention *retention, struct err *e);
+
+/* Reads the whole committed image from file, WAL and overlays and compares each page with its checksum.
+ * Writers may go on. Worker only. */
+int db_verify(struct db *db, struct err *e);
+
+#endif

@@ -1,0 +1,194 @@
+/* lib/db/db_internal.h - the inside of a database, for the files of lib/db/ only.
+ *
+ *   db.c               open, close, the database file's reads, writes and truncations
+ *   commit.c           one transaction into the log, and the state moved on
+ *   capture_journal.c  commits of rollback-journal modes and of writes without a journal
+ *   capture_wal.c      commits of WAL mode
+ *   late.c             committed pages on their way to the database file; the base; housekeeping
+ *   recover.c          the state at open */
+#ifndef LITEFS_DB_DB_INTERNAL_H
+#define LITEFS_DB_DB_INTERNAL_H
+
+#include <pthread.h>
+
+#include "db/db.h"
+#include "db/overlay.h"
+#include "db/pagesum.h"
+#include "db/wal_frames.h"
+#include "ltx/encoder.h"
+
+#define DB_OVERLAY_CAP (2u << 20)   /* memory of each overlay before it spills */
+#define DB_JOURNAL_CAP (1u << 20)   /* memory of a journal before it spills */
+#define DB_LATE_PAGES_MAX 1024u     /* late pages before a commit asks for a flush */
+#define DB_LIGHT_COMMIT_PAGES 512u  /* a larger commit is captured by a worker */
+#define DB_BASE_EVERY (64u << 20)   /* log bytes after which the base moves */
+#define DB_NO_FLOOR UINT64_MAX
+
+enum db_state { DB_OPENING, DB_READY, DB_CAPTURING, DB_FAILED };
+
+struct db_journal {
+        bool exists;
+        bool is_active; /* holds a transaction: written since it was created or finalised */
+        struct spool content;
+};
+
+/* The WAL chain: what SQLite has written since the last header, as far as it checks out. */
+struct db_wal {
+        int fd;       /* -1: no file */
+        bool is_live; /* the header is valid and of this database's page size */
+        bool is_big_endian;
+        uint32_t salt1, salt2;
+        uint32_t header_sum[2];
+        struct wal_frames frames;  /* verified frames, the captured ones first */
+        uint32_t n_captured;       /* frames up to the last captured commit */
+        uint32_t captured_sum[2];  /* running checksum there */
+        uint32_t verified_sum[2];  /* running checksum at frames.n */
+        uint32_t n_written;        /* highest frame that the open transaction has begun to write */
+        uint32_t header_frame;     /* number of the frame whose header was written last; 0: none */
+        uint8_t header[24];        /* and its header, so that the page's write completes it in memory */
+};
+
+struct db {
+        const struct db_env *env;
+        char *name;
+        char *dir;
+        pthread_mutex_t lock;
+        enum db_state state;
+
+        int fd; /* the database file; -1 when there is none */
+        uint32_t page_size;
+        uint32_t page_count; /* committed */
+        bool is_wal;
+        struct ltx_pos pos;
+        int64_t timestamp_ms;
+        struct pagesum sums; /* of the committed image */
+
+        struct txlog *log;
+        struct ltx_encoder *encoder;
+        uint64_t last_lsn; /* of the last commit */
+
+        uint64_t size_bytes; /* of the file as applications see it */
+        struct overlay open; /* uncommitted pages */
+        uint64_t open_floor; /* bytes of the file from here on are cut by the open transaction */
+        bool is_unjournaled; /* `open` holds pages written without a journal */
+        bool wants_sync;     /* the application has fsynced in this transaction */
+
+        struct overlay late; /* committed, not yet in the file */
+        uint64_t late_lsn;   /* durable log end that allows them in */
+        int late_error;      /* of the last attempt to write them */
+
+        struct db_journal journal;
+        struct db_wal wal;
+
+        uint64_t wal_backfilled_txid; /* SQLite has copied the WAL up to here to the file */
+        uint64_t base_txid;  /* the file durably holds this transaction */
+        uint64_t base_lsn;   /* log end when the base last moved */
+        uint8_t *page_buf;   /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
+
+        struct commit_change *changes; /* scratch of commit.c, kept between commits */
+        uint32_t changes_capacity;
+};
+
+#define DB_PAGE_BUF 65536u
+
+/* Who captures: a thread that holds the lock, or the worker of a busy database. The worker works without
+ * the lock, for a huge transaction takes seconds and readers must go on, on buffers of its own; nobody but
+ * it may change the database, and it takes the lock for each change it makes. */
+struct capturer {
+        struct db *db;
+        bool is_worker;
+        uint8_t *page;    /* DB_PAGE_BUF bytes each */
+        uint8_t *scratch;
+};
+static inline void
+capturer_lock(const struct capturer *c)
+{
+        if (c->is_worker)
+                pthread_mutex_lock(&c->db->lock);
+}
+static inline void
+capturer_unlock(const struct capturer *c)
+{
+        if (c->is_worker)
+                pthread_mutex_unlock(&c->db->lock);
+}
+/* The capturer for a holder of the lock. */
+static inline struct capturer
+capturer_here(struct db *db)
+{
+        return (struct capturer){ db, false, db->page_buf, db->page_buf + DB_PAGE_BUF };
+}
+/* The capturer for a worker: allocates. */
+int capturer_init_worker(struct capturer *c, struct db *db);
+void capturer_release(struct capturer *c);
+
+/* --- db.c --- */
+int db_path(const struct db *db, const char *file, char *buf, size_t size);
+/* The page as applications see it outside the WAL: open, late, file; zeros past the end. In memory that
+ * lives until the next call. */
+const uint8_t *db_visible_page(const struct capturer *c, uint32_t page_size, uint32_t pgno,
+                               int *ret_error);
+int db_open_file(struct db *db);
+void db_fail(struct db *db, const char *why);
+static inline bool
+db_is_dirty(const struct db *db)
+{
+        return !overlay_is_empty(&db->open) || db->open_floor != DB_NO_FLOOR;
+}
+void db_discard_open(struct db *db);
+
+/* --- commit.c --- */
+struct commit_change {
+        uint64_t sum;
+        uint32_t pgno;
+};
+
+/* What a transaction consists of. @pgnos rises strictly and may hold pages that turn out unchanged;
+ * pages between the old and the new size that it lacks are taken as they are visible. NULL with
+ * @is_snapshot: every page of the new image. */
+struct commit_request {
+        uint32_t page_size;
+        uint32_t commit; /* new size in pages */
+        bool is_snapshot;
+        const uint32_t *pgnos;
+        uint32_t n_pgnos;
+        const uint8_t *(*get)(const struct capturer *c, const struct commit_request *rq, uint32_t i,
+                              int *ret_error);
+        const void *arg;
+        int64_t wal_offset, wal_size;
+        uint32_t wal_salt1, wal_salt2;
+};
+
+/* Appends the transaction to the log and moves position, size and checksums. 1: done, 0: nothing had
+ * changed and nothing was appended, <0: error and nothing has moved. */
+int commit_transaction(const struct capturer *c, const struct commit_request *rq, struct err *e);
+
+/* --- capture_journal.c --- */
+/* Commits what is in `open` and makes it late. 0 or negative. */
+int capture_open(const struct capturer *c, struct err *e);
+/* Whether that is small enough for the thread that answers requests. */
+bool capture_is_light(const struct db *db);
+/* capture_open and the sync that the application wants, here or by a worker. 0, negative, DB_PENDING.
+ * @then is called with the lock held after success, before @done. */
+int capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *db), struct db_done done);
+
+/* --- capture_wal.c --- */
+void wal_reset(struct db *db);
+int wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn);
+
+/* --- late.c --- */
+/* Moves `open` to `late`, after its transaction was appended at last_lsn. */
+int late_add_open(struct db *db);
+/* Writes late pages to the file if the log is durable that far, else -EAGAIN. */
+int late_flush(const struct capturer *c);
+/* Syncs the log to @lsn by a worker, flushes, then calls @done. DB_PENDING or a negative errno; 0 when
+ * the log is that durable already. With the lock. */
+int late_sync(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);
+/* The file has all of the committed image (outside the WAL): cut what lies past its end. With the lock. */
+void late_trim_file(struct db *db);
+int base_write(struct db *db, uint64_t txid, struct err *e);
+
+/* --- recover.c --- */
+int recover(struct db *db, struct err *e);
+
+#endif

@@ -1,0 +1,271 @@
+/* The state at open, from what the disk holds.
+ *
+ * The base says which transaction the database file durably holds; the log is replayed from there over the
+ * file. Replaying writes whole pages, so it may be cut short and begun again at any point. The wal-index and
+ * the WAL are dropped: each commit in the WAL is in the log, and what is not is not committed. There is no
+ * journal to roll back, because no uncommitted page ever enters the file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "db/base_file.h"
+#include "db/db_internal.h"
+#include "ltx/checksum.h"
+#include "ltx/decoder.h"
+#include "sqlite/dbheader.h"
+
+struct replay {
+        struct db *db;
+        struct ltx_decoder *decoder;
+        uint64_t n_records;
+};
+
+static int
+remove_file(struct db *db, const char *file)
+{
+        char path[PATH_MAX];
+        int r = db_path(db, file, path, sizeof path);
+
+        if (r == 0)
+                r = os_unlink(db->env->os, "recover:unlink", path);
+        return r == -ENOENT ? 0 : r;
+}
+
+/* --- replay --- */
+
+static int
+apply_page(struct db *db, uint32_t pgno, uint32_t page_size)
+{
+        int r;
+
+        r = os_pwrite_all(db->env->os, "recover:apply", db->fd, db->page_buf, page_size,
+                          (off_t)(pgno - 1) * page_size);
+        if (r == 0)
+                pagesum_set(&db->sums, pgno, ltx_page_checksum(pgno, db->page_buf, page_size));
+        return r;
+}
+
+static int
+apply_pages(struct replay *rp, const struct ltx_header *h, struct err *e)
+{
+        struct db *db = rp->db;
+        struct ltx_trailer trailer;
+        uint32_t pgno = 0;
+        int r;
+
+        if (ltx_header_is_snapshot(h) || h->page_size != db->page_size)
+                (void)pagesum_resize(&db->sums, 0);
+        r = pagesum_resize(&db->sums, h->commit);
+        if (r < 0)
+                return err_set(e, r, "make room for %u page checksums", h->commit);
+        while ((r = ltx_decoder_next(rp->decoder, db->page_buf, &pgno, e)) > 0) {
+                r = apply_page(db, pgno, h->page_size);
+                if (r < 0)
+                        return err_set(e, r, "write page %u to %s/database", pgno, db->dir);
+        }
+        if (r < 0)
+                return r;
+        return ltx_decoder_finish(rp->decoder, &trailer, e);
+}
+
+static int
+apply_record(struct replay *rp, const struct txlog_record *record, struct byte_src *src, struct err *e)
+{
+        struct db *db = rp->db;
+        struct ltx_header h;
+        int r;
+
+        r = ltx_decoder_begin(rp->decoder, LTX_V3, src, &h, e);
+        if (r == 0)
+                r = apply_pages(rp, &h, e);
+        if (r < 0) {
+                err_prefix(e, "replay transaction %016llx", (unsigned long long)record->max_txid);
+                return r;
+        }
+        db->page_size = h.page_size;
+        db->page_count = h.commit;
+        db->timestamp_ms = h.timestamp_ms;
+        db->pos = (struct ltx_pos){ record->max_txid, record->post_apply_checksum };
+        rp->n_records++;
+        return 0;
+}
+
+static int
+replay_after(struct replay *rp, uint64_t txid, struct err *e)
+{
+        struct txlog_reader *reader;
+        struct txlog_record record;
+        struct byte_src *src;
+        int r;
+
+        r = txlog_reader_open(rp->db->log, txid, &reader, e);
+        if (r < 0)
+                return r;
+        while ((r = txlog_reader_next(reader, &record, &src, e)) > 0) {
+                r = apply_record(rp, &record, src, e);
+                if (r < 0)
+                        break;
+        }
+        txlog_reader_close(reader);
+        return r;
+}
+
+/* --- what there is to start from --- */
+
+/* The file can stand on the base when it is there and as long as the base's image was; else all of it has
+ * to come from the log. */
+static bool
+can_use_base(struct db *db, const struct base_info *base)
+{
+        struct stat st;
+
+        if (os_fstat(db->env->os, "recover:stat", db->fd, &st) < 0)
+                return false;
+        return base->txid > 0 && st.st_size > 0;
+}
+
+static int
+start_from(struct db *db, struct base_info *base, struct err *e)
+{
+        struct txlog_record first, last;
+
+        if (can_use_base(db, base)) {
+                db->page_size = base->page_size;
+                db->page_count = base->page_count;
+                return 0;
+        }
+        pagesum_release(&db->sums);
+        *base = (struct base_info){ 0 };
+        if (txlog_first(db->log, &first) && first.min_txid != 1 && txlog_last(db->log, &last) &&
+            last.commit != 0)
+                return err_set(e, E_CORRUPT_DB,
+                               "%s/database or base is missing and the log begins at transaction "
+                               "%016llx, so the database cannot be rebuilt from it; restore the file "
+                               "from a backup",
+                               db->dir, (unsigned long long)first.min_txid);
+        return 0;
+}
+
+static int
+check_end(struct db *db, uint64_t base_txid, struct err *e)
+{
+        struct txlog_record last;
+        uint64_t sum = pagesum_total(&db->sums);
+
+        if (!txlog_last(db->log, &last)) {
+                if (base_txid == 0)
+                        return 0;
+                /* All records are gone by retention or a take-over: the base alone is the state. */
+                db->pos = (struct ltx_pos){ base_txid, sum };
+                return 0;
+        }
+        if (last.max_txid < base_txid)
+                return err_set(e, E_CORRUPT_DB,
+                               "the log ends at transaction %016llx, before the base %016llx",
+                               (unsigned long long)last.max_txid, (unsigned long long)base_txid);
+        db->pos = (struct ltx_pos){ last.max_txid, last.post_apply_checksum };
+        db->timestamp_ms = last.timestamp_ms;
+        db->page_size = last.page_size;
+        db->page_count = last.commit;
+        if (db->sums.n_pages != last.commit && pagesum_resize(&db->sums, last.commit) < 0)
+                return err_set(e, -ENOMEM, "page checksums");
+        sum = pagesum_total(&db->sums);
+        if (sum != last.post_apply_checksum)
+                return err_set(e, E_CORRUPT_DB,
+                               "checksum %016llx at transaction %016llx, the log says %016llx; "
+                               "`litefs ltx verify %s` shows whether the log is whole",
+                               (unsigned long long)sum, (unsigned long long)last.max_txid,
+                               (unsigned long long)last.post_apply_checksum, db->name);
+        return 0;
+}
+
+/* --- the result --- */
+
+static void
+read_header(struct db *db)
+{
+        struct sqlite_dbheader h;
+        ssize_t n;
+
+        n = os_pread_all(db->env->os, "recover:read", db->fd, db->page_buf, 100, 0);
+        if (n == 100 && sqlite_dbheader_parse(db->page_buf, 100, &h) == 0)
+                db->is_wal = h.is_wal;
+}
+
+static int
+settle(struct db *db, uint64_t base_txid, struct err *e)
+{
+        int r;
+
+        if (db->page_count == 0) {
+                os_close(db->env->os, "recover:close", db->fd);
+                db->fd = -1;
+                db->page_size = 0;
+                r = remove_file(db, "database");
+                return r < 0 ? err_set(e, r, "remove %s/database", db->dir) : 0;
+        }
+        r = os_ftruncate(db->env->os, "recover:cut", db->fd, (off_t)db->page_count * db->page_size);
+        if (r < 0)
+                return err_set(e, r, "cut %s/database", db->dir);
+        read_header(db);
+        db->base_txid = base_txid;
+        db->last_lsn = txlog_end_lsn(db->log);
+        db->base_lsn = db->last_lsn;
+        return db->pos.txid > base_txid ? base_write(db, db->pos.txid, e) : 0;
+}
+
+static int
+replay_log(struct db *db, uint64_t base_txid, struct err *e)
+{
+        struct replay rp = { .db = db };
+        struct txlog_record last;
+        int r;
+
+        if (!txlog_last(db->log, &last) || last.max_txid <= base_txid)
+                return 0;
+        r = ltx_decoder_new(&rp.decoder);
+        if (r < 0)
+                return err_set(e, r, "replay the log");
+        r = replay_after(&rp, base_txid, e);
+        ltx_decoder_free(rp.decoder);
+        if (r == 0 && rp.n_records > 0)
+                log_event(LOG_INFO, db->name, "recovered: %llu transactions replayed from the log",
+                          (unsigned long long)rp.n_records);
+        return r;
+}
+
+int
+recover(struct db *db, struct err *e)
+{
+        struct base_info base = { 0 };
+        char log_dir[PATH_MAX];
+        int r;
+
+        if ((r = remove_file(db, "wal")) < 0 || (r = remove_file(db, "shm")) < 0 ||
+            (r = remove_file(db, "base.tmp")) < 0)
+                return err_set(e, r, "drop the WAL of an earlier run in %s", db->dir);
+        r = base_file_read(db->env->os, db->dir, &base, &db->sums, e);
+        if (r >= 0)
+                r = db_path(db, "log", log_dir, sizeof log_dir);
+        if (r >= 0)
+                r = txlog_open(db->env->os, log_dir, NULL, base.txid, &db->log, e);
+        if (r < 0)
+                return r;
+        if (txlog_torn_bytes(db->log) > 0)
+                log_event(LOG_WARN, db->name, "recovered: %llu bytes of an unfinished log record cut",
+                          (unsigned long long)txlog_torn_bytes(db->log));
+        r = db_open_file(db);
+        if (r < 0)
+                return err_set(e, r, "open %s/database", db->dir);
+        r = start_from(db, &base, e);
+        if (r == 0)
+                r = replay_log(db, base.txid, e);
+        if (r == 0)
+                r = check_end(db, base.txid, e);
+        if (r == 0)
+                r = settle(db, base.txid, e);
+        return r;
+}
