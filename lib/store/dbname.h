@@ -1,0 +1,22 @@
+/* lib/store/dbname.h - names of databases: the path in the mount, its directory under dbs/, its companions.
+ *
+ * "app.db" is kept in dbs/app.db, "tenants/7.db" in dbs/tenants%2F7.db: '/' and '%' are escaped, so the
+ * directories stay flat and LiteFS's own stay where they are. */
+#ifndef LITEFS_STORE_DBNAME_H
+#define LITEFS_STORE_DBNAME_H
+
+#include <stddef.h>
+
+#define DBNAME_MAX 255 /* bytes of the escaped form, NUL not counted */
+
+/* The escaped form and a NUL: 0, or -ENAMETOOLONG. */
+int dbname_encode(const char *name, char ret[DBNAME_MAX + 1]);
+/* Back: 0, or -EINVAL when @dir is no such form. */
+int dbname_decode(const char *dir, char ret[DBNAME_MAX + 1]);
+
+enum dbname_kind { DBNAME_DATABASE, DBNAME_JOURNAL, DBNAME_WAL, DBNAME_SHM, DBNAME_POS };
+
+/* What @name would be if a database had the name without its suffix; *@ret_len is that name's length. */
+enum dbname_kind dbname_classify(const char *name, size_t *ret_len);
+
+#endif

@@ -1,0 +1,497 @@
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/dbname.h"
+#include "store/housekeeper.h"
+
+struct entry {
+        char *name;
+        struct db *db; /* NULL: it did not open */
+};
+
+struct store {
+        struct store_config config;
+        struct db_env env;
+        struct lease *lease;
+        struct housekeeper *housekeeper;
+        pthread_rwlock_t lock; /* guards entries; rank above every database's lock */
+        struct entry *entries; /* sorted by name */
+        size_t n_entries;
+        size_t capacity;
+        int lock_fd;
+        atomic_bool is_primary;
+        atomic_bool is_stopped;
+        char *files_dir;
+        char *tmp_dir;
+};
+
+/* --- what the databases ask of their surroundings --- */
+
+int
+store_may_commit(struct store *s)
+{
+        if (atomic_load(&s->is_stopped) || !atomic_load(&s->is_primary))
+                return E_NOT_PRIMARY;
+        return s->lease->ops->holds(s->lease, clock_boot_ms(s->config.clock)) ? 0 : E_FENCED;
+}
+
+static int
+env_may_commit(void *arg)
+{
+        return store_may_commit(arg);
+}
+
+static void
+env_committed(void *arg, struct db *db)
+{
+        struct store *s = arg;
+
+        if (s->config.committed != NULL)
+                s->config.committed(s->config.arg, db);
+}
+
+static void
+env_idle(void *arg, struct db *db)
+{
+        struct store *s = arg;
+
+        if (s->config.idle != NULL)
+                s->config.idle(s->config.arg, db);
+}
+
+void
+store_wants_tick(struct store *s)
+{
+        if (s->housekeeper != NULL)
+                housekeeper_ask(s->housekeeper);
+}
+
+static void
+env_wants_housekeeping(void *arg)
+{
+        store_wants_tick(arg);
+}
+
+void
+store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct db *),
+                    void (*idle)(void *, struct db *), void (*tick)(void *))
+{
+        s->config.arg = arg;
+        s->config.committed = committed;
+        s->config.idle = idle;
+        s->config.tick = tick;
+}
+
+/* --- the list --- */
+
+/* Where @name is, or would be. With the lock. */
+static size_t
+find_index(const struct store *s, const char *name)
+{
+        size_t lo = 0, hi = s->n_entries;
+
+        while (lo < hi) {
+                size_t mid = lo + (hi - lo) / 2;
+
+                if (strcmp(s->entries[mid].name, name) < 0)
+                        lo = mid + 1;
+                else
+                        hi = mid;
+        }
+        return lo;
+}
+
+static struct entry *
+find_entry(const struct store *s, const char *name)
+{
+        size_t i = find_index(s, name);
+
+        return i < s->n_entries && strcmp(s->entries[i].name, name) == 0 ? &s->entries[i] : NULL;
+}
+
+static int
+insert_entry(struct store *s, const char *name, struct db *db)
+{
+        size_t i = find_index(s, name);
+        char *copy = strdup(name);
+
+        if (copy == NULL)
+                return -ENOMEM;
+        if (s->n_entries == s->capacity) {
+                size_t want = s->capacity == 0 ? 16 : s->capacity * 2;
+                struct entry *p = realloc(s->entries, want * sizeof *p);
+
+                if (p == NULL) {
+                        free(copy);
+                        return -ENOMEM;
+                }
+                s->entries = p;
+                s->capacity = want;
+        }
+        memmove(s->entries + i + 1, s->entries + i, (s->n_entries - i) * sizeof *s->entries);
+        s->entries[i] = (struct entry){ copy, db };
+        s->n_entries++;
+        return 0;
+}
+
+struct db *
+store_find(struct store *s, const char *name)
+{
+        struct entry *en;
+        struct db *db;
+
+        pthread_rwlock_rdlock(&s->lock);
+        en = find_entry(s, name);
+        db = en != NULL ? en->db : NULL;
+        pthread_rwlock_unlock(&s->lock);
+        return db;
+}
+
+bool
+store_is_broken(struct store *s, const char *name)
+{
+        struct entry *en;
+        bool is_broken;
+
+        pthread_rwlock_rdlock(&s->lock);
+        en = find_entry(s, name);
+        is_broken = en != NULL && en->db == NULL;
+        pthread_rwlock_unlock(&s->lock);
+        return is_broken;
+}
+
+int
+store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg)
+{
+        struct db **list;
+        size_t n = 0;
+        int r = 0;
+
+        /* A copy, so that @fn may take its time and the list may grow meanwhile. */
+        pthread_rwlock_rdlock(&s->lock);
+        list = malloc((s->n_entries + 1) * sizeof *list);
+        for (size_t i = 0; list != NULL && i < s->n_entries; i++)
+                if (s->entries[i].db != NULL)
+                        list[n++] = s->entries[i].db;
+        pthread_rwlock_unlock(&s->lock);
+        if (list == NULL)
+                return -ENOMEM;
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = fn(arg, list[i]);
+        free(list);
+        return r;
+}
+
+static int
+db_dir(struct store *s, const char *name, char *buf, size_t size)
+{
+        char dir[DBNAME_MAX + 1];
+        int r = dbname_encode(name, dir);
+
+        if (r == 0) {
+                int n = snprintf(buf, size, "%s/dbs/%s", s->config.data_dir, dir);
+
+                r = n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+        }
+        return r;
+}
+
+int
+store_db_path(struct store *s, const struct db *db, const char *file, char *buf, size_t size)
+{
+        size_t n;
+        int r = db_dir(s, db_name(db), buf, size);
+
+        if (r < 0)
+                return r;
+        n = strlen(buf);
+        r = snprintf(buf + n, size - n, "/%s", file);
+        return r < 0 || (size_t)r >= size - n ? -ENAMETOOLONG : 0;
+}
+
+int
+store_create_db(struct store *s, const char *name, struct db **ret, struct err *e)
+{
+        char dir[PATH_MAX];
+        struct entry *en;
+        struct db *db = NULL;
+        int r;
+
+        pthread_rwlock_wrlock(&s->lock);
+        en = find_entry(s, name);
+        if (en != NULL)
+                db = en->db;
+        r = en != NULL && db == NULL ? err_set(e, -EIO, "database %s did not open", name) : 0;
+        if (r == 0 && db == NULL) {
+                r = db_dir(s, name, dir, sizeof dir);
+                if (r < 0)
+                        err_set(e, r, "database %s", name);
+                else
+                        r = db_open(&s->env, name, dir, &db, e);
+                if (r == 0 && (r = insert_entry(s, name, db)) < 0) {
+                        db_close(db);
+                        err_set(e, r, "database %s", name);
+                }
+        }
+        pthread_rwlock_unlock(&s->lock);
+        if (r == 0)
+                *ret = db;
+        return r;
+}
+
+const char *
+store_files_dir(const struct store *s)
+{
+        return s->files_dir;
+}
+
+bool
+store_is_primary(struct store *s)
+{
+        return atomic_load(&s->is_primary);
+}
+
+void
+store_stop_writes(struct store *s)
+{
+        atomic_store(&s->is_stopped, true);
+}
+
+int
+store_primary(struct store *s, struct lease_holder *ret)
+{
+        return s->lease->ops->holder(s->lease, ret, NULL);
+}
+
+/* --- housekeeping --- */
+
+struct round {
+        struct db_retention retention;
+        bool wants_more;
+};
+
+static int
+housekeep_db(void *arg, struct db *db)
+{
+        struct round *round = arg;
+        struct err e = ERR_INIT;
+
+        if (db_is_busy(db)) {
+                round->wants_more = true;
+                return 0;
+        }
+        if (db_housekeep(db, &round->retention, &e))
+                round->wants_more = true;
+        if (e.code != 0)
+                log_event(LOG_WARN, db_name(db), "%s", e.text);
+        return 0;
+}
+
+static bool
+housekeep(void *arg, bool is_interval)
+{
+        struct store *s = arg;
+        struct round round = { .retention.max_age_ms = is_interval ? s->config.retention_ms : 0 };
+
+        store_each(s, housekeep_db, &round);
+        if (s->config.tick != NULL)
+                s->config.tick(s->config.arg);
+        return round.wants_more;
+}
+
+/* --- open and close --- */
+
+static int
+join(char **ret, const char *dir, const char *name)
+{
+        return asprintf(ret, "%s/%s", dir, name) < 0 ? (*ret = NULL, -ENOMEM) : 0;
+}
+
+static int
+take_lock(struct store *s, struct err *e)
+{
+        char *path;
+        int r = join(&path, s->config.data_dir, "lock");
+
+        if (r < 0)
+                return err_set(e, r, "lock %s", s->config.data_dir);
+        s->lock_fd = os_open(s->config.os, "store:lock", path, O_RDWR | O_CREAT, 0600);
+        if (s->lock_fd < 0)
+                r = err_set(e, s->lock_fd, "open %s", path);
+        else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+                r = err_text(e, -EBUSY,
+                             "data directory %s is in use by another litefs process; stop that one "
+                             "first, or choose another data.dir",
+                             s->config.data_dir);
+        free(path);
+        return r;
+}
+
+static int
+remove_entry(void *arg, const char *name)
+{
+        struct store *s = arg;
+        char *path;
+
+        if (join(&path, s->tmp_dir, name) == 0) {
+                (void)os_unlink(s->config.os, "store:tmp", path);
+                free(path);
+        }
+        return 0;
+}
+
+static int
+make_dirs(struct store *s, struct err *e)
+{
+        const struct os *os = s->config.os;
+        char *dbs = NULL;
+        int r;
+
+        if ((r = join(&s->files_dir, s->config.data_dir, "files")) < 0 ||
+            (r = join(&s->tmp_dir, s->config.data_dir, "tmp")) < 0 ||
+            (r = join(&dbs, s->config.data_dir, "dbs")) < 0 ||
+            (r = os_mkdir_all(os, "store:mkdir", s->config.data_dir, 0777)) < 0 ||
+            (r = os_mkdir_all(os, "store:mkdir", s->files_dir, 0777)) < 0 ||
+            (r = os_mkdir_all(os, "store:mkdir", s->tmp_dir, 0700)) < 0 ||
+            (r = os_mkdir_all(os, "store:mkdir", dbs, 0777)) < 0)
+                err_set(e, r, "prepare data directory %s", s->config.data_dir);
+        free(dbs);
+        return r;
+}
+
+static int
+open_one(void *arg, const char *dir)
+{
+        struct store *s = arg;
+        char name[DBNAME_MAX + 1], path[PATH_MAX];
+        struct err e = ERR_INIT;
+        struct db *db = NULL;
+        struct stat st;
+        int r;
+
+        r = snprintf(path, sizeof path, "%s/dbs/%s", s->config.data_dir, dir);
+        if (r < 0 || (size_t)r >= sizeof path || dbname_decode(dir, name) < 0 ||
+            os_lstat(s->config.os, "store:list", path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+                log_warn("%s/dbs/%s is not a database directory, ignored", s->config.data_dir, dir);
+                return 0;
+        }
+        r = db_open(&s->env, name, path, &db, &e);
+        if (r < 0) {
+                log_event(LOG_ERROR, name, "not opened, the other databases serve: %s", e.text);
+                db = NULL;
+        }
+        return insert_entry(s, name, db);
+}
+
+static int
+open_all(struct store *s, struct err *e)
+{
+        char *dbs;
+        int r = join(&dbs, s->config.data_dir, "dbs");
+
+        if (r == 0) {
+                r = os_list_dir(s->config.os, "store:list", dbs, open_one, s);
+                free(dbs);
+        }
+        return r < 0 ? err_set(e, r, "open the databases in %s/dbs", s->config.data_dir) : 0;
+}
+
+static void
+fill_env(struct store *s)
+{
+        uint64_t node_id = 0;
+
+        if (getrandom(&node_id, sizeof node_id, GRND_NONBLOCK) < 0)
+                node_id = (uint64_t)getpid();
+        s->env = (struct db_env){
+                .os = s->config.os,
+                .clock = s->config.clock,
+                .workers = s->config.workers,
+                .tmp_dir = s->tmp_dir,
+                .is_compressed = s->config.is_compressed,
+                .is_strict = s->config.is_strict,
+                .node_id = node_id,
+                .arg = s,
+                .may_commit = env_may_commit,
+                .committed = env_committed,
+                .idle = env_idle,
+                .wants_housekeeping = env_wants_housekeeping,
+        };
+}
+
+static int
+set_up(struct store *s, struct err *e)
+{
+        struct err le = ERR_INIT;
+        int r;
+
+        r = make_dirs(s, e);
+        if (r == 0)
+                r = take_lock(s, e);
+        if (r < 0)
+                return r;
+        (void)os_list_dir(s->config.os, "store:tmp", s->tmp_dir, remove_entry, s);
+        fill_env(s);
+        r = s->lease->ops->acquire(s->lease, &le);
+        atomic_store(&s->is_primary, r == 0);
+        if (r < 0 && r != E_NOT_PRIMARY)
+                return err_text(e, r, "%s", le.text);
+        r = open_all(s, e);
+        if (r < 0)
+                return r;
+        r = housekeeper_new(s->config.retention_interval_ms, housekeep, s, &s->housekeeper);
+        return r < 0 ? err_set(e, r, "start housekeeping") : 0;
+}
+
+int
+store_open(const struct store_config *config, struct lease *lease, struct store **ret, struct err *e)
+{
+        struct store *s = calloc(1, sizeof *s);
+        int r;
+
+        if (s == NULL)
+                return err_set(e, -ENOMEM, "open the data directory");
+        s->config = *config;
+        s->lease = lease;
+        s->lock_fd = -1;
+        pthread_rwlock_init(&s->lock, NULL);
+        r = set_up(s, e);
+        if (r < 0) {
+                store_close(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+void
+store_close(struct store *s)
+{
+        if (s == NULL)
+                return;
+        housekeeper_free(s->housekeeper);
+        s->housekeeper = NULL;
+        workers_drain(s->config.workers);
+        for (size_t i = 0; i < s->n_entries; i++) {
+                db_close(s->entries[i].db);
+                free(s->entries[i].name);
+        }
+        free(s->entries);
+        os_close(s->config.os, "store:lock", s->lock_fd);
+        pthread_rwlock_destroy(&s->lock);
+        free(s->files_dir);
+        free(s->tmp_dir);
+        free(s);
+}

@@ -1,0 +1,69 @@
+/* lib/store/store.h - all databases of a node, and whether this node may write.
+ *
+ * DATA/ lock           held by the running daemon
+ *       dbs/DIR/       one database (lib/db/db.h, names by dbname.h)
+ *       files/         the mount's directories and plain files
+ *       tmp/           files of huge open transactions; emptied at start
+ *
+ * Threads: any. Databases are never freed before store_close. */
+#ifndef LITEFS_STORE_STORE_H
+#define LITEFS_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "db/db.h"
+#include "lease/lease.h"
+
+struct store;
+
+struct store_config {
+        const struct os *os;
+        const struct clock *clock;
+        struct workers *workers;
+        const char *data_dir;
+        bool is_compressed;
+        bool is_strict;
+        int64_t retention_ms;          /* <= 0: keep everything */
+        int64_t retention_interval_ms; /* <= 0: never enforce */
+        /* Callbacks into the mount, NULL when there is none: see struct db_env. */
+        void *arg;
+        void (*committed)(void *arg, struct db *db);
+        void (*idle)(void *arg, struct db *db);
+        /* About once a second while something was asked for: the mount's own timed work. */
+        void (*tick)(void *arg);
+};
+
+/* Opens every database under the data directory. One that does not recover is reported (log) and left out;
+ * the others serve. Errors: another daemon runs on the directory, the directory cannot be used. */
+int store_open(const struct store_config *config, struct lease *lease, struct store **ret, struct err *e);
+/* Stops housekeeping, flushes and closes every database. */
+void store_close(struct store *s);
+/* Replaces the callbacks; before the mount serves. */
+void store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct db *),
+                         void (*idle)(void *, struct db *), void (*tick)(void *));
+
+/* The database called @name, deleted ones included; NULL when there never was one. */
+struct db *store_find(struct store *s, const char *name);
+/* Whether opening @name failed, so that it must not be taken for a free name. */
+bool store_is_broken(struct store *s, const char *name);
+/* Finds or makes the (empty) database. -ENAMETOOLONG, or what db_open says. */
+int store_create_db(struct store *s, const char *name, struct db **ret, struct err *e);
+/* Calls @fn for each in name order until it returns non-zero, which is returned. */
+int store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg);
+/* dbs/DIR/@file of a database, in @buf: 0 or -ENAMETOOLONG. */
+int store_db_path(struct store *s, const struct db *db, const char *file, char *buf, size_t size);
+const char *store_files_dir(const struct store *s);
+
+/* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. */
+int store_may_commit(struct store *s);
+bool store_is_primary(struct store *s);
+/* Refuses commits from now on: shutdown. */
+void store_stop_writes(struct store *s);
+/* The primary as this node knows it: 0 or E_NOT_FOUND. */
+int store_primary(struct store *s, struct lease_holder *ret);
+
+/* Asks for a tick within about a second. Any thread, any lock. */
+void store_wants_tick(struct store *s);
+
+#endif
