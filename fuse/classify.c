@@ -1,0 +1,207 @@
+/* A plain file becomes a database.
+ *
+ * Which files are databases is known by their content, not their name: at the first moment that may be the
+ * end of a transaction (its journal is finalised, it is synced, or closed after writing) a file that begins
+ * with a valid SQLite header and has all the pages that the header speaks of is taken over. Until then it is
+ * a plain file with a plain journal, and a crash leaves just what SQLite expects to find. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fuse/fuse_internal.h"
+#include "sqlite/dbheader.h"
+#include "store/dbname.h"
+
+/* A journal that SQLite would roll back: the file is in the middle of a transaction. */
+static bool
+has_hot_journal(struct session *s, const char *path)
+{
+        char journal[PATH_MAX];
+        char first = 0;
+        int fd, n;
+
+        n = snprintf(journal, sizeof journal, "%s-journal", path);
+        if (n < 0 || (size_t)n >= sizeof journal)
+                return false;
+        fd = openat(s->files_fd, journal, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return false;
+        /* Until its first sync the header's magic is zero, but the file has a length. */
+        n = (int)pread(fd, &first, 1, 0);
+        if (n == 1 && first == 0) {
+                char header[28];
+
+                n = pread(fd, header, sizeof header, 0) == (ssize_t)sizeof header &&
+                    memcmp(header, (char[28]){ 0 }, sizeof header) != 0;
+        }
+        close(fd);
+        return n == 1;
+}
+
+static bool
+is_companion_name(const char *path)
+{
+        size_t len;
+
+        return dbname_classify(path, &len) != DBNAME_DATABASE;
+}
+
+bool
+classify_wants(struct session *s, struct inode *in, bool is_finalising)
+{
+        struct sqlite_dbheader h;
+        char path[PATH_MAX];
+        uint8_t buf[100];
+        struct stat st;
+
+        if (in->kind != INODE_PLAIN || in->name == NULL || in->is_busy ||
+            inode_path(in, path, sizeof path) < 0 || is_companion_name(path) ||
+            plain_open_fd(s, in) < 0 || store_may_commit(s->store) < 0 ||
+            store_is_broken(s->store, path))
+                return false;
+        if (pread(in->fd, buf, sizeof buf, 0) != (ssize_t)sizeof buf ||
+            sqlite_dbheader_parse(buf, sizeof buf, &h) < 0 || fstat(in->fd, &st) < 0 ||
+            !S_ISREG(st.st_mode))
+                return false;
+        if (st.st_size < (off_t)h.page_size ||
+            (h.is_page_count_valid && (off_t)h.page_count * h.page_size > st.st_size))
+                return false;
+        return is_finalising || !has_hot_journal(s, path);
+}
+
+struct job {
+        struct work work;
+        struct session *s;
+        struct inode *in; /* referenced */
+        struct db *db;
+        char name[];
+};
+
+/* The journal of the transaction just taken over, if it is still there, becomes one that is finalised. */
+static void
+take_journal(struct job *job, const char *path)
+{
+        struct session *s = job->s;
+        struct inode *in;
+        struct stat st;
+        char name[NAME_MAX + 16];
+
+        if (fstatat(s->files_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return;
+        if (db_journal_create_finalised(job->db, (uint64_t)st.st_size) < 0)
+                return;
+        unlinkat(s->files_fd, path, 0);
+        snprintf(name, sizeof name, "%s-journal", job->in->name);
+        in = inode_child(&s->inodes, job->in->parent, name);
+        if (in == NULL)
+                return;
+        in->kind = INODE_JOURNAL;
+        in->db = job->db;
+        close(in->fd);
+        in->fd = -1;
+}
+
+/* A WAL that was copied in before the database. */
+static void
+take_wal(struct job *job, const char *path)
+{
+        struct session *s = job->s;
+        char full[PATH_MAX];
+        struct err e = ERR_INIT;
+        struct inode *in;
+        char name[NAME_MAX + 16];
+        int n = snprintf(full, sizeof full, "%s/%s", store_files_dir(s->store), path);
+
+        if (n < 0 || (size_t)n >= sizeof full || access(full, F_OK) < 0)
+                return;
+        if (db_wal_take(job->db, full, &e) < 0) {
+                log_event(LOG_ERROR, job->name, "%s", e.text);
+                return;
+        }
+        snprintf(name, sizeof name, "%s-wal", job->in->name);
+        in = inode_child(&s->inodes, job->in->parent, name);
+        if (in == NULL)
+                return;
+        in->kind = INODE_WAL;
+        in->db = job->db;
+        close(in->fd);
+        in->fd = -1;
+}
+
+/* Under the session's lock: from now on the node is the database. */
+static void
+switch_node(struct job *job)
+{
+        struct inode *in = job->in;
+        char path[PATH_MAX];
+
+        close(in->fd);
+        in->fd = -1;
+        in->kind = INODE_DB;
+        in->db = job->db;
+        if (snprintf(path, sizeof path, "%s-journal", job->name) < (int)sizeof path)
+                take_journal(job, path);
+        if (snprintf(path, sizeof path, "%s-wal", job->name) < (int)sizeof path)
+                take_wal(job, path);
+        if (snprintf(path, sizeof path, "%s-shm", job->name) < (int)sizeof path)
+                unlinkat(job->s->files_fd, path, 0);
+}
+
+static void
+run(struct work *w)
+{
+        struct job *job = (struct job *)w;
+        struct session *s = job->s;
+        struct err e = ERR_INIT;
+        char path[PATH_MAX];
+        int n, r;
+
+        r = store_create_db(s->store, job->name, &job->db, &e);
+        if (r == 0) {
+                n = snprintf(path, sizeof path, "%s/%s", store_files_dir(s->store), job->name);
+                r = n < 0 || (size_t)n >= sizeof path ? -ENAMETOOLONG : db_adopt_file(job->db, path, &e);
+        }
+        pthread_mutex_lock(&s->lock);
+        job->in->is_busy = false;
+        job->in->pending_error = r;
+        if (r == 0)
+                switch_node(job);
+        pthread_mutex_unlock(&s->lock);
+        if (r < 0)
+                log_event(LOG_ERROR, job->name, "not captured: %s", e.text);
+        session_resume(s);
+        pthread_mutex_lock(&s->lock);
+        inode_unref(&s->inodes, job->in, 1);
+        pthread_mutex_unlock(&s->lock);
+        free(job);
+}
+
+int
+classify_start(struct session *s, struct inode *in)
+{
+        char path[PATH_MAX];
+        struct job *job;
+        size_t n;
+        int r = inode_path(in, path, sizeof path);
+
+        if (r < 0)
+                return r;
+        n = strlen(path) + 1;
+        job = calloc(1, sizeof *job + n);
+        if (job == NULL)
+                return -ENOMEM;
+        memcpy(job->name, path, n);
+        job->work.run = run;
+        job->s = s;
+        job->in = in;
+        inode_ref(in);
+        in->is_busy = true;
+        workers_post(s->config.workers, &job->work);
+        return 0;
+}

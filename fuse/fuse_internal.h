@@ -1,0 +1,154 @@
+/* fuse/fuse_internal.h - the inside of the mount, for the files of fuse/ only.
+ *
+ *   session.c       connection, dispatch loop, requests put aside, shutdown
+ *   ops.c           the request table: decode, find the node, call its kind
+ *   inode.c         the tree of names that the kernel knows
+ *   node_*.c        one file a kind of node
+ *   classify.c      plain file becomes database
+ *   mount_access.c  the daemon as a SQLite process on its own mount
+ *   reply.c         results to errnos, attributes */
+#ifndef LITEFS_FUSE_FUSE_INTERNAL_H
+#define LITEFS_FUSE_FUSE_INTERNAL_H
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "fuse/inode.h"
+#include "fuse/session.h"
+
+#define CACHE_FOREVER 86400.0 /* seconds; nothing changes but through this mount */
+#define READ_MAX (1u << 20)
+
+/* Requests as they are counted and logged. */
+#define REQUEST_TYPES(X)                                                                                \
+        X(LOOKUP) X(GETATTR) X(SETATTR) X(READLINK) X(MKDIR) X(UNLINK) X(RMDIR) X(SYMLINK) X(RENAME)    \
+        X(OPEN) X(CREATE) X(READ) X(WRITE) X(FLUSH) X(RELEASE) X(FSYNC) X(READDIR) X(FSYNCDIR)          \
+        X(STATFS) X(MKNOD) X(FALLOCATE)
+
+enum request_type {
+#define REQUEST_ENUM(name) REQUEST_##name,
+        REQUEST_TYPES(REQUEST_ENUM)
+#undef REQUEST_ENUM
+        N_REQUEST_TYPES
+};
+
+struct parked {
+        struct parked *next;
+        size_t size;
+        char bytes[];
+};
+
+struct session {
+        struct session_config config;
+        struct store *store;
+        struct fuse_session *se;
+        char *mount_dir;
+        int files_fd; /* DATA/files */
+        pthread_mutex_t lock;
+        struct inode_table inodes;
+        struct fuse_buf buf;      /* the request being read */
+        bool has_new_names;       /* plain files were created or renamed: directory syncs matter */
+        bool wants_park;          /* set by a handler: keep this request for later */
+        struct parked *parked;    /* oldest first */
+        struct parked **parked_tail;
+        uint8_t *read_buf;        /* READ_MAX bytes, for the holder of the lock */
+        pthread_t thread;         /* session_run's */
+        atomic_bool is_running;
+        atomic_bool is_stopping;
+        atomic_int n_open;        /* handles */
+        atomic_ullong counts[N_REQUEST_TYPES];
+        struct dirty_name *touched; /* databases whose mtime has moved; under touched_lock */
+        pthread_mutex_t touched_lock;
+};
+
+/* One open file. */
+struct handle {
+        struct inode *inode;
+        bool is_internal; /* opened by a worker of the daemon */
+        bool has_written;
+};
+
+static inline struct session *
+session_of(fuse_req_t req)
+{
+        return fuse_req_userdata(req);
+}
+bool session_is_internal(fuse_req_t req);
+/* Keeps the request being handled; the handler must return without answering. */
+void session_park(struct session *s, fuse_req_t req);
+/* Handles the parked requests again. From a worker, without locks. */
+void session_resume(struct session *s);
+
+/* --- reply.c --- */
+/* The errno (positive) for a negative result. */
+int reply_errno(int r);
+void reply_result(fuse_req_t req, int r); /* 0 or negative */
+void reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create);
+void reply_attr(fuse_req_t req, struct inode *in);
+/* Attributes of a node and how long the kernel may keep them. */
+int fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_timeout);
+
+/* An answer that a worker gives: hands the request over to a db_done. */
+struct db_done reply_later(fuse_req_t req);
+/* Answers now unless @r is DB_PENDING. */
+void reply_unless_pending(fuse_req_t req, int r);
+/* For WRITE: the answer is the size. NULL when memory is out. */
+struct later_write;
+struct later_write *later_write_new(fuse_req_t req, struct inode *in, size_t n);
+void later_write_finish(struct later_write *lw, int r);
+struct db_done later_write_done(struct later_write *lw);
+
+/* --- kinds of nodes: each entry NULL when the kind does not have it --- */
+struct node_ops {
+        int (*stat)(struct session *s, struct inode *in, struct stat *ret);
+        ssize_t (*read)(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off);
+        /* 0: all written; DB_PENDING: @done is called. */
+        int (*write)(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
+                     struct db_done done);
+        int (*truncate)(struct session *s, struct inode *in, uint64_t size, struct db_done done);
+        int (*fsync)(struct session *s, struct inode *in, bool is_data_only, struct db_done done);
+        int (*chmod)(struct session *s, struct inode *in, mode_t mode);
+        int (*chown)(struct session *s, struct inode *in, uid_t uid, gid_t gid);
+        int (*utimens)(struct session *s, struct inode *in, const struct timespec tv[2]);
+        /* A worker is changing it: requests that change it, too, must wait. */
+        bool (*is_busy)(struct session *s, struct inode *in);
+        bool is_uncached; /* content made by the daemon: direct_io, zero time-outs */
+        bool has_flush;   /* close() matters */
+};
+extern const struct node_ops node_dir_ops, node_plain_ops, node_db_ops, node_journal_ops, node_wal_ops,
+        node_shm_ops, node_pos_ops, node_primary_ops, node_lag_ops;
+const struct node_ops *node_ops_of(const struct inode *in);
+
+/* --- node_plain.c: names under DATA/files --- */
+int plain_path(struct session *s, const struct inode *parent, const char *name, char *buf, size_t size);
+int plain_open_fd(struct session *s, struct inode *in);
+
+/* --- node_shm.c --- */
+int shm_open_fd(struct session *s, struct inode *in);
+int shm_create(struct session *s, struct inode *in, mode_t mode);
+int shm_unlink(struct session *s, struct inode *in);
+bool shm_exists(struct session *s, struct db *db);
+
+/* --- node_dir.c --- */
+void dir_readdir(fuse_req_t req, struct inode *dir, size_t size, off_t off);
+
+/* --- classify.c --- */
+/* Whether this plain file is a complete SQLite database at a moment that may be a transaction boundary. */
+bool classify_wants(struct session *s, struct inode *in, bool is_finalising);
+/* Makes it one by a worker; requests on it are parked meanwhile. 0 or negative. */
+int classify_start(struct session *s, struct inode *in);
+
+/* --- mount_access.c --- */
+/* Captures pages written without a journal if no SQLite process is in a transaction. @done is called from a
+ * worker. */
+int mount_probe(struct session *s, struct db *db, struct db_done done);
+/* Makes SQLite read the WAL anew (its wal-index misses captured frames): then calls @done. */
+int mount_repair_wal_index(struct session *s, struct db *db, struct db_done done);
+/* A handle on the WAL that had written was closed: if its writer died between commit frame and wal-index,
+ * repairs. */
+void mount_check_wal_index(struct session *s, struct db *db);
+/* Learns how far checkpoints have come, so that the base can move. Worker or housekeeper. */
+void mount_read_backfill(struct session *s, struct db *db);
+
+#endif

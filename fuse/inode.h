@@ -1,0 +1,71 @@
+/* fuse/inode.h - the nodes that the kernel knows, and their place in the tree.
+ *
+ * A node lives from the first lookup until the kernel has forgotten it and its children; its address is the
+ * kernel's node id. Names are unique within a parent while linked; an unlinked node stays for the handles
+ * that are open. Guarded by the session's lock. */
+#ifndef LITEFS_FUSE_INODE_H
+#define LITEFS_FUSE_INODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct db;
+
+enum inode_kind {
+        INODE_DIR,
+        INODE_PLAIN,
+        INODE_DB,
+        INODE_JOURNAL,
+        INODE_WAL,
+        INODE_SHM,
+        INODE_POS,
+        INODE_PRIMARY,
+        INODE_LAG
+};
+
+struct inode {
+        uint64_t number; /* st_ino */
+        enum inode_kind kind;
+        struct inode *parent; /* holds a reference; NULL for the root */
+        char *name;           /* NULL once unlinked, and for the root */
+        uint64_t n_refs;      /* the kernel's lookups, open handles and children */
+        struct inode *next;   /* hash chain */
+        struct db *db;        /* of DB, JOURNAL, WAL, SHM, POS */
+        int fd;               /* PLAIN, SHM; of the others only once unlinked: the old file. Else -1 */
+        bool is_busy;         /* a worker is making it a database */
+        int pending_error;    /* of that worker, for the next request that would have started it */
+        void *listing;        /* DIR: what readdir is giving out, one allocation (node_dir.c) */
+};
+
+struct inode_table {
+        struct inode root;
+        struct inode **buckets;
+        size_t n_buckets;
+        size_t n_inodes;
+        uint64_t next_number;
+};
+
+int inode_table_init(struct inode_table *t);
+void inode_table_release(struct inode_table *t);
+
+/* The linked child called @name, or NULL. No reference is taken. */
+struct inode *inode_child(struct inode_table *t, const struct inode *parent, const char *name);
+/* A new linked child with one reference; NULL when memory is out. */
+struct inode *inode_add(struct inode_table *t, struct inode *parent, const char *name,
+                        enum inode_kind kind, struct db *db);
+void inode_ref(struct inode *in);
+/* Drops @n references; frees the node (closing its fd) and drops its parent's when none is left. */
+void inode_unref(struct inode_table *t, struct inode *in, uint64_t n);
+/* The name is gone; the node stays for those who hold it. */
+void inode_unlink(struct inode_table *t, struct inode *in);
+/* Gives a linked node another place. 0 or -ENOMEM. */
+int inode_rename(struct inode_table *t, struct inode *in, struct inode *parent, const char *name);
+
+/* The path from the root, without a leading slash ("" for the root): 0, or -ENAMETOOLONG; -ENOENT when a
+ * part of it was unlinked. */
+int inode_path(const struct inode *in, char *buf, size_t size);
+/* The path of @name in @parent. */
+int inode_child_path(const struct inode *parent, const char *name, char *buf, size_t size);
+
+#endif

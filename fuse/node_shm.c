@@ -1,0 +1,120 @@
+/* NAME-shm: the wal-index. Applications map it; what arrives here is the kernel writing it back. It is worth
+ * nothing after a restart. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuse/fuse_internal.h"
+
+static int
+open_shm(struct session *s, struct inode *in, int flags, mode_t mode)
+{
+        char path[PATH_MAX];
+        int r = store_db_path(s->store, in->db, "shm", path, sizeof path);
+
+        if (r < 0)
+                return r;
+        in->fd = open(path, O_RDWR | O_CLOEXEC | flags, mode);
+        return in->fd < 0 ? -errno : 0;
+}
+
+int
+shm_open_fd(struct session *s, struct inode *in)
+{
+        return in->fd >= 0 ? 0 : open_shm(s, in, 0, 0);
+}
+
+int
+shm_create(struct session *s, struct inode *in, mode_t mode)
+{
+        return open_shm(s, in, O_CREAT | O_TRUNC, mode);
+}
+
+int
+shm_unlink(struct session *s, struct inode *in)
+{
+        char path[PATH_MAX];
+        int r;
+
+        (void)shm_open_fd(s, in); /* those who have it mapped keep it */
+        r = store_db_path(s->store, in->db, "shm", path, sizeof path);
+        return r < 0 ? r : unlink(path) < 0 ? -errno : 0;
+}
+
+bool
+shm_exists(struct session *s, struct db *db)
+{
+        char path[PATH_MAX];
+
+        return store_db_path(s->store, db, "shm", path, sizeof path) == 0 && access(path, F_OK) == 0;
+}
+
+static int
+stat_shm(struct session *s, struct inode *in, struct stat *ret)
+{
+        int r = shm_open_fd(s, in);
+
+        return r < 0 ? r : os_fstat(os_host(), "shm:stat", in->fd, ret);
+}
+
+static ssize_t
+read_shm(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
+{
+        int r = shm_open_fd(s, in);
+
+        return r < 0 ? r : os_pread_all(os_host(), "shm:read", in->fd, buf, n, (off_t)off);
+}
+
+static int
+write_shm(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
+          struct db_done done)
+{
+        int r = shm_open_fd(s, in);
+
+        (void)done;
+        return r < 0 ? r : os_pwrite_all(os_host(), "shm:write", in->fd, buf, n, (off_t)off);
+}
+
+static int
+truncate_shm(struct session *s, struct inode *in, uint64_t size, struct db_done done)
+{
+        int r = shm_open_fd(s, in);
+
+        (void)done;
+        return r < 0 ? r : os_ftruncate(os_host(), "shm:truncate", in->fd, (off_t)size);
+}
+
+static int
+fsync_shm(struct session *s, struct inode *in, bool is_data_only, struct db_done done)
+{
+        (void)s, (void)in, (void)is_data_only, (void)done;
+        return 0;
+}
+
+static int
+chmod_shm(struct session *s, struct inode *in, mode_t mode)
+{
+        int r = shm_open_fd(s, in);
+
+        return r < 0 ? r : fchmod(in->fd, mode & 07777) < 0 ? -errno : 0;
+}
+
+static int
+chown_shm(struct session *s, struct inode *in, uid_t uid, gid_t gid)
+{
+        int r = shm_open_fd(s, in);
+
+        return r < 0 ? r : fchown(in->fd, uid, gid) < 0 ? -errno : 0;
+}
+
+const struct node_ops node_shm_ops = {
+        .stat = stat_shm,
+        .read = read_shm,
+        .write = write_shm,
+        .truncate = truncate_shm,
+        .fsync = fsync_shm,
+        .chmod = chmod_shm,
+        .chown = chown_shm,
+};

@@ -1,0 +1,166 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuse/fuse_internal.h"
+
+int
+reply_errno(int r)
+{
+        switch (r) {
+        case E_NOT_PRIMARY:
+        case E_FENCED:
+                return EROFS;
+        case E_NOT_FOUND:
+                return ENOENT;
+        case E_BUSY_DB:
+                return EBUSY;
+        case -ESTALE: /* capture_wal.c: SQLite is made to read the WAL anew, and to fail this once */
+                return EIO;
+        default:
+                return r < 0 && r > -4096 ? -r : EIO;
+        }
+}
+
+void
+reply_result(fuse_req_t req, int r)
+{
+        fuse_reply_err(req, r < 0 ? reply_errno(r) : 0);
+}
+
+const struct node_ops *
+node_ops_of(const struct inode *in)
+{
+        static const struct node_ops *const table[] = {
+                [INODE_DIR] = &node_dir_ops,     [INODE_PLAIN] = &node_plain_ops,
+                [INODE_DB] = &node_db_ops,       [INODE_JOURNAL] = &node_journal_ops,
+                [INODE_WAL] = &node_wal_ops,     [INODE_SHM] = &node_shm_ops,
+                [INODE_POS] = &node_pos_ops,     [INODE_PRIMARY] = &node_primary_ops,
+                [INODE_LAG] = &node_lag_ops,
+        };
+
+        return table[in->kind];
+}
+
+int
+fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_timeout)
+{
+        const struct node_ops *ops = node_ops_of(in);
+        int r;
+
+        memset(ret, 0, sizeof *ret);
+        r = ops->stat(s, in, ret);
+        ret->st_ino = in->number;
+        ret->st_nlink = in->name == NULL && in->parent != NULL ? 0 : in->kind == INODE_DIR ? 2 : 1;
+        ret->st_blksize = 4096;
+        *ret_timeout = ops->is_uncached ? 0 : CACHE_FOREVER;
+        return r;
+}
+
+void
+reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create)
+{
+        struct session *s = session_of(req);
+        struct fuse_entry_param e = { .ino = (fuse_ino_t)(uintptr_t)in };
+        int r;
+
+        r = fill_attr(s, in, &e.attr, &e.attr_timeout);
+        e.entry_timeout = e.attr_timeout;
+        if (r < 0) {
+                inode_unref(&s->inodes, in, 1);
+                reply_result(req, r);
+                return;
+        }
+        /* A reply that does not arrive takes no reference at the kernel. */
+        if ((create != NULL ? fuse_reply_create(req, &e, create) : fuse_reply_entry(req, &e)) == -ENOENT)
+                inode_unref(&s->inodes, in, 1);
+}
+
+void
+reply_attr(fuse_req_t req, struct inode *in)
+{
+        struct stat st;
+        double timeout;
+        int r = fill_attr(session_of(req), in, &st, &timeout);
+
+        if (r < 0)
+                reply_result(req, r);
+        else
+                fuse_reply_attr(req, &st, timeout);
+}
+
+static void
+finish_result(void *arg, int result)
+{
+        reply_result(arg, result);
+}
+
+struct db_done
+reply_later(fuse_req_t req)
+{
+        return (struct db_done){ finish_result, req };
+}
+
+void
+reply_unless_pending(fuse_req_t req, int r)
+{
+        if (r != DB_PENDING)
+                reply_result(req, r);
+}
+
+struct later_write {
+        fuse_req_t req;
+        struct session *session;
+        struct db *repair; /* of a WAL */
+        size_t n;
+};
+
+struct later_write *
+later_write_new(fuse_req_t req, struct inode *in, size_t n)
+{
+        struct later_write *lw = malloc(sizeof *lw);
+
+        if (lw != NULL)
+                *lw = (struct later_write){ req, session_of(req), in->kind == INODE_WAL ? in->db : NULL, n };
+        return lw;
+}
+
+static void
+answer_write(void *arg, int r)
+{
+        struct later_write *lw = arg;
+
+        if (r < 0)
+                fuse_reply_err(lw->req, reply_errno(r));
+        else
+                fuse_reply_write(lw->req, lw->n);
+        free(lw);
+}
+
+static void
+refuse_write(void *arg, int r)
+{
+        (void)r; /* repaired or not, this write does not fit the WAL */
+        answer_write(arg, -EIO);
+}
+
+void
+later_write_finish(struct later_write *lw, int r)
+{
+        if (r == -ESTALE && lw->repair != NULL &&
+            mount_repair_wal_index(lw->session, lw->repair, (struct db_done){ refuse_write, lw }) == 0)
+                return;
+        answer_write(lw, r);
+}
+
+static void
+finish_write(void *arg, int r)
+{
+        later_write_finish(arg, r);
+}
+
+struct db_done
+later_write_done(struct later_write *lw)
+{
+        return (struct db_done){ finish_write, lw };
+}

@@ -1,0 +1,454 @@
+#include "fuse/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fuse/fuse_internal.h"
+#include "fuse/ops.h"
+
+/* A database whose modification time applications should see move. */
+struct dirty_name {
+        struct dirty_name *next;
+        struct db *db;
+};
+
+bool
+session_is_internal(fuse_req_t req)
+{
+        return workers_has_tid(session_of(req)->config.workers, fuse_req_ctx(req)->pid);
+}
+
+/* --- requests put aside --- */
+
+void
+session_park(struct session *s, fuse_req_t req)
+{
+        s->wants_park = true;
+        fuse_reply_none(req); /* frees libfuse's part; the kernel goes on waiting */
+}
+
+static void
+keep_request(struct session *s, const void *bytes, size_t size)
+{
+        struct parked *p = malloc(sizeof *p + size);
+
+        if (p == NULL) {
+                /* The application would wait for ever; the log is all that is left to say why. */
+                log_error("out of memory: a request that had to wait is lost");
+                return;
+        }
+        p->next = NULL;
+        p->size = size;
+        memcpy(p->bytes, bytes, size);
+        *s->parked_tail = p;
+        s->parked_tail = &p->next;
+}
+
+/* Under the lock. */
+static void
+process(struct session *s, const struct fuse_buf *buf)
+{
+        s->wants_park = false;
+        fuse_session_process_buf(s->se, buf);
+        if (s->wants_park)
+                keep_request(s, buf->mem, buf->size);
+        s->wants_park = false;
+}
+
+void
+session_resume(struct session *s)
+{
+        struct parked *list;
+
+        pthread_mutex_lock(&s->lock);
+        list = s->parked;
+        s->parked = NULL;
+        s->parked_tail = &s->parked;
+        while (list != NULL) {
+                struct parked *p = list;
+                struct fuse_buf buf = { .size = p->size, .mem = p->bytes };
+
+                list = p->next;
+                process(s, &buf);
+                free(p);
+        }
+        pthread_mutex_unlock(&s->lock);
+}
+
+/* --- what the store tells --- */
+
+static void
+on_idle(void *arg, struct db *db)
+{
+        (void)db;
+        session_resume(arg);
+}
+
+/* With the database's lock: only notes it. */
+static void
+on_committed(void *arg, struct db *db)
+{
+        struct session *s = arg;
+        struct dirty_name *d;
+
+        pthread_mutex_lock(&s->touched_lock);
+        for (d = s->touched; d != NULL && d->db != db; d = d->next)
+                ;
+        if (d == NULL && (d = malloc(sizeof *d)) != NULL) {
+                *d = (struct dirty_name){ s->touched, db };
+                s->touched = d;
+                store_wants_tick(s->store);
+        }
+        pthread_mutex_unlock(&s->touched_lock);
+}
+
+static struct inode *
+find_path(struct session *s, const char *path)
+{
+        char part[NAME_MAX + 1];
+        struct inode *in = &s->inodes.root;
+
+        while (in != NULL && *path != '\0') {
+                size_t n = strcspn(path, "/");
+
+                if (n > NAME_MAX)
+                        return NULL;
+                memcpy(part, path, n);
+                part[n] = '\0';
+                in = inode_child(&s->inodes, in, part);
+                path += n + (path[n] == '/');
+        }
+        return in;
+}
+
+/* Makes the kernel ask for the attributes again. Its pages stay. */
+static void
+invalidate_attr(struct session *s, struct db *db)
+{
+        struct inode *in;
+
+        pthread_mutex_lock(&s->lock);
+        in = find_path(s, db_name(db));
+        if (in != NULL && in->kind == INODE_DB)
+                inode_ref(in);
+        else
+                in = NULL;
+        pthread_mutex_unlock(&s->lock);
+        if (in == NULL)
+                return;
+        (void)fuse_lowlevel_notify_inval_inode(s->se, (fuse_ino_t)(uintptr_t)in, -1, 0);
+        pthread_mutex_lock(&s->lock);
+        inode_unref(&s->inodes, in, 1);
+        pthread_mutex_unlock(&s->lock);
+}
+
+static void
+ignore_result(void *arg, int r)
+{
+        (void)arg;
+        (void)r;
+}
+
+static int
+probe_db(void *arg, struct db *db)
+{
+        struct session *s = arg;
+
+        if (db_has_unjournaled(db))
+                (void)mount_probe(s, db, (struct db_done){ ignore_result, NULL });
+        return 0;
+}
+
+/* The housekeeper's thread. It may not touch the mount itself: a worker is recognised there, it is not. */
+struct backfill_job {
+        struct work work;
+        struct session *s;
+        struct db *db;
+};
+
+static void
+run_backfill(struct work *w)
+{
+        struct backfill_job *job = (struct backfill_job *)w;
+
+        mount_read_backfill(job->s, job->db);
+        free(job);
+}
+
+static void
+on_tick(void *arg)
+{
+        struct session *s = arg;
+        struct dirty_name *list, *d;
+
+        if (!atomic_load(&s->is_running) || atomic_load(&s->is_stopping))
+                return;
+        pthread_mutex_lock(&s->touched_lock);
+        list = s->touched;
+        s->touched = NULL;
+        pthread_mutex_unlock(&s->touched_lock);
+        while ((d = list) != NULL) {
+                struct backfill_job *job = malloc(sizeof *job);
+
+                list = d->next;
+                invalidate_attr(s, d->db);
+                if (job != NULL) {
+                        *job = (struct backfill_job){ { run_backfill, NULL }, s, d->db };
+                        workers_post(s->config.workers, &job->work);
+                }
+                free(d);
+        }
+        store_each(s->store, probe_db, s);
+}
+
+/* --- mounting --- */
+
+/* fusermount3 for users without privileges, the system call for root: @flags as umount2. */
+static int
+detach(const char *dir, bool is_lazy)
+{
+        pid_t pid;
+        int status;
+
+        if (geteuid() == 0)
+                return umount2(dir, is_lazy ? MNT_DETACH : 0) < 0 ? -errno : 0;
+        pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0) {
+                execlp("fusermount3", "fusermount3", "-u", "-q", is_lazy ? "-z" : "--", dir, (char *)NULL);
+                _exit(127);
+        }
+        while (waitpid(pid, &status, 0) < 0)
+                if (errno != EINTR)
+                        return -errno;
+        return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+/* A daemon that was killed leaves a mount on which every call fails with ENOTCONN. */
+static int
+clear_stale(const char *dir, struct err *e)
+{
+        struct stat st;
+        int r;
+
+        if (stat(dir, &st) == 0 || errno != ENOTCONN)
+                return 0;
+        log_warn("unmounting %s, left over from a litefs that was killed", dir);
+        r = detach(dir, true);
+        return r < 0 ? err_set(e, r,
+                               "unmount the stale mount at %s; run `fusermount3 -uz %s` and start again", dir,
+                               dir)
+                     : 0;
+}
+
+static int
+make_fuse(struct session *s, struct err *e)
+{
+        struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+        int r = 0;
+
+        if (fuse_opt_add_arg(&args, "litefs") < 0 || fuse_opt_add_arg(&args, "-ofsname=litefs") < 0 ||
+            (s->config.is_allow_other && fuse_opt_add_arg(&args, "-oallow_other") < 0))
+                r = err_set(e, -ENOMEM, "mount");
+        if (r == 0) {
+                s->se = fuse_session_new(&args, &session_ops, sizeof session_ops, s);
+                if (s->se == NULL)
+                        r = err_text(e, -EINVAL, "libfuse does not accept the mount options");
+        }
+        fuse_opt_free_args(&args);
+        if (r == 0 && fuse_session_mount(s->se, s->mount_dir) < 0)
+                r = err_text(e, -EIO,
+                             "cannot mount %s: is /dev/fuse there, and fusermount3 (package fuse3) installed? "
+                             "In a container, pass --device /dev/fuse --cap-add SYS_ADMIN",
+                             s->mount_dir);
+        return r;
+}
+
+static int
+allocate(struct session *s, const struct session_config *config)
+{
+        char path[PATH_MAX];
+        int r;
+
+        s->config = *config;
+        s->store = config->store;
+        s->files_fd = -1;
+        s->parked_tail = &s->parked;
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_mutex_init(&s->touched_lock, NULL);
+        r = inode_table_init(&s->inodes);
+        s->read_buf = malloc(READ_MAX);
+        if (r < 0 || s->read_buf == NULL)
+                return -ENOMEM;
+        s->files_fd = open(store_files_dir(s->store), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (s->files_fd < 0)
+                return -errno;
+        /* Workers reach the mount by its full path, wherever the process stands. */
+        s->mount_dir = realpath(config->mount_dir, path) != NULL ? strdup(path) : NULL;
+        return s->mount_dir == NULL ? -ENOMEM : 0;
+}
+
+int
+session_mount(const struct session_config *config, struct session **ret, struct err *e)
+{
+        struct session *s;
+        int r = 0;
+
+        if (!config->skip_unmount)
+                r = clear_stale(config->mount_dir, e);
+        if (r == 0) {
+                r = os_mkdir_all(os_host(), "fuse:mkdir", config->mount_dir, 0777);
+                if (r < 0)
+                        err_set(e, r, "create the mount point %s", config->mount_dir);
+        }
+        if (r < 0)
+                return r;
+        s = calloc(1, sizeof *s);
+        if (s == NULL)
+                return err_set(e, -ENOMEM, "mount");
+        r = allocate(s, config);
+        if (r < 0)
+                err_set(e, r, "mount %s", config->mount_dir);
+        else
+                r = make_fuse(s, e);
+        if (r < 0) {
+                session_free(s);
+                return r;
+        }
+        store_set_callbacks(s->store, s, on_committed, on_idle, on_tick);
+        *ret = s;
+        return 0;
+}
+
+/* --- running --- */
+
+static void
+wake(int sig)
+{
+        (void)sig; /* only to end a read of the request that session_stop has made pointless */
+}
+
+int
+session_run(struct session *s, struct err *e)
+{
+        struct sigaction sa = { .sa_handler = wake };
+        sigset_t set;
+        int r = 0;
+
+        sigaction(SIGUSR2, &sa, NULL);
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR2);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        s->thread = pthread_self();
+        atomic_store(&s->is_running, true);
+        while (!fuse_session_exited(s->se)) {
+                r = fuse_session_receive_buf(s->se, &s->buf);
+                if (r == -EINTR)
+                        continue;
+                if (r <= 0)
+                        break;
+                pthread_mutex_lock(&s->lock);
+                process(s, &s->buf);
+                pthread_mutex_unlock(&s->lock);
+        }
+        atomic_store(&s->is_running, false);
+        if (r < 0 && r != -EINTR && r != -ENODEV)
+                return err_set(e, r, "read a request from the kernel");
+        return 0;
+}
+
+static void
+sleep_ms(long ms)
+{
+        struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+        nanosleep(&ts, NULL);
+}
+
+void
+session_stop(struct session *s, int drain_ms)
+{
+        int r, waited = 0;
+
+        atomic_store(&s->is_stopping, true);
+        workers_drain(s->config.workers);
+        r = detach(s->mount_dir, true);
+        if (r < 0)
+                log_warn("unmount %s: %s", s->mount_dir, strerror(-r));
+        if (atomic_load(&s->n_open) > 0)
+                log_info("unmounting: %d files are still open, serving them for at most %d s",
+                         atomic_load(&s->n_open), drain_ms / 1000);
+        while (atomic_load(&s->is_running) && waited < drain_ms) {
+                if (atomic_load(&s->n_open) == 0 && waited >= 200)
+                        break;
+                sleep_ms(10);
+                waited += 10;
+        }
+        while (atomic_load(&s->is_running)) {
+                fuse_session_exit(s->se);
+                pthread_kill(s->thread, SIGUSR2);
+                sleep_ms(10);
+        }
+}
+
+void
+session_log_requests(struct session *s)
+{
+        static const char *const names[] = {
+#define REQUEST_NAME(n) #n,
+                REQUEST_TYPES(REQUEST_NAME)
+#undef REQUEST_NAME
+        };
+        char text[900] = "";
+        size_t n = 0;
+
+        for (int i = 0; i < N_REQUEST_TYPES && n < sizeof text; i++)
+                n += (size_t)snprintf(text + n, sizeof text - n, " %s=%llu", names[i],
+                                      (unsigned long long)atomic_load(&s->counts[i]));
+        log_info("fuse requests:%s", text);
+}
+
+void
+session_free(struct session *s)
+{
+        if (s == NULL)
+                return;
+        if (s->se != NULL) {
+                fuse_session_unmount(s->se);
+                fuse_session_destroy(s->se);
+        }
+        store_set_callbacks(s->store, NULL, NULL, NULL, NULL);
+        while (s->parked != NULL) {
+                struct parked *p = s->parked;
+
+                s->parked = p->next;
+                free(p);
+        }
+        while (s->touched != NULL) {
+                struct dirty_name *d = s->touched;
+
+                s->touched = d->next;
+                free(d);
+        }
+        free(s->buf.mem);
+        inode_table_release(&s->inodes);
+        if (s->files_fd >= 0)
+                close(s->files_fd);
+        pthread_mutex_destroy(&s->touched_lock);
+        pthread_mutex_destroy(&s->lock);
+        free(s->read_buf);
+        free(s->mount_dir);
+        free(s);
+}

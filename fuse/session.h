@@ -1,0 +1,40 @@
+/* fuse/session.h - the mount: one connection to the kernel, one thread that answers it.
+ *
+ * Requests are answered by session_run's thread, one after the other, under the session's lock; what would
+ * wait for the disk is answered later by a worker. A request for a database or file that is busy with a long
+ * capture is put aside as the bytes it came in and handled again when that has ended.
+ *
+ * Lock ranks: session lock > store lock > database lock > leaf locks. Workers that talk to the kernel through
+ * the mount hold none of them: the answer comes from the thread that may want them. */
+#ifndef LITEFS_FUSE_SESSION_H
+#define LITEFS_FUSE_SESSION_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "store/store.h"
+
+struct session;
+
+struct session_config {
+        const char *mount_dir;
+        struct store *store;
+        struct workers *workers;
+        bool is_allow_other;
+        bool is_debug; /* log every request */
+        bool skip_unmount; /* do not clear a stale mount first */
+};
+
+/* Unmounts a stale mount that a killed daemon left (unless told not to), makes the directory and mounts. */
+int session_mount(const struct session_config *config, struct session **ret, struct err *e);
+/* Answers requests until the file system is unmounted or session_stop's time is over. 0 or negative. */
+int session_run(struct session *s, struct err *e);
+/* From any thread: refuses further writes, detaches the mount so that no new open can come, and lets
+ * session_run go on for open handles, at most @drain_ms. */
+void session_stop(struct session *s, int drain_ms);
+/* Writes one log line with the number of requests by type since the mount. Any thread. */
+void session_log_requests(struct session *s);
+/* After session_run has returned. NULL is fine. */
+void session_free(struct session *s);
+
+#endif
