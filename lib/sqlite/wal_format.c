@@ -1,0 +1,44 @@
+#include "sqlite/wal_format.h"
+
+#include "base/bytes.h"
+#include "base/err.h"
+
+#define MAGIC_LE 0x377f0682u
+#define MAGIC_BE 0x377f0683u
+#define WAL_VERSION 3007000u
+
+void
+wal_checksum(bool is_big_endian, const uint8_t *p, size_t n, uint32_t s[2])
+{
+        uint32_t s0 = s[0], s1 = s[1];
+
+        if (is_big_endian) {
+                for (size_t i = 0; i < n; i += 8) {
+                        s0 += get_be32(p + i) + s1;
+                        s1 += get_be32(p + i + 4) + s0;
+                }
+        } else {
+                for (size_t i = 0; i < n; i += 8) {
+                        s0 += get_le32(p + i) + s1;
+                        s1 += get_le32(p + i + 4) + s0;
+                }
+        }
+        s[0] = s0;
+        s[1] = s1;
+}
+
+int
+wal_header_decode(const uint8_t buf[WAL_HEADER_SIZE], struct wal_header *ret)
+{
+        uint32_t magic = get_be32(buf), page_size = get_be32(buf + 8), s[2] = { 0, 0 };
+
+        if ((magic != MAGIC_LE && magic != MAGIC_BE) || get_be32(buf + 4) != WAL_VERSION ||
+            page_size < 512 || page_size > 65536 || (page_size & (page_size - 1)) != 0)
+                return E_FORMAT;
+        wal_checksum(magic == MAGIC_BE, buf, 24, s);
+        if (s[0] != get_be32(buf + 24) || s[1] != get_be32(buf + 28))
+                return E_CHECKSUM;
+        *ret = (struct wal_header){ page_size,           get_be32(buf + 12), get_be32(buf + 16),
+                                    get_be32(buf + 20), { s[0], s[1] },     magic == MAGIC_BE };
+        return 0;
+}
