@@ -127,7 +127,7 @@ int plain_open_fd(struct session *s, struct inode *in);
 /* --- node_shm.c --- */
 int shm_open_fd(struct session *s, struct inode *in);
 int shm_create(struct session *s, struct inode *in, mode_t mode);
-int shm_unlink(struct session *s, struct inode *in);
+int shm_remove(struct session *s, struct inode *in);
 bool shm_exists(struct session *s, struct db *db);
 
 /* --- node_dir.c --- */

@@ -33,7 +33,7 @@ shm_create(struct session *s, struct inode *in, mode_t mode)
 }
 
 int
-shm_unlink(struct session *s, struct inode *in)
+shm_remove(struct session *s, struct inode *in)
 {
         char path[PATH_MAX];
         int r;

@@ -715,7 +715,7 @@ unlink_node(struct session *s, struct inode *in, struct db_done done)
                         in->fd = fd;
                 return r;
         case INODE_SHM:
-                return shm_unlink(s, in);
+                return shm_remove(s, in);
         case INODE_PLAIN:
                 (void)plain_open_fd(s, in); /* those who have it open keep it */
                 r = inode_path(in, path, sizeof path);

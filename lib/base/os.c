@@ -10,7 +10,13 @@
 #include <unistd.h>
 
 #define UNUSED_OS (void)os, (void)tag
-#define NEG_ERRNO(r) ((r) < 0 ? -errno : (r))
+
+/* The result of a system call as this layer gives it. */
+static inline int
+negate(int r)
+{
+        return r < 0 ? -errno : r;
+}
 
 static int
 host_open(const struct os *os, const char *tag, const char *path, int flags, mode_t mode)
@@ -19,7 +25,7 @@ host_open(const struct os *os, const char *tag, const char *path, int flags, mod
 
         UNUSED_OS;
         fd = open(path, flags | O_CLOEXEC, mode);
-        return NEG_ERRNO(fd);
+        return negate(fd);
 }
 
 static int
@@ -39,7 +45,7 @@ host_pread(const struct os *os, const char *tag, int fd, void *buf, size_t n, of
 
         UNUSED_OS;
         r = pread(fd, buf, n, off);
-        return NEG_ERRNO(r);
+        return r < 0 ? -errno : r;
 }
 
 static ssize_t
@@ -49,70 +55,70 @@ host_pwrite(const struct os *os, const char *tag, int fd, const void *buf, size_
 
         UNUSED_OS;
         r = pwrite(fd, buf, n, off);
-        return NEG_ERRNO(r);
+        return r < 0 ? -errno : r;
 }
 
 static int
 host_fdatasync(const struct os *os, const char *tag, int fd)
 {
         UNUSED_OS;
-        return NEG_ERRNO(fdatasync(fd));
+        return negate(fdatasync(fd));
 }
 
 static int
 host_fsync(const struct os *os, const char *tag, int fd)
 {
         UNUSED_OS;
-        return NEG_ERRNO(fsync(fd));
+        return negate(fsync(fd));
 }
 
 static int
 host_ftruncate(const struct os *os, const char *tag, int fd, off_t size)
 {
         UNUSED_OS;
-        return NEG_ERRNO(ftruncate(fd, size));
+        return negate(ftruncate(fd, size));
 }
 
 static int
 host_fstat(const struct os *os, const char *tag, int fd, struct stat *ret)
 {
         UNUSED_OS;
-        return NEG_ERRNO(fstat(fd, ret));
+        return negate(fstat(fd, ret));
 }
 
 static int
 host_lstat(const struct os *os, const char *tag, const char *path, struct stat *ret)
 {
         UNUSED_OS;
-        return NEG_ERRNO(lstat(path, ret));
+        return negate(lstat(path, ret));
 }
 
 static int
 host_rename(const struct os *os, const char *tag, const char *from, const char *to)
 {
         UNUSED_OS;
-        return NEG_ERRNO(rename(from, to));
+        return negate(rename(from, to));
 }
 
 static int
 host_unlink(const struct os *os, const char *tag, const char *path)
 {
         UNUSED_OS;
-        return NEG_ERRNO(unlink(path));
+        return negate(unlink(path));
 }
 
 static int
 host_mkdir(const struct os *os, const char *tag, const char *path, mode_t mode)
 {
         UNUSED_OS;
-        return NEG_ERRNO(mkdir(path, mode));
+        return negate(mkdir(path, mode));
 }
 
 static int
 host_rmdir(const struct os *os, const char *tag, const char *path)
 {
         UNUSED_OS;
-        return NEG_ERRNO(rmdir(path));
+        return negate(rmdir(path));
 }
 
 static const struct os host = {

@@ -43,8 +43,8 @@ commit_file(const struct capturer *c, int fd, struct err *e)
 {
         struct db *db = c->db;
         struct commit_request rq = { 0 };
-        uint64_t size;
-        bool is_wal;
+        uint64_t size = 0;
+        bool is_wal = false;
         int r;
 
         r = read_shape(db, fd, &rq, &size, &is_wal, e);

@@ -1,0 +1,205 @@
+#include "cmd/litefs/daemon.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/workers.h"
+#include "fuse/session.h"
+#include "lease/lease.h"
+#include "store/store.h"
+
+#define N_WORKERS 4
+#define DRAIN_MS 5000
+
+struct daemon {
+        const struct daemon_options *options;
+        struct workers *workers;
+        struct lease *lease;
+        struct store *store;
+        struct session *session;
+        pthread_t signal_thread;
+};
+
+static void
+signal_set(sigset_t *set)
+{
+        sigemptyset(set);
+        sigaddset(set, SIGINT);
+        sigaddset(set, SIGTERM);
+        sigaddset(set, SIGUSR1);
+}
+
+void
+daemon_block_signals(void)
+{
+        sigset_t set;
+
+        signal_set(&set);
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+        signal(SIGPIPE, SIG_IGN);
+}
+
+void
+daemon_stop(void)
+{
+        kill(getpid(), SIGTERM);
+}
+
+/* SIGUSR1 logs the request counts; SIGINT and SIGTERM end the node. */
+static void *
+wait_for_signals(void *arg)
+{
+        struct daemon *d = arg;
+        sigset_t set;
+        int sig;
+
+        signal_set(&set);
+        for (;;) {
+                if (sigwait(&set, &sig) != 0)
+                        continue;
+                if (sig != SIGUSR1)
+                        break;
+                session_log_requests(d->session);
+        }
+        if (d->options->on_signal != NULL)
+                d->options->on_signal(d->options->arg, sig);
+        log_info("signal received, litefs shutting down");
+        session_stop(d->session, DRAIN_MS);
+        return NULL;
+}
+
+/* Databases, log segments and open files of applications take a descriptor each. */
+static void
+raise_file_limit(void)
+{
+        struct rlimit rl;
+
+        if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+                rl.rlim_cur = rl.rlim_max;
+                (void)setrlimit(RLIMIT_NOFILE, &rl);
+        }
+}
+
+static int
+open_store(struct daemon *d, struct err *e)
+{
+        const struct daemon_options *o = d->options;
+        struct store_config config = {
+                .os = os_host(),
+                .clock = clock_host(),
+                .workers = d->workers,
+                .data_dir = o->data_dir,
+                .is_compressed = o->is_compressed,
+                .is_strict = o->is_strict,
+                .retention_ms = o->retention_ms,
+                .retention_interval_ms = o->retention_interval_ms,
+        };
+
+        return store_open(&config, d->lease, &d->store, e);
+}
+
+static int
+mount_store(struct daemon *d, struct err *e)
+{
+        const struct daemon_options *o = d->options;
+        struct session_config config = {
+                .mount_dir = o->mount_dir,
+                .store = d->store,
+                .workers = d->workers,
+                .is_allow_other = o->is_allow_other,
+                .is_debug = o->is_fuse_debug,
+                .skip_unmount = o->skip_unmount,
+        };
+
+        return session_mount(&config, &d->session, e);
+}
+
+struct starter {
+        struct daemon *daemon;
+        int result;
+        struct err e;
+};
+
+/* What follows the mount may use the mount, so it cannot run on the thread that answers it. */
+static void *
+start_rest(void *arg)
+{
+        struct starter *st = arg;
+        const struct daemon_options *o = st->daemon->options;
+
+        if (o->on_mounted != NULL)
+                st->result = o->on_mounted(o->arg, &st->e);
+        if (st->result < 0)
+                daemon_stop();
+        return NULL;
+}
+
+static int
+serve(struct daemon *d, struct err *e)
+{
+        struct starter st = { .daemon = d };
+        pthread_t starter;
+        int r;
+
+        r = -pthread_create(&d->signal_thread, NULL, wait_for_signals, d);
+        if (r < 0)
+                return err_set(e, r, "start the signal thread");
+        r = -pthread_create(&starter, NULL, start_rest, &st);
+        if (r < 0)
+                daemon_stop();
+        else
+                log_info("LiteFS mounted to: %s", d->options->mount_dir);
+        r = session_run(d->session, e);
+        /* Unmounted from outside, or the connection broke: the signal thread is still waiting. */
+        daemon_stop();
+        pthread_join(d->signal_thread, NULL);
+        pthread_join(starter, NULL);
+        if (r == 0 && st.result < 0) {
+                *e = st.e;
+                r = st.result;
+        }
+        return r;
+}
+
+static void
+tear_down(struct daemon *d)
+{
+        workers_drain(d->workers);
+        session_free(d->session);
+        store_close(d->store);
+        if (d->lease != NULL) {
+                d->lease->ops->release(d->lease);
+                d->lease->ops->free(d->lease);
+        }
+        workers_free(d->workers);
+}
+
+int
+daemon_run(const struct daemon_options *options, struct err *e)
+{
+        struct daemon d = { .options = options };
+        int r;
+
+        raise_file_limit();
+        r = workers_new(N_WORKERS, &d.workers);
+        if (r < 0)
+                return err_set(e, r, "start worker threads");
+        r = lease_static_new(options->is_primary, options->hostname, options->advertise_url, &d.lease);
+        if (r < 0)
+                err_set(e, r, "static lease");
+        if (r == 0)
+                r = open_store(&d, e);
+        if (r == 0)
+                r = mount_store(&d, e);
+        if (r == 0)
+                r = serve(&d, e);
+        tear_down(&d);
+        return r;
+}

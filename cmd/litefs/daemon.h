@@ -1,0 +1,40 @@
+/* cmd/litefs/daemon.h - a running node: workers, store, mount, signals, in the order they need each other. */
+#ifndef LITEFS_CMD_DAEMON_H
+#define LITEFS_CMD_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct daemon_options {
+        const char *data_dir;
+        const char *mount_dir;
+        bool is_allow_other;
+        bool is_fuse_debug;
+        bool skip_unmount;
+        bool is_compressed;
+        bool is_strict;
+        int64_t retention_ms;
+        int64_t retention_interval_ms;
+        /* The static lease. */
+        bool is_primary;
+        const char *hostname;
+        const char *advertise_url;
+        /* Called once the mount serves; a negative result ends the node with that error. @arg is also that of
+         * on_signal, called for SIGINT and SIGTERM before the node stops: it may wait for the application. */
+        void *arg;
+        int (*on_mounted)(void *arg, struct err *e);
+        void (*on_signal)(void *arg, int sig);
+};
+
+struct daemon;
+
+/* Block SIGINT, SIGTERM and SIGUSR1 in the main thread before this and before any other thread starts
+ * (daemon_block_signals). Returns when the node has stopped: 0, or why it could not start or serve. */
+int daemon_run(const struct daemon_options *options, struct err *e);
+void daemon_block_signals(void);
+/* Ends daemon_run from any thread, as SIGTERM does. */
+void daemon_stop(void);
+
+#endif

@@ -1,0 +1,154 @@
+/* Segment header, big-endian, in a block of 4096 bytes:
+ *   off size field
+ *     0    8 magic "LFSLOG01"
+ *     8    8 sequence number, as in the name
+ *    16    8 salt: random
+ *    24    8 created, ms since the epoch
+ *    32    8 1: the segment before this one is durable as a whole; 0: not known to be
+ *    40    8 CRC-64 of bytes 0..39
+ * Frame, big-endian, aligned to 8:
+ *     0    4 magic "LREC"
+ *     4    4 zero
+ *     8    8 payload bytes
+ *    16    8 min TXID
+ *    24    8 max TXID
+ *    32    8 pre-apply checksum
+ *    40    8 post-apply checksum
+ *    48    8 timestamp, ms since the epoch
+ *    56    4 page size
+ *    60    4 commit
+ *    64    8 CRC-64 of the payload
+ *    72    8 CRC-64 of bytes 0..71, continuing the frame before (the first: the salt)
+ *    80    . payload, an LTX v3 file; then zero to seven bytes of anything up to the next multiple of 8 */
+#include "db/segment.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "ltx/checksum.h"
+
+#define SEGMENT_MAGIC "LFSLOG01"
+#define FRAME_MAGIC "LREC"
+#define CHECK_BUF 65536u
+
+void
+segment_header_encode(const struct segment_header *h, uint8_t buf[SEGMENT_HEADER_SIZE])
+{
+        memset(buf, 0, SEGMENT_HEADER_SIZE);
+        memcpy(buf, SEGMENT_MAGIC, 8);
+        put_be64(buf + 8, h->seq);
+        put_be64(buf + 16, h->salt);
+        put_be64(buf + 24, (uint64_t)h->created_ms);
+        put_be64(buf + 32, h->is_previous_durable);
+        put_be64(buf + 40, ltx_crc64(0, buf, 40));
+}
+
+int
+segment_header_decode(const uint8_t buf[SEGMENT_HEADER_SIZE], struct segment_header *ret)
+{
+        if (memcmp(buf, SEGMENT_MAGIC, 8) != 0)
+                return E_FORMAT;
+        if (ltx_crc64(0, buf, 40) != get_be64(buf + 40))
+                return E_CHECKSUM;
+        *ret = (struct segment_header){ get_be64(buf + 8), get_be64(buf + 16), (int64_t)get_be64(buf + 24),
+                                        get_be64(buf + 32) == 1 };
+        return 0;
+}
+
+int
+segment_header_read(const struct os *os, int fd, struct segment_header *ret)
+{
+        uint8_t buf[SEGMENT_HEADER_SIZE];
+        ssize_t n = os_pread_all(os, "segment:read", fd, buf, sizeof buf, 0);
+
+        if (n < 0)
+                return (int)n;
+        return n < (ssize_t)sizeof buf ? E_FORMAT : segment_header_decode(buf, ret);
+}
+
+void
+frame_encode(struct frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE])
+{
+        const struct txlog_record *r = &f->record;
+
+        memcpy(buf, FRAME_MAGIC, 4);
+        put_be32(buf + 4, 0);
+        put_be64(buf + 8, r->size_bytes);
+        put_be64(buf + 16, r->min_txid);
+        put_be64(buf + 24, r->max_txid);
+        put_be64(buf + 32, r->pre_apply_checksum);
+        put_be64(buf + 40, r->post_apply_checksum);
+        put_be64(buf + 48, (uint64_t)r->timestamp_ms);
+        put_be32(buf + 56, r->page_size);
+        put_be32(buf + 60, r->commit);
+        put_be64(buf + 64, f->payload_crc);
+        f->chain = ltx_crc64(previous_chain, buf, 72);
+        put_be64(buf + 72, f->chain);
+}
+
+int
+frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct frame *ret)
+{
+        if (memcmp(buf, FRAME_MAGIC, 4) != 0 || ltx_crc64(previous_chain, buf, 72) != get_be64(buf + 72))
+                return E_FORMAT;
+        ret->record = (struct txlog_record){
+                .size_bytes = get_be64(buf + 8),
+                .min_txid = get_be64(buf + 16),
+                .max_txid = get_be64(buf + 24),
+                .pre_apply_checksum = get_be64(buf + 32),
+                .post_apply_checksum = get_be64(buf + 40),
+                .timestamp_ms = (int64_t)get_be64(buf + 48),
+                .page_size = get_be32(buf + 56),
+                .commit = get_be32(buf + 60),
+        };
+        ret->payload_crc = get_be64(buf + 64);
+        ret->chain = get_be64(buf + 72);
+        if (ret->record.min_txid == 0 || ret->record.max_txid < ret->record.min_txid)
+                return E_FORMAT;
+        return 0;
+}
+
+int
+frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t previous_chain,
+           struct frame *ret)
+{
+        uint8_t buf[FRAME_SIZE];
+        ssize_t n;
+
+        if (off > limit || limit - off < FRAME_SIZE)
+                return 0;
+        n = os_pread_all(os, "segment:read", fd, buf, sizeof buf, (off_t)off);
+        if (n < 0)
+                return (int)n;
+        if (n < (ssize_t)sizeof buf || frame_decode(buf, previous_chain, ret) < 0 ||
+            ret->record.size_bytes > limit - off - FRAME_SIZE)
+                return 0;
+        return 1;
+}
+
+int
+frame_check_payload(const struct os *os, int fd, uint64_t off, const struct frame *f)
+{
+        uint64_t done = 0, crc = 0;
+        uint8_t *buf = malloc(CHECK_BUF);
+        int r = buf == NULL ? -ENOMEM : 0;
+
+        while (r == 0 && done < f->record.size_bytes) {
+                uint64_t left = f->record.size_bytes - done;
+                size_t n = left < CHECK_BUF ? (size_t)left : CHECK_BUF;
+                ssize_t got = os_pread_all(os, "segment:read", fd, buf, n,
+                                           (off_t)(off + FRAME_SIZE + done));
+
+                if (got < 0)
+                        r = (int)got;
+                else if ((size_t)got < n)
+                        r = E_CHECKSUM;
+                else
+                        crc = ltx_crc64(crc, buf, n);
+                done += n;
+        }
+        free(buf);
+        return r < 0 ? r : crc == f->payload_crc ? 0 : E_CHECKSUM;
+}

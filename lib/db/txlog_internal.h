@@ -1,0 +1,89 @@
+/* lib/db/txlog_internal.h - the inside of the log, for txlog.c, txlog_open.c and txlog_reader.c. */
+#ifndef LITEFS_DB_TXLOG_INTERNAL_H
+#define LITEFS_DB_TXLOG_INTERNAL_H
+
+#include <limits.h>
+#include <pthread.h>
+
+#include "db/segment.h"
+#include "db/txlog.h"
+
+#define MARK_EVERY (256u << 10) /* log bytes between entries of the sparse index */
+
+/* An entry of the sparse index: a place where a frame begins. 24 bytes for 256 KiB of log. */
+struct mark {
+        uint64_t min_txid; /* of the frame there */
+        uint64_t off;
+        uint64_t chain; /* of the frame before it */
+};
+
+struct segment {
+        struct segment *next;
+        struct segment_header header;
+        int fd; /* of the last segment, and of others until they are durable; else -1 */
+        uint64_t lsn_start;
+        uint64_t end;       /* of the last record */
+        uint64_t allocated; /* zero-filled and durable up to here */
+        uint64_t chain;     /* of the last frame */
+        bool is_durable;    /* all of it, its name too */
+        bool has_name_synced;
+        bool has_records;
+        struct txlog_record first, last;
+        struct mark *marks;
+        uint32_t n_marks;
+        uint32_t marks_capacity;
+};
+
+struct gather {
+        struct byte_sink sink;
+        struct txlog *log;
+        uint8_t *buf; /* frame header and payload */
+        size_t size;
+        size_t capacity;
+        uint64_t payload; /* bytes of it so far, written out or not */
+        uint64_t crc;
+        uint64_t written; /* bytes after the frame header that are in the file already */
+        int error;
+};
+
+struct txlog {
+        const struct os *os;
+        char *dir;
+        uint64_t segment_bytes;
+        pthread_mutex_t lock; /* guards the list and all in it, lsns, readers; never held over disk waits */
+        struct segment *head; /* oldest; NULL while there is none */
+        struct segment *tail;
+        uint64_t end_lsn;
+        uint64_t synced_lsn;
+        bool is_broken;       /* no more appends: -EIO */
+        bool is_sync_broken;  /* an fdatasync failed: what was not synced then never will be */
+        uint64_t torn_bytes;
+        struct txlog_reader *readers;
+        pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
+        bool has_synced;      /* since the last make_space: space ahead is worth its cost */
+        bool is_filling;      /* make_space writes zeros from fill_from to fill_to of the tail */
+        uint64_t fill_from, fill_to;
+        pthread_cond_t filled;
+        struct gather gather;
+};
+
+struct txlog_reader {
+        struct byte_src src;
+        struct txlog *log;
+        struct txlog_reader *next; /* log->readers */
+        uint64_t seq;              /* the segment it stands in: pinned */
+        int fd;
+        uint64_t off;   /* of the next frame */
+        uint64_t chain; /* of the frame before */
+        uint64_t after_txid;
+        struct frame frame; /* being read */
+        uint64_t payload_off, payload_left;
+        uint64_t crc;
+};
+
+int txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size);
+/* Takes a record at @off into the segment's summary and index. 0 or -ENOMEM (then only the index lacks it). */
+void segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint64_t previous_chain);
+void segment_free(const struct os *os, struct segment *s);
+
+#endif

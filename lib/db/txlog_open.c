@@ -1,0 +1,340 @@
+/* Opening a log: what of the segments is valid, and what a crash has left behind. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "db/txlog_internal.h"
+
+#define DEFAULT_SEGMENT_BYTES (16u << 20)
+
+static struct txlog *
+allocate(const struct os *os, const char *dir, const struct txlog_options *options)
+{
+        struct txlog *log = calloc(1, sizeof *log);
+
+        if (log == NULL || (log->dir = strdup(dir)) == NULL) {
+                free(log);
+                return NULL;
+        }
+        log->os = os;
+        log->segment_bytes = options != NULL && options->segment_bytes > 0 ? options->segment_bytes
+                                                                           : DEFAULT_SEGMENT_BYTES;
+        pthread_mutex_init(&log->lock, NULL);
+        pthread_mutex_init(&log->sync_lock, NULL);
+        pthread_cond_init(&log->filled, NULL);
+        return log;
+}
+
+struct names {
+        uint64_t *seqs;
+        size_t n;
+        size_t capacity;
+};
+
+static int
+add_name(void *arg, const char *name)
+{
+        struct names *names = arg;
+        unsigned long long seq;
+        char expect[32];
+
+        if (sscanf(name, "%16llx.seg", &seq) != 1)
+                return 0;
+        snprintf(expect, sizeof expect, "%016llx.seg", seq);
+        if (strcmp(expect, name) != 0)
+                return 0;
+        if (names->n == names->capacity) {
+                size_t want = names->capacity == 0 ? 16 : names->capacity * 2;
+                uint64_t *p = realloc(names->seqs, want * sizeof *p);
+
+                if (p == NULL)
+                        return -ENOMEM;
+                names->seqs = p;
+                names->capacity = want;
+        }
+        names->seqs[names->n++] = seq; /* names come sorted, and so do numbers of fixed width */
+        return 0;
+}
+
+static int
+open_segment(struct txlog *log, uint64_t seq, struct segment **ret, uint64_t *ret_size, int *ret_header)
+{
+        struct segment *s = calloc(1, sizeof *s);
+        char path[PATH_MAX];
+        struct stat st;
+        int r;
+
+        if (s == NULL)
+                return -ENOMEM;
+        s->fd = -1;
+        r = txlog_segment_path(log, seq, path, sizeof path);
+        if (r == 0)
+                r = s->fd = os_open(log->os, "txlog:open", path, O_RDWR, 0);
+        if (r >= 0)
+                r = os_fstat(log->os, "txlog:open", s->fd, &st);
+        if (r >= 0) {
+                *ret_header = segment_header_read(log->os, s->fd, &s->header);
+                if (*ret_header < 0 && *ret_header > -4096)
+                        r = *ret_header; /* could not be read, which says nothing about its content */
+        }
+        if (r < 0) {
+                segment_free(log->os, s);
+                return r;
+        }
+        if (*ret_header == 0 && s->header.seq != seq)
+                *ret_header = E_FORMAT;
+        s->chain = s->header.salt;
+        s->end = SEGMENT_HEADER_SIZE;
+        s->has_name_synced = true;
+        *ret_size = (uint64_t)st.st_size;
+        *ret = s;
+        return 0;
+}
+
+/* Walks the frames to the end of the chain. */
+static int
+scan_segment(struct txlog *log, struct segment *s, uint64_t size, bool is_last, uint64_t verify_from,
+             struct txlog_record *last, bool *has_last)
+{
+        struct frame f;
+        int r;
+
+        while ((r = frame_read(log->os, s->fd, s->end, size, s->chain, &f)) > 0) {
+                if (*has_last && f.record.min_txid != last->max_txid + 1 &&
+                    !(f.record.min_txid == 1 && f.record.max_txid > last->max_txid))
+                        return 0;
+                if (is_last || f.record.max_txid > verify_from) {
+                        r = frame_check_payload(log->os, s->fd, s->end, &f);
+                        if (r < 0)
+                                return r == E_CHECKSUM ? 0 : r;
+                }
+                segment_note_record(s, &f, s->end, s->chain);
+                *last = f.record;
+                *has_last = true;
+        }
+        return r;
+}
+
+/* Bytes behind the last record that are not zeros: a record that was not finished. */
+static int
+count_torn(struct txlog *log, struct segment *s, uint64_t size)
+{
+        uint8_t buf[4096];
+        uint64_t off = s->end, last = 0;
+
+        while (off < size) {
+                ssize_t n = os_pread_all(log->os, "txlog:open", s->fd, buf, sizeof buf, (off_t)off);
+
+                if (n < 0)
+                        return (int)n;
+                if (n == 0)
+                        break;
+                for (ssize_t i = 0; i < n; i++)
+                        if (buf[i] != 0)
+                                last = off + (uint64_t)i + 1;
+                off += (uint64_t)n;
+        }
+        if (last > s->end)
+                log->torn_bytes += last - s->end;
+        return 0;
+}
+
+static void
+append_segment(struct txlog *log, struct segment *s)
+{
+        s->lsn_start = log->end_lsn - SEGMENT_HEADER_SIZE;
+        log->end_lsn = s->lsn_start + s->end;
+        if (log->tail != NULL)
+                log->tail->next = s;
+        else
+                log->head = s;
+        log->tail = s;
+}
+
+/* Removes the segments from @names[i] on: they were never acknowledged as durable. */
+static int
+drop_from(struct txlog *log, const struct names *names, size_t i)
+{
+        char path[PATH_MAX];
+        int r = 0;
+
+        for (size_t j = names->n; r == 0 && j > i; j--) {
+                struct stat st;
+
+                r = txlog_segment_path(log, names->seqs[j - 1], path, sizeof path);
+                if (r == 0 && os_lstat(log->os, "txlog:open", path, &st) == 0)
+                        log->torn_bytes += (uint64_t)st.st_size;
+                if (r == 0)
+                        r = os_unlink(log->os, "txlog:open", path);
+        }
+        return r;
+}
+
+static int
+damaged(const struct txlog *log, uint64_t seq, uint64_t off, struct err *e)
+{
+        return err_text(e, E_CORRUPT_DB,
+                        "%s/%016llx.seg is damaged at offset %llu: a record is missing or changed that was "
+                        "durable; restore the file from a backup, or the database from a replica",
+                        log->dir, (unsigned long long)seq, (unsigned long long)off);
+}
+
+struct scan {
+        struct names names;
+        uint64_t verify_from;
+        struct txlog_record last;
+        bool has_last;
+};
+
+/* One segment: 1 to go on, 0 when the log ends before it. */
+static int
+take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
+{
+        bool is_last = i + 1 == scan->names.n;
+        struct segment *s;
+        uint64_t size, expected;
+        int r, header;
+
+        r = open_segment(log, scan->names.seqs[i], &s, &size, &header);
+        if (r < 0)
+                return err_set(e, r, "open %s/%016llx.seg", log->dir,
+                               (unsigned long long)scan->names.seqs[i]);
+        if (header < 0) {
+                /* A header that never became durable belongs to the newest segment only. */
+                segment_free(log->os, s);
+                return is_last ? 0 : damaged(log, scan->names.seqs[i], 0, e);
+        }
+        expected = scan->has_last ? scan->last.max_txid : 0;
+        r = scan_segment(log, s, size, is_last, scan->verify_from, &scan->last, &scan->has_last);
+        if (r == 0 && is_last)
+                r = count_torn(log, s, size);
+        if (r < 0) {
+                segment_free(log->os, s);
+                return err_set(e, r, "read %s/%016llx.seg", log->dir,
+                               (unsigned long long)scan->names.seqs[i]);
+        }
+        s->allocated = size;
+        s->is_durable = false;
+        (void)expected;
+        append_segment(log, s);
+        return 1;
+}
+
+/* Whether the segment after the tail begins where the tail ends: else there is a gap. */
+static int
+check_joint(struct txlog *log, struct scan *scan, size_t next, bool *ret_is_gap, bool *ret_was_durable)
+{
+        struct segment *s;
+        struct frame f;
+        uint64_t size;
+        int header, r;
+
+        *ret_is_gap = *ret_was_durable = false;
+        r = open_segment(log, scan->names.seqs[next], &s, &size, &header);
+        if (r < 0)
+                return r;
+        if (header == 0) {
+                *ret_was_durable = s->header.is_previous_durable;
+                r = frame_read(log->os, s->fd, s->end, size, s->chain, &f);
+                if (r > 0 && scan->has_last)
+                        *ret_is_gap = f.record.min_txid != scan->last.max_txid + 1 &&
+                                      !(f.record.min_txid == 1 &&
+                                        f.record.max_txid > scan->last.max_txid);
+                if (r > 0)
+                        r = 0;
+                if (scan->names.seqs[next] != scan->names.seqs[next - 1] + 1)
+                        *ret_is_gap = *ret_was_durable = true; /* a segment in between is gone */
+        }
+        segment_free(log->os, s);
+        return r;
+}
+
+static int
+take_all(struct txlog *log, struct scan *scan, struct err *e)
+{
+        bool is_gap, was_durable;
+        size_t i;
+        int r = 1;
+
+        for (i = 0; i < scan->names.n && r > 0; i++) {
+                r = take_segment(log, scan, i, e);
+                if (r <= 0 || i + 1 == scan->names.n)
+                        continue;
+                if (check_joint(log, scan, i + 1, &is_gap, &was_durable) < 0)
+                        return err_set(e, -EIO, "read %s/%016llx.seg", log->dir,
+                                       (unsigned long long)scan->names.seqs[i + 1]);
+                if (is_gap && was_durable)
+                        return damaged(log, scan->names.seqs[i], log->tail->end, e);
+                if (is_gap) {
+                        r = 0;
+                        i++;
+                        break;
+                }
+        }
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                /* The loop counted past the segment that ended the log when take_segment refused it. */
+                size_t from = log->tail == NULL ? 0 : i;
+
+                if (from > 0 && from <= scan->names.n && log->tail->header.seq < scan->names.seqs[from - 1])
+                        from--;
+                r = drop_from(log, &scan->names, from);
+                if (r < 0)
+                        return err_set(e, r, "remove an unfinished segment in %s", log->dir);
+        }
+        return 0;
+}
+
+/* Everything that was found is made durable now: whoever reads it may build on it. */
+static int
+settle(struct txlog *log, struct err *e)
+{
+        log->synced_lsn = 0;
+        if (log->tail == NULL)
+                return 0;
+        return txlog_sync(log, log->end_lsn, e);
+}
+
+int
+txlog_open(const struct os *os, const char *dir, const struct txlog_options *options,
+           uint64_t verify_from_txid, struct txlog **ret, struct err *e)
+{
+        struct txlog *log = allocate(os, dir, options);
+        struct scan scan = { .verify_from = verify_from_txid };
+        char parent[PATH_MAX];
+        struct stat st;
+        int r = 0;
+
+        if (log == NULL)
+                return err_set(e, -ENOMEM, "open the log in %s", dir);
+        log->end_lsn = SEGMENT_HEADER_SIZE;
+        if (os_lstat(os, "txlog:open", dir, &st) < 0) {
+                r = os_mkdir_all(os, "txlog:open", dir, 0777);
+                if (r == 0 && snprintf(parent, sizeof parent, "%s/..", dir) < (int)sizeof parent)
+                        r = os_sync_dir(os, "txlog:open", parent);
+        }
+        if (r == 0)
+                r = os_list_dir(os, "txlog:open", dir, add_name, &scan.names);
+        if (r < 0)
+                err_set(e, r, "open the log in %s", dir);
+        else
+                r = take_all(log, &scan, e);
+        if (r == 0)
+                r = settle(log, e);
+        free(scan.names.seqs);
+        if (r < 0) {
+                txlog_close(log);
+                return r;
+        }
+        *ret = log;
+        return 0;
+}
+
+uint64_t
+txlog_torn_bytes(const struct txlog *log)
+{
+        return log->torn_bytes;
+}

@@ -1,0 +1,105 @@
+/* off size field, all big-endian
+ *   0    4 magic "LTX1"
+ *   4    4 flags
+ *   8    4 page size
+ *  12    4 commit: pages afterwards
+ *  16    8 min TXID
+ *  24    8 max TXID
+ *  32    8 timestamp, ms since the epoch
+ *  40    8 pre-apply checksum
+ *  48    8 WAL offset
+ *  56    8 WAL size
+ *  64    4 WAL salt 1
+ *  68    4 WAL salt 2
+ *  72    8 node id
+ *  80   20 zero
+ * trailer: post-apply checksum u64, file checksum u64 */
+#include "ltx/header.h"
+
+#include <string.h>
+
+#include "base/bytes.h"
+#include "ltx/checksum.h"
+
+static int
+bad(struct err *e, const char *what)
+{
+        return err_set(e, E_FORMAT, "LTX header: %s", what);
+}
+
+static int
+validate_checksum(const struct ltx_header *h, struct err *e)
+{
+        if (h->flags & LTX_FLAG_NO_CHECKSUM)
+                return h->pre_apply_checksum == 0 ? 0 : bad(e, "pre-apply checksum not allowed");
+        if (h->min_txid == 1)
+                return h->pre_apply_checksum == 0 ? 0 : bad(e, "a snapshot has a pre-apply checksum");
+        return h->pre_apply_checksum & LTX_CHECKSUM_FLAG ? 0 : bad(e, "pre-apply checksum missing");
+}
+
+int
+ltx_header_validate(const struct ltx_header *h, enum ltx_version version, struct err *e)
+{
+        uint32_t allowed = version == LTX_V1 ? LTX_FLAG_LZ4_V1 : LTX_FLAG_NO_CHECKSUM;
+
+        if (h->flags & ~allowed)
+                return err_set(e, E_FORMAT, "LTX header: flags 0x%08x", h->flags);
+        if (!ltx_is_page_size(h->page_size))
+                return err_set(e, E_FORMAT, "LTX header: page size %u", h->page_size);
+        if (h->min_txid == 0 || h->max_txid < h->min_txid)
+                return bad(e, "TXID range");
+        if (h->wal_offset < 0 || h->wal_size < 0)
+                return bad(e, "WAL offset or size");
+        if (version == LTX_V1 && (h->wal_offset != 0) != (h->wal_size != 0))
+                return bad(e, "WAL offset without size");
+        if ((h->wal_salt1 != 0 || h->wal_salt2 != 0) && h->wal_offset == 0)
+                return bad(e, "WAL salt without offset");
+        return validate_checksum(h, e);
+}
+
+void
+ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE])
+{
+        memset(ret, 0, LTX_HEADER_SIZE);
+        memcpy(ret, "LTX1", 4);
+        put_be32(ret + 4, h->flags);
+        put_be32(ret + 8, h->page_size);
+        put_be32(ret + 12, h->commit);
+        put_be64(ret + 16, h->min_txid);
+        put_be64(ret + 24, h->max_txid);
+        put_be64(ret + 32, (uint64_t)h->timestamp_ms);
+        put_be64(ret + 40, h->pre_apply_checksum);
+        put_be64(ret + 48, (uint64_t)h->wal_offset);
+        put_be64(ret + 56, (uint64_t)h->wal_size);
+        put_be32(ret + 64, h->wal_salt1);
+        put_be32(ret + 68, h->wal_salt2);
+        put_be64(ret + 72, h->node_id);
+}
+
+int
+ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version, struct ltx_header *ret,
+                  struct err *e)
+{
+        struct ltx_header h = {
+                .flags = get_be32(buf + 4),
+                .page_size = get_be32(buf + 8),
+                .commit = get_be32(buf + 12),
+                .min_txid = get_be64(buf + 16),
+                .max_txid = get_be64(buf + 24),
+                .timestamp_ms = (int64_t)get_be64(buf + 32),
+                .pre_apply_checksum = get_be64(buf + 40),
+                .wal_offset = (int64_t)get_be64(buf + 48),
+                .wal_size = (int64_t)get_be64(buf + 56),
+                .wal_salt1 = get_be32(buf + 64),
+                .wal_salt2 = get_be32(buf + 68),
+                .node_id = get_be64(buf + 72),
+        };
+        int r;
+
+        if (memcmp(buf, "LTX1", 4) != 0)
+                return bad(e, "no magic at offset 0");
+        r = ltx_header_validate(&h, version, e);
+        if (r == 0)
+                *ret = h;
+        return r;
+}
