@@ -51,6 +51,9 @@ struct txlog_record {
  * record that is newer than @verify_from_txid and of the whole last segment; cuts a torn tail. */
 int txlog_open(const struct os *os, const char *dir, const struct txlog_options *options,
                uint64_t verify_from_txid, struct txlog **ret, struct err *e);
+/* For looking only, also while a daemon appends: changes nothing on disk (a torn tail is left out, not cut),
+ * and no append, sync or retention may be called. Sees the records there are at this moment. */
+int txlog_open_readonly(const struct os *os, const char *dir, struct txlog **ret, struct err *e);
 /* Does not sync. NULL is fine. No reader may be open. */
 void txlog_close(struct txlog *log);
 

@@ -55,6 +55,7 @@ struct txlog {
         struct segment *tail;
         uint64_t end_lsn;
         uint64_t synced_lsn;
+        bool is_readonly;
         bool is_broken;       /* no more appends: -EIO */
         bool is_sync_broken;  /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;

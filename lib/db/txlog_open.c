@@ -71,7 +71,7 @@ open_segment(struct txlog *log, uint64_t seq, struct segment **ret, uint64_t *re
         s->fd = -1;
         r = txlog_segment_path(log, seq, path, sizeof path);
         if (r == 0)
-                r = s->fd = os_open(log->os, "txlog:open", path, O_RDWR, 0);
+                r = s->fd = os_open(log->os, "txlog:open", path, log->is_readonly ? O_RDONLY : O_RDWR, 0);
         if (r >= 0)
                 r = os_fstat(log->os, "txlog:open", s->fd, &st);
         if (r >= 0) {
@@ -160,6 +160,8 @@ drop_from(struct txlog *log, const struct names *names, size_t i)
         char path[PATH_MAX];
         int r = 0;
 
+        if (log->is_readonly)
+                return 0;
         for (size_t j = names->n; r == 0 && j > i; j--) {
                 struct stat st;
 
@@ -194,7 +196,7 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
 {
         bool is_last = i + 1 == scan->names.n;
         struct segment *s;
-        uint64_t size, expected;
+        uint64_t size;
         int r, header;
 
         r = open_segment(log, scan->names.seqs[i], &s, &size, &header);
@@ -206,7 +208,6 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
                 segment_free(log->os, s);
                 return is_last ? 0 : damaged(log, scan->names.seqs[i], 0, e);
         }
-        expected = scan->has_last ? scan->last.max_txid : 0;
         r = scan_segment(log, s, size, is_last, scan->verify_from, &scan->last, &scan->has_last);
         if (r == 0 && is_last)
                 r = count_torn(log, s, size);
@@ -217,7 +218,6 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
         }
         s->allocated = size;
         s->is_durable = false;
-        (void)expected;
         append_segment(log, s);
         return 1;
 }
@@ -293,44 +293,76 @@ static int
 settle(struct txlog *log, struct err *e)
 {
         log->synced_lsn = 0;
-        if (log->tail == NULL)
+        if (log->tail == NULL || log->is_readonly)
                 return 0;
         return txlog_sync(log, log->end_lsn, e);
 }
 
-int
-txlog_open(const struct os *os, const char *dir, const struct txlog_options *options,
-           uint64_t verify_from_txid, struct txlog **ret, struct err *e)
+/* The directory, made durably when it is not there. */
+static int
+make_dir(struct txlog *log)
 {
-        struct txlog *log = allocate(os, dir, options);
-        struct scan scan = { .verify_from = verify_from_txid };
         char parent[PATH_MAX];
         struct stat st;
-        int r = 0;
+        int r;
 
-        if (log == NULL)
-                return err_set(e, -ENOMEM, "open the log in %s", dir);
+        if (log->is_readonly || os_lstat(log->os, "txlog:open", log->dir, &st) == 0)
+                return 0;
+        r = os_mkdir_all(log->os, "txlog:open", log->dir, 0777);
+        if (r == 0 && snprintf(parent, sizeof parent, "%s/..", log->dir) < (int)sizeof parent)
+                r = os_sync_dir(log->os, "txlog:open", parent);
+        return r;
+}
+
+static int
+open_log(struct txlog *log, uint64_t verify_from_txid, struct err *e)
+{
+        struct scan scan = { .verify_from = verify_from_txid };
+        int r = make_dir(log);
+
         log->end_lsn = SEGMENT_HEADER_SIZE;
-        if (os_lstat(os, "txlog:open", dir, &st) < 0) {
-                r = os_mkdir_all(os, "txlog:open", dir, 0777);
-                if (r == 0 && snprintf(parent, sizeof parent, "%s/..", dir) < (int)sizeof parent)
-                        r = os_sync_dir(os, "txlog:open", parent);
-        }
         if (r == 0)
-                r = os_list_dir(os, "txlog:open", dir, add_name, &scan.names);
+                r = os_list_dir(log->os, "txlog:open", log->dir, add_name, &scan.names);
         if (r < 0)
-                err_set(e, r, "open the log in %s", dir);
+                err_set(e, r, "open the log in %s", log->dir);
         else
                 r = take_all(log, &scan, e);
         if (r == 0)
                 r = settle(log, e);
         free(scan.names.seqs);
+        return r;
+}
+
+static int
+open_as(const struct os *os, const char *dir, const struct txlog_options *options, bool is_readonly,
+        uint64_t verify_from_txid, struct txlog **ret, struct err *e)
+{
+        struct txlog *log = allocate(os, dir, options);
+        int r;
+
+        if (log == NULL)
+                return err_set(e, -ENOMEM, "open the log in %s", dir);
+        log->is_readonly = is_readonly;
+        r = open_log(log, verify_from_txid, e);
         if (r < 0) {
                 txlog_close(log);
                 return r;
         }
         *ret = log;
         return 0;
+}
+
+int
+txlog_open(const struct os *os, const char *dir, const struct txlog_options *options,
+           uint64_t verify_from_txid, struct txlog **ret, struct err *e)
+{
+        return open_as(os, dir, options, false, verify_from_txid, ret, e);
+}
+
+int
+txlog_open_readonly(const struct os *os, const char *dir, struct txlog **ret, struct err *e)
+{
+        return open_as(os, dir, NULL, true, UINT64_MAX, ret, e);
 }
 
 uint64_t

@@ -1,0 +1,15 @@
+/* cmd/litefs/command.h - the subcommands. Each gets the words behind its name and returns the exit status. */
+#ifndef LITEFS_CMD_COMMAND_H
+#define LITEFS_CMD_COMMAND_H
+
+#define EXIT_USAGE 2
+
+int command_mount(int argc, char **argv);
+int command_version(int argc, char **argv);
+int command_ltx(int argc, char **argv);
+int command_help(int argc, char **argv);
+
+/* "LiteFS <version>, commit=<commit>", as LiteFS words it. To stdout. */
+void print_version(void);
+
+#endif

@@ -1,0 +1,308 @@
+/* litefs ltx: looks into the log of a database, as files that every LTX tool reads. It opens the log read-only,
+ * so it may be used while the node runs. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd/litefs/command.h"
+#include "cmd/litefs/config.h"
+#include "cmd/litefs/flags.h"
+#include "db/txlog.h"
+#include "ltx/decoder.h"
+#include "store/dbname.h"
+
+struct request {
+        const char *config_path, *data_dir, *from, *out_dir;
+        const char *db;
+        uint64_t txid; /* only this one; 0: all */
+        struct config config;
+        struct txlog *log;
+};
+
+typedef int (*record_fn)(struct request *rq, const struct txlog_record *rec, struct byte_src *src,
+                         struct err *e);
+
+/* --- what is done with a record --- */
+
+static void
+format_time(int64_t ms, char *buf, size_t size)
+{
+        time_t t = (time_t)(ms / 1000);
+        struct tm tm;
+        size_t n;
+
+        gmtime_r(&t, &tm);
+        n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(buf + n, size - n, ".%03dZ", (int)(ms % 1000));
+}
+
+static int
+list_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
+{
+        char when[64];
+
+        (void)rq, (void)src, (void)e;
+        format_time(rec->timestamp_ms, when, sizeof when);
+        printf("%016llx  %016llx  %10llu  %10u  %016llx  %016llx  %s\n",
+               (unsigned long long)rec->min_txid, (unsigned long long)rec->max_txid,
+               (unsigned long long)rec->size_bytes, rec->commit,
+               (unsigned long long)rec->pre_apply_checksum, (unsigned long long)rec->post_apply_checksum,
+               when);
+        return 0;
+}
+
+static void
+print_header(const struct ltx_header *h)
+{
+        char when[64];
+
+        format_time(h->timestamp_ms, when, sizeof when);
+        printf("min_txid=%016llx max_txid=%016llx flags=0x%x page_size=%u commit=%u timestamp=%s\n"
+               "pre_apply_checksum=%016llx wal_offset=%lld wal_size=%lld wal_salt=%08x,%08x "
+               "node_id=%016llX\n",
+               (unsigned long long)h->min_txid, (unsigned long long)h->max_txid, h->flags, h->page_size,
+               h->commit, when, (unsigned long long)h->pre_apply_checksum, (long long)h->wal_offset,
+               (long long)h->wal_size, h->wal_salt1, h->wal_salt2, (unsigned long long)h->node_id);
+}
+
+/* Decodes to the end, which is what proves the record; prints on the way if asked. */
+static int
+decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_printing, uint64_t *ret_pages,
+              struct err *e)
+{
+        struct ltx_decoder *d = NULL;
+        struct ltx_header h;
+        struct ltx_trailer t;
+        uint8_t *page = malloc(65536);
+        uint32_t pgno;
+        int r = page == NULL ? -ENOMEM : ltx_decoder_new(&d);
+
+        *ret_pages = 0;
+        if (r < 0)
+                err_set(e, r, "decode");
+        else
+                r = ltx_decoder_begin(d, LTX_V3, src, &h, e);
+        if (r == 0 && is_printing)
+                print_header(&h);
+        while (r == 0 && (r = ltx_decoder_next(d, page, &pgno, e)) > 0) {
+                if (is_printing)
+                        printf("page=%u\n", pgno);
+                (*ret_pages)++;
+                r = 0;
+        }
+        if (r == 0)
+                r = ltx_decoder_finish(d, &t, e);
+        if (r == 0 && t.post_apply_checksum != rec->post_apply_checksum)
+                r = err_set(e, E_CHECKSUM, "post-apply checksum of the record and of its LTX differ");
+        if (r == 0 && is_printing)
+                printf("post_apply_checksum=%016llx file_checksum=%016llx\n",
+                       (unsigned long long)t.post_apply_checksum, (unsigned long long)t.file_checksum);
+        ltx_decoder_free(d);
+        free(page);
+        if (r < 0)
+                err_prefix(e, "transaction %016llx", (unsigned long long)rec->max_txid);
+        return r;
+}
+
+static int
+dump_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
+{
+        uint64_t pages;
+
+        (void)rq;
+        return decode_record(rec, src, true, &pages, e);
+}
+
+static int
+verify_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
+{
+        uint64_t pages;
+        int r = decode_record(rec, src, false, &pages, e);
+
+        (void)rq;
+        if (r == 0)
+                printf("%016llx ok, %llu pages\n", (unsigned long long)rec->max_txid,
+                       (unsigned long long)pages);
+        return r;
+}
+
+static int
+copy_to(int fd, struct byte_src *src)
+{
+        uint8_t buf[65536];
+        off_t at = 0;
+        ssize_t n;
+        int r = 0;
+
+        while (r == 0 && (n = src->read(src, buf, sizeof buf)) != 0) {
+                if (n < 0)
+                        return (int)n;
+                r = os_pwrite_all(os_host(), "ltx:extract", fd, buf, (size_t)n, at);
+                at += n;
+        }
+        return r == 0 ? os_fsync(os_host(), "ltx:extract", fd) : r;
+}
+
+static int
+extract_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
+{
+        char path[PATH_MAX];
+        int fd, r;
+
+        snprintf(path, sizeof path, "%s/%016llx-%016llx.ltx", rq->out_dir != NULL ? rq->out_dir : ".",
+                 (unsigned long long)rec->min_txid, (unsigned long long)rec->max_txid);
+        fd = os_open(os_host(), "ltx:extract", path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        if (fd < 0)
+                return err_set(e, fd, "create %s", path);
+        r = copy_to(fd, src);
+        close(fd);
+        if (r < 0)
+                return err_set(e, r, "write %s", path);
+        printf("%s\n", path);
+        return 0;
+}
+
+static const struct {
+        const char *name;
+        record_fn fn;
+        const char *heading;
+        const char *summary;
+} actions[] = {
+        { "list", list_record,
+          "min_txid          max_txid          size        commit      pre_apply         post_apply        "
+          "timestamp\n",
+          "one line a transaction" },
+        { "dump", dump_record, "", "header, page numbers and checksums of each transaction" },
+        { "verify", verify_record, "", "decode every transaction and compare all checksums" },
+        { "extract", extract_record, "", "write each transaction as MIN-MAX.ltx" },
+};
+#define N_ACTIONS (sizeof actions / sizeof actions[0])
+
+/* --- finding the log --- */
+
+static int
+open_log(struct request *rq, struct err *e)
+{
+        char dir[DBNAME_MAX + 1], path[PATH_MAX];
+        const char *data = rq->data_dir;
+        int r;
+
+        if (data == NULL) {
+                r = config_init(&rq->config);
+                if (r == 0)
+                        r = config_load(&rq->config, rq->config_path, false, e);
+                if (r < 0)
+                        return r;
+                data = rq->config.data.dir;
+        }
+        r = dbname_encode(rq->db, dir);
+        if (r < 0)
+                return err_set(e, r, "database %s", rq->db);
+        snprintf(path, sizeof path, "%s/dbs/%s/log", data, dir);
+        if (access(path, R_OK) < 0)
+                return err_text(e, -ENOENT, "no log of database %s in %s: is the name right, as it is in the "
+                                            "mount, and the data directory?",
+                                rq->db, data);
+        return txlog_open_readonly(os_host(), path, &rq->log, e);
+}
+
+static int
+walk_log(struct request *rq, record_fn fn, struct err *e)
+{
+        struct txlog_reader *reader;
+        struct txlog_record rec, first;
+        struct byte_src *src;
+        bool found = false;
+        int r;
+
+        if (!txlog_first(rq->log, &first))
+                return rq->txid == 0 ? 0 : err_text(e, E_NOT_FOUND, "the log is empty");
+        r = txlog_reader_open(rq->log, rq->txid > 0 ? rq->txid - 1 : first.min_txid - 1, &reader, e);
+        if (r < 0)
+                return r;
+        while ((r = txlog_reader_next(reader, &rec, &src, e)) > 0) {
+                if (rq->txid != 0 && rec.min_txid > rq->txid)
+                        break;
+                found = true;
+                r = fn(rq, &rec, src, e);
+                if (r < 0)
+                        break;
+        }
+        txlog_reader_close(reader);
+        if (r >= 0 && rq->txid != 0 && !found)
+                return err_text(e, E_NOT_FOUND, "transaction %016llx is not in the log",
+                                (unsigned long long)rq->txid);
+        return r < 0 ? r : 0;
+}
+
+static int
+usage(const struct flag *flags)
+{
+        printf("Looks into the transaction log of a database.\n\n"
+               "Usage:\n\n    litefs ltx <action> [flags] DB\n\nThe actions are:\n\n");
+        for (size_t i = 0; i < N_ACTIONS; i++)
+                printf("    %-10s %s\n", actions[i].name, actions[i].summary);
+        printf("\nThe flags are:\n\n");
+        flags_print(flags);
+        printf("\nDB is the database's path in the mount, for example app.db.\n");
+        return EXIT_USAGE;
+}
+
+static int
+parse(struct request *rq, const struct flag *flags, int argc, char **argv, struct err *e)
+{
+        bool had_dashes;
+        int next, r;
+
+        r = flags_parse(flags, argc, argv, &next, &had_dashes, e);
+        if (r != 0)
+                return r;
+        if (next + 1 != argc)
+                return next == argc ? 1 : err_text(e, -EINVAL, "too many arguments");
+        rq->db = argv[next];
+        if (rq->from != NULL && (ltx_txid_parse(rq->from, &rq->txid) < 0 || rq->txid == 0))
+                return err_text(e, -EINVAL, "-txid wants 16 hex digits, not %s", rq->from);
+        return 0;
+}
+
+int
+command_ltx(int argc, char **argv)
+{
+        struct request rq = { 0 };
+        const struct flag flags[] = {
+                { "config", "PATH", "configuration file, for the data directory", NULL, &rq.config_path },
+                { "data-dir", "DIR", "data directory", NULL, &rq.data_dir },
+                { "txid", "TXID", "only this transaction, 16 hex digits", NULL, &rq.from },
+                { "o", "DIR", "where extract writes; default: here", NULL, &rq.out_dir },
+                { 0 },
+        };
+        struct err e = ERR_INIT;
+        size_t i = 0;
+        int r = 1;
+
+        while (argc > 0 && i < N_ACTIONS && strcmp(actions[i].name, argv[0]) != 0)
+                i++;
+        if (argc > 0 && i < N_ACTIONS)
+                r = parse(&rq, flags, argc - 1, argv + 1, &e);
+        else if (argc > 0 && argv[0][0] != '-' && strcmp(argv[0], "help") != 0)
+                r = err_text(&e, -EINVAL, "litefs ltx %s: unknown action; list, dump, verify or extract",
+                             argv[0]);
+        if (r > 0)
+                return usage(flags);
+        if (r == 0)
+                r = open_log(&rq, &e);
+        if (r == 0) {
+                fputs(actions[i].heading, stdout);
+                r = walk_log(&rq, actions[i].fn, &e);
+        }
+        txlog_close(rq.log);
+        config_release(&rq.config);
+        if (r < 0)
+                fprintf(stderr, "ERROR: %s\n", e.text);
+        return r < 0;
+}
