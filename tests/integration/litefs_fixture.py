@@ -1,0 +1,201 @@
+"""A litefs node of the test's own: directories, configuration, process, mount, and the oracle for what it holds."""
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+LITEFS = os.environ.get("LITEFS_BIN", "build/release/cmd/litefs/litefs")
+REPLAY = os.environ.get("REPLAY_BIN", "build/release/tests/integration/integration_replay")
+
+
+def wait_until(condition, what, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("timed out: " + what)
+        time.sleep(0.005)
+
+
+def is_mounted(path):
+    with open("/proc/self/mountinfo") as f:
+        return any(line.split()[4] == path for line in f)
+
+
+class Node:
+    """`with Node() as n:` runs a node on n.mnt; its log is printed when the block raises."""
+
+    def __init__(self, data_parent=None, extra=""):
+        self.root = tempfile.mkdtemp(prefix="litefs-it-")
+        self.mnt = os.path.join(self.root, "mnt")
+        self.data = os.path.join(data_parent or self.root, "data")
+        self.config = os.path.join(self.root, "litefs.yml")
+        self.log_path = os.path.join(self.root, "log")
+        self.extra = extra
+        self.process = None
+        with open(self.config, "w") as f:
+            f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n"
+                    f"lease:\n  type: static\n  hostname: localhost\n{extra}")
+
+    def start(self, wrapper=(), env=None):
+        self.log_file = open(self.log_path, "a")
+        self.process = subprocess.Popen([*wrapper, LITEFS, "mount", "-config", self.config],
+                                        stdout=self.log_file, stderr=self.log_file, env=env)
+        wait_until(lambda: is_mounted(self.mnt) or self.process.poll() is not None, "mount", 30)
+        if self.process.poll() is not None:
+            raise AssertionError(f"litefs exited with {self.process.returncode}:\n{self.log()}")
+        wait_until(lambda: os.path.exists(self.path(".lag")), "mount to answer")
+        return self
+
+    def stop(self, seconds=20):
+        """SIGTERM; the exit status."""
+        if self.process is None:
+            return None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(seconds)
+        self.process = None
+        self.log_file.close()
+        assert not is_mounted(self.mnt), "still mounted after SIGTERM"
+        return code
+
+    def kill(self):
+        """SIGKILL, and the dead mount cleared away."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        self.log_file.close()
+        subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
+
+    def restart(self):
+        assert self.stop() == 0, self.log()
+        return self.start()
+
+    def path(self, name):
+        return os.path.join(self.mnt, name)
+
+    def connect(self, name="t.db", **kw):
+        return sqlite3.connect(self.path(name), isolation_level=None, timeout=kw.pop("timeout", 20), **kw)
+
+    def pos(self, name="t.db"):
+        with open(self.path(name + "-pos")) as f:
+            return f.read().rstrip("\n")
+
+    def log(self):
+        with open(self.log_path) as f:
+            return f.read()
+
+    def replay(self, name="t.db"):
+        """(position, image) that the log makes."""
+        out = os.path.join(self.root, "replayed")
+        r = subprocess.run([REPLAY, self.data, name, out], capture_output=True, text=True)
+        assert r.returncode == 0, r.stderr
+        with open(out, "rb") as f:
+            return r.stdout.split()[0], f.read()
+
+    def visible(self, name="t.db"):
+        """The image as SQLite sees it: the file, with the committed frames of the WAL laid over it."""
+        with open(self.path(name), "rb") as f:
+            image = bytearray(f.read())
+        try:
+            with open(self.path(name + "-wal"), "rb") as f:
+                wal = f.read()
+        except FileNotFoundError:
+            wal = b""
+        return bytes(lay_wal_over(image, wal))
+
+    def check(self, name="t.db"):
+        """The invariant: image = replay of the log to the position, and the checksum holds."""
+        position, image = self.replay(name)
+        assert position == self.pos(name), f"log is at {position}, -pos says {self.pos(name)}"
+        seen = self.visible(name)
+        if seen != image:
+            size = 512
+            bad = [i // size for i in range(0, max(len(seen), len(image)), size)
+                   if seen[i:i + size] != image[i:i + size]]
+            raise AssertionError(f"{name}: visible {len(seen)} bytes, replayed {len(image)}; "
+                                 f"512-byte blocks that differ: {bad[:20]}")
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, kind, value, tb):
+        try:
+            if kind is not None:
+                sys.stderr.write("--- litefs log ---\n" + self.log() + "---\n")
+            if self.process is not None:
+                try:
+                    self.stop()
+                except Exception:
+                    self.kill()
+                    if kind is None:
+                        raise
+        finally:
+            subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
+            shutil.rmtree(self.root, ignore_errors=True)
+
+
+def wal_checksum(data, order, s0, s1):
+    words = memoryview(data).cast("I") if order == sys.byteorder else None
+    if words is None:
+        import array
+        a = array.array("I", data)
+        a.byteswap()
+        words = a
+    mask = 0xffffffff
+    for i in range(0, len(words), 2):
+        s0 = (s0 + words[i] + s1) & mask
+        s1 = (s1 + words[i + 1] + s0) & mask
+    return s0, s1
+
+
+def lay_wal_over(image, wal):
+    if len(wal) < 32:
+        return image
+    be = lambda off, n=4, b=wal: int.from_bytes(b[off:off + n], "big")
+    order = "big" if be(0) == 0x377f0683 else "little"
+    page_size, salts, sums = be(8), wal[16:24], (be(24), be(28))
+    pending, at, commit = {}, 32, None
+    done = {}
+    while at + 24 + page_size <= len(wal):
+        if wal[at + 8:at + 16] != salts:
+            break
+        sums = wal_checksum(wal[at:at + 8], order, *sums)
+        sums = wal_checksum(wal[at + 24:at + 24 + page_size], order, *sums)
+        if sums != (be(at + 16), be(at + 20)):
+            break
+        pending[be(at)] = at + 24
+        if be(at + 4):
+            done.update(pending)
+            pending, commit = {}, be(at + 4)
+        at += 24 + page_size
+    if commit is None:
+        return image
+    need = commit * page_size
+    image = image[:need] + bytes(max(0, need - len(image)))
+    for pgno, off in done.items():
+        if pgno <= commit:
+            image[(pgno - 1) * page_size:pgno * page_size] = wal[off:off + page_size]
+    return image
+
+
+def run(module):
+    """Runs every test_* function of the module, in the order they are written; exits 1 if one failed."""
+    tests = [(n, f) for n, f in vars(module).items() if n.startswith("test_") and callable(f)]
+    only = sys.argv[1:]
+    failed = 0
+    for name, fn in tests:
+        if only and name not in only:
+            continue
+        begin = time.monotonic()
+        try:
+            fn()
+            print(f"ok   {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAIL {name}", flush=True)
+            traceback.print_exc()
+    sys.exit(1 if failed else 0)
