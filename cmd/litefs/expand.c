@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EXPANDED_MAX (16u << 20) /* a file of variables that hold long texts is a mistake, not a configuration */
+
 struct out {
         char *p;
         size_t n, capacity;
@@ -18,7 +20,7 @@ put(struct out *o, const char *s, size_t n)
                 return;
         if (o->n + n + 1 > o->capacity) {
                 size_t want = (o->n + n + 1) * 2;
-                char *p = realloc(o->p, want);
+                char *p = o->n + n > EXPANDED_MAX ? NULL : realloc(o->p, want);
 
                 if (p == NULL) {
                         o->failed = true;
@@ -35,6 +37,7 @@ put(struct out *o, const char *s, size_t n)
 struct env {
         const char *(*lookup)(void *arg, const char *name);
         void *arg;
+        const char *last_brace; /* in the text: no search beyond it, or "${${${" would take quadratic time */
 };
 
 /* The value of the variable whose name is @name[0..n), or "". */
@@ -50,6 +53,14 @@ value_of(const struct env *env, const char *name, size_t n)
         buf[n] = '\0';
         v = env->lookup(env->arg, buf);
         return v != NULL ? v : "";
+}
+
+static void
+put_value(struct out *o, const struct env *env, const char *name, size_t n)
+{
+        const char *v = value_of(env, name, n);
+
+        put(o, v, strlen(v));
 }
 
 static bool
@@ -70,7 +81,7 @@ trim(const char **s, size_t *n)
                 (*n)--;
 }
 
-/* One side of a comparison: quoted text or a variable. */
+/* The right side of a comparison: quoted text or a variable. */
 static bool
 operand(const struct env *env, const char *s, size_t n, const char **ret, size_t *ret_n)
 {
@@ -87,27 +98,30 @@ operand(const struct env *env, const char *s, size_t n, const char **ret, size_t
         return true;
 }
 
+/* "VARIABLE == operand" and "VARIABLE != operand"; false when @s is neither. */
 static bool
 put_comparison(struct out *o, const struct env *env, const char *s, size_t n)
 {
-        const char *a, *b;
-        size_t a_n, b_n;
+        const char *left, *right, *name = s;
+        size_t left_n, right_n, at = 0;
+        bool is_equal;
 
-        for (size_t i = 0; i + 1 < n; i++) {
-                bool is_equal, wants_equal = s[i] == '=';
-
-                if ((s[i] != '=' && s[i] != '!') || s[i + 1] != '=')
-                        continue;
-                if (!operand(env, s, i, &a, &a_n) || !operand(env, s + i + 2, n - i - 2, &b, &b_n))
-                        return false;
-                is_equal = a_n == b_n && memcmp(a, b, a_n) == 0;
-                if (is_equal == wants_equal)
-                        put(o, "true", 4);
-                else
-                        put(o, "false", 5);
-                return true;
-        }
-        return false;
+        while (at < n && s[at] != '=' && s[at] != '!')
+                at++;
+        if (at + 1 >= n || s[at + 1] != '=')
+                return false;
+        left_n = at;
+        trim(&name, &left_n);
+        if (!is_word(name, left_n) || !operand(env, s + at + 2, n - at - 2, &right, &right_n))
+                return false;
+        left = value_of(env, name, left_n);
+        left_n = strlen(left);
+        is_equal = left_n == right_n && memcmp(left, right, left_n) == 0;
+        if (is_equal == (s[at] == '='))
+                put(o, "true", 4);
+        else
+                put(o, "false", 5);
+        return true;
 }
 
 static void
@@ -128,40 +142,40 @@ put_braced(struct out *o, const struct env *env, const char *s, size_t n)
                         put(o, s + i + 2, n - i - 2);
                 return;
         }
-        v = value_of(env, s, n);
-        put(o, v, strlen(v));
+        put_value(o, env, s, n);
 }
 
 /* What follows a dollar sign; returns where the text goes on. */
 static const char *
 put_variable(struct out *o, const struct env *env, const char *s)
 {
-        const char *end, *v;
+        const char *end;
 
         if (*s == '{') {
-                end = strchr(s, '}');
+                end = env->last_brace != NULL && s < env->last_brace ? strchr(s, '}') : NULL;
                 if (end == NULL)
                         return s + 1; /* as Go: a bad syntax eats the two characters */
                 put_braced(o, env, s + 1, (size_t)(end - s - 1));
                 return end + 1;
         }
-        if (*s != '\0' && (strchr("*#$@!?-", *s) != NULL || isdigit((unsigned char)*s)))
+        if (*s != '\0' && (strchr("*#$@!?-", *s) != NULL || isdigit((unsigned char)*s))) {
+                put_value(o, env, s, 1);
                 return s + 1;
+        }
         for (end = s; isalnum((unsigned char)*end) || *end == '_'; end++)
                 ;
         if (end == s) {
                 put(o, "$", 1);
                 return s;
         }
-        v = value_of(env, s, (size_t)(end - s));
-        put(o, v, strlen(v));
+        put_value(o, env, s, (size_t)(end - s));
         return end;
 }
 
 char *
 expand_text(const char *text, const char *(*lookup)(void *arg, const char *name), void *arg)
 {
-        struct env env = { lookup, arg };
+        struct env env = { lookup, arg, strrchr(text, '}') };
         struct out o = { 0 };
 
         put(&o, "", 0);

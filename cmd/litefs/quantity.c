@@ -2,7 +2,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stddef.h>
 #include <string.h>
 #include <strings.h>
 
@@ -82,35 +81,43 @@ quantity_parse_duration(const char *s, int64_t *ret_ns)
         return 0;
 }
 
+/* The unit at @p, to the end of the string: its bytes, 0 when it is none. */
+static int64_t
+unit_bytes(const char *p)
+{
+        static const char prefixes[] = "kmgt";
+        const char *k;
+        int64_t bytes = 1;
+
+        while (*p == ' ')
+                p++;
+        k = *p != '\0' ? strchr(prefixes, tolower((unsigned char)*p)) : NULL;
+        if (k != NULL) {
+                for (const char *i = prefixes; i <= k; i++)
+                        bytes *= 1024;
+                p++;
+                if (*p == '\0')
+                        return bytes;
+                if (*p == 'i')
+                        p++;
+        }
+        return strcasecmp(p, "b") == 0 ? bytes : 0;
+}
+
 int
 quantity_parse_size(const char *s, int64_t unit, int64_t *ret_bytes)
 {
-        static const char prefixes[] = "kmgt";
         int64_t v = 0;
-        const char *p = s;
 
-        if (!isdigit((unsigned char)*p))
+        if (!isdigit((unsigned char)*s))
                 return -EINVAL;
-        for (; isdigit((unsigned char)*p); p++)
-                if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *p - '0', &v))
+        for (; isdigit((unsigned char)*s); s++)
+                if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, *s - '0', &v))
                         return -EINVAL;
-        while (*p == ' ')
-                p++;
-        if (*p != '\0') {
-                const char *k = strchr(prefixes, tolower((unsigned char)*p));
-
-                unit = 1;
-                if (k != NULL) {
-                        for (ptrdiff_t i = 0; i <= k - prefixes; i++)
-                                unit *= 1024;
-                        p++;
-                        if (tolower((unsigned char)*p) == 'i')
-                                p++;
-                }
-                if (strcasecmp(p, "b") != 0 && !(k != NULL && *p == '\0'))
-                        return -EINVAL;
-        }
-        if (__builtin_mul_overflow(v, unit, ret_bytes))
+        if (*s != '\0')
+                unit = unit_bytes(s);
+        if (unit == 0 || __builtin_mul_overflow(v, unit, &v))
                 return -EINVAL;
+        *ret_bytes = v;
         return 0;
 }

@@ -30,7 +30,7 @@ static const struct {
         { "7ns", 7 },
         { "-2s", -2 * S },
         { "+2s", 2 * S },
-        { "2562047h", 2562047 * 3600 * S },
+        { "2562047h", 2562047 * (3600 * S) },
 };
 
 START_TEST(duration_is_read_as_go_reads_it)
