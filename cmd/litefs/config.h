@@ -91,19 +91,27 @@ struct config {
 
 /* Fills in the defaults. -ENOMEM only. */
 int config_init(struct config *c);
+/* Also after a failed config_init, or of a zeroed struct. */
 void config_release(struct config *c);
 
-/* Parses @text over the defaults. @path is for messages. Environment variables are expanded first unless
- * @is_verbatim. */
+/* Parses @text over the defaults, and fills in what follows from other keys (http.snapshot-timeout), from the
+ * host name and from LITEFS_CLOUD_TOKEN. Environment variables in @text are expanded first unless
+ * @is_verbatim. @path is for messages: "litefs.yml:12: data.retension: unknown key (did you mean
+ * retention?)". */
 int config_parse(struct config *c, const char *path, const char *text, bool is_verbatim, struct err *e);
 
-/* Reads @path, or when it is NULL the first of ./litefs.yml, ~/litefs.yml and /etc/litefs.yml that exists. */
+/* Sets HOSTNAME in the environment when it is not there, before any thread starts, and parses @path, or when it
+ * is NULL the first of ./litefs.yml, ~/litefs.yml and /etc/litefs.yml that exists. */
 int config_load(struct config *c, const char *path, bool is_verbatim, struct err *e);
 
 /* What no single key can tell: contradictions and what is missing. The messages of LiteFS. */
 int config_validate(const struct config *c, struct err *e);
 
-/* All keys with their types, for tests and documentation: calls @fn with "data.retention", "duration". */
+/* The commands to run, built by the parser and by words behind "--". 0 or -ENOMEM. */
+int config_add_exec(struct config *c, const char *cmd, bool if_candidate);
+void config_clear_exec(struct config *c);
+
+/* All keys with their types, for tests and documentation: calls @fn with "data.retention", "a duration such as 10s". */
 void config_each_key(void (*fn)(void *arg, const char *key, const char *type), void *arg);
 
 #endif

@@ -34,6 +34,7 @@ set_command(struct config *c, int argc, char **argv)
 {
         size_t n = 1;
         char *line;
+        int r;
 
         for (int i = 0; i < argc; i++)
                 n += strlen(argv[i]) + 1;
@@ -44,17 +45,10 @@ set_command(struct config *c, int argc, char **argv)
                 strcat(line, i > 0 ? " " : "");
                 strcat(line, argv[i]);
         }
-        for (size_t i = 0; i < c->n_exec; i++)
-                free(c->exec[i].cmd);
-        free(c->exec);
-        c->n_exec = 0;
-        c->exec = calloc(1, sizeof *c->exec);
-        if (c->exec == NULL) {
-                free(line);
-                return -ENOMEM;
-        }
-        c->exec[c->n_exec++] = (struct exec_command){ line, false };
-        return 0;
+        config_clear_exec(c);
+        r = config_add_exec(c, line, false);
+        free(line);
+        return r;
 }
 
 /* 0, or the exit status. */

@@ -1,0 +1,213 @@
+#include "cmd/litefs/config_keys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND 1000000000LL
+
+static const char *const type_texts[] = {
+        [T_BOOL] = "true or false",
+        [T_STRING] = "a string",
+        [T_DURATION] = "a duration such as 10s",
+        [T_MEGABYTES] = "a size such as 64MB",
+        [T_COUNT] = "a whole number",
+        [T_LIST] = "a list of strings",
+        [T_EXEC] = "a command, or a list of {cmd, if-candidate}",
+};
+
+const char *
+config_type_text(enum config_type type)
+{
+        return type_texts[type];
+}
+
+/* clang-format off */
+#define BOOL(path, member, value) { path, T_BOOL, offsetof(struct config, member), NULL, value }
+#define STRING(path, member, value) { path, T_STRING, offsetof(struct config, member), value, 0 }
+#define DURATION(path, member, ns) { path, T_DURATION, offsetof(struct config, member), NULL, ns }
+#define OTHER(path, type, member, value) { path, type, offsetof(struct config, member), NULL, value }
+
+const struct config_key config_keys[] = {
+        OTHER("exec", T_EXEC, exec, 0),
+        BOOL("exit-on-error", exit_on_error, true),
+        BOOL("skip-sync", skip_sync, false),
+        BOOL("strict-verify", strict_verify, false),
+
+        STRING("data.dir", data.dir, "/var/lib/litefs"),
+        BOOL("data.compress", data.compress, true),
+        DURATION("data.retention", data.retention_ns, 600 * SECOND),
+        DURATION("data.retention-monitor-interval", data.retention_monitor_interval_ns, 60 * SECOND),
+
+        STRING("fuse.dir", fuse.dir, "/litefs"),
+        BOOL("fuse.allow-other", fuse.allow_other, false),
+        BOOL("fuse.debug", fuse.debug, false),
+
+        STRING("http.addr", http.addr, ":20202"),
+        DURATION("http.snapshot-timeout", http.snapshot_timeout_ns, 0),
+        STRING("http.token", http.token, ""),
+        STRING("http.token-file", http.token_file, ""),
+        STRING("http.tls.cert", http.tls.cert, ""),
+        STRING("http.tls.key", http.tls.key, ""),
+        STRING("http.tls.client-ca", http.tls.client_ca, ""),
+
+        STRING("proxy.addr", proxy.addr, ""),
+        STRING("proxy.target", proxy.target, ""),
+        STRING("proxy.db", proxy.db, ""),
+        STRING("proxy.mode", proxy.mode, ""),
+        DURATION("proxy.max-lag", proxy.max_lag_ns, 10 * SECOND),
+        BOOL("proxy.debug", proxy.debug, false),
+        OTHER("proxy.passthrough", T_LIST, proxy.passthrough, 0),
+        OTHER("proxy.always-forward", T_LIST, proxy.always_forward, 0),
+        DURATION("proxy.primary-redirect-timeout", proxy.primary_redirect_timeout_ns, 5 * SECOND),
+        DURATION("proxy.read-timeout", proxy.read_timeout_ns, 0),
+        DURATION("proxy.read-header-timeout", proxy.read_header_timeout_ns, 10 * SECOND),
+        DURATION("proxy.write-timeout", proxy.write_timeout_ns, 0),
+        DURATION("proxy.idle-timeout", proxy.idle_timeout_ns, 30 * SECOND),
+
+        STRING("lease.type", lease.type, ""),
+        STRING("lease.hostname", lease.hostname, ""),
+        STRING("lease.advertise-url", lease.advertise_url, ""),
+        BOOL("lease.candidate", lease.candidate, true),
+        BOOL("lease.promote", lease.promote, false),
+        DURATION("lease.reconnect-delay", lease.reconnect_delay_ns, 1 * SECOND),
+        DURATION("lease.demote-delay", lease.demote_delay_ns, 10 * SECOND),
+        OTHER("lease.databases", T_LIST, lease.databases, 0),
+        STRING("lease.consul.url", lease.consul.url, ""),
+        STRING("lease.consul.key", lease.consul.key, ""),
+        STRING("lease.consul.token", lease.consul.token, ""),
+        STRING("lease.consul.ca", lease.consul.ca, ""),
+        STRING("lease.consul.cert", lease.consul.cert, ""),
+        STRING("lease.consul.cert-key", lease.consul.cert_key, ""),
+        DURATION("lease.consul.ttl", lease.consul.ttl_ns, 10 * SECOND),
+        DURATION("lease.consul.lock-delay", lease.consul.lock_delay_ns, 1 * SECOND),
+        OTHER("lease.etcd.endpoints", T_LIST, lease.etcd.endpoints, 0),
+        STRING("lease.etcd.key", lease.etcd.key, ""),
+        STRING("lease.etcd.ca", lease.etcd.ca, ""),
+        STRING("lease.etcd.cert", lease.etcd.cert, ""),
+        STRING("lease.etcd.cert-key", lease.etcd.cert_key, ""),
+        DURATION("lease.etcd.ttl", lease.etcd.ttl_ns, 10 * SECOND),
+
+        STRING("backup.type", backup.type, ""),
+        STRING("backup.path", backup.path, ""),
+        STRING("backup.url", backup.url, ""),
+        STRING("backup.cluster", backup.cluster, ""),
+        STRING("backup.auth-token", backup.auth_token, ""),
+
+        STRING("log.format", log.format, "text"),
+        BOOL("log.timestamp", log.timestamp, false),
+        BOOL("log.debug", log.debug, false),
+
+        BOOL("tracing.enabled", tracing.enabled, true),
+        STRING("tracing.path", tracing.path, ""),
+        OTHER("tracing.max-size", T_MEGABYTES, tracing.max_size_bytes, 64 << 20),
+        OTHER("tracing.max-count", T_COUNT, tracing.max_count, 8),
+        BOOL("tracing.compress", tracing.compress, true),
+};
+/* clang-format on */
+const size_t config_n_keys = sizeof config_keys / sizeof config_keys[0];
+
+void
+config_each_key(void (*fn)(void *arg, const char *key, const char *type), void *arg)
+{
+        for (size_t i = 0; i < config_n_keys; i++)
+                fn(arg, config_keys[i].path, config_type_text(config_keys[i].type));
+}
+
+int
+config_set_string(char **at, const char *s)
+{
+        char *copy = strdup(s);
+
+        if (copy == NULL)
+                return -ENOMEM;
+        free(*at);
+        *at = copy;
+        return 0;
+}
+
+int
+config_list_add(struct string_list *l, const char *s)
+{
+        char **grown = realloc(l->items, (l->n + 1) * sizeof *grown);
+
+        if (grown == NULL)
+                return -ENOMEM;
+        l->items = grown;
+        grown[l->n] = strdup(s);
+        if (grown[l->n] == NULL)
+                return -ENOMEM;
+        l->n++;
+        return 0;
+}
+
+int
+config_init(struct config *c)
+{
+        int r;
+
+        memset(c, 0, sizeof *c);
+        r = config_set_string(&c->path, "");
+        for (size_t i = 0; i < config_n_keys && r == 0; i++) {
+                const struct config_key *k = &config_keys[i];
+
+                if (k->type == T_STRING)
+                        r = config_set_string(config_member(c, k), k->text);
+                else if (k->type == T_BOOL)
+                        *(bool *)config_member(c, k) = k->number;
+                else if (k->type != T_LIST && k->type != T_EXEC)
+                        *(int64_t *)config_member(c, k) = k->number;
+        }
+        return r;
+}
+
+static void
+clear_list(struct string_list *l)
+{
+        for (size_t i = 0; i < l->n; i++)
+                free(l->items[i]);
+        free(l->items);
+        *l = (struct string_list){ 0 };
+}
+
+void
+config_clear_exec(struct config *c)
+{
+        for (size_t i = 0; i < c->n_exec; i++)
+                free(c->exec[i].cmd);
+        free(c->exec);
+        c->exec = NULL;
+        c->n_exec = 0;
+}
+
+int
+config_add_exec(struct config *c, const char *cmd, bool if_candidate)
+{
+        struct exec_command *grown = realloc(c->exec, (c->n_exec + 1) * sizeof *grown);
+        char *copy;
+
+        if (grown == NULL)
+                return -ENOMEM;
+        c->exec = grown;
+        copy = strdup(cmd);
+        if (copy == NULL)
+                return -ENOMEM;
+        grown[c->n_exec++] = (struct exec_command){ copy, if_candidate };
+        return 0;
+}
+
+void
+config_release(struct config *c)
+{
+        for (size_t i = 0; i < config_n_keys; i++) {
+                const struct config_key *k = &config_keys[i];
+
+                if (k->type == T_STRING)
+                        free(*(char **)config_member(c, k));
+                else if (k->type == T_LIST)
+                        clear_list(config_member(c, k));
+        }
+        config_clear_exec(c);
+        free(c->path);
+        memset(c, 0, sizeof *c);
+}

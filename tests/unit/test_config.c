@@ -1,0 +1,530 @@
+/* links: litefs_cmd */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cmd/litefs/config.h"
+#include "tests/lib/tmpdir.h"
+
+#define SECOND 1000000000LL
+#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
+
+static struct config config;
+static struct err error;
+
+static void
+setup(void)
+{
+        unsetenv("LITEFS_CLOUD_TOKEN");
+        unsetenv("LITEFS_CLOUD_ENDPOINT");
+        error = (struct err)ERR_INIT;
+        ck_assert_int_eq(config_init(&config), 0);
+}
+
+static void
+teardown(void)
+{
+        config_release(&config);
+}
+
+static void
+parse(const char *text)
+{
+        int r = config_parse(&config, "litefs.yml", text, false, &error);
+
+        ck_assert_msg(r == 0, "%s", error.text);
+}
+
+/* --- values --- */
+
+START_TEST(defaults_are_those_of_litefs)
+{
+        parse("lease:\n  type: static\n");
+        ck_assert(config.exit_on_error);
+        ck_assert(!config.skip_sync);
+        ck_assert(!config.strict_verify);
+        ck_assert_uint_eq(config.n_exec, 0);
+        ck_assert_str_eq(config.data.dir, "/var/lib/litefs");
+        ck_assert(config.data.compress);
+        ck_assert_int_eq(config.data.retention_ns, 600 * SECOND);
+        ck_assert_int_eq(config.data.retention_monitor_interval_ns, 60 * SECOND);
+        ck_assert_str_eq(config.fuse.dir, "/litefs");
+        ck_assert(!config.fuse.allow_other);
+        ck_assert_str_eq(config.http.addr, ":20202");
+        ck_assert_int_eq(config.http.snapshot_timeout_ns, 600 * SECOND);
+        ck_assert_int_eq(config.proxy.max_lag_ns, 10 * SECOND);
+        ck_assert_int_eq(config.proxy.primary_redirect_timeout_ns, 5 * SECOND);
+        ck_assert_int_eq(config.proxy.read_timeout_ns, 0);
+        ck_assert_int_eq(config.proxy.read_header_timeout_ns, 10 * SECOND);
+        ck_assert_int_eq(config.proxy.write_timeout_ns, 0);
+        ck_assert_int_eq(config.proxy.idle_timeout_ns, 30 * SECOND);
+        ck_assert(config.lease.candidate);
+        ck_assert(!config.lease.promote);
+        ck_assert_int_eq(config.lease.reconnect_delay_ns, SECOND);
+        ck_assert_int_eq(config.lease.demote_delay_ns, 10 * SECOND);
+        ck_assert_int_eq(config.lease.consul.ttl_ns, 10 * SECOND);
+        ck_assert_int_eq(config.lease.consul.lock_delay_ns, SECOND);
+        ck_assert_int_eq(config.lease.etcd.ttl_ns, 10 * SECOND);
+        ck_assert_str_eq(config.log.format, "text");
+        ck_assert(config.tracing.enabled);
+        ck_assert_int_eq(config.tracing.max_size_bytes, 64 << 20);
+        ck_assert_int_eq(config.tracing.max_count, 8);
+        ck_assert(config.tracing.compress);
+        /* The static lease names the primary, which need not be this node. */
+        ck_assert_str_eq(config.lease.hostname, "");
+        ck_assert_str_eq(config.lease.advertise_url, "");
+        ck_assert_int_eq(config_validate(&config, &error), 0);
+}
+END_TEST
+
+START_TEST(values_of_every_type_are_read)
+{
+        parse("exit-on-error: false\n"
+              "data:\n"
+              "  dir: \"/a b\"   # quoted\n"
+              "  retention: 1m30s\n"
+              "  retention-monitor-interval: 0\n"
+              "fuse: {dir: /mnt, allow-other: yes}\n"
+              "proxy:\n"
+              "  addr: :8080\n"
+              "  passthrough: [\"*.css\", '*.js']\n"
+              "  always-forward:\n"
+              "    - /a\n"
+              "    - /b\n"
+              "tracing:\n"
+              "  max-size: 128\n"
+              "  max-count: 0\n");
+        ck_assert(!config.exit_on_error);
+        ck_assert_str_eq(config.data.dir, "/a b");
+        ck_assert_int_eq(config.data.retention_ns, 90 * SECOND);
+        ck_assert_int_eq(config.data.retention_monitor_interval_ns, 0);
+        ck_assert_int_eq(config.http.snapshot_timeout_ns, 90 * SECOND);
+        ck_assert_str_eq(config.fuse.dir, "/mnt");
+        ck_assert(config.fuse.allow_other);
+        ck_assert_str_eq(config.proxy.addr, ":8080");
+        ck_assert_uint_eq(config.proxy.passthrough.n, 2);
+        ck_assert_str_eq(config.proxy.passthrough.items[0], "*.css");
+        ck_assert_str_eq(config.proxy.passthrough.items[1], "*.js");
+        ck_assert_uint_eq(config.proxy.always_forward.n, 2);
+        ck_assert_str_eq(config.proxy.always_forward.items[1], "/b");
+        ck_assert_int_eq(config.tracing.max_size_bytes, 128 << 20);
+        ck_assert_int_eq(config.tracing.max_count, 0);
+}
+END_TEST
+
+START_TEST(key_or_section_without_a_value_keeps_its_default)
+{
+        parse("data:\nfuse:\n  dir:\nhttp:\n  addr: ~\nexec:\nlease:\n  databases:\n");
+        ck_assert_str_eq(config.data.dir, "/var/lib/litefs");
+        ck_assert_str_eq(config.fuse.dir, "/litefs");
+        ck_assert_str_eq(config.http.addr, ":20202");
+        ck_assert_uint_eq(config.n_exec, 0);
+}
+END_TEST
+
+static const struct {
+        const char *word;
+        bool value;
+} bools[] = {
+        { "true", true }, { "True", true },    { "TRUE", true }, { "yes", true },
+        { "on", true },   { "y", true },       { "Y", true },    { "false", false },
+        { "no", false },  { "Off", false },    { "n", false },   { "FALSE", false },
+};
+
+START_TEST(bool_is_what_go_takes_for_one)
+{
+        char text[64];
+
+        config.skip_sync = !bools[_i].value;
+        snprintf(text, sizeof text, "skip-sync: %s\n", bools[_i].word);
+        parse(text);
+        ck_assert(config.skip_sync == bools[_i].value);
+}
+END_TEST
+
+START_TEST(exec_is_a_string)
+{
+        parse("exec: \"myapp -addr :8080\"\n");
+        ck_assert_uint_eq(config.n_exec, 1);
+        ck_assert_str_eq(config.exec[0].cmd, "myapp -addr :8080");
+        ck_assert(!config.exec[0].if_candidate);
+}
+END_TEST
+
+START_TEST(exec_is_a_list_of_commands)
+{
+        parse("exec:\n"
+              "  - cmd: migrate\n"
+              "    if-candidate: true\n"
+              "  - cmd: serve\n");
+        ck_assert_uint_eq(config.n_exec, 2);
+        ck_assert_str_eq(config.exec[0].cmd, "migrate");
+        ck_assert(config.exec[0].if_candidate);
+        ck_assert_str_eq(config.exec[1].cmd, "serve");
+        ck_assert(!config.exec[1].if_candidate);
+}
+END_TEST
+
+/* --- the environment --- */
+
+START_TEST(environment_is_expanded_before_parsing)
+{
+        setenv("TEST_DIR", "/from/env", 1);
+        setenv("TEST_REGION", "ams", 1);
+        unsetenv("TEST_UNSET");
+        parse("fuse:\n"
+              "  dir: $TEST_DIR/mnt\n"
+              "data:\n"
+              "  dir: ${TEST_UNSET:-/fallback}\n"
+              "lease:\n"
+              "  candidate: ${TEST_REGION == 'lhr'}\n");
+        ck_assert_str_eq(config.fuse.dir, "/from/env/mnt");
+        ck_assert_str_eq(config.data.dir, "/fallback");
+        ck_assert(!config.lease.candidate);
+}
+END_TEST
+
+START_TEST(verbatim_text_is_not_expanded)
+{
+        ck_assert_int_eq(config_parse(&config, "x", "fuse:\n  dir: $HOME\n", true, &error), 0);
+        ck_assert_str_eq(config.fuse.dir, "$HOME");
+}
+END_TEST
+
+START_TEST(consul_node_gets_a_name_and_an_address)
+{
+        char host[256], url[512];
+
+        ck_assert_int_eq(gethostname(host, sizeof host), 0);
+        snprintf(url, sizeof url, "http://%s:2000", host);
+        parse("http: {addr: \"0.0.0.0:2000\"}\nlease: {type: consul}\n");
+        ck_assert_str_eq(config.lease.hostname, host);
+        ck_assert_str_eq(config.lease.advertise_url, url);
+}
+END_TEST
+
+START_TEST(consul_node_keeps_the_name_it_was_given)
+{
+        parse("lease: {type: consul, hostname: me, consul: {ttl: 0, lock-delay: -1s}}\n");
+        ck_assert_str_eq(config.lease.hostname, "me");
+        ck_assert_str_eq(config.lease.advertise_url, "http://me:20202");
+        ck_assert_int_eq(config.lease.consul.ttl_ns, 10 * SECOND);
+        ck_assert_int_eq(config.lease.consul.lock_delay_ns, SECOND);
+}
+END_TEST
+
+START_TEST(cloud_token_selects_the_cloud_backup)
+{
+        setenv("LITEFS_CLOUD_TOKEN", "secret", 1);
+        parse("lease: {type: static}\n");
+        ck_assert_str_eq(config.backup.type, "litefs-cloud");
+        ck_assert_str_eq(config.backup.auth_token, "secret");
+        ck_assert_str_eq(config.backup.url, "https://litefs.fly.io");
+}
+END_TEST
+
+START_TEST(cloud_token_leaves_another_backup_alone)
+{
+        setenv("LITEFS_CLOUD_TOKEN", "secret", 1);
+        setenv("LITEFS_CLOUD_ENDPOINT", "http://x", 1);
+        parse("backup: {type: file, path: /b}\n");
+        ck_assert_str_eq(config.backup.type, "file");
+        ck_assert_str_eq(config.backup.auth_token, "");
+        ck_assert_str_eq(config.backup.url, "");
+}
+END_TEST
+
+/* --- errors --- */
+
+static const struct {
+        const char *text, *want;
+} bad[] = {
+        { "data:\n  dir: /d\n  retension: 1m\n",
+          "litefs.yml:3: data.retension: unknown key (did you mean retention?)" },
+        { "dta:\n  dir: /d\n", "litefs.yml:1: dta: unknown key (did you mean data?)" },
+        { "\n\nretention: 1m\n",
+          "litefs.yml:3: retention: unknown key (did you mean data.retention?)" },
+        { "data:\n  frobnicate: 1\n", "litefs.yml:2: data.frobnicate: unknown key" },
+        { "lease:\n  consul:\n    tl: 1s\n",
+          "litefs.yml:3: lease.consul.tl: unknown key (did you mean ttl?)" },
+        { "data.dir: /d\n", "litefs.yml:1: data.dir: unknown key (sections are nested, not written with dots)" },
+        { "# one\n# two\nskip-sync: maybe\n", "litefs.yml:3: skip-sync: want true or false" },
+        { "skip-sync: []\n", "litefs.yml:1: skip-sync: want true or false" },
+        { "skip-sync: ''\n", "litefs.yml:1: skip-sync: want true or false" },
+        { "data:\n  retention: 600\n", "litefs.yml:2: data.retention: want a duration such as 10s" },
+        { "data:\n\n  retention: [1s]\n", "litefs.yml:3: data.retention: want a duration such as 10s" },
+        { "data:\n  dir: {a: b}\n", "litefs.yml:2: data.dir: want a string" },
+        { "data:\n  dir:\n    - a\n", "litefs.yml:3: data.dir: want a string" },
+        { "data: /d\n", "litefs.yml:1: data: want keys and values" },
+        { "data: [a]\n", "litefs.yml:1: data: want keys and values" },
+        { "tracing:\n  max-count: -1\n", "litefs.yml:2: tracing.max-count: want a whole number" },
+        { "tracing:\n  max-count: 8MB\n", "litefs.yml:2: tracing.max-count: want a whole number" },
+        { "tracing:\n  max-size: big\n", "litefs.yml:2: tracing.max-size: want a size such as 64MB" },
+        { "lease:\n  databases: x\n", "litefs.yml:2: lease.databases: want a list of strings" },
+        { "lease:\n  databases:\n  - a\n  - {b: c}\n",
+          "litefs.yml:4: lease.databases: want a list of strings" },
+        { "exec: {cmd: x}\n", "litefs.yml:1: exec: invalid exec config format" },
+        { "exec:\n  - serve\n", "litefs.yml:2: exec: invalid exec config format" },
+        { "exec:\n  - cmd: x\n    if-primary: true\n", "litefs.yml:3: exec.if-primary: unknown key" },
+        { "exec:\n  - cmd: x\n    if-candidate: 7\n",
+          "litefs.yml:3: exec.if-candidate: want true or false" },
+        { "exec:\n  - if-candidate: true\n", "litefs.yml:2: exec.cmd: want a command" },
+        { "- a\n- b\n", "litefs.yml:1: want keys and values" },
+        { "words\n", "litefs.yml:1: want keys and values" },
+        { "", "litefs.yml: the file is empty" },
+        { "\n  \n", "litefs.yml: the file is empty" },
+        { "# a comment only\n", "litefs.yml: the file is empty" },
+        { "a: &x 1\nskip-sync: *x\n", NULL },
+        { "skip-sync: *x\n", "litefs.yml:1: skip-sync: YAML aliases are not supported" },
+        { "? [a, b]\n: c\n", "litefs.yml:1: a key is not a word" },
+};
+
+START_TEST(mistake_is_named_with_file_line_and_key)
+{
+        int r = config_parse(&config, "litefs.yml", bad[_i].text, false, &error);
+
+        ck_assert_msg(r == E_CONFIG, "'%s' gives %d", bad[_i].text, r);
+        if (bad[_i].want != NULL)
+                ck_assert_str_eq(error.text, bad[_i].want);
+}
+END_TEST
+
+static const struct {
+        const char *text;
+        int line;
+} malformed[] = {
+        { "data:\n  dir: /d\n dir: /e\n", 3 },
+        { "data: {dir: /d\n", 2 },
+        { "a: b: c\n", 1 },
+        { "data:\n\tdir: /d\n", 2 },
+        { "data:\n  dir: \"open\n", 2 },
+        { "data:\n  dir: /d\n  dir: /e\n", 3 }, /* the same key twice */
+        { "data:\n  dir: /d\nfuse:\ndata:\n", 4 },
+};
+
+START_TEST(text_that_is_not_yaml_is_refused_with_its_line)
+{
+        char want[32];
+        int r = config_parse(&config, "litefs.yml", malformed[_i].text, false, &error);
+
+        ck_assert_int_eq(r, E_CONFIG);
+        snprintf(want, sizeof want, "litefs.yml:%d: ", malformed[_i].line);
+        ck_assert_msg(strncmp(error.text, want, strlen(want)) == 0, "'%s' gives: %s", malformed[_i].text,
+                      error.text);
+}
+END_TEST
+
+START_TEST(deep_nesting_is_refused)
+{
+        char text[20001];
+
+        memset(text, '[', sizeof text - 1);
+        text[sizeof text - 1] = '\0';
+        ck_assert_int_eq(config_parse(&config, "litefs.yml", text, false, &error), E_CONFIG);
+}
+END_TEST
+
+START_TEST(aliases_do_not_multiply)
+{
+        char text[4096] = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+
+        for (int i = 1; i < 12; i++) {
+                size_t n = strlen(text);
+
+                snprintf(text + n, sizeof text - n,
+                         "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1, i - 1,
+                         i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+        }
+        ck_assert_int_eq(config_parse(&config, "litefs.yml", text, false, &error), E_CONFIG);
+}
+END_TEST
+
+START_TEST(error_may_be_left_out)
+{
+        ck_assert_int_eq(config_parse(&config, "litefs.yml", "x: 1\n", false, NULL), E_CONFIG);
+}
+END_TEST
+
+/* --- contradictions --- */
+
+static const struct {
+        const char *text, *want;
+} contradictions[] = {
+        { "fuse: {dir: ''}\n", "fuse directory required" },
+        { "data: {dir: ''}\n", "data directory required" },
+        { "fuse: {dir: /x}\ndata: {dir: /x}\n",
+          "fuse directory and data directory cannot be the same path" },
+        { "fuse: {dir: /x/}\ndata: {dir: /x}\n",
+          "fuse directory and data directory cannot be the same path" },
+        { "skip-sync: true\n", "invalid lease type, must be either 'consul' or 'static', got: ''" },
+        { "lease: {type: x}\n", "invalid lease type, must be either 'consul' or 'static', got: 'x'" },
+        { "lease: {type: static, databases: [a]}\n",
+          "cannot specify a database replication filter on candidate nodes" },
+        { "lease: {type: consul, consul: {key: k}}\n", "lease.consul.url required" },
+        { "lease: {type: consul, consul: {url: u}}\n", "lease.consul.key required" },
+        { "lease: {type: etcd, etcd: {key: k}}\n", "lease.etcd.endpoints required" },
+        { "lease: {type: etcd, etcd: {endpoints: [a]}}\n", "lease.etcd.key required" },
+        { "lease: {type: static}\nlog: {format: xml}\n", "invalid log format: \"xml\"" },
+        { "lease: {type: static}\nbackup: {type: s3}\n", "invalid backup type: \"s3\"" },
+        { "lease: {type: static}\nproxy: {mode: x}\n",
+          "invalid proxy mode, must be 'forward' or 'fly-replay', got: 'x'" },
+        { "lease: {type: static}\nhttp: {tls: {cert: a}}\n", "http.tls.cert and http.tls.key go together" },
+        { "lease: {type: static}\nhttp: {tls: {client-ca: a}}\n", "http.tls.client-ca needs http.tls.cert" },
+        { "lease: {type: static}\nhttp: {token: a, token-file: b}\n",
+          "http.token and http.token-file exclude each other" },
+};
+
+START_TEST(contradiction_is_refused_in_litefs_words)
+{
+        parse(contradictions[_i].text);
+        ck_assert_int_eq(config_validate(&config, &error), E_CONFIG);
+        ck_assert_str_eq(error.text, contradictions[_i].want);
+}
+END_TEST
+
+static const char *const sound[] = {
+        "lease: {type: static}\n",
+        "lease: {type: static, candidate: false, databases: [a]}\n",
+        "lease: {type: consul, consul: {url: 'http://c:8500', key: k}}\n",
+        "lease: {type: etcd, etcd: {endpoints: ['http://e:2379'], key: k}}\n",
+        "lease: {type: static}\nhttp: {tls: {cert: a, key: b, client-ca: c}, token-file: t}\n",
+        "lease: {type: static}\nlog: {format: json}\nproxy: {mode: fly-replay}\nbackup: {type: file}\n",
+};
+
+START_TEST(sound_configuration_is_accepted)
+{
+        parse(sound[_i]);
+        ck_assert_msg(config_validate(&config, &error) == 0, "%s", error.text);
+}
+END_TEST
+
+/* --- files --- */
+
+static void
+write_file(const char *path, const void *text, size_t n)
+{
+        FILE *f = fopen(path, "w");
+
+        ck_assert_ptr_nonnull(f);
+        ck_assert_uint_eq(fwrite(text, 1, n, f), n);
+        ck_assert_int_eq(fclose(f), 0);
+}
+
+START_TEST(file_is_looked_for_here_then_at_home)
+{
+        static const char here[] = "fuse: {dir: /here}\n", home[] = "fuse: {dir: /home}\n";
+        char *dir = tmpdir_make(), cwd[4096], path[4200];
+
+        ck_assert_ptr_nonnull(getcwd(cwd, sizeof cwd));
+        ck_assert_int_eq(chdir(dir), 0);
+        ck_assert_int_eq(mkdir("home", 0755), 0);
+        snprintf(path, sizeof path, "%s/home", dir);
+        setenv("HOME", path, 1);
+        write_file("home/litefs.yml", home, strlen(home));
+        ck_assert_msg(config_load(&config, NULL, false, &error) == 0, "%s", error.text);
+        ck_assert_str_eq(config.fuse.dir, "/home");
+        write_file("litefs.yml", here, strlen(here));
+        ck_assert_msg(config_load(&config, NULL, false, &error) == 0, "%s", error.text);
+        ck_assert_str_eq(config.fuse.dir, "/here");
+        ck_assert_int_eq(config.path[0], '/');
+        ck_assert_int_eq(chdir(cwd), 0);
+        tmpdir_remove(dir);
+}
+END_TEST
+
+START_TEST(file_that_cannot_be_read_is_named)
+{
+        char *dir = tmpdir_make(), path[4096], want[4200];
+
+        snprintf(path, sizeof path, "%s/none.yml", dir);
+        snprintf(want, sizeof want, "cannot read config file at %s: No such file or directory", path);
+        ck_assert_int_eq(config_load(&config, path, false, &error), -ENOENT);
+        ck_assert_str_eq(error.text, want);
+        ck_assert_int_eq(config_load(&config, dir, false, &error), -EISDIR);
+        tmpdir_remove(dir);
+}
+END_TEST
+
+START_TEST(binary_or_huge_file_is_refused)
+{
+        char *dir = tmpdir_make(), path[4096], *text = malloc(2 << 20);
+
+        snprintf(path, sizeof path, "%s/x.yml", dir);
+        write_file(path, "fuse:\n\0data:\n", 13);
+        ck_assert_int_eq(config_load(&config, path, false, &error), -EILSEQ);
+        memset(text, ' ', 2 << 20);
+        write_file(path, text, 2 << 20);
+        ck_assert_int_eq(config_load(&config, path, false, &error), -EFBIG);
+        free(text);
+        tmpdir_remove(dir);
+}
+END_TEST
+
+START_TEST(hostname_is_in_the_environment_of_the_file)
+{
+        static const char text[] = "fuse: {dir: /x-$HOSTNAME}\n";
+        char *dir = tmpdir_make(), path[4096], host[256], want[300];
+
+        unsetenv("HOSTNAME");
+        ck_assert_int_eq(gethostname(host, sizeof host), 0);
+        snprintf(want, sizeof want, "/x-%s", host);
+        snprintf(path, sizeof path, "%s/x.yml", dir);
+        write_file(path, text, strlen(text));
+        ck_assert_int_eq(config_load(&config, path, false, &error), 0);
+        ck_assert_str_eq(config.fuse.dir, want);
+        tmpdir_remove(dir);
+}
+END_TEST
+
+static TCase *
+add_case(Suite *s, const char *name)
+{
+        TCase *tc = tcase_create(name);
+
+        tcase_add_checked_fixture(tc, setup, teardown);
+        suite_add_tcase(s, tc);
+        return tc;
+}
+
+int
+main(void)
+{
+        Suite *s = suite_create("config");
+        TCase *values = add_case(s, "values"), *env = add_case(s, "environment");
+        TCase *errors = add_case(s, "errors"), *files = add_case(s, "files");
+        SRunner *sr;
+        int failed;
+
+        tcase_add_test(values, defaults_are_those_of_litefs);
+        tcase_add_test(values, values_of_every_type_are_read);
+        tcase_add_test(values, key_or_section_without_a_value_keeps_its_default);
+        tcase_add_loop_test(values, bool_is_what_go_takes_for_one, 0, COUNT(bools));
+        tcase_add_test(values, exec_is_a_string);
+        tcase_add_test(values, exec_is_a_list_of_commands);
+        tcase_add_test(env, environment_is_expanded_before_parsing);
+        tcase_add_test(env, verbatim_text_is_not_expanded);
+        tcase_add_test(env, consul_node_gets_a_name_and_an_address);
+        tcase_add_test(env, consul_node_keeps_the_name_it_was_given);
+        tcase_add_test(env, cloud_token_selects_the_cloud_backup);
+        tcase_add_test(env, cloud_token_leaves_another_backup_alone);
+        tcase_add_loop_test(errors, mistake_is_named_with_file_line_and_key, 0, COUNT(bad));
+        tcase_add_loop_test(errors, text_that_is_not_yaml_is_refused_with_its_line, 0, COUNT(malformed));
+        tcase_add_test(errors, deep_nesting_is_refused);
+        tcase_add_test(errors, aliases_do_not_multiply);
+        tcase_add_test(errors, error_may_be_left_out);
+        tcase_add_loop_test(errors, contradiction_is_refused_in_litefs_words, 0, COUNT(contradictions));
+        tcase_add_loop_test(errors, sound_configuration_is_accepted, 0, COUNT(sound));
+        tcase_add_test(files, file_is_looked_for_here_then_at_home);
+        tcase_add_test(files, file_that_cannot_be_read_is_named);
+        tcase_add_test(files, binary_or_huge_file_is_refused);
+        tcase_add_test(files, hostname_is_in_the_environment_of_the_file);
+        sr = srunner_create(s);
+        srunner_run_all(sr, CK_NORMAL);
+        failed = srunner_ntests_failed(sr);
+        srunner_free(sr);
+        return failed ? 1 : 0;
+}
