@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -58,7 +58,7 @@ take_quoted(struct splitter *s, const char *p)
 }
 
 static bool
-split(struct splitter *s, const char *p)
+split(struct splitter *s, const char *p, bool *ret_is_cut)
 {
         while (p != NULL && *p != '\0' && strchr(";&|<>", *p) == NULL) {
                 if (isspace((unsigned char)*p)) {
@@ -74,14 +74,15 @@ split(struct splitter *s, const char *p)
                         s->in_word = true;
                 }
         }
+        *ret_is_cut = p != NULL && *p != '\0';
         return p != NULL && end_word(s);
 }
 
 char **
-exec_split(const char *line)
+exec_split(const char *line, bool *ret_is_cut)
 {
         struct splitter s = { .word = malloc(strlen(line) + 1), .words = calloc(1, sizeof *s.words) };
-        bool is_done = s.word != NULL && s.words != NULL && split(&s, line);
+        bool is_done = s.word != NULL && s.words != NULL && split(&s, line, ret_is_cut);
 
         free(s.word);
         if (is_done)
@@ -98,18 +99,52 @@ exec_free_words(char **words)
         free(words);
 }
 
+static char *
+put_quoted(char *to, const char *word)
+{
+        *to++ = '\'';
+        for (; *word != '\0'; word++) {
+                if (*word == '\'')
+                        to = stpcpy(to, "'\\'");
+                *to++ = *word;
+        }
+        *to++ = '\'';
+        return to;
+}
+
+char *
+exec_join(const char *const *words, size_t n)
+{
+        size_t size = 1;
+        char *line, *to;
+
+        for (size_t i = 0; i < n; i++)
+                size += 4 * strlen(words[i]) + 3;
+        line = to = malloc(size);
+        if (line == NULL)
+                return NULL;
+        for (size_t i = 0; i < n; i++) {
+                if (i > 0)
+                        *to++ = ' ';
+                to = n == 1 ? stpcpy(to, words[i]) : put_quoted(to, words[i]);
+        }
+        *to = '\0';
+        return line;
+}
+
 /* --- processes --- */
 
 struct exec {
         void (*on_exit)(void *arg);
         void *arg;
-        pthread_mutex_t lock;
-        pid_t pid; /* of the background command; 0 when none runs */
-        bool was_signalled;
-        bool has_exited;
+        pthread_mutex_t lock; /* guards what follows; leaf */
+        pthread_cond_t ended; /* pid became 0 */
+        pid_t pid;            /* of the command that runs; 0 when none does */
+        bool is_stopping;
+        enum exec_end end;
         int code;
         bool has_thread;
-        pthread_t thread;
+        pthread_t thread; /* watches the background command */
 };
 
 int
@@ -122,88 +157,129 @@ exec_new(void (*on_exit)(void *arg), void *arg, struct exec **ret)
         x->on_exit = on_exit;
         x->arg = arg;
         pthread_mutex_init(&x->lock, NULL);
+        pthread_cond_init(&x->ended, NULL);
         *ret = x;
         return 0;
 }
 
+/* With standard input from /dev/null and the signals as a program expects them: litefs blocks some. */
 static int
-start(const char *line, pid_t *ret, struct err *e)
+spawn(char **words, pid_t *ret)
 {
-        char **words = exec_split(line);
-        pid_t pid;
-        sigset_t none;
-        int null;
+        posix_spawn_file_actions_t actions;
+        posix_spawnattr_t attr;
+        sigset_t none, pipe;
+        int r;
+
+        sigemptyset(&none);
+        sigemptyset(&pipe);
+        sigaddset(&pipe, SIGPIPE);
+        posix_spawn_file_actions_init(&actions);
+        posix_spawnattr_init(&attr);
+        r = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+        posix_spawnattr_setsigmask(&attr, &none);
+        posix_spawnattr_setsigdefault(&attr, &pipe);
+        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+        if (r == 0)
+                r = posix_spawnp(ret, words[0], &actions, &attr, words, environ);
+        posix_spawnattr_destroy(&attr);
+        posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+/* Starts @line and sets x->pid: 1, 0 when the node is stopping, or the error. */
+static int
+start(struct exec *x, const char *line, struct err *e)
+{
+        bool is_cut = false;
+        char **words = exec_split(line, &is_cut);
+        int r = 0;
 
         if (words == NULL || words[0] == NULL) {
                 exec_free_words(words);
-                return err_text(e, -EINVAL, "cannot read command: %s", line);
+                return err_text(e, -EINVAL, "cannot exec: invalid command line string: %s", line);
         }
-        pid = fork();
-        if (pid == 0) {
-                sigemptyset(&none);
-                sigprocmask(SIG_SETMASK, &none, NULL);
-                signal(SIGPIPE, SIG_DFL);
-                null = open("/dev/null", O_RDONLY);
-                if (null >= 0)
-                        dup2(null, STDIN_FILENO);
-                execvp(words[0], words);
-                dprintf(STDERR_FILENO, "ERROR: cannot run %s: %s\n", words[0], strerror(errno));
-                _exit(127);
+        if (is_cut)
+                log_warn("no shell reads the command, it ends at the first of ;&|<>: %s", line);
+        pthread_mutex_lock(&x->lock);
+        if (!x->is_stopping) {
+                r = spawn(words, &x->pid);
+                if (r < 0)
+                        x->pid = 0;
         }
+        pthread_mutex_unlock(&x->lock);
+        if (r < 0)
+                err_set(e, r, "cannot exec: %s", words[0]);
+        else
+                r = x->pid > 0;
         exec_free_words(words);
-        if (pid < 0)
-                return err_set(e, -errno, "start %s", line);
-        *ret = pid;
-        return 0;
+        return r;
 }
 
-/* Death by a signal counts as 255, as LiteFS has it. */
+/* Waits for the command that runs; returns its wait status. The process is left a zombie until the lock is
+ * held, so that exec_signal cannot hit another process that got its id. */
 static int
-wait_for(pid_t pid)
+wait_for_end(struct exec *x, enum exec_end end)
 {
-        int status;
+        siginfo_t info;
+        int status = 0;
 
-        while (waitpid(pid, &status, 0) < 0)
-                if (errno != EINTR)
-                        return 255;
-        return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+        while (waitid(P_PID, (id_t)x->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
+                ;
+        pthread_mutex_lock(&x->lock);
+        waitpid(x->pid, &status, 0);
+        x->pid = 0;
+        if (end != EXEC_NONE) {
+                x->end = x->is_stopping ? EXEC_STOPPED : end;
+                x->code = WIFEXITED(status) ? WEXITSTATUS(status) : x->is_stopping ? 0 : 255;
+        }
+        pthread_cond_broadcast(&x->ended);
+        pthread_mutex_unlock(&x->lock);
+        return status;
+}
+
+static bool
+is_stopping(struct exec *x)
+{
+        bool is;
+
+        pthread_mutex_lock(&x->lock);
+        is = x->is_stopping;
+        pthread_mutex_unlock(&x->lock);
+        return is;
 }
 
 static int
-run_sync(const char *line, struct err *e)
+run_sync(struct exec *x, const char *line, struct err *e)
 {
-        pid_t pid;
-        int r, code;
+        int r, status;
 
         log_info("executing command: %s", line);
-        r = start(line, &pid, e);
-        if (r < 0)
+        r = start(x, line, e);
+        if (r <= 0)
                 return r;
-        code = wait_for(pid);
-        if (code != 0)
-                return err_text(e, -ECHILD, "cannot exec: sync cmd: cannot run command: exit status %d", code);
-        return 0;
+        status = wait_for_end(x, EXEC_NONE);
+        if (status == 0 || is_stopping(x))
+                return 0;
+        if (WIFSIGNALED(status))
+                return err_text(e, -ECHILD, "cannot exec: sync cmd: cannot run command: signal: %s",
+                                strsignal(WTERMSIG(status)));
+        return err_text(e, -ECHILD, "cannot exec: sync cmd: cannot run command: exit status %d",
+                        WEXITSTATUS(status));
 }
 
 static void *
 watch(void *arg)
 {
         struct exec *x = arg;
-        int code = wait_for(x->pid);
-        bool is_own;
 
-        pthread_mutex_lock(&x->lock);
-        is_own = !x->was_signalled;
-        x->pid = 0;
-        x->code = code;
-        x->has_exited = is_own;
-        pthread_mutex_unlock(&x->lock);
-        if (!is_own)
+        wait_for_end(x, EXEC_EXITED);
+        if (x->end != EXEC_EXITED)
                 return NULL;
-        if (code == 0)
+        if (x->code == 0)
                 log_info("subprocess exited successfully, litefs shutting down");
         else
-                log_info("subprocess exited with error code %d, litefs shutting down", code);
+                log_info("subprocess exited with error code %d, litefs shutting down", x->code);
         x->on_exit(x->arg);
         return NULL;
 }
@@ -214,14 +290,13 @@ run_background(struct exec *x, const char *line, struct err *e)
         int r;
 
         log_info("starting background subprocess: %s", line);
-        r = start(line, &x->pid, e);
-        if (r < 0)
+        r = start(x, line, e);
+        if (r <= 0)
                 return r;
         r = -pthread_create(&x->thread, NULL, watch, x);
         if (r < 0) {
                 kill(x->pid, SIGTERM);
-                wait_for(x->pid);
-                x->pid = 0;
+                wait_for_end(x, EXEC_NONE);
                 return err_set(e, r, "watch %s", line);
         }
         x->has_thread = true;
@@ -235,10 +310,12 @@ exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_
 
         for (size_t i = 0; i < n && r == 0; i++) {
                 if (commands[i].if_candidate && !is_candidate) {
-                        log_info("node is not a candidate, skipping command execution: %s", commands[i].cmd);
+                        log_info("node is not a candidate, skipping command execution: %s",
+                                 commands[i].cmd);
                         continue;
                 }
-                r = i + 1 < n ? run_sync(commands[i].cmd, e) : run_background(x, commands[i].cmd, e);
+                r = i + 1 < n ? run_sync(x, commands[i].cmd, e)
+                              : run_background(x, commands[i].cmd, e);
         }
         return r;
 }
@@ -246,33 +323,28 @@ exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_
 void
 exec_signal(struct exec *x, int sig)
 {
-        pid_t pid;
-
         pthread_mutex_lock(&x->lock);
-        pid = x->pid;
-        if (pid > 0) {
-                x->was_signalled = true;
+        x->is_stopping = true;
+        if (x->pid > 0) {
                 log_info("sending signal to exec process");
-                kill(pid, sig);
+                kill(x->pid, sig);
+                log_info("waiting for exec process to close");
         }
+        while (x->pid > 0)
+                pthread_cond_wait(&x->ended, &x->lock);
         pthread_mutex_unlock(&x->lock);
-        if (pid <= 0)
-                return;
-        log_info("waiting for exec process to close");
-        pthread_join(x->thread, NULL);
-        x->has_thread = false;
 }
 
-bool
-exec_has_exited(struct exec *x, int *ret_code)
+enum exec_end
+exec_result(struct exec *x, int *ret_code)
 {
-        bool has;
+        enum exec_end end;
 
         pthread_mutex_lock(&x->lock);
-        has = x->has_exited;
+        end = x->end;
         *ret_code = x->code;
         pthread_mutex_unlock(&x->lock);
-        return has;
+        return end;
 }
 
 void
@@ -282,6 +354,7 @@ exec_free(struct exec *x)
                 return;
         if (x->has_thread)
                 pthread_join(x->thread, NULL);
+        pthread_cond_destroy(&x->ended);
         pthread_mutex_destroy(&x->lock);
         free(x);
 }

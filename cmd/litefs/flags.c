@@ -27,45 +27,51 @@ set_switch(const struct flag *f, const char *value, struct err *e)
         else if (strcmp(value, "false") == 0 || strcmp(value, "0") == 0)
                 *f->is_set = false;
         else
-                return err_text(e, -EINVAL, "-%s takes true or false, not %s", f->name, value);
+                return err_text(e, -EINVAL, "flag -%s takes true or false, not %s", f->name, value);
+        return 0;
+}
+
+/* The flag at @argv[*i], which may take the next word too: as flags_parse. */
+static int
+take_flag(const struct flag *flags, int argc, char **argv, int *i, struct err *e)
+{
+        const char *word = argv[*i], *name = word + (word[1] == '-' ? 2 : 1), *value;
+        size_t n = strcspn(name, "=");
+        const struct flag *f = find(flags, name, n);
+
+        value = name[n] == '=' ? name + n + 1 : NULL;
+        if (f == NULL && is_help(name, n))
+                return 1;
+        if (f == NULL)
+                return err_text(e, -EINVAL, "unknown flag %s (-h lists those there are)", word);
+        if (f->value_name == NULL)
+                return set_switch(f, value, e);
+        if (value == NULL && *i + 1 < argc)
+                value = argv[++*i];
+        if (value == NULL)
+                return err_text(e, -EINVAL, "flag -%s needs a value: %s", f->name, f->value_name);
+        *f->value = value;
         return 0;
 }
 
 int
-flags_parse(const struct flag *flags, int argc, char **argv, int *ret_next, bool *ret_had_dashes,
-            struct err *e)
+flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *ret, struct err *e)
 {
-        int i, r = 0;
+        int end = 0, r = 0;
 
-        *ret_had_dashes = false;
-        for (i = 0; i < argc && r == 0 && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-                const char *name = argv[i] + (argv[i][1] == '-' ? 2 : 1), *value;
-                const struct flag *f;
-                size_t n;
-
-                if (name[0] == '\0') {
-                        *ret_had_dashes = true;
-                        i++;
-                        break;
-                }
-                n = strcspn(name, "=");
-                value = name[n] == '=' ? name + n + 1 : NULL;
-                if (is_help(name, n))
-                        return 1;
-                f = find(flags, name, n);
-                if (f == NULL)
-                        return err_text(e, -EINVAL, "unknown flag %s; -h lists those there are", argv[i]);
-                if (f->value_name == NULL) {
-                        r = set_switch(f, value, e);
-                } else {
-                        if (value == NULL && i + 1 < argc)
-                                value = argv[++i];
-                        if (value == NULL)
-                                return err_text(e, -EINVAL, "-%s needs a value", f->name);
-                        *f->value = value;
-                }
+        while (end < argc && strcmp(argv[end], "--") != 0)
+                end++;
+        *ret = (struct flag_words){ .words = argv, .rest = argv + end, .has_dashes = end < argc };
+        if (ret->has_dashes) {
+                ret->rest++;
+                ret->n_rest = argc - end - 1;
         }
-        *ret_next = i;
+        for (int i = 0; i < end && r == 0; i++) {
+                if (argv[i][0] != '-' || argv[i][1] == '\0')
+                        ret->words[ret->n++] = argv[i];
+                else
+                        r = take_flag(flags, end, argv, &i, e);
+        }
         return r;
 }
 

@@ -1,5 +1,5 @@
-/* cmd/litefs/flags.h - flags as Go programs take them: one or two dashes, "-name value" or "-name=value", up to
- * the first word that is no flag, or "--". */
+/* cmd/litefs/flags.h - flags as Go programs take them: one or two dashes, "-name value" or "-name=value". Other
+ * words may stand between them; "--" ends the flags. */
 #ifndef LITEFS_CMD_FLAGS_H
 #define LITEFS_CMD_FLAGS_H
 
@@ -8,17 +8,24 @@
 #include "base/err.h"
 
 struct flag {
-        const char *name;
+        const char *name;       /* NULL ends the table */
         const char *value_name; /* NULL: a switch */
         const char *help;
         bool *is_set;       /* of a switch; -name=false clears it */
         const char **value; /* of the others; points into argv */
 };
 
-/* 1: help was asked for; 0: *@ret_next is the index of the first word behind the flags ("--" is skipped and
- * *@ret_had_dashes set); <0: -EINVAL with the words. @flags ends with a NULL name. */
-int flags_parse(const struct flag *flags, int argc, char **argv, int *ret_next, bool *ret_had_dashes,
-                struct err *e);
+/* What is no flag. Points into argv, whose words are moved for it. */
+struct flag_words {
+        char **words;
+        int n;
+        char **rest; /* behind "--" */
+        int n_rest;
+        bool has_dashes; /* there was a "--" */
+};
+
+/* 0; 1 when help was asked for; -EINVAL with the words. */
+int flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *ret, struct err *e);
 /* "  -name VALUE   help" for each, to stdout. */
 void flags_print(const struct flag *flags);
 

@@ -256,15 +256,15 @@ usage(const struct flag *flags)
 static int
 parse(struct request *rq, const struct flag *flags, int argc, char **argv, struct err *e)
 {
-        bool had_dashes;
-        int next, r;
+        struct flag_words w;
+        int r;
 
-        r = flags_parse(flags, argc, argv, &next, &had_dashes, e);
+        r = flags_parse(flags, argc, argv, &w, e);
         if (r != 0)
                 return r;
-        if (next + 1 != argc)
-                return next == argc ? 1 : err_text(e, -EINVAL, "too many arguments");
-        rq->db = argv[next];
+        if (w.n + w.n_rest != 1)
+                return w.n + w.n_rest == 0 ? 1 : err_text(e, -EINVAL, "too many arguments");
+        rq->db = w.n > 0 ? w.words[0] : w.rest[0];
         if (rq->from != NULL && (ltx_txid_parse(rq->from, &rq->txid) < 0 || rq->txid == 0))
                 return err_text(e, -EINVAL, "-txid wants 16 hex digits, not %s", rq->from);
         return 0;

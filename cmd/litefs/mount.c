@@ -17,6 +17,7 @@ struct mount {
         struct exec *exec;
         const char *config_path;
         bool no_expand_env, skip_unmount, fuse_debug, debug, tracing;
+        bool is_mounted; /* it started: what goes wrong from now on is no start-up error */
 };
 
 static void
@@ -28,27 +29,45 @@ usage(const struct flag *flags)
         printf("\nWithout -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml.\n");
 }
 
-/* The words behind "--", joined with spaces, replace `exec`. */
-static int
-set_command(struct config *c, int argc, char **argv)
+static void
+print_error(int code, const struct err *e)
 {
-        size_t n = 1;
-        char *line;
+        fprintf(stderr, "ERROR: %s\n", e->code != 0 ? e->text : err_code_text(code));
+}
+
+/* The words behind "--" replace `exec`. */
+static int
+set_command(struct config *c, const struct flag_words *w)
+{
+        char *line = exec_join((const char *const *)w->rest, (size_t)w->n_rest);
         int r;
 
-        for (int i = 0; i < argc; i++)
-                n += strlen(argv[i]) + 1;
-        line = calloc(1, n);
         if (line == NULL)
                 return -ENOMEM;
-        for (int i = 0; i < argc; i++) {
-                strcat(line, i > 0 ? " " : "");
-                strcat(line, argv[i]);
-        }
         config_clear_exec(c);
         r = config_add_exec(c, line, false);
         free(line);
         return r;
+}
+
+/* What the configuration may ask for and this version does not have. Without the lease the node would not be
+ * what its operator thinks; the rest is missed, not wrong. */
+static int
+check_served(const struct config *c, struct err *e)
+{
+        if (strcmp(c->lease.type, "static") != 0)
+                return err_text(e, E_CONFIG, "lease.type: %s is not available yet, only static is",
+                                c->lease.type);
+        return 0;
+}
+
+static void
+warn_not_served(const struct config *c)
+{
+        if (c->proxy.addr[0] != '\0')
+                log_warn("proxy.addr is set, but the proxy is not available yet");
+        if (c->backup.type[0] != '\0')
+                log_warn("backup.type is set, but backups are not available: nothing is backed up");
 }
 
 /* 0, or the exit status. */
@@ -66,15 +85,15 @@ parse(struct mount *m, int argc, char **argv)
                 { 0 },
         };
         struct err e = ERR_INIT;
-        bool had_dashes;
-        int next, r;
+        struct flag_words w;
+        int r;
 
-        r = flags_parse(flags, argc, argv, &next, &had_dashes, &e);
+        r = flags_parse(flags, argc, argv, &w, &e);
         if (r > 0) {
                 usage(flags);
                 return EXIT_USAGE;
         }
-        if (r == 0 && !had_dashes && next < argc)
+        if (r == 0 && w.n > 0)
                 r = err_text(&e, -EINVAL,
                              "too many arguments, specify a '--' to specify an exec command");
         if (r == 0)
@@ -85,14 +104,12 @@ parse(struct mount *m, int argc, char **argv)
                 printf("config file read from %s\n", m->config.path);
                 r = config_validate(&m->config, &e);
         }
-        if (r == 0 && had_dashes && next < argc)
-                r = set_command(&m->config, argc - next, argv + next);
-        if (r == 0 && strcmp(m->config.lease.type, "static") != 0)
-                r = err_text(&e, E_CONFIG,
-                             "lease.type %s is read but not served by this version yet; use `static`",
-                             m->config.lease.type);
+        if (r == 0)
+                r = check_served(&m->config, &e);
+        if (r == 0 && w.n_rest > 0)
+                r = set_command(&m->config, &w);
         if (r < 0) {
-                fprintf(stderr, "ERROR: %s\n", e.code != 0 ? e.text : err_code_text(r));
+                print_error(r, &e);
                 return EXIT_USAGE;
         }
         return 0;
@@ -115,13 +132,17 @@ static int
 on_mounted(void *arg, struct err *e)
 {
         struct mount *m = arg;
-        int r = exec_run(m->exec, m->config.exec, m->config.n_exec, m->config.lease.candidate, e);
+        int r;
 
-        if (r == 0) {
-                printf("waiting for signal or subprocess to exit\n");
-                fflush(stdout);
-        }
-        return r;
+        m->is_mounted = true;
+        r = exec_run(m->exec, m->config.exec, m->config.n_exec, m->config.lease.candidate, e);
+        if (r < 0 && m->config.exit_on_error)
+                return r;
+        if (r < 0)
+                print_error(r, e);
+        printf("waiting for signal or subprocess to exit\n");
+        fflush(stdout);
+        return 0;
 }
 
 static void
@@ -137,6 +158,13 @@ on_exec_exit(void *arg)
         daemon_stop();
 }
 
+/* A fraction counts as a whole, because 0 means something else. */
+static int64_t
+to_ms(int64_t ns)
+{
+        return ns > 0 ? (ns - 1) / 1000000 + 1 : 0;
+}
+
 static int
 run(struct mount *m, struct err *e)
 {
@@ -149,8 +177,8 @@ run(struct mount *m, struct err *e)
                 .skip_unmount = m->skip_unmount,
                 .is_compressed = c->data.compress,
                 .is_strict = c->strict_verify,
-                .retention_ms = c->data.retention_ns / 1000000,
-                .retention_interval_ms = c->data.retention_monitor_interval_ns / 1000000,
+                .retention_ms = to_ms(c->data.retention_ns),
+                .retention_interval_ms = to_ms(c->data.retention_monitor_interval_ns),
                 .is_primary = c->lease.candidate,
                 .hostname = c->lease.hostname,
                 .advertise_url = c->lease.advertise_url,
@@ -177,35 +205,53 @@ linger(void)
         sigwait(&set, &sig);
 }
 
+/* The exit status of a node that ended in order. */
+static int
+exit_status(struct mount *m)
+{
+        int code;
+
+        switch (exec_result(m->exec, &code)) {
+        case EXEC_EXITED:
+                return code;
+        case EXEC_STOPPED:
+                if (code == 0)
+                        return 0;
+                fprintf(stderr, "ERROR: cannot wait for exec process: exit status %d\n", code);
+                return 1;
+        default:
+                return 0;
+        }
+}
+
 int
 command_mount(int argc, char **argv)
 {
         struct mount m = { 0 };
         struct err e = ERR_INIT;
-        int r, code = 0;
+        int r, code;
 
-        r = parse(&m, argc, argv);
-        if (r != 0) {
-                config_release(&m.config);
-                return r;
-        }
+        code = parse(&m, argc, argv);
+        if (code != 0)
+                goto out;
         print_version();
         configure_log(&m);
+        warn_not_served(&m.config);
         daemon_block_signals();
         r = exec_new(on_exec_exit, NULL, &m.exec);
         if (r == 0)
                 r = run(&m, &e);
-        if (r < 0) {
-                fprintf(stderr, "ERROR: %s\n", e.code != 0 ? e.text : err_code_text(r));
-                code = 1;
-                if (!m.config.exit_on_error && r != -ECHILD)
-                        linger();
-        } else if (!exec_has_exited(m.exec, &code)) {
-                code = 0;
-        }
-        if (r == 0)
+        if (r == 0) {
+                code = exit_status(&m);
                 log_info("litefs shut down complete");
+        } else {
+                print_error(r, &e);
+                code = 1;
+                if (!m.config.exit_on_error && !m.is_mounted)
+                        linger();
+        }
         exec_free(m.exec);
+out:
         config_release(&m.config);
         return code;
 }
