@@ -388,6 +388,68 @@ advance(struct db *db, struct db_done done)
         return r == FRAME_INVALID ? 0 : r;
 }
 
+/* Frames from the file up to @last as SQLite before 3.42 may leave them: when a savepoint is rolled back below
+ * a frame that was rewritten in place, the frames written next keep the zeros that stand for salts and
+ * checksum until commit, and the commit corrects only those behind them. SQLite itself does not look at the
+ * checksums of its own transaction, so for it and its readers the commit stands; it must be captured. The
+ * chain goes on from the zeros, as SQLite's own correction does. */
+static int
+verify_unsummed(struct db *db, const uint8_t *header, const uint8_t *page)
+{
+        static const uint8_t zeros[16];
+        struct db_wal *w = &db->wal;
+        uint32_t pgno = get_be32(header);
+        int r;
+
+        if (pgno == 0 || memcmp(header + 8, zeros, sizeof zeros) != 0)
+                return FRAME_INVALID;
+        r = wal_frames_push(&w->frames, pgno, ltx_page_checksum(pgno, page, db->page_size));
+        if (r < 0)
+                return r;
+        w->verified_sum[0] = w->verified_sum[1] = 0;
+        return FRAME_VALID;
+}
+
+static int
+advance_unsummed(struct db *db, uint32_t last, struct db_done done)
+{
+        uint32_t size = frame_size(db), from = db->wal.frames.n, commit = 0;
+        uint8_t *buf = malloc(size);
+        int r = FRAME_VALID;
+
+        if (buf == NULL)
+                return -ENOMEM;
+        while (r == FRAME_VALID && db->wal.frames.n < last) {
+                ssize_t n = os_pread_all(db->env->os, "wal:read", db->wal.fd, buf, size,
+                                         (off_t)frame_offset(db, db->wal.frames.n + 1));
+
+                if (n < (ssize_t)size) {
+                        r = n < 0 ? (int)n : FRAME_INVALID;
+                        break;
+                }
+                r = verify_frame(db, buf, buf + WAL_FRAME_HEADER_SIZE, &commit);
+                if (r == FRAME_INVALID)
+                        r = verify_unsummed(db, buf, buf + WAL_FRAME_HEADER_SIZE);
+        }
+        free(buf);
+        if (r == FRAME_COMMIT && db->wal.frames.n == last)
+                return commit_frame(db, commit, NULL, done);
+        return r < 0 ? r : rewind_to(db, from + 1);
+}
+
+/* A corrected header: what it completes, and whether it ends a transaction that has gaps (see above). */
+static int
+take_header_write(struct db *db, uint32_t frame, const uint8_t *header, struct db_done done)
+{
+        struct db_wal *w = &db->wal;
+        int r = advance(db, done);
+
+        if (r != 0 || w->frames.n >= frame || get_be32(header + 4) == 0 ||
+            get_be32(header + 8) != w->salt1 || get_be32(header + 12) != w->salt2)
+                return r;
+        return advance_unsummed(db, frame, done);
+}
+
 /* The common case without a read: the page of the next frame, whose header came just before. */
 static int
 take_page_write(struct db *db, const uint8_t *page, uint32_t frame, struct db_done done, bool *ret_is_taken)
@@ -457,7 +519,7 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
                 memcpy(w->header, buf, sizeof w->header);
                 w->header_frame = first;
                 /* A header completes a frame only where it corrects one that was written before. */
-                return first <= was_written ? advance(db, done) : 0;
+                return first <= was_written ? take_header_write(db, first, buf, done) : 0;
         }
         if (n == db->page_size && off == frame_offset(db, first) + WAL_FRAME_HEADER_SIZE)
                 r = take_page_write(db, buf, first, done, &is_taken);

@@ -421,7 +421,7 @@ struct write_job {
         struct db_done done;
 };
 
-/* The log is durable now: the checkpoint's write may go through. */
+/* The log is durable now: the checkpoint's write may go through, unless it turns out to need more of it. */
 static void
 finish_checkpoint_write(void *arg, int result)
 {
@@ -429,12 +429,17 @@ finish_checkpoint_write(void *arg, int result)
         struct db *db = job->db;
         uint64_t lsn;
 
-        if (result == 0) {
-                pthread_mutex_lock(&db->lock);
+        pthread_mutex_lock(&db->lock);
+        while (result == 0) {
                 result = wal_write_database(db, job->buf, job->n, job->off, &lsn);
-                pthread_mutex_unlock(&db->lock);
+                if (result != -EAGAIN)
+                        break;
+                result = late_sync(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
         }
-        job->done.fn(job->done.arg, result < 0 ? result : 0);
+        pthread_mutex_unlock(&db->lock);
+        if (result == DB_PENDING)
+                return;
+        job->done.fn(job->done.arg, result == -ENOENT ? -EIO : result);
         free(job->buf);
         free(job);
 }

@@ -5,7 +5,9 @@
  *    16    8 salt: random
  *    24    8 created, ms since the epoch
  *    32    8 1: the segment before this one is durable as a whole; 0: not known to be
- *    40    8 CRC-64 of bytes 0..39
+ *    40    8 last max TXID of the segment before this one, 0 when there was none
+ *    48    8 CRC-64 of bytes 0..47
+ * All of it lies in the first 512 bytes, so a crash leaves it whole or not there at all.
  * Frame, big-endian, aligned to 8:
  *     0    4 magic "LREC"
  *     4    4 zero
@@ -42,18 +44,28 @@ segment_header_encode(const struct segment_header *h, uint8_t buf[SEGMENT_HEADER
         put_be64(buf + 16, h->salt);
         put_be64(buf + 24, (uint64_t)h->created_ms);
         put_be64(buf + 32, h->is_previous_durable);
-        put_be64(buf + 40, ltx_crc64(0, buf, 40));
+        put_be64(buf + 40, h->previous_txid);
+        put_be64(buf + 48, ltx_crc64(0, buf, 48));
 }
 
 int
 segment_header_decode(const uint8_t buf[SEGMENT_HEADER_SIZE], struct segment_header *ret)
 {
+        static const uint8_t zeros[56];
+
+        if (memcmp(buf, zeros, sizeof zeros) == 0)
+                return E_NOT_FOUND;
         if (memcmp(buf, SEGMENT_MAGIC, 8) != 0)
                 return E_FORMAT;
-        if (ltx_crc64(0, buf, 40) != get_be64(buf + 40))
+        if (ltx_crc64(0, buf, 48) != get_be64(buf + 48))
                 return E_CHECKSUM;
-        *ret = (struct segment_header){ get_be64(buf + 8), get_be64(buf + 16), (int64_t)get_be64(buf + 24),
-                                        get_be64(buf + 32) == 1 };
+        *ret = (struct segment_header){
+                .seq = get_be64(buf + 8),
+                .salt = get_be64(buf + 16),
+                .created_ms = (int64_t)get_be64(buf + 24),
+                .is_previous_durable = get_be64(buf + 32) == 1,
+                .previous_txid = get_be64(buf + 40),
+        };
         return 0;
 }
 
@@ -65,7 +77,7 @@ segment_header_read(const struct os *os, int fd, struct segment_header *ret)
 
         if (n < 0)
                 return (int)n;
-        return n < (ssize_t)sizeof buf ? E_FORMAT : segment_header_decode(buf, ret);
+        return n < (ssize_t)sizeof buf ? E_NOT_FOUND : segment_header_decode(buf, ret);
 }
 
 void

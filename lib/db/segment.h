@@ -20,6 +20,7 @@ struct segment_header {
         uint64_t seq;
         uint64_t salt;
         int64_t created_ms;
+        uint64_t previous_txid; /* last max TXID of the segment before this one; 0: there was none */
         bool is_previous_durable; /* all of the segment before this one was synced */
 };
 
@@ -31,7 +32,7 @@ struct frame {
 };
 
 void segment_header_encode(const struct segment_header *h, uint8_t buf[SEGMENT_HEADER_SIZE]);
-/* 0, E_FORMAT or E_CHECKSUM. */
+/* 0; E_NOT_FOUND when it was never written (zeros); E_FORMAT or E_CHECKSUM when it is damaged. */
 int segment_header_decode(const uint8_t buf[SEGMENT_HEADER_SIZE], struct segment_header *ret);
 int segment_header_read(const struct os *os, int fd, struct segment_header *ret);
 

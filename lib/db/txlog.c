@@ -85,6 +85,14 @@ write_header(const struct txlog *log, const struct segment *s)
         return os_pwrite_all(log->os, "txlog:header", s->fd, buf, sizeof buf, 0);
 }
 
+static uint64_t
+last_txid(struct txlog *log)
+{
+        struct txlog_record last;
+
+        return txlog_last(log, &last) ? last.max_txid : 0;
+}
+
 static int
 create_segment(struct txlog *log, struct segment **ret, struct err *e)
 {
@@ -98,6 +106,7 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         s->header.seq = log->tail != NULL ? log->tail->header.seq + 1 : 1;
         s->header.created_ms = wall_ms();
         s->header.is_previous_durable = log->tail == NULL || log->tail->is_durable;
+        s->header.previous_txid = last_txid(log);
         if (getrandom(&s->header.salt, sizeof s->header.salt, 0) != sizeof s->header.salt)
                 s->header.salt = (uint64_t)s->header.created_ms * 0x9e3779b97f4a7c15u;
         s->chain = s->header.salt;
@@ -277,20 +286,14 @@ cut_failed(struct txlog *log)
 }
 
 static int
-check_next(const struct txlog *log, const struct txlog_record *r, struct err *e)
+check_next(struct txlog *log, const struct txlog_record *r, struct err *e)
 {
-        const struct segment *s = log->tail;
+        uint64_t last = last_txid(log);
 
-        if (s == NULL)
-                return 0;
-        if (!s->has_records)
-                for (s = log->head; s->next != NULL && s->next->has_records; s = s->next)
-                        ;
-        if (!s->has_records || r->min_txid == s->last.max_txid + 1 ||
-            (r->min_txid == 1 && r->max_txid > s->last.max_txid))
+        if (last == 0 || r->min_txid == last + 1 || (r->min_txid == 1 && r->max_txid > last))
                 return 0;
         return err_set(e, E_POS_MISMATCH, "append transaction %016llx to a log that ends at %016llx",
-                       (unsigned long long)r->min_txid, (unsigned long long)s->last.max_txid);
+                       (unsigned long long)r->min_txid, (unsigned long long)last);
 }
 
 int
@@ -466,7 +469,7 @@ txlog_wants_space(struct txlog *log)
 }
 
 static int
-write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to)
+write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to, bool *ret_is_sync_lost)
 {
         static const uint8_t zeros[65536];
         int r = 0;
@@ -477,13 +480,18 @@ write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to)
                 r = os_pwrite_all(log->os, "txlog:space", fd, zeros, n, (off_t)from);
                 from += n;
         }
-        return r == 0 ? os_fdatasync(log->os, "txlog:space", fd) : r;
+        if (r < 0)
+                return r;
+        r = os_fdatasync(log->os, "txlog:space", fd);
+        *ret_is_sync_lost = r < 0;
+        return r;
 }
 
 int
 txlog_make_space(struct txlog *log)
 {
         struct segment *s;
+        bool is_sync_lost = false;
         int fd = -1, r = 0;
 
         pthread_mutex_lock(&log->lock);
@@ -503,10 +511,13 @@ txlog_make_space(struct txlog *log)
                 log->has_synced = false;
         pthread_mutex_unlock(&log->lock);
         if (log->fill_to > log->fill_from)
-                r = write_zeros(log, fd, log->fill_from, log->fill_to);
+                r = write_zeros(log, fd, log->fill_from, log->fill_to, &is_sync_lost);
         pthread_mutex_lock(&log->lock);
         if (r == 0 && log->fill_to > s->allocated)
                 s->allocated = log->fill_to;
+        /* The kernel tells of a lost write once, and it may have been a record's: nobody else will learn. */
+        if (is_sync_lost)
+                log->is_sync_broken = log->is_broken = true;
         log->is_filling = false;
         pthread_cond_broadcast(&log->filled);
         pthread_mutex_unlock(&log->lock);
@@ -609,6 +620,14 @@ txlog_retain(struct txlog *log, const struct txlog_retention *policy, struct err
                         r = os_unlink(log->os, "txlog:drop", path);
                 if (r == -ENOENT)
                         r = 0;
+                if (r < 0) {
+                        /* Still there, so still the oldest: the next must not go before it. */
+                        pthread_mutex_lock(&log->lock);
+                        s->next = log->head;
+                        log->head = s;
+                        pthread_mutex_unlock(&log->lock);
+                        break;
+                }
                 segment_free(log->os, s);
                 n++;
         }

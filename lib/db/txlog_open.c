@@ -204,9 +204,10 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
                 return err_set(e, r, "open %s/%016llx.seg", log->dir,
                                (unsigned long long)scan->names.seqs[i]);
         if (header < 0) {
-                /* A header that never became durable belongs to the newest segment only. */
+                /* A header that never became durable belongs to the newest segment, and nothing in that was
+                 * ever acknowledged as durable. One that is there and wrong is damage. */
                 segment_free(log->os, s);
-                return is_last ? 0 : damaged(log, scan->names.seqs[i], 0, e);
+                return is_last && header == E_NOT_FOUND ? 0 : damaged(log, scan->names.seqs[i], 0, e);
         }
         r = scan_segment(log, s, size, is_last, scan->verify_from, &scan->last, &scan->has_last);
         if (r == 0 && is_last)
@@ -227,7 +228,6 @@ static int
 check_joint(struct txlog *log, struct scan *scan, size_t next, bool *ret_is_gap, bool *ret_was_durable)
 {
         struct segment *s;
-        struct frame f;
         uint64_t size;
         int header, r;
 
@@ -237,18 +237,12 @@ check_joint(struct txlog *log, struct scan *scan, size_t next, bool *ret_is_gap,
                 return r;
         if (header == 0) {
                 *ret_was_durable = s->header.is_previous_durable;
-                r = frame_read(log->os, s->fd, s->end, size, s->chain, &f);
-                if (r > 0 && scan->has_last)
-                        *ret_is_gap = f.record.min_txid != scan->last.max_txid + 1 &&
-                                      !(f.record.min_txid == 1 &&
-                                        f.record.max_txid > scan->last.max_txid);
-                if (r > 0)
-                        r = 0;
-                if (scan->names.seqs[next] != scan->names.seqs[next - 1] + 1)
-                        *ret_is_gap = *ret_was_durable = true; /* a segment in between is gone */
+                *ret_is_gap = s->header.previous_txid != (scan->has_last ? scan->last.max_txid : 0);
         }
+        if (scan->names.seqs[next] != scan->names.seqs[next - 1] + 1)
+                *ret_is_gap = *ret_was_durable = true; /* a segment in between is gone */
         segment_free(log->os, s);
-        return r;
+        return 0;
 }
 
 static int
@@ -256,14 +250,15 @@ take_all(struct txlog *log, struct scan *scan, struct err *e)
 {
         bool is_gap, was_durable;
         size_t i;
-        int r = 1;
+        int r = 1, joint;
 
         for (i = 0; i < scan->names.n && r > 0; i++) {
                 r = take_segment(log, scan, i, e);
                 if (r <= 0 || i + 1 == scan->names.n)
                         continue;
-                if (check_joint(log, scan, i + 1, &is_gap, &was_durable) < 0)
-                        return err_set(e, -EIO, "read %s/%016llx.seg", log->dir,
+                joint = check_joint(log, scan, i + 1, &is_gap, &was_durable);
+                if (joint < 0)
+                        return err_set(e, joint, "read %s/%016llx.seg", log->dir,
                                        (unsigned long long)scan->names.seqs[i + 1]);
                 if (is_gap && was_durable)
                         return damaged(log, scan->names.seqs[i], log->tail->end, e);
@@ -362,7 +357,12 @@ txlog_open(const struct os *os, const char *dir, const struct txlog_options *opt
 int
 txlog_open_readonly(const struct os *os, const char *dir, struct txlog **ret, struct err *e)
 {
-        return open_as(os, dir, NULL, true, UINT64_MAX, ret, e);
+        int r = -ENOENT;
+
+        /* A segment may be dropped by retention between listing and opening: look again. */
+        for (int tries = 0; tries < 10 && r == -ENOENT; tries++)
+                r = open_as(os, dir, NULL, true, UINT64_MAX, ret, e);
+        return r;
 }
 
 uint64_t

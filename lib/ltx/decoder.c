@@ -255,10 +255,11 @@ next_v3(struct ltx_decoder *d, uint8_t *page, uint32_t *ret_pgno, struct err *e)
         if (pgno == 0)
                 return flags == 0 ? 0 : bad(d, e, "end of pages");
         r = check_pgno(d, pgno, e);
-        if (r == 0 && flags > 1)
+        /* Flag 0 was a frame without its size, in version 0.5.0 of the library; nobody writes it any more. */
+        if (r == 0 && flags != 1)
                 r = bad(d, e, "page flags");
         if (r == 0)
-                r = flags == 1 ? take_v3_page(d, page, e) : take(d, page, d->header.page_size, e);
+                r = take_v3_page(d, page, e);
         if (r < 0)
                 return r;
         expect_index_entry(d, pgno, at);
@@ -376,6 +377,8 @@ check_trailer(struct ltx_decoder *d, const uint8_t *buf, struct ltx_trailer *ret
                                (unsigned long long)(LTX_CHECKSUM_FLAG | d->crc));
         if (has_none ? t.post_apply_checksum != 0 : !(t.post_apply_checksum & LTX_CHECKSUM_FLAG))
                 return bad(d, e, "post-apply checksum");
+        if (!has_none && d->header.commit == 0 && t.post_apply_checksum != LTX_CHECKSUM_FLAG)
+                return bad(d, e, "post-apply checksum of a deletion");
         *ret = t;
         return check_snapshot(d, t.post_apply_checksum, e);
 }
