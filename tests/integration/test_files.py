@@ -1,0 +1,292 @@
+"""The mount as a file system: plain files, directories, attributes, names, and what LiteFS shows."""
+import errno
+import mmap
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import time
+
+import litefs_fixture
+from litefs_fixture import Node, wait_until
+
+SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+print("SEED=%d" % SEED, flush=True)
+
+
+def fails_with(code, fn, *args):
+    try:
+        fn(*args)
+    except OSError as e:
+        assert e.errno == code, f"{errno.errorcode[e.errno]}, expected {errno.errorcode[code]}"
+        return
+    raise AssertionError(f"succeeded, expected {errno.errorcode[code]}")
+
+
+def write(path, data):
+    with open(path, "wb") as f:
+        f.write(data)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def test_plain_files_and_directories():
+    with Node() as n:
+        p = n.path
+        write(p("a.txt"), b"hello")
+        assert read(p("a.txt")) == b"hello"
+        os.mkdir(p("d"))
+        os.mkdir(p("d/e"))
+        write(p("d/e/f"), b"x" * 300000)
+        os.rename(p("a.txt"), p("d/b.txt"))
+        assert sorted(os.listdir(p("d"))) == ["b.txt", "e"]
+        os.rename(p("d/b.txt"), p("d/e/f"))
+        assert read(p("d/e/f")) == b"hello"
+        fails_with(errno.ENOTEMPTY, os.rmdir, p("d"))
+        fails_with(errno.ENOENT, os.stat, p("a.txt"))
+        fails_with(errno.EEXIST, os.mkdir, p("d"))
+        fails_with(errno.ENOTDIR, os.rmdir, p("d/e/f"))
+        fails_with(errno.EISDIR, os.unlink, p("d"))
+        os.rename(p("d"), p("g"))
+        assert read(p("g/e/f")) == b"hello"
+        os.symlink("g/e/f", p("link"))
+        assert read(p("link")) == b"hello" and os.readlink(p("link")) == "g/e/f"
+        os.unlink(p("link"))
+        shutil.rmtree(p("g"))
+        assert os.listdir(n.mnt) == [".lag"]
+        fails_with(errno.ENAMETOOLONG, open, p("n" * 256), "w")
+        write(p("n" * 255), b"")
+        n.restart()
+        assert len(os.listdir(n.mnt)) == 2
+
+
+def test_many_entries():
+    with Node() as n:
+        names = {f"file-{i:05d}" for i in range(3000)}
+        for name in names:
+            os.close(os.open(n.path(name), os.O_CREAT | os.O_WRONLY))
+        assert set(os.listdir(n.mnt)) == names | {".lag"}
+
+
+def test_attributes():
+    with Node() as n:
+        f = n.path("f")
+        write(f, b"1")
+        os.chmod(f, 0o640)
+        os.chown(f, 1234, 4321)
+        os.utime(f, (1000, 2000))
+        st = os.stat(f)
+        assert (st.st_mode, st.st_uid, st.st_gid, st.st_mtime, st.st_size) == (0o100640, 1234, 4321, 2000, 1)
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.close()
+        os.chmod(n.path("t.db"), 0o600)
+        os.chown(n.path("t.db"), 77, 88)
+        st = os.stat(n.path("t.db"))
+        assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o600, 77, 88)
+        vfs = os.statvfs(n.mnt)
+        assert vfs.f_blocks == os.statvfs(n.data).f_blocks and vfs.f_namemax >= 255
+
+
+def test_mtime_moves_with_commits():
+    with Node() as n:
+        c = n.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(x)")
+        for _ in range(2):
+            before = os.stat(n.path("t.db")).st_mtime
+            time.sleep(0.05)
+            c.execute("insert into t values(1)")
+            wait_until(lambda: os.stat(n.path("t.db")).st_mtime > before, "mtime to move", 5)
+        c.close()
+
+
+def test_files_that_litefs_makes():
+    with Node() as n:
+        assert read(n.path(".lag")) == b"+000000000\n"
+        fails_with(errno.ENOENT, os.stat, n.path(".primary"))
+        fails_with(errno.ENOENT, os.stat, n.path("t.db-pos"))
+        c = n.connect()
+        c.execute("create table t(x)")
+        assert os.stat(n.path("t.db-pos")).st_size == 34
+        fd = os.open(n.path("t.db-pos"), os.O_RDONLY)
+        first = os.pread(fd, 100, 0)
+        c.execute("insert into t values(1)")
+        second = os.pread(fd, 100, 0)
+        os.close(fd)
+        assert len(first) == len(second) == 34 and first != second
+        assert second.endswith(b"\n") and second[16:17] == b"/" and first[:16] < second[:16]
+        assert set(os.listdir(n.mnt)) == {".lag", "t.db", "t.db-pos"}
+        fails_with(errno.EACCES, os.unlink, n.path("t.db-pos"))
+        fails_with(errno.EACCES, open, n.path("t.db-pos"), "w")
+        c.execute("pragma journal_mode=wal")
+        c.execute("insert into t values(2)")
+        assert set(os.listdir(n.mnt)) == {".lag", "t.db", "t.db-pos", "t.db-wal", "t.db-shm"}
+        c.close()
+
+
+def test_databases_in_subdirectories():
+    with Node() as n:
+        os.makedirs(n.path("tenants/a%b"))
+        for name in ("tenants/1.db", "tenants/a%b/2.db"):
+            c = n.connect(name)
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(x)")
+            c.execute("insert into t values(7)")
+            c.close()
+            n.check(name)
+        write(n.path("tenants/note"), b"plain")
+        assert sorted(os.listdir(n.path("tenants"))) == ["1.db", "1.db-pos", "a%b", "note"]
+        fails_with(errno.ENOTEMPTY, os.rmdir, n.path("tenants/a%b"))
+        n.restart()
+        assert n.connect("tenants/a%b/2.db").execute("select x from t").fetchone()[0] == 7
+        n.check("tenants/1.db")
+        os.unlink(n.path("tenants/a%b/2.db"))
+        os.rmdir(n.path("tenants/a%b"))
+
+
+def test_moving_a_database():
+    with Node() as n:
+        c = n.connect("a.db")
+        c.execute("create table t(x)")
+        c.execute("insert into t values(5)")
+        c.close()
+        fails_with(errno.EXDEV, os.rename, n.path("a.db"), n.path("b.db"))
+        shutil.move(n.path("a.db"), n.path("b.db"))
+        assert not os.path.exists(n.path("a.db"))
+        assert n.connect("b.db").execute("select x from t").fetchone()[0] == 5
+        n.check("b.db")
+
+
+def test_names_like_companions_of_no_database():
+    with Node() as n:
+        for name in ("x-journal", "x-wal", "x-shm", "x-pos"):
+            write(n.path(name), name.encode())
+            assert read(n.path(name)) == name.encode()
+        n.restart()
+        assert read(n.path("x-wal")) == b"x-wal"
+
+
+def test_unlinked_file_stays_readable():
+    with Node() as n:
+        write(n.path("f"), b"abc")
+        with open(n.path("f"), "r+b") as f:
+            os.unlink(n.path("f"))
+            f.seek(3)
+            f.write(b"def")
+            f.seek(0)
+            assert f.read() == b"abcdef"
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.execute("insert into t values(1)")
+        os.unlink(n.path("t.db"))
+        assert c.execute("select x from t").fetchone()[0] == 1
+
+
+def random_file_ops(path, rng, steps):
+    """Random writes, cuts, reads and mappings, compared with a model byte by byte."""
+    model = bytearray()
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    for _ in range(steps):
+        op = rng.randrange(6)
+        off = rng.randrange(200000)
+        size = rng.choice([1, 100, 4096, 30000])
+        if op < 2:
+            data = rng.randbytes(size)
+            os.pwrite(fd, data, off)
+            if len(model) < off:
+                model.extend(bytes(off - len(model)))
+            model[off:off + size] = data
+        elif op == 2:
+            os.ftruncate(fd, off)
+            if off < len(model):
+                del model[off:]
+            else:
+                model.extend(bytes(off - len(model)))
+        elif op == 3:
+            assert os.pread(fd, size, off) == model[off:off + size]
+        elif op == 4 and model:
+            with mmap.mmap(fd, len(model)) as m:
+                at = rng.randrange(len(model))
+                piece = rng.randbytes(min(500, len(model) - at))
+                m[at:at + len(piece)] = piece
+                model[at:at + len(piece)] = piece
+        elif op == 5:
+            os.fsync(fd)
+            assert os.fstat(fd).st_size == len(model)
+    os.close(fd)
+    assert read(path) == model
+
+
+def test_random_operations_on_plain_files():
+    rng = random.Random(SEED)
+    with Node() as n:
+        for i in range(3):
+            random_file_ops(n.path(f"f{i}"), rng, 400)
+        subprocess.run(["sh", "-c", 'echo one > "$0"; echo two >> "$0"; cat "$0" | grep -q two', n.path("app")],
+                       check=True)
+
+
+def test_second_daemon_on_the_data_directory_is_refused():
+    with Node() as n:
+        r = subprocess.run([litefs_fixture.LITEFS, "mount", "-config", n.config], capture_output=True, text=True)
+        assert r.returncode == 1 and "in use by another litefs" in r.stderr, r
+
+
+def test_stale_mount_of_a_killed_daemon_is_cleared():
+    n = Node()
+    with n:
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.close()
+        n.process.kill()
+        n.process.wait()
+        n.log_file.close()
+        fails_with(errno.ENOTCONN, os.listdir, n.mnt)
+        n.start()
+        n.check()
+
+
+def test_stop_with_open_files_lets_reads_go_on():
+    with Node() as n:
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.execute("insert into t values(1)")
+        n.process.terminate()
+        wait_until(lambda: not litefs_fixture.is_mounted(n.mnt), "detach")
+        assert c.execute("select x from t").fetchone()[0] == 1
+        c.close()
+        assert n.process.wait(10) == 0
+        n.process = None
+
+
+def test_replica_role_is_read_only():
+    with Node() as n:
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.execute("insert into t values(1)")
+        c.close()
+        assert n.stop() == 0
+        with open(n.config, "a") as f:
+            f.write("  candidate: false\n  advertise-url: http://other:20202\n")
+        n.start()
+        assert stat.S_IMODE(os.stat(n.mnt).st_mode) == 0o555
+        assert stat.S_IMODE(os.stat(n.path("t.db")).st_mode) == 0o444
+        assert read(n.path(".primary")) == b"localhost\n"
+        c = n.connect()
+        assert c.execute("select x from t").fetchone()[0] == 1
+        try:
+            c.execute("insert into t values(2)")
+            raise AssertionError("a replica accepted a write")
+        except Exception as e:
+            assert "readonly" in str(e), e
+        c.close()
+
+
+if __name__ == "__main__":
+    litefs_fixture.run(sys.modules[__name__])
