@@ -407,6 +407,45 @@ fail_yaml(struct parser *p, struct fy_diag *diag)
         return err_text(p->e, E_CONFIG, "%s:%d: %s", p->path, de->line, de->msg);
 }
 
+/* Bytes of the UTF-8 character at @s, 0 when it is none or a control character that YAML forbids. */
+static size_t
+character(const unsigned char *s)
+{
+        static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+        size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+        uint32_t c = n > 1 ? s[0] & (0xffu >> (n + 1)) : s[0];
+
+        for (size_t i = 1; i < n; i++) {
+                if ((s[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (s[i] & 0x3f);
+        }
+        if (n > 0 && (c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)))
+                return 0;
+        return (c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f ? 0 : n;
+}
+
+/* Refuses what libfyaml 0.7 does not come back from: bytes that are not text in a directive. */
+static int
+check_text(struct parser *p, const char *text)
+{
+        const unsigned char *s = (const unsigned char *)text;
+        bool is_line_start = true;
+
+        for (p->line = 1; *s != '\0';) {
+                size_t n = character(s);
+
+                if (n == 0)
+                        return fail(p, NULL, "", "byte 0x%02x is not text in UTF-8", *s);
+                if (is_line_start && *s == '%')
+                        return fail(p, NULL, "", "YAML directives are not supported");
+                is_line_start = *s == '\n' || *s == '\r';
+                p->line += *s == '\n';
+                s += n;
+        }
+        return 0;
+}
+
 static struct fy_diag *
 new_diag(void)
 {
@@ -440,8 +479,10 @@ config_read_yaml(struct config *c, const char *path, const char *text, struct er
         struct parser p = { .c = c, .path = path, .e = e };
         struct fy_parse_cfg cfg = { .flags = FYPCF_QUIET, .diag = new_diag() };
         struct fy_document *doc = NULL;
-        int r;
+        int r = check_text(&p, text);
 
+        if (r < 0)
+                goto out;
         p.is_seen = calloc(config_n_keys, sizeof *p.is_seen);
         if (cfg.diag == NULL || p.is_seen == NULL) {
                 r = fail_memory(&p, "parse");

@@ -281,6 +281,14 @@ static const struct {
         { "a: &x 1\nskip-sync: *x\n", NULL },
         { "skip-sync: *x\n", "litefs.yml:1: skip-sync: YAML aliases are not supported" },
         { "? [a, b]\n: c\n", "litefs.yml:1: a key is not a word" },
+        { "%YAML 1.2\n---\n", "litefs.yml:1: YAML directives are not supported" },
+        { "a:\n  \xff\n", "litefs.yml:2: byte 0xff is not text in UTF-8" },
+        { "a: \x01\n", "litefs.yml:1: byte 0x01 is not text in UTF-8" },
+        { "a: \xc0\x80\n", "litefs.yml:1: byte 0xc0 is not text in UTF-8" },
+        { "a: \xed\xa0\x80\n", "litefs.yml:1: byte 0xed is not text in UTF-8" },
+        { "a: \xe2\x82\n", "litefs.yml:1: byte 0xe2 is not text in UTF-8" },
+        { "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80: 1\n",
+          "litefs.yml:1: \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80: unknown key" },
 };
 
 START_TEST(mistake_is_named_with_file_line_and_key)
