@@ -15,10 +15,12 @@
  *   8    8 txid
  *  16    4 page size
  *  20    4 number of checksums, n
- *  24    8 CRC-64/GO-ISO of bytes 0..23 and the checksums
- *  32  8*n page checksums, 0 for the lock page */
+ *  24    8 timestamp of the transaction, ms since the epoch
+ *  32    8 CRC-64/GO-ISO of bytes 0..31 and the checksums
+ *  40  8*n page checksums, 0 for the lock page */
 #define BASE_MAGIC "LFSBASE1"
-#define BASE_HEADER_SIZE 32
+#define BASE_HEADER_SIZE 40
+#define BASE_CRC_AT 32
 #define SLICE 8192u /* checksums a write */
 
 static int
@@ -36,6 +38,7 @@ encode_header(const struct base_info *info, uint8_t *buf)
         put_be64(buf + 8, info->txid);
         put_be32(buf + 16, info->page_size);
         put_be32(buf + 20, info->page_count);
+        put_be64(buf + 24, (uint64_t)info->timestamp_ms);
 }
 
 struct slice {
@@ -97,10 +100,10 @@ write_all(const struct os *os, int fd, struct base_info *info,
                 return -ENOMEM;
         r = write_sums(os, fd, s, info, copy, arg);
         encode_header(info, header);
-        crc = ltx_crc64(0, header, 24);
+        crc = ltx_crc64(0, header, BASE_CRC_AT);
         if (r == 0)
                 r = checksum_sums(os, fd, s, info->page_count, &crc);
-        put_be64(header + 24, crc);
+        put_be64(header + BASE_CRC_AT, crc);
         if (r == 0)
                 r = os_pwrite_all(os, "base:write", fd, header, sizeof header, 0);
         if (r == 0)
@@ -152,7 +155,7 @@ read_sums(const struct os *os, int fd, const uint8_t *header, const struct base_
           struct pagesum *sums)
 {
         struct slice *s = malloc(sizeof *s);
-        uint64_t crc = ltx_crc64(0, header, 24);
+        uint64_t crc = ltx_crc64(0, header, BASE_CRC_AT);
         int r = s == NULL ? -ENOMEM : pagesum_resize(sums, info->page_count);
         uint32_t done = 0;
 
@@ -171,7 +174,7 @@ read_sums(const struct os *os, int fd, const uint8_t *header, const struct base_
                 done += part;
         }
         free(s);
-        if (r == 0 && crc != get_be64(header + 24))
+        if (r == 0 && crc != get_be64(header + BASE_CRC_AT))
                 r = E_CHECKSUM;
         return r;
 }
@@ -190,7 +193,8 @@ read_all(const struct os *os, int fd, struct base_info *ret, struct pagesum *sum
                 return (int)n;
         if (n < (ssize_t)sizeof header || memcmp(header, BASE_MAGIC, 8) != 0)
                 return E_FORMAT;
-        *ret = (struct base_info){ get_be64(header + 8), get_be32(header + 16), get_be32(header + 20) };
+        *ret = (struct base_info){ get_be64(header + 8), get_be32(header + 16), get_be32(header + 20),
+                                   (int64_t)get_be64(header + 24) };
         r = os_fstat(os, "base:read", fd, &st);
         if (r < 0)
                 return r;

@@ -16,6 +16,7 @@ struct base_info {
         uint64_t txid;
         uint32_t page_size;
         uint32_t page_count; /* checksums in the file */
+        int64_t timestamp_ms; /* of the transaction; for mtime when the log has nothing newer */
 };
 
 /* @copy fills up to @n checksums from page @first_pgno on and returns how many there are; called without

@@ -210,6 +210,7 @@ base_write(struct db *db, uint64_t txid, struct err *e)
         pthread_mutex_lock(&db->lock);
         info.page_size = db->page_size;
         info.page_count = db->page_count;
+        info.timestamp_ms = db->timestamp_ms;
         pthread_mutex_unlock(&db->lock);
         r = os_fdatasync(db->env->os, "db:base", db->fd);
         if (r < 0)

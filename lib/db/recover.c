@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "db/adopt_litefs.h"
 #include "db/base_file.h"
 #include "db/db_internal.h"
 #include "ltx/checksum.h"
@@ -124,7 +125,7 @@ can_use_base(struct db *db, const struct base_info *base)
 
         if (os_fstat(db->env->os, "recover:stat", db->fd, &st) < 0)
                 return false;
-        return base->txid > 0 && st.st_size > 0;
+        return base->txid > 0 && (st.st_size > 0 || base->page_count == 0);
 }
 
 static int
@@ -157,8 +158,9 @@ start_from(struct db *db, struct base_info *base, struct err *e)
 }
 
 static int
-check_end(struct db *db, uint64_t base_txid, struct err *e)
+check_end(struct db *db, const struct base_info *base, struct err *e)
 {
+        uint64_t base_txid = base->txid;
         struct txlog_record last;
         uint64_t sum = pagesum_total(&db->sums);
 
@@ -166,7 +168,8 @@ check_end(struct db *db, uint64_t base_txid, struct err *e)
                 if (base_txid == 0)
                         return 0;
                 /* All records are gone by retention or a take-over: the base alone is the state. */
-                db->pos = (struct ltx_pos){ base_txid, sum };
+                db->pos = (struct ltx_pos){ base->txid, sum };
+                db->timestamp_ms = base->timestamp_ms;
                 return 0;
         }
         if (last.max_txid < base_txid)
@@ -244,6 +247,58 @@ replay_log(struct db *db, uint64_t base_txid, struct err *e)
         return r;
 }
 
+/* --- what LiteFS 0.5 has left --- */
+
+static uint32_t
+copy_adopted(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n)
+{
+        const struct pagesum *sums = arg;
+        uint32_t i;
+
+        for (i = 0; i < n && first_pgno + i <= sums->n_pages; i++)
+                ret[i] = pagesum_get(sums, first_pgno + i);
+        return i;
+}
+
+/* Its state becomes our base, and only then do its files go. A database without LTX files has no position: it
+ * gets transaction 1, so that replicas and the log can speak of it. */
+static int
+adopt(struct db *db, struct err *e)
+{
+        struct adopted ad;
+        struct base_info base = { 0 };
+        const struct os *os = db->env->os;
+        int r;
+
+        r = adopt_litefs(os, db->dir, &ad, e);
+        if (r == 0 && (ad.page_count > 0 || ad.pos.txid > 0)) {
+                base.txid = ad.pos.txid > 0 ? ad.pos.txid : 1;
+                base.page_size = ad.page_size;
+                base.timestamp_ms = ad.timestamp_ms;
+                r = base_file_write(os, db->dir, &base, copy_adopted, &ad.sums, e);
+                if (r == 0)
+                        r = base_file_publish(os, db->dir, e);
+                if (r == 0)
+                        log_event(LOG_INFO, db->name, "taken over from LiteFS at transaction %016llx",
+                                  (unsigned long long)base.txid);
+        }
+        pagesum_release(&ad.sums);
+        return r;
+}
+
+/* Its leavings can go whenever our base is there: also when a crash came between. */
+static int
+adopt_if_wanted(struct db *db, struct err *e)
+{
+        int r = 0;
+
+        if (adopt_litefs_wanted(db->env->os, db->dir))
+                r = adopt(db, e);
+        if (r == 0 && adopt_litefs_has_leavings(db->env->os, db->dir))
+                r = adopt_litefs_finish(db->env->os, db->dir, e);
+        return r;
+}
+
 int
 recover(struct db *db, struct err *e)
 {
@@ -251,6 +306,9 @@ recover(struct db *db, struct err *e)
         char log_dir[PATH_MAX];
         int r;
 
+        r = adopt_if_wanted(db, e);
+        if (r < 0)
+                return r;
         if ((r = remove_file(db, "wal")) < 0 || (r = remove_file(db, "shm")) < 0 ||
             (r = remove_file(db, "base.tmp")) < 0)
                 return err_set(e, r, "drop the WAL of an earlier run in %s", db->dir);
@@ -271,7 +329,7 @@ recover(struct db *db, struct err *e)
         if (r == 0)
                 r = replay_log(db, base.txid, e);
         if (r == 0)
-                r = check_end(db, base.txid, e);
+                r = check_end(db, &base, e);
         if (r == 0)
                 r = settle(db, base.txid, e);
         return r;
