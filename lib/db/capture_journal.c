@@ -72,10 +72,8 @@ list_pages(struct db *db, uint32_t commit, uint32_t **ret, uint32_t *ret_n)
                 return 0;
         written = *ret;
         all = malloc(((size_t)*ret_n + (end - first_cut + 1)) * sizeof *all);
-        if (all == NULL) {
-                free(written);
-                return -ENOMEM;
-        }
+        if (all == NULL)
+                return -ENOMEM; /* the caller frees what *@ret has */
         for (uint32_t i = 0; i < *ret_n && written[i] < first_cut; i++)
                 all[n++] = written[i];
         for (uint32_t pgno = first_cut; pgno <= end && pgno != 0; pgno++)
