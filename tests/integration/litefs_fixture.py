@@ -161,12 +161,16 @@ def lay_wal_over(image, wal):
     pending, at, commit = {}, 32, None
     done = {}
     while at + 24 + page_size <= len(wal):
-        if wal[at + 8:at + 16] != salts:
-            break
-        sums = wal_checksum(wal[at:at + 8], order, *sums)
-        sums = wal_checksum(wal[at + 24:at + 24 + page_size], order, *sums)
-        if sums != (be(at + 16), be(at + 20)):
-            break
+        if be(at) != 0 and wal[at + 8:at + 24] == bytes(16):
+            # SQLite before 3.42, after a savepoint was rolled back: a frame of its transaction without a checksum.
+            sums = (0, 0)
+        else:
+            if wal[at + 8:at + 16] != salts:
+                break
+            sums = wal_checksum(wal[at:at + 8], order, *sums)
+            sums = wal_checksum(wal[at + 24:at + 24 + page_size], order, *sums)
+            if sums != (be(at + 16), be(at + 20)):
+                break
         pending[be(at)] = at + 24
         if be(at + 4):
             done.update(pending)

@@ -20,8 +20,8 @@ die(const char *what, const struct err *e)
 }
 
 static void
-apply(int fd, struct ltx_decoder *d, struct byte_src *src, uint64_t pre, struct ltx_pos *pos, uint32_t *page_size,
-      uint32_t *commit)
+apply(int fd, struct ltx_decoder *d, struct byte_src *src, uint64_t pre, struct ltx_pos *pos,
+      uint32_t *page_size, uint32_t *commit)
 {
         static uint8_t page[65536];
         struct err e = ERR_INIT;
@@ -41,7 +41,8 @@ apply(int fd, struct ltx_decoder *d, struct byte_src *src, uint64_t pre, struct 
         if (h.min_txid == 1 && ftruncate(fd, 0) < 0)
                 exit(1);
         while ((r = ltx_decoder_next(d, page, &pgno, &e)) > 0)
-                if (pwrite(fd, page, h.page_size, (off_t)(pgno - 1) * h.page_size) != (ssize_t)h.page_size)
+                if (pwrite(fd, page, h.page_size, (off_t)(pgno - 1) * h.page_size) !=
+                    (ssize_t)h.page_size)
                         exit(1);
         if (r < 0 || ltx_decoder_finish(d, &t, &e) < 0)
                 die("pages", &e);
@@ -88,7 +89,8 @@ main(int argc, char **argv)
         fd = open(argv[3], O_RDWR | O_CREAT | O_TRUNC, 0600);
         if (fd < 0 || ltx_decoder_new(&d) < 0)
                 return 1;
-        if (txlog_open_readonly(os_host(), path, &log, &e) < 0 || txlog_reader_open(log, 0, &reader, &e) < 0)
+        if (txlog_open_readonly(os_host(), path, &log, &e) < 0 ||
+            txlog_reader_open(log, 0, &reader, &e) < 0)
                 die("open", &e);
         while ((r = txlog_reader_next(reader, &rec, &src, &e)) > 0)
                 apply(fd, d, src, rec.pre_apply_checksum, &pos, &page_size, &commit);

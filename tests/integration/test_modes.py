@@ -102,7 +102,11 @@ def run_mode(mode, page_size, steps):
 def test_random_workload_in_each_mode_and_page_size():
     for mode in MODES:
         for page_size in (512, 4096, 65536):
-            run_mode(mode, page_size, 14 if page_size == 65536 else 25)
+            try:
+                run_mode(mode, page_size, 14 if page_size == 65536 else 25)
+            except BaseException:
+                print(f"mode {mode}, page size {page_size}, SEED={SEED}", file=sys.stderr)
+                raise
 
 
 def test_mode_switches_both_ways():
