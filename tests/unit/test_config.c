@@ -130,9 +130,9 @@ static const struct {
         const char *word;
         bool value;
 } bools[] = {
-        { "true", true }, { "True", true },    { "TRUE", true }, { "yes", true },
-        { "on", true },   { "y", true },       { "Y", true },    { "false", false },
-        { "no", false },  { "Off", false },    { "n", false },   { "FALSE", false },
+        { "true", true }, { "True", true }, { "TRUE", true }, { "yes", true },
+        { "on", true },   { "y", true },    { "Y", true },    { "false", false },
+        { "no", false },  { "Off", false }, { "n", false },   { "FALSE", false },
 };
 
 START_TEST(bool_is_what_go_takes_for_one)
@@ -246,12 +246,12 @@ static const struct {
         { "data:\n  dir: /d\n  retension: 1m\n",
           "litefs.yml:3: data.retension: unknown key (did you mean retention?)" },
         { "dta:\n  dir: /d\n", "litefs.yml:1: dta: unknown key (did you mean data?)" },
-        { "\n\nretention: 1m\n",
-          "litefs.yml:3: retention: unknown key (did you mean data.retention?)" },
+        { "\n\nretention: 1m\n", "litefs.yml:3: retention: unknown key (did you mean data.retention?)" },
         { "data:\n  frobnicate: 1\n", "litefs.yml:2: data.frobnicate: unknown key" },
         { "lease:\n  consul:\n    tl: 1s\n",
           "litefs.yml:3: lease.consul.tl: unknown key (did you mean ttl?)" },
-        { "data.dir: /d\n", "litefs.yml:1: data.dir: unknown key (sections are nested, not written with dots)" },
+        { "data.dir: /d\n",
+          "litefs.yml:1: data.dir: unknown key (sections are nested, not written with dots)" },
         { "# one\n# two\nskip-sync: maybe\n", "litefs.yml:3: skip-sync: want true or false" },
         { "skip-sync: []\n", "litefs.yml:1: skip-sync: want true or false" },
         { "skip-sync: ''\n", "litefs.yml:1: skip-sync: want true or false" },
@@ -344,8 +344,8 @@ START_TEST(aliases_do_not_multiply)
                 size_t n = strlen(text);
 
                 snprintf(text + n, sizeof text - n,
-                         "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1, i - 1,
-                         i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+                         "a%d: &a%d [*a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d, *a%d]\n", i, i, i - 1,
+                         i - 1, i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
         }
         ck_assert_int_eq(config_parse(&config, "litefs.yml", text, false, &error), E_CONFIG);
 }
@@ -380,8 +380,10 @@ static const struct {
         { "lease: {type: static}\nbackup: {type: s3}\n", "invalid backup type: \"s3\"" },
         { "lease: {type: static}\nproxy: {mode: x}\n",
           "invalid proxy mode, must be 'forward' or 'fly-replay', got: 'x'" },
-        { "lease: {type: static}\nhttp: {tls: {cert: a}}\n", "http.tls.cert and http.tls.key go together" },
-        { "lease: {type: static}\nhttp: {tls: {client-ca: a}}\n", "http.tls.client-ca needs http.tls.cert" },
+        { "lease: {type: static}\nhttp: {tls: {cert: a}}\n",
+          "http.tls.cert and http.tls.key go together" },
+        { "lease: {type: static}\nhttp: {tls: {client-ca: a}}\n",
+          "http.tls.client-ca needs http.tls.cert" },
         { "lease: {type: static}\nhttp: {token: a, token-file: b}\n",
           "http.token and http.token-file exclude each other" },
 };

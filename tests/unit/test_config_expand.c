@@ -9,8 +9,8 @@ static const char *
 lookup(void *arg, const char *name)
 {
         static const char *const vars[][2] = {
-                { "A", "alpha" },      { "B", "beta" },         { "SAME", "alpha" }, { "EMPTY", "" },
-                { "QUOTE", "it's" },   { "under_score9", "u9" }, { "DOLLAR", "$A" }, { "1", "one" },
+                { "A", "alpha" },    { "B", "beta" },          { "SAME", "alpha" }, { "EMPTY", "" },
+                { "QUOTE", "it's" }, { "under_score9", "u9" }, { "DOLLAR", "$A" },  { "1", "one" },
         };
 
         ck_assert_str_eq(arg, "the argument");

@@ -217,7 +217,8 @@ START_TEST(status_after_a_signal_is_kept_apart)
 {
         int code;
 
-        ck_assert_int_eq(run_one("sh -c 'trap \"exit 4\" INT; touch ready; while :; do sleep 0.01; done'"), 0);
+        ck_assert_int_eq(
+                run_one("sh -c 'trap \"exit 4\" INT; touch ready; while :; do sleep 0.01; done'"), 0);
         wait_for_file("ready");
         exec_signal(x, SIGINT);
         ck_assert_int_eq(exec_result(x, &code), EXEC_STOPPED);
@@ -273,7 +274,8 @@ END_TEST
 
 START_TEST(command_for_candidates_is_skipped_on_others)
 {
-        struct exec_command commands[] = { { (char *)"touch first", true }, { (char *)"touch last", true } };
+        struct exec_command commands[] = { { (char *)"touch first", true },
+                                           { (char *)"touch last", true } };
         int code;
 
         ck_assert_int_eq(exec_run(x, commands, 2, false, &error), 0);

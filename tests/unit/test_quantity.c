@@ -43,9 +43,28 @@ START_TEST(duration_is_read_as_go_reads_it)
 END_TEST
 
 static const char *const bad_durations[] = {
-        "",     "10",    "3600", "-",      "+",    ".s",  "s",         "10 s", " 10s",
-        "10s ", "10sec", "1d",   "1e3s",   "--1s", "1s-", "2562048h",  "0x1s", "1:30",
-        "1..5s", "9223372036854775808ns", "99999999999999999999s", "10S",
+        "",
+        "10",
+        "3600",
+        "-",
+        "+",
+        ".s",
+        "s",
+        "10 s",
+        " 10s",
+        "10s ",
+        "10sec",
+        "1d",
+        "1e3s",
+        "--1s",
+        "1s-",
+        "2562048h",
+        "0x1s",
+        "1:30",
+        "1..5s",
+        "9223372036854775808ns",
+        "99999999999999999999s",
+        "10S",
 };
 
 START_TEST(duration_without_a_known_unit_is_refused)
@@ -86,8 +105,19 @@ START_TEST(size_is_read_with_its_unit)
 END_TEST
 
 static const char *const bad_sizes[] = {
-        "", "MB", "-1", "+1", "1.5MB", "64XB", "64MBx", "64iB", "64Mi b", "64 ", "9223372036854775807KB",
-        "99999999999999999999", "0x40",
+        "",
+        "MB",
+        "-1",
+        "+1",
+        "1.5MB",
+        "64XB",
+        "64MBx",
+        "64iB",
+        "64Mi b",
+        "64 ",
+        "9223372036854775807KB",
+        "99999999999999999999",
+        "0x40",
 };
 
 START_TEST(size_that_is_none_is_refused)

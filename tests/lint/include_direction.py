@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Checks which part of the tree includes which: `a > b` means that a may include b, never the reverse.
+
+    cmd > {fuse http proxy} > repl > store > db > {ltx sqlite} > base
+    net > base;  lease.h > base;  http, proxy and the lease backends also use net
+
+store sees lease/lease.h, never a backend; fuse, http, proxy and the lease backends never include each other.
+Some system headers belong to one part (ONLY_IN). Tests and examples may include anything.
+
+usage: include_direction.py [ROOT]     prints FILE:LINE: what is wrong; exits 1 if anything is
+"""
+import os
+import re
+import sys
+
+STORAGE = {"base", "ltx", "sqlite", "db"}
+NODE = STORAGE | {"store"}
+MAY_INCLUDE = {
+    "base": set(),
+    "ltx": {"base"},
+    "sqlite": {"base"},
+    "db": {"base", "ltx", "sqlite"},
+    "store": STORAGE,
+    "repl": NODE,
+    "net": {"base"},
+    "fuse": NODE | {"repl"},
+    "http": NODE | {"repl", "net"},
+    "proxy": NODE | {"repl", "net"},
+    "lease": {"base", "net"},
+    "cmd": NODE | {"repl", "net", "fuse", "http", "proxy", "lease"},
+}
+# One header of another part, for some parts only.
+ALSO = {
+    "store": {"lease/lease.h"},
+    "repl": {"lease/lease.h"},
+    "http": {"lease/lease.h"},
+    "proxy": {"lease/lease.h"},
+}
+ONLY_IN = {
+    r"fuse(_\w+)?\.h|fuse3?/.*": {"fuse"},
+    r"uv\.h": {"net", "cmd"},
+    r"microhttpd\.h|curl/.*": {"net"},
+    r"jansson\.h": {"http", "lease", "cmd"},
+    r"libfyaml\.h": {"cmd"},
+    r"lz4\w*\.h|isa-l(/.*)?": {"ltx"},
+    # A daemon that opens a database through its own mount waits for itself.
+    r"sqlite3\.h": set(),
+    # Bytes in, bytes out.
+    r"sys/socket\.h|netinet/.*|sys/un\.h": {"net", "cmd"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def part_of(path):
+    """The part that the file at `path`, written from the root or from lib/, belongs to; None: not ours."""
+    names = path.split("/")
+    if names[0] == "lib" and len(names) > 2:
+        names = names[1:]
+    return names[0] if len(names) > 1 and names[0] in MAY_INCLUDE else None
+
+
+def check_include(root, path, part, quote, header):
+    """What is wrong with the include, or None."""
+    if quote == "<":
+        for pattern, parts in ONLY_IN.items():
+            if re.fullmatch(pattern, header) and part not in parts:
+                return f"<{header}> is only for {', '.join(sorted(parts)) or 'tests and examples'}"
+        return None
+    if not any(os.path.isfile(os.path.join(root, base, header)) for base in ("lib", ".")):
+        return f'"{header}" is neither under lib/ nor under the root of the tree'
+    other = part_of(header)
+    if other is None:
+        return f'"{header}" belongs to no part of the program'
+    if other == part or other in MAY_INCLUDE[part] or header in ALSO.get(part, ()):
+        return None
+    return f"{part} must not include {other} ({header})"
+
+
+def sources(root):
+    for top in ("lib", "fuse", "lease", "cmd"):
+        for directory, _, names in os.walk(os.path.join(root, top)):
+            for name in sorted(names):
+                if name.endswith((".c", ".h")):
+                    yield os.path.relpath(os.path.join(directory, name), root)
+
+
+def main():
+    root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", "..")
+    n_files = n_wrong = 0
+    for path in sources(root):
+        n_files += 1
+        part = part_of(path)
+        if part is None:
+            print(f"{path}:1: lies in no known part: add its directory to {os.path.basename(__file__)}")
+            n_wrong += 1
+            continue
+        with open(os.path.join(root, path), encoding="utf-8") as f:
+            for number, line in enumerate(f, 1):
+                m = INCLUDE.match(line)
+                wrong = m and check_include(root, path, part, m.group(1), m.group(2))
+                if wrong:
+                    print(f"{path}:{number}: {wrong}")
+                    n_wrong += 1
+    print(f"{n_files} files, {n_wrong} includes against the direction")
+    return 1 if n_wrong or not n_files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
