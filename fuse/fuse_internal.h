@@ -21,16 +21,18 @@
 #define READ_MAX (1u << 20)
 
 /* Requests as they are counted and logged. */
-#define REQUEST_TYPES(X)                                                                                \
-        X(LOOKUP) X(GETATTR) X(SETATTR) X(READLINK) X(MKDIR) X(UNLINK) X(RMDIR) X(SYMLINK) X(RENAME)    \
-        X(OPEN) X(CREATE) X(READ) X(WRITE) X(FLUSH) X(RELEASE) X(FSYNC) X(READDIR) X(FSYNCDIR)          \
-        X(STATFS) X(MKNOD) X(FALLOCATE)
+/* clang-format off */
+#define REQUEST_TYPES(X) \
+        X(LOOKUP) X(GETATTR) X(SETATTR) X(READLINK) X(MKDIR) X(UNLINK) X(RMDIR) X(SYMLINK) \
+        X(RENAME) X(OPEN) X(CREATE) X(READ) X(WRITE) X(FLUSH) X(RELEASE) X(FSYNC) X(READDIR) \
+        X(FSYNCDIR) X(STATFS) X(MKNOD) X(FALLOCATE)
+/* clang-format on */
 
 enum request_type {
 #define REQUEST_ENUM(name) REQUEST_##name,
         REQUEST_TYPES(REQUEST_ENUM)
 #undef REQUEST_ENUM
-        N_REQUEST_TYPES
+                N_REQUEST_TYPES
 };
 
 struct parked {
@@ -47,16 +49,16 @@ struct session {
         int files_fd; /* DATA/files */
         pthread_mutex_t lock;
         struct inode_table inodes;
-        struct fuse_buf buf;      /* the request being read */
-        bool has_new_names;       /* plain files were created or renamed: directory syncs matter */
-        bool wants_park;          /* set by a handler: keep this request for later */
-        struct parked *parked;    /* oldest first */
+        struct fuse_buf buf;   /* the request being read */
+        bool has_new_names;    /* plain files were created or renamed: directory syncs matter */
+        bool wants_park;       /* set by a handler: keep this request for later */
+        struct parked *parked; /* oldest first */
         struct parked **parked_tail;
-        uint8_t *read_buf;        /* READ_MAX bytes, for the holder of the lock */
-        pthread_t thread;         /* session_run's */
+        uint8_t *read_buf; /* READ_MAX bytes, for the holder of the lock */
+        pthread_t thread;  /* session_run's */
         atomic_bool is_running;
         atomic_bool is_stopping;
-        atomic_int n_open;        /* handles */
+        atomic_int n_open; /* handles */
         atomic_ullong counts[N_REQUEST_TYPES];
         struct dirty_name *touched; /* databases whose mtime has moved; under touched_lock */
         pthread_mutex_t touched_lock;

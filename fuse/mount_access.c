@@ -178,8 +178,8 @@ check_index(struct session *s, struct db *db)
         if (map_index(s, db, &fd, &index) < 0)
                 return;
         if (try_lock(fd, SQLITE_WAL_WRITE_LOCK) == 0 && db_wal_captured(db, &mark) &&
-            wal_index_read_header(index, &h) == 0 && h.salt[0] == mark.salt1 && h.salt[1] == mark.salt2 &&
-            h.mx_frame < mark.n_frames) {
+            wal_index_read_header(index, &h) == 0 && h.salt[0] == mark.salt1 &&
+            h.salt[1] == mark.salt2 && h.mx_frame < mark.n_frames) {
                 wal_index_invalidate(index);
                 log_event(LOG_WARN, db_name(db),
                           "a writer ended between its commit and the wal-index: the commit stands, "

@@ -28,7 +28,8 @@ read_db(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
 }
 
 static int
-write_db(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off, struct db_done done)
+write_db(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
+         struct db_done done)
 {
         if (in->fd >= 0)
                 return os_pwrite_all(os_host(), "db:write", in->fd, buf, n, (off_t)off);

@@ -103,7 +103,8 @@ is_database(struct lister *l, const char *name)
 static int
 add_plain(struct lister *l, const char *path)
 {
-        int fd = openat(l->s->files_fd, path[0] == '\0' ? "." : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int fd = openat(l->s->files_fd, path[0] == '\0' ? "." : path,
+                        O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         struct dirent *d;
         DIR *dir;
         int r = 0;

@@ -137,7 +137,9 @@ plain_chown(struct session *s, struct inode *in, uid_t uid, gid_t gid)
         if (in->fd >= 0)
                 return NEG_ERRNO(fchown(in->fd, uid, gid));
         r = inode_path(in, path, sizeof path);
-        return r < 0 ? r : NEG_ERRNO(fchownat(s->files_fd, path, uid, gid, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+        return r < 0 ? r
+                     : NEG_ERRNO(fchownat(s->files_fd, path, uid, gid,
+                                          AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
 }
 
 static int

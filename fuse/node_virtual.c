@@ -80,9 +80,10 @@ truncate_virtual(struct session *s, struct inode *in, uint64_t size, struct db_d
         return 0; /* as LiteFS: ignored */
 }
 
-const struct node_ops node_pos_ops = { .stat = stat_virtual,
-                                       .read = read_virtual,
-                                       .truncate = truncate_virtual,
-                                       .is_uncached = true };
-const struct node_ops node_primary_ops = { .stat = stat_virtual, .read = read_virtual, .is_uncached = true };
+const struct node_ops node_pos_ops = {
+        .stat = stat_virtual, .read = read_virtual, .truncate = truncate_virtual, .is_uncached = true
+};
+const struct node_ops node_primary_ops = { .stat = stat_virtual,
+                                           .read = read_virtual,
+                                           .is_uncached = true };
 const struct node_ops node_lag_ops = { .stat = stat_virtual, .read = read_virtual, .is_uncached = true };

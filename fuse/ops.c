@@ -304,7 +304,8 @@ set_owner_and_times(struct session *s, struct inode *in, const struct stat *attr
                 tv[1].tv_nsec = UTIME_NOW;
         else if (to_set & FUSE_SET_ATTR_MTIME)
                 tv[1] = attr->st_mtim;
-        if (r == 0 && (tv[0].tv_nsec != UTIME_OMIT || tv[1].tv_nsec != UTIME_OMIT) && ops->utimens != NULL)
+        if (r == 0 && (tv[0].tv_nsec != UTIME_OMIT || tv[1].tv_nsec != UTIME_OMIT) &&
+            ops->utimens != NULL)
                 r = ops->utimens(s, in, tv);
         return r;
 }
@@ -505,7 +506,8 @@ create_node(fuse_req_t req, struct inode *parent, const char *name, mode_t mode,
 }
 
 static void
-do_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode, struct fuse_file_info *fi)
+do_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
+          struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
         struct inode *in;
@@ -892,7 +894,9 @@ do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file
         count(req, REQUEST_READ, ino, NULL);
         if (size > READ_MAX)
                 size = READ_MAX;
-        n = ops->read == NULL ? -EISDIR : off < 0 ? -EINVAL : ops->read(s, in, s->read_buf, size, (uint64_t)off);
+        n = ops->read == NULL ? -EISDIR
+            : off < 0         ? -EINVAL
+                              : ops->read(s, in, s->read_buf, size, (uint64_t)off);
         if (n < 0)
                 reply_result(req, (int)n);
         else
@@ -972,7 +976,8 @@ do_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi
         int error;
 
         count(req, REQUEST_FSYNC, ino, NULL);
-        if (parks(req, in) || (fi->fh != 0 && handle_of(fi)->has_written && classify_first(req, in, &error)))
+        if (parks(req, in) ||
+            (fi->fh != 0 && handle_of(fi)->has_written && classify_first(req, in, &error)))
                 return;
         if (ops->fsync == NULL)
                 fuse_reply_err(req, in->kind == INODE_DIR ? 0 : EINVAL);
@@ -1066,7 +1071,9 @@ do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info 
                 return;
         }
         r = inode_path(node_of(req, ino), path, sizeof path);
-        fd = r < 0 ? r : openat(s->files_fd, path[0] == '\0' ? "." : path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = r < 0 ? r
+                   : openat(s->files_fd, path[0] == '\0' ? "." : path,
+                            O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0) {
                 reply_result(req, r < 0 ? r : -errno);
                 return;

@@ -32,10 +32,10 @@ const struct node_ops *
 node_ops_of(const struct inode *in)
 {
         static const struct node_ops *const table[] = {
-                [INODE_DIR] = &node_dir_ops,     [INODE_PLAIN] = &node_plain_ops,
-                [INODE_DB] = &node_db_ops,       [INODE_JOURNAL] = &node_journal_ops,
-                [INODE_WAL] = &node_wal_ops,     [INODE_SHM] = &node_shm_ops,
-                [INODE_POS] = &node_pos_ops,     [INODE_PRIMARY] = &node_primary_ops,
+                [INODE_DIR] = &node_dir_ops, [INODE_PLAIN] = &node_plain_ops,
+                [INODE_DB] = &node_db_ops,   [INODE_JOURNAL] = &node_journal_ops,
+                [INODE_WAL] = &node_wal_ops, [INODE_SHM] = &node_shm_ops,
+                [INODE_POS] = &node_pos_ops, [INODE_PRIMARY] = &node_primary_ops,
                 [INODE_LAG] = &node_lag_ops,
         };
 
@@ -121,7 +121,8 @@ later_write_new(fuse_req_t req, struct inode *in, size_t n)
         struct later_write *lw = malloc(sizeof *lw);
 
         if (lw != NULL)
-                *lw = (struct later_write){ req, session_of(req), in->kind == INODE_WAL ? in->db : NULL, n };
+                *lw = (struct later_write){ req, session_of(req), in->kind == INODE_WAL ? in->db : NULL,
+                                            n };
         return lw;
 }
 

@@ -227,7 +227,8 @@ detach(const char *dir, bool is_lazy)
         if (pid < 0)
                 return -errno;
         if (pid == 0) {
-                execlp("fusermount3", "fusermount3", "-u", "-q", is_lazy ? "-z" : "--", dir, (char *)NULL);
+                execlp("fusermount3", "fusermount3", "-u", "-q", is_lazy ? "-z" : "--", dir,
+                       (char *)NULL);
                 _exit(127);
         }
         while (waitpid(pid, &status, 0) < 0)
@@ -248,8 +249,8 @@ clear_stale(const char *dir, struct err *e)
         log_warn("unmounting %s, left over from a litefs that was killed", dir);
         r = detach(dir, true);
         return r < 0 ? err_set(e, r,
-                               "unmount the stale mount at %s; run `fusermount3 -uz %s` and start again", dir,
-                               dir)
+                               "unmount the stale mount at %s; run `fusermount3 -uz %s` and start again",
+                               dir, dir)
                      : 0;
 }
 
@@ -269,10 +270,11 @@ make_fuse(struct session *s, struct err *e)
         }
         fuse_opt_free_args(&args);
         if (r == 0 && fuse_session_mount(s->se, s->mount_dir) < 0)
-                r = err_text(e, -EIO,
-                             "cannot mount %s: is /dev/fuse there, and fusermount3 (package fuse3) installed? "
-                             "In a container, pass --device /dev/fuse --cap-add SYS_ADMIN",
-                             s->mount_dir);
+                r = err_text(
+                        e, -EIO,
+                        "cannot mount %s: is /dev/fuse there, and fusermount3 (package fuse3) installed? "
+                        "In a container, pass --device /dev/fuse --cap-add SYS_ADMIN",
+                        s->mount_dir);
         return r;
 }
 

@@ -21,7 +21,7 @@ struct session_config {
         struct store *store;
         struct workers *workers;
         bool is_allow_other;
-        bool is_debug; /* log every request */
+        bool is_debug;     /* log every request */
         bool skip_unmount; /* do not clear a stale mount first */
 };
 

@@ -36,6 +36,7 @@ struct lease {
 
 /* The node that the configuration names is the primary, for ever: this one when @is_primary, else the one
  * at @hostname and @advertise_url (both copied). */
-int lease_static_new(bool is_primary, const char *hostname, const char *advertise_url, struct lease **ret);
+int lease_static_new(bool is_primary, const char *hostname, const char *advertise_url,
+                     struct lease **ret);
 
 #endif

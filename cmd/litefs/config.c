@@ -68,7 +68,8 @@ resolve_address(struct config *c)
                 host[sizeof host - 1] = '\0';
                 r = config_set_string(&c->lease.hostname, host);
         }
-        if (r == 0 && c->lease.advertise_url[0] == '\0' && c->lease.hostname[0] != '\0' && port != NULL) {
+        if (r == 0 && c->lease.advertise_url[0] == '\0' && c->lease.hostname[0] != '\0' &&
+            port != NULL) {
                 snprintf(url, sizeof url, "%s://%s%s", c->http.tls.cert[0] != '\0' ? "https" : "http",
                          c->lease.hostname, port);
                 r = config_set_string(&c->lease.advertise_url, url);
@@ -189,10 +190,11 @@ config_load(struct config *c, const char *path, bool is_verbatim, struct err *e)
 
         set_hostname_variable();
         if (path == NULL && find_file(found, sizeof found) < 0)
-                return err_text(e, -ENOENT,
-                                "config file not found; looked for litefs.yml here, in the home directory "
-                                "and in /etc. Write one (see litefs.example.yml), or name it with -config "
-                                "PATH");
+                return err_text(
+                        e, -ENOENT,
+                        "config file not found; looked for litefs.yml here, in the home directory "
+                        "and in /etc. Write one (see litefs.example.yml), or name it with -config "
+                        "PATH");
         if (path == NULL)
                 path = found;
         r = read_file(path, &text);
@@ -264,7 +266,8 @@ validate_http(const struct config *c, struct err *e)
         if (c->http.token[0] != '\0' && c->http.token_file[0] != '\0')
                 return err_text(e, E_CONFIG, "http.token and http.token-file exclude each other");
         if (!is_one_of(c->proxy.mode, modes))
-                return err_text(e, E_CONFIG, "invalid proxy mode, must be 'forward' or 'fly-replay', got: '%s'",
+                return err_text(e, E_CONFIG,
+                                "invalid proxy mode, must be 'forward' or 'fly-replay', got: '%s'",
                                 c->proxy.mode);
         return 0;
 }
@@ -281,7 +284,8 @@ config_validate(const struct config *c, struct err *e)
         if (c->data.dir[0] == '\0')
                 return err_text(e, E_CONFIG, "data directory required");
         if (is_same_dir(c->fuse.dir, c->data.dir))
-                return err_text(e, E_CONFIG, "fuse directory and data directory cannot be the same path");
+                return err_text(e, E_CONFIG,
+                                "fuse directory and data directory cannot be the same path");
         r = validate_lease(c, e);
         if (r < 0)
                 return r;

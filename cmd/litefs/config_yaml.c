@@ -143,7 +143,8 @@ same_elsewhere(const char *name)
 }
 
 static int
-fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, const char *name, const char *path)
+fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, const char *name,
+             const char *path)
 {
         const char *other;
         size_t n;
@@ -286,7 +287,8 @@ set_exec(struct parser *p, struct fy_node *n)
         int r = 0;
 
         if (scalar(n, cmd, sizeof cmd))
-                return cmd[0] != '\0' && config_add_exec(p->c, cmd, false) < 0 ? fail_memory(p, "exec") : 0;
+                return cmd[0] != '\0' && config_add_exec(p->c, cmd, false) < 0 ? fail_memory(p, "exec")
+                                                                               : 0;
         if (!fy_node_is_sequence(n))
                 return fail(p, n, "exec", "invalid exec config format");
         while (r == 0 && (item = fy_node_sequence_iterate(n, &it)) != NULL)
@@ -412,7 +414,12 @@ static size_t
 character(const unsigned char *s)
 {
         static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-        size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+        size_t n = s[0] < 0x80   ? 1
+                   : s[0] < 0xc2 ? 0
+                   : s[0] < 0xe0 ? 2
+                   : s[0] < 0xf0 ? 3
+                   : s[0] < 0xf5 ? 4
+                                 : 0;
         uint32_t c = n > 1 ? s[0] & (0xffu >> (n + 1)) : s[0];
 
         for (size_t i = 1; i < n; i++) {

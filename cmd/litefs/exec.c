@@ -314,8 +314,7 @@ exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_
                                  commands[i].cmd);
                         continue;
                 }
-                r = i + 1 < n ? run_sync(x, commands[i].cmd, e)
-                              : run_background(x, commands[i].cmd, e);
+                r = i + 1 < n ? run_sync(x, commands[i].cmd, e) : run_background(x, commands[i].cmd, e);
         }
         return r;
 }

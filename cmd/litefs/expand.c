@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPANDED_MAX (16u << 20) /* a file of variables that hold long texts is a mistake, not a configuration */
+#define EXPANDED_MAX \
+        (16u << 20) /* a file of variables that hold long texts is a mistake, not a configuration */
 
 struct out {
         char *p;
@@ -37,7 +38,8 @@ put(struct out *o, const char *s, size_t n)
 struct env {
         const char *(*lookup)(void *arg, const char *name);
         void *arg;
-        const char *last_brace; /* in the text: no search beyond it, or "${${${" would take quadratic time */
+        const char *
+                last_brace; /* in the text: no search beyond it, or "${${${" would take quadratic time */
 };
 
 /* The value of the variable whose name is @name[0..n), or "". */

@@ -72,8 +72,8 @@ print_header(const struct ltx_header *h)
 
 /* Decodes to the end, which is what proves the record; prints on the way if asked. */
 static int
-decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_printing, uint64_t *ret_pages,
-              struct err *e)
+decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_printing,
+              uint64_t *ret_pages, struct err *e)
 {
         struct ltx_decoder *d = NULL;
         struct ltx_header h;
@@ -205,8 +205,9 @@ open_log(struct request *rq, struct err *e)
                 return err_set(e, r, "database %s", rq->db);
         snprintf(path, sizeof path, "%s/dbs/%s/log", data, dir);
         if (access(path, R_OK) < 0)
-                return err_text(e, -ENOENT, "no log of database %s in %s: is the name right, as it is in the "
-                                            "mount, and the data directory?",
+                return err_text(e, -ENOENT,
+                                "no log of database %s in %s: is the name right, as it is in the "
+                                "mount, and the data directory?",
                                 rq->db, data);
         return txlog_open_readonly(os_host(), path, &rq->log, e);
 }
@@ -275,7 +276,8 @@ command_ltx(int argc, char **argv)
 {
         struct request rq = { 0 };
         const struct flag flags[] = {
-                { "config", "PATH", "configuration file, for the data directory", NULL, &rq.config_path },
+                { "config", "PATH", "configuration file, for the data directory", NULL,
+                  &rq.config_path },
                 { "data-dir", "DIR", "data directory", NULL, &rq.data_dir },
                 { "txid", "TXID", "only this transaction, 16 hex digits", NULL, &rq.from },
                 { "o", "DIR", "where extract writes; default: here", NULL, &rq.out_dir },

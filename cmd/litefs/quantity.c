@@ -9,8 +9,8 @@ static const struct {
         const char *name;
         int64_t ns;
 } units[] = {
-        { "ns", 1 },          { "us", 1000 },          { "\xc2\xb5s", 1000 }, { "\xce\xbcs", 1000 },
-        { "ms", 1000000 },    { "s", 1000000000 },     { "m", 60000000000 },  { "h", 3600000000000 },
+        { "ns", 1 },       { "us", 1000 },      { "\xc2\xb5s", 1000 }, { "\xce\xbcs", 1000 },
+        { "ms", 1000000 }, { "s", 1000000000 }, { "m", 60000000000 },  { "h", 3600000000000 },
 };
 
 /* The unit at @s: its length, 0 when there is none. The longest name wins: "ms" is not "m". */

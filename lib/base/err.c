@@ -7,8 +7,8 @@ const char *
 err_code_text(int code)
 {
         switch (code) {
-#define ERR_TEXT(name, value, text)                                                                \
-        case name:                                                                                 \
+#define ERR_TEXT(name, value, text) \
+        case name: \
                 return text;
                 ERR_CODES(ERR_TEXT)
 #undef ERR_TEXT

@@ -10,15 +10,15 @@
 
 #include <stdarg.h>
 
-#define ERR_CODES(X)                                                             \
-        X(E_CHECKSUM, -10001, "checksum mismatch")                               \
-        X(E_FORMAT, -10002, "malformed data")                                    \
-        X(E_POS_MISMATCH, -10003, "position mismatch")                           \
-        X(E_NOT_PRIMARY, -10004, "this node is not the primary")                 \
-        X(E_FENCED, -10005, "the lease of this node can no longer be proved")    \
-        X(E_NOT_FOUND, -10006, "not found")                                      \
-        X(E_CORRUPT_DB, -10007, "the database does not match its log")           \
-        X(E_CONFIG, -10008, "invalid configuration")                             \
+#define ERR_CODES(X) \
+        X(E_CHECKSUM, -10001, "checksum mismatch") \
+        X(E_FORMAT, -10002, "malformed data") \
+        X(E_POS_MISMATCH, -10003, "position mismatch") \
+        X(E_NOT_PRIMARY, -10004, "this node is not the primary") \
+        X(E_FENCED, -10005, "the lease of this node can no longer be proved") \
+        X(E_NOT_FOUND, -10006, "not found") \
+        X(E_CORRUPT_DB, -10007, "the database does not match its log") \
+        X(E_CONFIG, -10008, "invalid configuration") \
         X(E_BUSY_DB, -10009, "the database is in use")
 
 enum err_code {
@@ -32,7 +32,10 @@ struct err {
         char text[480];
 };
 
-#define ERR_INIT { 0, "" }
+#define ERR_INIT \
+        { \
+                0, "" \
+        }
 
 /* The words for @code, an errno or a domain code, negative. Never NULL; static storage. */
 const char *err_code_text(int code);

@@ -30,10 +30,10 @@ void log_event(enum log_level level, const char *db, const char *fmt, ...)
 #define log_error(...) log_event(LOG_ERROR, NULL, __VA_ARGS__)
 #define log_warn(...) log_event(LOG_WARN, NULL, __VA_ARGS__)
 #define log_info(...) log_event(LOG_INFO, NULL, __VA_ARGS__)
-#define log_debug(...)                                                                             \
-        do {                                                                                       \
-                if (log_is_debug())                                                                \
-                        log_event(LOG_DEBUG, NULL, __VA_ARGS__);                                   \
+#define log_debug(...) \
+        do { \
+                if (log_is_debug()) \
+                        log_event(LOG_DEBUG, NULL, __VA_ARGS__); \
         } while (0)
 
 #endif

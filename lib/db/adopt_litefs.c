@@ -82,7 +82,8 @@ read_source(void *arg, void *buf, size_t n, uint64_t off)
 static int
 write_page(const struct adoption *a, uint32_t pgno, uint32_t page_size)
 {
-        return os_pwrite_all(a->os, "adopt:write", a->fd, a->page, page_size, (off_t)(pgno - 1) * page_size);
+        return os_pwrite_all(a->os, "adopt:write", a->fd, a->page, page_size,
+                             (off_t)(pgno - 1) * page_size);
 }
 
 static uint32_t
@@ -92,7 +93,8 @@ database_page_size(const struct adoption *a)
         uint8_t buf[SQLITE_DBHEADER_SIZE];
         ssize_t n = os_pread_all(a->os, "adopt:read", a->fd, buf, sizeof buf, 0);
 
-        return n == (ssize_t)sizeof buf && sqlite_dbheader_parse(buf, sizeof buf, &h) == 0 ? h.page_size : 0;
+        return n == (ssize_t)sizeof buf && sqlite_dbheader_parse(buf, sizeof buf, &h) == 0 ? h.page_size
+                                                                                           : 0;
 }
 
 /* --- journal --- */
@@ -150,7 +152,8 @@ wal_limit(const struct adoption *a, const struct wal_reader *wr)
 
 /* Where the last whole transaction within @limit ends, and the database's size after it. */
 static int
-find_commit(struct adoption *a, struct wal_reader wr, uint64_t limit, uint64_t *ret_end, uint32_t *ret_commit)
+find_commit(struct adoption *a, struct wal_reader wr, uint64_t limit, uint64_t *ret_end,
+            uint32_t *ret_commit)
 {
         uint32_t pgno, commit;
         int r;
@@ -363,12 +366,13 @@ check_sum(struct adoption *a, const struct ltx_trailer *t, struct err *e)
         a->ret->timestamp_ms = a->ltx.timestamp_ms;
         if (sum == t->post_apply_checksum)
                 return 0;
-        return err_set(e, E_CORRUPT_DB,
-                       "database checksum %016llx on TXID %016llx does not match LTX post-apply checksum "
-                       "%016llx (%s/ltx/%s); start LiteFS 0.5 once more and export the database, or move the "
-                       "directory away",
-                       (unsigned long long)sum, (unsigned long long)a->ltx.max_txid,
-                       (unsigned long long)t->post_apply_checksum, a->dir, a->ltx_name);
+        return err_set(
+                e, E_CORRUPT_DB,
+                "database checksum %016llx on TXID %016llx does not match LTX post-apply checksum "
+                "%016llx (%s/ltx/%s); start LiteFS 0.5 once more and export the database, or move the "
+                "directory away",
+                (unsigned long long)sum, (unsigned long long)a->ltx.max_txid,
+                (unsigned long long)t->post_apply_checksum, a->dir, a->ltx_name);
 }
 
 static int

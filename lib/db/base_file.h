@@ -15,15 +15,15 @@
 struct base_info {
         uint64_t txid;
         uint32_t page_size;
-        uint32_t page_count; /* checksums in the file */
+        uint32_t page_count;  /* checksums in the file */
         int64_t timestamp_ms; /* of the transaction; for mtime when the log has nothing newer */
 };
 
 /* @copy fills up to @n checksums from page @first_pgno on and returns how many there are; called without
  * any lock of this module. Sets @info->page_count to what was written. */
 int base_file_write(const struct os *os, const char *dir, struct base_info *info,
-                    uint32_t (*copy)(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n), void *arg,
-                    struct err *e);
+                    uint32_t (*copy)(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n),
+                    void *arg, struct err *e);
 int base_file_publish(const struct os *os, const char *dir, struct err *e);
 
 /* 1: read, 0: there is none, <0: error. @sums is filled; the caller releases it in any case. */

@@ -102,7 +102,7 @@ rewind_to(struct db *db, uint32_t frame)
 /* --- capture --- */
 
 struct wal_capture {
-        const uint32_t *frames; /* of each page in the request */
+        const uint32_t *frames;   /* of each page in the request */
         const uint8_t *last_page; /* content of the last frame, when it is at hand */
         uint32_t last_frame;
 };
@@ -452,7 +452,8 @@ take_header_write(struct db *db, uint32_t frame, const uint8_t *header, struct d
 
 /* The common case without a read: the page of the next frame, whose header came just before. */
 static int
-take_page_write(struct db *db, const uint8_t *page, uint32_t frame, struct db_done done, bool *ret_is_taken)
+take_page_write(struct db *db, const uint8_t *page, uint32_t frame, struct db_done done,
+                bool *ret_is_taken)
 {
         struct db_wal *w = &db->wal;
         uint32_t commit;

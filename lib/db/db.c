@@ -29,8 +29,8 @@ db_fail(struct db *db, const char *why)
         if (db->state == DB_FAILED)
                 return;
         db->state = DB_FAILED;
-        log_event(LOG_ERROR, db->name,
-                  "writing is stopped until litefs is restarted, reads go on: %s", why);
+        log_event(LOG_ERROR, db->name, "writing is stopped until litefs is restarted, reads go on: %s",
+                  why);
 }
 
 int

@@ -17,11 +17,11 @@
 #include "db/wal_frames.h"
 #include "ltx/encoder.h"
 
-#define DB_OVERLAY_CAP (2u << 20)   /* memory of each overlay before it spills */
-#define DB_JOURNAL_CAP (1u << 20)   /* memory of a journal before it spills */
-#define DB_LATE_PAGES_MAX 1024u     /* late pages before a commit asks for a flush */
-#define DB_LIGHT_COMMIT_PAGES 512u  /* a larger commit is captured by a worker */
-#define DB_BASE_EVERY (64u << 20)   /* log bytes after which the base moves */
+#define DB_OVERLAY_CAP (2u << 20)  /* memory of each overlay before it spills */
+#define DB_JOURNAL_CAP (1u << 20)  /* memory of a journal before it spills */
+#define DB_LATE_PAGES_MAX 1024u    /* late pages before a commit asks for a flush */
+#define DB_LIGHT_COMMIT_PAGES 512u /* a larger commit is captured by a worker */
+#define DB_BASE_EVERY (64u << 20)  /* log bytes after which the base moves */
 #define DB_NO_FLOOR UINT64_MAX
 
 enum db_state { DB_OPENING, DB_READY, DB_CAPTURING, DB_FAILED };
@@ -39,13 +39,13 @@ struct db_wal {
         bool is_big_endian;
         uint32_t salt1, salt2;
         uint32_t header_sum[2];
-        struct wal_frames frames;  /* verified frames, the captured ones first */
-        uint32_t n_captured;       /* frames up to the last captured commit */
-        uint32_t captured_sum[2];  /* running checksum there */
-        uint32_t verified_sum[2];  /* running checksum at frames.n */
-        uint32_t n_written;        /* highest frame that the open transaction has begun to write */
-        uint32_t header_frame;     /* number of the frame whose header was written last; 0: none */
-        uint8_t header[24];        /* and its header, so that the page's write completes it in memory */
+        struct wal_frames frames; /* verified frames, the captured ones first */
+        uint32_t n_captured;      /* frames up to the last captured commit */
+        uint32_t captured_sum[2]; /* running checksum there */
+        uint32_t verified_sum[2]; /* running checksum at frames.n */
+        uint32_t n_written;       /* highest frame that the open transaction has begun to write */
+        uint32_t header_frame;    /* number of the frame whose header was written last; 0: none */
+        uint8_t header[24];       /* and its header, so that the page's write completes it in memory */
 };
 
 struct db {
@@ -81,9 +81,9 @@ struct db {
         struct db_wal wal;
 
         uint64_t wal_backfilled_txid; /* SQLite has copied the WAL up to here to the file */
-        uint64_t base_txid;  /* the file durably holds this transaction */
-        uint64_t base_lsn;   /* log end when the base last moved */
-        uint8_t *page_buf;   /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
+        uint64_t base_txid;           /* the file durably holds this transaction */
+        uint64_t base_lsn;            /* log end when the base last moved */
+        uint8_t *page_buf; /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;
@@ -97,7 +97,7 @@ struct db {
 struct capturer {
         struct db *db;
         bool is_worker;
-        uint8_t *page;    /* DB_PAGE_BUF bytes each */
+        uint8_t *page; /* DB_PAGE_BUF bytes each */
         uint8_t *scratch;
 };
 static inline void

@@ -22,7 +22,7 @@ struct overlay {
         struct overlay_entry {
                 uint32_t pgno; /* 0: free */
                 uint32_t slot;
-        } *table;
+        } * table;
 };
 
 void overlay_init(struct overlay *o, const struct os *os, const char *tmp_dir, size_t cap_bytes);

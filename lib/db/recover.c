@@ -143,10 +143,11 @@ start_from(struct db *db, struct base_info *base, struct err *e)
         *base = (struct base_info){ 0 };
         if (!txlog_first(db->log, &first) && os_fstat(db->env->os, "recover:stat", db->fd, &st) == 0 &&
             st.st_size > 0)
-                return err_text(e, E_CORRUPT_DB,
-                                "%s/database is there but its log is empty: nothing tells what state it is "
-                                "in. To keep the file, move it out, start litefs, and copy it into the mount",
-                                db->dir);
+                return err_text(
+                        e, E_CORRUPT_DB,
+                        "%s/database is there but its log is empty: nothing tells what state it is "
+                        "in. To keep the file, move it out, start litefs, and copy it into the mount",
+                        db->dir);
         if (txlog_first(db->log, &first) && first.min_txid != 1 && txlog_last(db->log, &last) &&
             last.commit != 0)
                 return err_set(e, E_CORRUPT_DB,

@@ -20,7 +20,7 @@ struct segment_header {
         uint64_t seq;
         uint64_t salt;
         int64_t created_ms;
-        uint64_t previous_txid; /* last max TXID of the segment before this one; 0: there was none */
+        uint64_t previous_txid;   /* last max TXID of the segment before this one; 0: there was none */
         bool is_previous_durable; /* all of the segment before this one was synced */
 };
 

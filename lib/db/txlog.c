@@ -297,7 +297,8 @@ check_next(struct txlog *log, const struct txlog_record *r, struct err *e)
 }
 
 int
-txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64_t *ret_lsn, struct err *e)
+txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64_t *ret_lsn,
+                    struct err *e)
 {
         struct gather *g = &log->gather;
         struct frame f = { .record = *record, .payload_crc = g->crc };
@@ -305,7 +306,8 @@ txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64
         int r;
 
         f.record.size_bytes = g->payload;
-        r = g->error < 0 ? err_set(e, g->error, "write the log in %s", log->dir) : check_next(log, record, e);
+        r = g->error < 0 ? err_set(e, g->error, "write the log in %s", log->dir)
+                         : check_next(log, record, e);
         /* A long record has begun in a segment: it stays there. */
         if (r == 0 && g->written == 0)
                 r = ready_tail(log, e);
@@ -598,7 +600,8 @@ take_droppable(struct txlog *log, const struct txlog_retention *policy)
                          s->last.timestamp_ms < policy->now_ms - policy->max_age_ms;
                 is_big = policy->max_bytes > 0 && total > policy->max_bytes;
                 if (s == log->tail || !s->is_durable || is_pinned(log, s) ||
-                    (s->has_records && (s->last.max_txid > policy->keep_after_txid || !(is_old || is_big))))
+                    (s->has_records &&
+                     (s->last.max_txid > policy->keep_after_txid || !(is_old || is_big))))
                         s = NULL;
         }
         if (s != NULL)

@@ -91,7 +91,7 @@ bool txlog_first(struct txlog *log, struct txlog_record *ret);
 
 struct txlog_stat {
         uint32_t segments;
-        uint64_t bytes;   /* records with their frames */
+        uint64_t bytes;           /* records with their frames */
         uint64_t allocated_bytes; /* on disk, with the space ahead */
 };
 void txlog_get_stat(struct txlog *log, struct txlog_stat *ret);

@@ -50,19 +50,20 @@ struct txlog {
         const struct os *os;
         char *dir;
         uint64_t segment_bytes;
-        pthread_mutex_t lock; /* guards the list and all in it, lsns, readers; never held over disk waits */
+        /* Guards the list and all in it, lsns, readers; never held over disk waits. */
+        pthread_mutex_t lock;
         struct segment *head; /* oldest; NULL while there is none */
         struct segment *tail;
         uint64_t end_lsn;
         uint64_t synced_lsn;
         bool is_readonly;
-        bool is_broken;       /* no more appends: -EIO */
-        bool is_sync_broken;  /* an fdatasync failed: what was not synced then never will be */
+        bool is_broken;      /* no more appends: -EIO */
+        bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;
         struct txlog_reader *readers;
         pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
-        bool has_synced;      /* since the last make_space: space ahead is worth its cost */
-        bool is_filling;      /* make_space writes zeros from fill_from to fill_to of the tail */
+        bool has_synced;           /* since the last make_space: space ahead is worth its cost */
+        bool is_filling;           /* make_space writes zeros from fill_from to fill_to of the tail */
         uint64_t fill_from, fill_to;
         pthread_cond_t filled;
         struct gather gather;
@@ -84,7 +85,8 @@ struct txlog_reader {
 
 int txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size);
 /* Takes a record at @off into the segment's summary and index. 0 or -ENOMEM (then only the index lacks it). */
-void segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint64_t previous_chain);
+void segment_note_record(struct segment *s, const struct frame *f, uint64_t off,
+                         uint64_t previous_chain);
 void segment_free(const struct os *os, struct segment *s);
 
 #endif

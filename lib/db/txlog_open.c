@@ -71,7 +71,8 @@ open_segment(struct txlog *log, uint64_t seq, struct segment **ret, uint64_t *re
         s->fd = -1;
         r = txlog_segment_path(log, seq, path, sizeof path);
         if (r == 0)
-                r = s->fd = os_open(log->os, "txlog:open", path, log->is_readonly ? O_RDONLY : O_RDWR, 0);
+                r = s->fd = os_open(log->os, "txlog:open", path, log->is_readonly ? O_RDONLY : O_RDWR,
+                                    0);
         if (r >= 0)
                 r = os_fstat(log->os, "txlog:open", s->fd, &st);
         if (r >= 0) {
@@ -177,10 +178,11 @@ drop_from(struct txlog *log, const struct names *names, size_t i)
 static int
 damaged(const struct txlog *log, uint64_t seq, uint64_t off, struct err *e)
 {
-        return err_text(e, E_CORRUPT_DB,
-                        "%s/%016llx.seg is damaged at offset %llu: a record is missing or changed that was "
-                        "durable; restore the file from a backup, or the database from a replica",
-                        log->dir, (unsigned long long)seq, (unsigned long long)off);
+        return err_text(
+                e, E_CORRUPT_DB,
+                "%s/%016llx.seg is damaged at offset %llu: a record is missing or changed that was "
+                "durable; restore the file from a backup, or the database from a replica",
+                log->dir, (unsigned long long)seq, (unsigned long long)off);
 }
 
 struct scan {
@@ -274,7 +276,8 @@ take_all(struct txlog *log, struct scan *scan, struct err *e)
                 /* The loop counted past the segment that ended the log when take_segment refused it. */
                 size_t from = log->tail == NULL ? 0 : i;
 
-                if (from > 0 && from <= scan->names.n && log->tail->header.seq < scan->names.seqs[from - 1])
+                if (from > 0 && from <= scan->names.n &&
+                    log->tail->header.seq < scan->names.seqs[from - 1])
                         from--;
                 r = drop_from(log, &scan->names, from);
                 if (r < 0)

@@ -166,7 +166,8 @@ txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct byte_
                 rc = frame_read(r->log->os, r->fd, r->off, limit, r->chain, &r->frame);
                 if (rc <= 0)
                         return err_set(e, rc < 0 ? rc : E_CHECKSUM, "%s/%016llx.seg at offset %llu",
-                                       r->log->dir, (unsigned long long)r->seq, (unsigned long long)r->off);
+                                       r->log->dir, (unsigned long long)r->seq,
+                                       (unsigned long long)r->off);
                 r->payload_off = r->off + FRAME_SIZE;
                 r->payload_left = r->frame.record.size_bytes;
                 r->crc = 0;

@@ -199,7 +199,8 @@ check_end(const struct ltx_encoder *enc, uint64_t post, struct err *e)
         if (ltx_header_is_snapshot(h) && h->commit > 0 &&
             next_in_snapshot(enc->last_pgno, h->page_size) <= h->commit)
                 return err_set(e, E_FORMAT, "snapshot ends at page %u of %u", enc->last_pgno, h->commit);
-        if (wants_none ? post != 0 : !(post & LTX_CHECKSUM_FLAG) || (h->commit == 0 && post != LTX_CHECKSUM_FLAG))
+        if (wants_none ? post != 0
+                       : !(post & LTX_CHECKSUM_FLAG) || (h->commit == 0 && post != LTX_CHECKSUM_FLAG))
                 return err_set(e, E_FORMAT, "post-apply checksum %016llx", (unsigned long long)post);
         return 0;
 }

@@ -20,15 +20,15 @@ struct ltx_encoder; /* opaque */
 
 int ltx_encoder_new(bool compress, struct ltx_encoder **ret);
 /* Validates @header and writes it to @sink, which is borrowed until finish or abort. */
-int ltx_encoder_begin(struct ltx_encoder *enc, const struct ltx_header *header,
-                      struct byte_sink *sink, struct err *e);
+int ltx_encoder_begin(struct ltx_encoder *enc, const struct ltx_header *header, struct byte_sink *sink,
+                      struct err *e);
 /* @page holds page_size bytes. E_FORMAT when @pgno is 0, the lock page, above commit, not rising, or
  * leaves a hole in a snapshot. */
 int ltx_encoder_page(struct ltx_encoder *enc, uint32_t pgno, const void *page, struct err *e);
 /* Writes the end of the page block, the page index and the trailer. @post_apply_checksum must have
  * the flag set (be 0 under LTX_FLAG_NO_CHECKSUM). @ret may be NULL. */
-int ltx_encoder_finish(struct ltx_encoder *enc, uint64_t post_apply_checksum,
-                       struct ltx_trailer *ret, struct err *e);
+int ltx_encoder_finish(struct ltx_encoder *enc, uint64_t post_apply_checksum, struct ltx_trailer *ret,
+                       struct err *e);
 void ltx_encoder_abort(struct ltx_encoder *enc);
 /* Bytes written to the sink since begin. */
 uint64_t ltx_encoder_size(const struct ltx_encoder *enc);

@@ -15,7 +15,7 @@
 
 enum ltx_version { LTX_V1 = 1, LTX_V3 = 3 };
 
-#define LTX_FLAG_LZ4_V1 0x1u     /* v1 only: the page block is one LZ4 frame */
+#define LTX_FLAG_LZ4_V1 0x1u      /* v1 only: the page block is one LZ4 frame */
 #define LTX_FLAG_NO_CHECKSUM 0x2u /* v3: pre- and post-apply checksums are 0 */
 
 struct ltx_header {

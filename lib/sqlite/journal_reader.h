@@ -18,13 +18,13 @@ struct journal_reader {
         /* Reads exactly @n bytes at @off unless the file ends: the count or a negative errno. */
         ssize_t (*pread)(void *arg, void *buf, size_t n, uint64_t off);
         void *arg;
-        uint64_t size_bytes;  /* of the file */
+        uint64_t size_bytes; /* of the file */
         uint32_t page_size;
         uint32_t sector_size; /* of the first header; holds for all */
         uint32_t page_count;  /* of the database before the transaction */
         uint32_t nonce;
-        uint64_t off;         /* of the next record */
-        uint64_t n_left;      /* records left in the segment */
+        uint64_t off;    /* of the next record */
+        uint64_t n_left; /* records left in the segment */
         bool is_at_end;
 };
 

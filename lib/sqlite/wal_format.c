@@ -38,7 +38,7 @@ wal_header_decode(const uint8_t buf[WAL_HEADER_SIZE], struct wal_header *ret)
         wal_checksum(magic == MAGIC_BE, buf, 24, s);
         if (s[0] != get_be32(buf + 24) || s[1] != get_be32(buf + 28))
                 return E_CHECKSUM;
-        *ret = (struct wal_header){ page_size,           get_be32(buf + 12), get_be32(buf + 16),
+        *ret = (struct wal_header){ page_size,          get_be32(buf + 12), get_be32(buf + 16),
                                     get_be32(buf + 20), { s[0], s[1] },     magic == MAGIC_BE };
         return 0;
 }

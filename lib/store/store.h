@@ -36,7 +36,8 @@ struct store_config {
 
 /* Opens every database under the data directory. One that does not recover is reported (log) and left out;
  * the others serve. Errors: another daemon runs on the directory, the directory cannot be used. */
-int store_open(const struct store_config *config, struct lease *lease, struct store **ret, struct err *e);
+int store_open(const struct store_config *config, struct lease *lease, struct store **ret,
+               struct err *e);
 /* Stops housekeeping, flushes and closes every database. */
 void store_close(struct store *s);
 /* Replaces the callbacks; before the mount serves. */
