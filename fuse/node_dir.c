@@ -129,14 +129,14 @@ add_plain(struct lister *l, const char *path)
 static int
 fill(struct lister *l, const char *path)
 {
-        struct lease_holder holder;
+        struct lease_state holder;
         int r;
 
         if ((r = add_name(l, ".", S_IFDIR)) < 0 || (r = add_name(l, "..", S_IFDIR)) < 0)
                 return r;
         if (l->prefix_len == 0) {
                 r = add_name(l, ".lag", S_IFREG);
-                if (r == 0 && !store_is_primary(l->s->store) && store_primary(l->s->store, &holder) == 0)
+                if (r == 0 && store_primary(l->s->store, &holder))
                         r = add_name(l, ".primary", S_IFREG);
         }
         if (r == 0)

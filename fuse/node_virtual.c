@@ -13,9 +13,8 @@
 static int
 make_text(struct session *s, struct inode *in, char *buf)
 {
-        struct lease_holder holder;
+        struct lease_state holder;
         struct db_info info;
-        int r;
 
         switch (in->kind) {
         case INODE_POS:
@@ -24,7 +23,7 @@ make_text(struct session *s, struct inode *in, char *buf)
                 memcpy(buf + LTX_POS_TEXT_LEN, "\n", 2);
                 return LTX_POS_TEXT_LEN + 1;
         case INODE_PRIMARY:
-                if (store_is_primary(s->store) || (r = store_primary(s->store, &holder)) < 0)
+                if (!store_primary(s->store, &holder))
                         return -ENOENT;
                 return snprintf(buf, TEXT_MAX, "%.1000s\n", holder.hostname);
         default:

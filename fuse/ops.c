@@ -118,7 +118,7 @@ kind_of(enum dbname_kind kind)
 static int
 lookup_special(struct session *s, const char *name, enum inode_kind *ret)
 {
-        struct lease_holder holder;
+        struct lease_state holder;
 
         if (strcmp(name, ".lag") == 0) {
                 *ret = INODE_LAG;
@@ -127,7 +127,7 @@ lookup_special(struct session *s, const char *name, enum inode_kind *ret)
         if (strcmp(name, ".primary") != 0)
                 return 0;
         *ret = INODE_PRIMARY;
-        return store_is_primary(s->store) || store_primary(s->store, &holder) < 0 ? -ENOENT : 1;
+        return store_primary(s->store, &holder) ? 1 : -ENOENT;
 }
 
 /* Finds out what a name stands for that is not in the table: 1 and kind and database, -ENOENT, or an error. */

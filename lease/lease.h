@@ -1,8 +1,16 @@
 /* lease/lease.h - who may write: one node at a time, the holder of the lease.
  *
- * A backend embeds `struct lease` first. Calls may wait for the network, each with a deadline of its own,
- * so they belong on a worker; lease_holds alone is immediate, safe from any thread, and asked at each
- * commit. */
+ * A backend embeds `struct lease` first. Calls wait for the network, each with a deadline of its own, so
+ * they belong on one worker at a time (the role's); lease_deadline_ms alone is immediate, safe from any
+ * thread, and asked at each commit.
+ *
+ * Fencing: a holder may commit until *start of its last successful request* + TTL - a margin, by its own
+ * CLOCK_BOOTTIME, whatever the service believes; so a candidate that has waited that long since it last
+ * heard of the holder knows that nobody writes, and may break a session which the service keeps for
+ * longer (Consul: up to 2 x TTL).
+ *
+ * Terms rise with every change of holder, in the service's own counter (Consul: the key's ModifyIndex,
+ * etcd: its mod revision), never in a clock. */
 #ifndef LITEFS_LEASE_LEASE_H
 #define LITEFS_LEASE_LEASE_H
 
@@ -11,27 +19,58 @@
 
 #include "base/err.h"
 
+#define LEASE_HOSTNAME_SIZE 256
+#define LEASE_URL_SIZE 1024
+#define LEASE_SESSION_SIZE 128
+#define LEASE_CLUSTER_ID_SIZE 21 /* "LFSC" and 16 hex digits */
+
 struct lease;
 
-/* The node that writes, as its peers reach it. Strings live as long as the lease. */
-struct lease_holder {
-        const char *hostname;
-        const char *advertise_url;
+/* The lease as the service tells it. */
+struct lease_state {
+        bool has_holder;
+        uint64_t term;                      /* of the holder */
+        char hostname[LEASE_HOSTNAME_SIZE]; /* the holder, as its peers reach it */
+        char advertise_url[LEASE_URL_SIZE];
+        char session[LEASE_SESSION_SIZE]; /* what the holder holds it by, in the service */
 };
 
 struct lease_ops {
-        /* 0: this node holds the lease now. E_NOT_PRIMARY: another does, or this one may not. */
-        int (*acquire)(struct lease *l, struct err *e);
-        /* Whether the lease is proved to hold at @boot_ms (clock_boot_ms). */
-        bool (*holds)(struct lease *l, int64_t boot_ms);
-        /* 0, or E_NOT_FOUND when nobody (known) holds it. */
-        int (*holder)(struct lease *l, struct lease_holder *ret, struct err *e);
+        /* 0, also when nobody holds the lease. */
+        int (*read)(struct lease *l, struct lease_state *ret, struct err *e);
+        /* 0: this node holds the lease now, in *@ret.term. E_NOT_PRIMARY: another does, or this one may
+         * not. Also for a holder that was restarted with the same name: no session is inherited. */
+        int (*acquire)(struct lease *l, struct lease_state *ret, struct err *e);
+        /* 0: the deadline has moved. E_NOT_PRIMARY: lost for good. Anything else: not known, try again;
+         * the deadline stands. */
+        int (*renew)(struct lease *l, struct err *e);
+        /* Gives it up: nobody holds it, without a delay for the next. The deadline passes at once, before
+         * the request is sent. */
         void (*release)(struct lease *l);
+        /* Ends the lease of a holder that has fenced itself, only if it is still as @seen.
+         * E_NOT_PRIMARY: it is not, read it again. -ENOTSUP. */
+        int (*break_stale)(struct lease *l, const struct lease_state *seen, struct err *e);
+        /* Handing over: the holder's deadline passes at once and *@token is what the next holder takes it
+         * over by. -ENOTSUP. */
+        int (*offer)(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e);
+        /* 0: this node holds what was offered, in a new term. */
+        int (*take_over)(struct lease *l, const char *token, struct lease_state *ret, struct err *e);
+        /* The cluster's id in the service: *@ret is "" when there is none. */
+        int (*get_cluster_id)(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e);
+        /* Sets it if there is none; *@ret is the one there is then. -ENOTSUP: the service keeps none. */
+        int (*put_cluster_id)(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE],
+                              struct err *e);
+        /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */
+        int64_t (*deadline_ms)(struct lease *l);
+        /* Does not release. */
         void (*free)(struct lease *l);
 };
 
 struct lease {
         const struct lease_ops *ops;
+        const char *type;      /* "static", "consul", "etcd" */
+        int64_t ttl_ms;        /* 0: it does not run out */
+        int64_t lock_delay_ms; /* how long nobody gets it after its holder was lost */
 };
 
 /* The node that the configuration names is the primary, for ever: this one when @is_primary, else the one

@@ -1,42 +1,43 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "lease/lease.h"
+
+#define STATIC_TERM 1 /* there is never another holder */
 
 struct static_lease {
         struct lease base;
         bool is_primary;
-        char *hostname;
-        char *advertise_url;
+        struct lease_state state;
 };
 
 static int
-static_acquire(struct lease *l, struct err *e)
+static_read(struct lease *l, struct lease_state *ret, struct err *e)
 {
-        struct static_lease *s = (struct static_lease *)l;
-
-        if (s->is_primary)
-                return 0;
-        return err_text(e, E_NOT_PRIMARY, "the static lease names %s as the primary",
-                        s->hostname[0] != '\0' ? s->hostname : "another node");
-}
-
-static bool
-static_holds(struct lease *l, int64_t boot_ms)
-{
-        (void)boot_ms; /* for ever */
-        return ((struct static_lease *)l)->is_primary;
+        (void)e;
+        *ret = ((struct static_lease *)l)->state;
+        return 0;
 }
 
 static int
-static_holder(struct lease *l, struct lease_holder *ret, struct err *e)
+static_acquire(struct lease *l, struct lease_state *ret, struct err *e)
 {
         struct static_lease *s = (struct static_lease *)l;
 
-        (void)e;
-        *ret = (struct lease_holder){ s->hostname, s->advertise_url };
-        return 0;
+        *ret = s->state;
+        if (s->is_primary)
+                return 0;
+        return err_text(e, E_NOT_PRIMARY, "the static lease names %s as the primary",
+                        s->state.hostname[0] != '\0' ? s->state.hostname : "another node");
+}
+
+static int
+static_renew(struct lease *l, struct err *e)
+{
+        struct lease_state state;
+
+        return static_acquire(l, &state, e);
 }
 
 static void
@@ -45,18 +46,74 @@ static_release(struct lease *l)
         (void)l;
 }
 
+static int
+static_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
+{
+        (void)l;
+        (void)seen;
+        return err_text(e, -ENOTSUP, "static lease cannot pass to another node");
+}
+
+static int
+static_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
+{
+        (void)l;
+        (void)token;
+        return err_text(e, -ENOTSUP, "static lease does not support handoff");
+}
+
+static int
+static_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+{
+        (void)l;
+        (void)token;
+        (void)ret;
+        return err_text(e, -ENOTSUP, "static lease does not support handoff");
+}
+
+static int
+static_get_cluster_id(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        (void)l;
+        (void)e;
+        ret[0] = '\0';
+        return 0;
+}
+
+static int
+static_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        (void)l;
+        (void)id;
+        (void)ret;
+        return err_text(e, -ENOTSUP, "static lease keeps no cluster id");
+}
+
+static int64_t
+static_deadline_ms(struct lease *l)
+{
+        return ((struct static_lease *)l)->is_primary ? INT64_MAX : INT64_MIN;
+}
+
 static void
 static_free(struct lease *l)
 {
-        struct static_lease *s = (struct static_lease *)l;
-
-        free(s->hostname);
-        free(s->advertise_url);
-        free(s);
+        free(l);
 }
 
-static const struct lease_ops static_ops = { static_acquire, static_holds, static_holder, static_release,
-                                             static_free };
+static const struct lease_ops static_ops = {
+        .read = static_read,
+        .acquire = static_acquire,
+        .renew = static_renew,
+        .release = static_release,
+        .break_stale = static_break_stale,
+        .offer = static_offer,
+        .take_over = static_take_over,
+        .get_cluster_id = static_get_cluster_id,
+        .put_cluster_id = static_put_cluster_id,
+        .deadline_ms = static_deadline_ms,
+        .free = static_free,
+};
 
 int
 lease_static_new(bool is_primary, const char *hostname, const char *advertise_url, struct lease **ret)
@@ -66,13 +123,13 @@ lease_static_new(bool is_primary, const char *hostname, const char *advertise_ur
         if (s == NULL)
                 return -ENOMEM;
         s->base.ops = &static_ops;
+        s->base.type = "static";
         s->is_primary = is_primary;
-        s->hostname = strdup(hostname != NULL ? hostname : "");
-        s->advertise_url = strdup(advertise_url != NULL ? advertise_url : "");
-        if (s->hostname == NULL || s->advertise_url == NULL) {
-                static_free(&s->base);
-                return -ENOMEM;
-        }
+        s->state.has_holder = true;
+        s->state.term = STATIC_TERM;
+        snprintf(s->state.hostname, sizeof s->state.hostname, "%s", hostname != NULL ? hostname : "");
+        snprintf(s->state.advertise_url, sizeof s->state.advertise_url, "%s",
+                 advertise_url != NULL ? advertise_url : "");
         *ret = &s->base;
         return 0;
 }

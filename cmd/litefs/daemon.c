@@ -106,6 +106,19 @@ open_store(struct daemon *d, struct err *e)
 }
 
 static int
+take_role(struct daemon *d, struct err *e)
+{
+        struct lease_state holder;
+        struct err le = ERR_INIT;
+        int r = d->lease->ops->acquire(d->lease, &holder, &le);
+
+        if (r < 0 && r != E_NOT_PRIMARY)
+                return err_text(e, r, "%s", le.text);
+        store_set_role(d->store, r == 0, &holder);
+        return 0;
+}
+
+static int
 mount_store(struct daemon *d, struct err *e)
 {
         const struct daemon_options *o = d->options;
@@ -196,6 +209,8 @@ daemon_run(const struct daemon_options *options, struct err *e)
                 err_set(e, r, "static lease");
         if (r == 0)
                 r = open_store(&d, e);
+        if (r == 0)
+                r = take_role(&d, e);
         if (r == 0)
                 r = mount_store(&d, e);
         if (r == 0)

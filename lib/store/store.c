@@ -31,6 +31,8 @@ struct store {
         size_t n_entries;
         size_t capacity;
         int lock_fd;
+        pthread_mutex_t role_lock; /* guards holder; lowest rank */
+        struct lease_state holder;
         atomic_bool is_primary;
         atomic_bool is_stopped;
         char *files_dir;
@@ -44,7 +46,7 @@ store_may_commit(struct store *s)
 {
         if (atomic_load(&s->is_stopped) || !atomic_load(&s->is_primary))
                 return E_NOT_PRIMARY;
-        return s->lease->ops->holds(s->lease, clock_boot_ms(s->config.clock)) ? 0 : E_FENCED;
+        return clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease) ? 0 : E_FENCED;
 }
 
 static int
@@ -269,10 +271,28 @@ store_stop_writes(struct store *s)
         atomic_store(&s->is_stopped, true);
 }
 
-int
-store_primary(struct store *s, struct lease_holder *ret)
+void
+store_set_role(struct store *s, bool is_primary, const struct lease_state *holder)
 {
-        return s->lease->ops->holder(s->lease, ret, NULL);
+        pthread_mutex_lock(&s->role_lock);
+        if (holder != NULL)
+                s->holder = *holder;
+        s->holder.has_holder = holder != NULL && holder->has_holder;
+        atomic_store(&s->is_primary, is_primary);
+        pthread_mutex_unlock(&s->role_lock);
+}
+
+bool
+store_primary(struct store *s, struct lease_state *ret)
+{
+        bool is_known;
+
+        pthread_mutex_lock(&s->role_lock);
+        is_known = s->holder.has_holder && !atomic_load(&s->is_primary);
+        if (is_known)
+                *ret = s->holder;
+        pthread_mutex_unlock(&s->role_lock);
+        return is_known;
 }
 
 /* --- housekeeping --- */
@@ -434,7 +454,6 @@ fill_env(struct store *s)
 static int
 set_up(struct store *s, struct err *e)
 {
-        struct err le = ERR_INIT;
         int r;
 
         r = make_dirs(s, e);
@@ -444,10 +463,6 @@ set_up(struct store *s, struct err *e)
                 return r;
         (void)os_list_dir(s->config.os, "store:tmp", s->tmp_dir, remove_entry, s);
         fill_env(s);
-        r = s->lease->ops->acquire(s->lease, &le);
-        atomic_store(&s->is_primary, r == 0);
-        if (r < 0 && r != E_NOT_PRIMARY)
-                return err_text(e, r, "%s", le.text);
         r = open_all(s, e);
         if (r < 0)
                 return r;
@@ -467,6 +482,7 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
         s->lease = lease;
         s->lock_fd = -1;
         pthread_rwlock_init(&s->lock, NULL);
+        pthread_mutex_init(&s->role_lock, NULL);
         r = set_up(s, e);
         if (r < 0) {
                 store_close(s);
@@ -491,6 +507,7 @@ store_close(struct store *s)
         free(s->entries);
         os_close(s->config.os, "store:lock", s->lock_fd);
         pthread_rwlock_destroy(&s->lock);
+        pthread_mutex_destroy(&s->role_lock);
         free(s->files_dir);
         free(s->tmp_dir);
         free(s);

@@ -34,7 +34,7 @@ struct store_config {
         void (*tick)(void *arg);
 };
 
-/* Opens every database under the data directory. One that does not recover is reported (log) and left out;
+/* Opens every database under the data directory, as a node that may not write (store_set_role). One that does not recover is reported (log) and left out;
  * the others serve. Errors: another daemon runs on the directory, the directory cannot be used. */
 int store_open(const struct store_config *config, struct lease *lease, struct store **ret,
                struct err *e);
@@ -59,10 +59,13 @@ const char *store_files_dir(const struct store *s);
 /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. */
 int store_may_commit(struct store *s);
 bool store_is_primary(struct store *s);
+/* The role has changed: @holder is who holds the lease as far as this node knows (NULL: nobody), and
+ * @is_primary says that it is this one. Any thread. */
+void store_set_role(struct store *s, bool is_primary, const struct lease_state *holder);
 /* Refuses commits from now on: shutdown. */
 void store_stop_writes(struct store *s);
-/* The primary as this node knows it: 0 or E_NOT_FOUND. */
-int store_primary(struct store *s, struct lease_holder *ret);
+/* The other node that is the primary, as this one knows it: false when it knows of none or is it. */
+bool store_primary(struct store *s, struct lease_state *ret);
 
 /* Asks for a tick within about a second. Any thread, any lock. */
 void store_wants_tick(struct store *s);
