@@ -49,13 +49,16 @@ struct session {
         int files_fd; /* DATA/files */
         pthread_mutex_t lock;
         struct inode_table inodes;
-        struct fuse_buf buf;   /* the request being read */
         bool has_new_names;    /* plain files were created or renamed: directory syncs matter */
         bool wants_park;       /* set by a handler: keep this request for later */
         struct parked *parked; /* oldest first */
         struct parked **parked_tail;
-        uint8_t *read_buf; /* READ_MAX bytes, for the holder of the lock */
-        pthread_t thread;  /* session_run's */
+        uint8_t *read_buf;            /* READ_MAX bytes, for the holder of the lock */
+        pthread_mutex_t receive_lock; /* held by the thread that receives; above every other lock */
+        atomic_int n_standing_by;     /* threads that wait for it */
+        bool is_spinning;
+        int receive_error; /* under receive_lock: why the session ended */
+        int wake_fd;       /* eventfd: look again whether the session is over */
         atomic_bool is_running;
         atomic_bool is_stopping;
         atomic_int n_open; /* handles */
@@ -77,10 +80,14 @@ session_of(fuse_req_t req)
         return fuse_req_userdata(req);
 }
 bool session_is_internal(fuse_req_t req);
-/* Keeps the request being handled; the handler must return without answering. */
+/* (dispatch.c) Keeps the request being handled; the handler must return without answering. */
 void session_park(struct session *s, fuse_req_t req);
 /* Handles the parked requests again. From a worker, without locks. */
 void session_resume(struct session *s);
+
+/* --- dispatch.c --- */
+/* Makes the receiving thread see that the session is over. */
+void dispatch_wake(struct session *s);
 
 /* --- reply.c --- */
 /* The errno (positive) for a negative result. */

@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -27,63 +27,6 @@ bool
 session_is_internal(fuse_req_t req)
 {
         return workers_has_tid(session_of(req)->config.workers, fuse_req_ctx(req)->pid);
-}
-
-/* --- requests put aside --- */
-
-void
-session_park(struct session *s, fuse_req_t req)
-{
-        s->wants_park = true;
-        fuse_reply_none(req); /* frees libfuse's part; the kernel goes on waiting */
-}
-
-static void
-keep_request(struct session *s, const void *bytes, size_t size)
-{
-        struct parked *p = malloc(sizeof *p + size);
-
-        if (p == NULL) {
-                /* The application would wait for ever; the log is all that is left to say why. */
-                log_error("out of memory: a request that had to wait is lost");
-                return;
-        }
-        p->next = NULL;
-        p->size = size;
-        memcpy(p->bytes, bytes, size);
-        *s->parked_tail = p;
-        s->parked_tail = &p->next;
-}
-
-/* Under the lock. */
-static void
-process(struct session *s, const struct fuse_buf *buf)
-{
-        s->wants_park = false;
-        fuse_session_process_buf(s->se, buf);
-        if (s->wants_park)
-                keep_request(s, buf->mem, buf->size);
-        s->wants_park = false;
-}
-
-void
-session_resume(struct session *s)
-{
-        struct parked *list;
-
-        pthread_mutex_lock(&s->lock);
-        list = s->parked;
-        s->parked = NULL;
-        s->parked_tail = &s->parked;
-        while (list != NULL) {
-                struct parked *p = list;
-                struct fuse_buf buf = { .size = p->size, .mem = p->bytes };
-
-                list = p->next;
-                process(s, &buf);
-                free(p);
-        }
-        pthread_mutex_unlock(&s->lock);
 }
 
 /* --- what the store tells --- */
@@ -287,13 +230,17 @@ allocate(struct session *s, const struct session_config *config)
         s->config = *config;
         s->store = config->store;
         s->files_fd = -1;
+        s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         s->parked_tail = &s->parked;
         pthread_mutex_init(&s->lock, NULL);
+        pthread_mutex_init(&s->receive_lock, NULL);
         pthread_mutex_init(&s->touched_lock, NULL);
         r = inode_table_init(&s->inodes);
         s->read_buf = malloc(READ_MAX);
         if (r < 0 || s->read_buf == NULL)
                 return -ENOMEM;
+        if (s->wake_fd < 0)
+                return -EMFILE;
         s->files_fd = open(store_files_dir(s->store), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (s->files_fd < 0)
                 return -errno;
@@ -337,41 +284,6 @@ session_mount(const struct session_config *config, struct session **ret, struct 
 /* --- running --- */
 
 static void
-wake(int sig)
-{
-        (void)sig; /* only to end a read of the request that session_stop has made pointless */
-}
-
-int
-session_run(struct session *s, struct err *e)
-{
-        struct sigaction sa = { .sa_handler = wake };
-        sigset_t set;
-        int r = 0;
-
-        sigaction(SIGUSR2, &sa, NULL);
-        sigemptyset(&set);
-        sigaddset(&set, SIGUSR2);
-        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-        s->thread = pthread_self();
-        atomic_store(&s->is_running, true);
-        while (!fuse_session_exited(s->se)) {
-                r = fuse_session_receive_buf(s->se, &s->buf);
-                if (r == -EINTR)
-                        continue;
-                if (r <= 0)
-                        break;
-                pthread_mutex_lock(&s->lock);
-                process(s, &s->buf);
-                pthread_mutex_unlock(&s->lock);
-        }
-        atomic_store(&s->is_running, false);
-        if (r < 0 && r != -EINTR && r != -ENODEV)
-                return err_set(e, r, "read a request from the kernel");
-        return 0;
-}
-
-static void
 sleep_ms(long ms)
 {
         struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
@@ -385,6 +297,7 @@ session_stop(struct session *s, int drain_ms)
         int r, waited = 0;
 
         atomic_store(&s->is_stopping, true);
+        store_stop_writes(s->store);
         workers_drain(s->config.workers);
         r = detach(s->mount_dir, true);
         if (r < 0)
@@ -400,7 +313,7 @@ session_stop(struct session *s, int drain_ms)
         }
         while (atomic_load(&s->is_running)) {
                 fuse_session_exit(s->se);
-                pthread_kill(s->thread, SIGUSR2);
+                dispatch_wake(s);
                 sleep_ms(10);
         }
 }
@@ -444,11 +357,13 @@ session_free(struct session *s)
                 s->touched = d->next;
                 free(d);
         }
-        free(s->buf.mem);
         inode_table_release(&s->inodes);
         if (s->files_fd >= 0)
                 close(s->files_fd);
+        if (s->wake_fd >= 0)
+                close(s->wake_fd);
         pthread_mutex_destroy(&s->touched_lock);
+        pthread_mutex_destroy(&s->receive_lock);
         pthread_mutex_destroy(&s->lock);
         free(s->read_buf);
         free(s->mount_dir);

@@ -1,7 +1,7 @@
-/* fuse/session.h - the mount: one connection to the kernel, one thread that answers it.
+/* fuse/session.h - the mount: one connection to the kernel, one thread at a time that answers it.
  *
- * Requests are answered by session_run's thread, one after the other, under the session's lock; what would
- * wait for the disk is answered later by a worker. A request for a database or file that is busy with a long
+ * Requests are answered one after the other, under the session's lock (dispatch.c says by whom); what would
+ * wait for the disk is answered later, without it. A request for a database or file that is busy with a long
  * capture is put aside as the bytes it came in and handled again when that has ended.
  *
  * Lock ranks: session lock > store lock > database lock > leaf locks. Workers that talk to the kernel through

@@ -23,6 +23,9 @@ struct workers {
         _Atomic pid_t tids[WORKERS_MAX]; /* set by each thread before its first job */
 };
 
+/* Where this thread takes on a job of its own; see workers_offer. */
+static _Thread_local struct work **offered_slot;
+
 struct thread_arg {
         struct workers *pool;
         unsigned index;
@@ -48,6 +51,14 @@ next_job(struct workers *p)
         return w;
 }
 
+static void
+end_job(struct workers *p)
+{
+        p->n_running--;
+        if (p->n_running == 0 && p->head == NULL)
+                pthread_cond_broadcast(&p->idle);
+}
+
 static void *
 run_thread(void *arg)
 {
@@ -62,9 +73,7 @@ run_thread(void *arg)
                 pthread_mutex_unlock(&p->lock);
                 w->run(w);
                 pthread_mutex_lock(&p->lock);
-                p->n_running--;
-                if (p->n_running == 0 && p->head == NULL)
-                        pthread_cond_broadcast(&p->idle);
+                end_job(p);
         }
         pthread_mutex_unlock(&p->lock);
         return NULL;
@@ -126,6 +135,34 @@ workers_post(struct workers *p, struct work *w)
         p->tail = &w->next;
         if (p->n_waiting > 0)
                 pthread_cond_signal(&p->wake);
+        pthread_mutex_unlock(&p->lock);
+}
+
+void
+workers_post_here(struct workers *p, struct work *w)
+{
+        if (offered_slot == NULL || *offered_slot != NULL) {
+                workers_post(p, w);
+                return;
+        }
+        *offered_slot = w;
+        pthread_mutex_lock(&p->lock);
+        p->n_running++; /* so that workers_drain waits for it */
+        pthread_mutex_unlock(&p->lock);
+}
+
+void
+workers_offer(struct work **slot)
+{
+        offered_slot = slot;
+}
+
+void
+workers_run_here(struct workers *p, struct work *w)
+{
+        w->run(w);
+        pthread_mutex_lock(&p->lock);
+        end_job(p);
         pthread_mutex_unlock(&p->lock);
 }
 

@@ -19,6 +19,13 @@ struct work {
 /* Starts @n_threads threads with all signals blocked. */
 int workers_new(unsigned n_threads, struct workers **ret);
 void workers_post(struct workers *p, struct work *w);
+/* As workers_post; but a thread that offered itself runs the job itself, once it is free of locks: it is awake
+ * already. For jobs that do not care which thread runs them. */
+void workers_post_here(struct workers *p, struct work *w);
+/* The calling thread, no worker, takes on the next job that it posts itself by workers_post_here: *slot (NULL
+ * before) is that job then, and it must call workers_run_here soon. NULL takes the offer back. */
+void workers_offer(struct work **slot);
+void workers_run_here(struct workers *p, struct work *w);
 /* Whether the thread @tid belongs to the pool: how the mount tells the daemon's own requests. */
 bool workers_has_tid(struct workers *p, pid_t tid);
 /* Waits until no job is queued or running. Do not call from a worker. */

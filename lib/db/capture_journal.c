@@ -239,7 +239,7 @@ capture_open(const struct capturer *c, struct err *e)
         db->is_unjournaled = false;
         read_wal_flag(c);
         capturer_unlock(c);
-        return 0;
+        return verify_commit(c, e);
 }
 
 /* --- here or by a worker --- */
@@ -336,7 +336,7 @@ capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *), str
         }
         db->wants_sync = false;
         if (is_synced || late_is_full(db))
-                return late_sync(db, db->last_lsn, then, done);
+                return sync_log(db, db->last_lsn, then, done);
         if (then != NULL)
                 then(db);
         return 0;
@@ -548,7 +548,7 @@ db_journal_fsync(struct db *db, struct db_done done)
         if (db->journal.is_active)
                 db->wants_sync = true;
         else
-                r = late_sync(db, db->last_lsn, NULL, done);
+                r = sync_log(db, db->last_lsn, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

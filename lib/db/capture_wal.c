@@ -172,7 +172,7 @@ newest_frames(const struct db *db, uint32_t *ret_n)
 
 /* After the commit: the chain's captured end, and the pages that now live in the WAL only. */
 static void
-move_captured(const struct capturer *c, uint32_t commit, bool is_new_tx)
+move_captured(const struct capturer *c, uint32_t commit)
 {
         struct db *db = c->db;
         struct db_wal *w = &db->wal;
@@ -187,8 +187,9 @@ move_captured(const struct capturer *c, uint32_t commit, bool is_new_tx)
         w->n_captured = w->frames.n;
         memcpy(w->captured_sum, w->verified_sum, sizeof w->captured_sum);
         w->n_written = w->n_captured;
-        if (is_new_tx && db->env->wants_housekeeping != NULL && txlog_wants_space(db->log))
-                db->env->wants_housekeeping(db->env->arg);
+        if (w->is_synced_each)
+                sync_expected(db);
+        w->is_synced_each = false;
         capturer_unlock(c);
 }
 
@@ -234,8 +235,8 @@ capture_frames(const struct capturer *c, uint32_t commit, const uint8_t *last_pa
         free(pages);
         if (r < 0)
                 return r;
-        move_captured(c, commit, r > 0);
-        return 0;
+        move_captured(c, commit);
+        return verify_commit(c, e);
 }
 
 /* --- frames as they are written --- */
@@ -764,7 +765,8 @@ db_wal_fsync(struct db *db, struct db_done done)
         int r;
 
         pthread_mutex_lock(&db->lock);
-        r = db->state == DB_FAILED ? -EIO : late_sync(db, db->last_lsn, NULL, done);
+        db->wal.is_synced_each = true;
+        r = db->state == DB_FAILED ? -EIO : sync_log(db, db->last_lsn, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

@@ -434,7 +434,7 @@ finish_checkpoint_write(void *arg, int result)
                 result = wal_write_database(db, job->buf, job->n, job->off, &lsn);
                 if (result != -EAGAIN)
                         break;
-                result = late_sync(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
+                result = sync_log(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
         }
         pthread_mutex_unlock(&db->lock);
         if (result == DB_PENDING)
@@ -455,7 +455,7 @@ park_checkpoint_write(struct db *db, const void *buf, size_t n, uint64_t off, ui
         if (job != NULL && copy != NULL) {
                 memcpy(copy, buf, n);
                 *job = (struct write_job){ db, copy, n, off, done };
-                r = late_sync(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
+                r = sync_log(db, lsn, NULL, (struct db_done){ finish_checkpoint_write, job });
         }
         if (r != DB_PENDING) {
                 free(copy);
@@ -619,7 +619,7 @@ db_fsync(struct db *db, struct db_done done)
         else if (db->is_unjournaled)
                 r = capture_and_finish(db, true, NULL, done);
         else
-                r = late_sync(db, db->last_lsn, NULL, done);
+                r = sync_log(db, db->last_lsn, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

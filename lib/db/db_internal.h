@@ -4,7 +4,9 @@
  *   commit.c           one transaction into the log, and the state moved on
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal
  *   capture_wal.c      commits of WAL mode
+ *   sync.c             durability of commits, shared by those who wait for it
  *   late.c             committed pages on their way to the database file; the base; housekeeping
+ *   verify.c           the committed image against its checksums
  *   recover.c          the state at open */
 #ifndef LITEFS_DB_DB_INTERNAL_H
 #define LITEFS_DB_DB_INTERNAL_H
@@ -34,8 +36,9 @@ struct db_journal {
 
 /* The WAL chain: what SQLite has written since the last header, as far as it checks out. */
 struct db_wal {
-        int fd;       /* -1: no file */
-        bool is_live; /* the header is valid and of this database's page size */
+        int fd;              /* -1: no file */
+        bool is_synced_each; /* the application has synced after its last commit, so it will after the next */
+        bool is_live;        /* the header is valid and of this database's page size */
         bool is_big_endian;
         uint32_t salt1, salt2;
         uint32_t header_sum[2];
@@ -65,7 +68,8 @@ struct db {
 
         struct txlog *log;
         struct ltx_encoder *encoder;
-        uint64_t last_lsn; /* of the last commit */
+        uint64_t last_lsn;        /* of the last commit */
+        struct sync_job *syncing; /* runs or is about to; NULL: none */
 
         uint64_t size_bytes; /* of the file as applications see it */
         struct overlay open; /* uncommitted pages */
@@ -181,12 +185,25 @@ int wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off
 int late_add_open(struct db *db);
 /* Writes late pages to the file if the log is durable that far, else -EAGAIN. */
 int late_flush(const struct capturer *c);
-/* Syncs the log to @lsn by a worker, flushes, then calls @done. DB_PENDING or a negative errno; 0 when
- * the log is that durable already. With the lock. */
-int late_sync(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);
+/* With the lock: late_flush now if it can be. What does not go now goes later: it is in the log. A busy
+ * database's late pages are its worker's (-EAGAIN). */
+int late_try_flush(struct db *db);
 /* The file has all of the committed image (outside the WAL): cut what lies past its end. With the lock. */
 void late_trim_file(struct db *db);
 int base_write(struct db *db, uint64_t txid, struct err *e);
+
+/* --- verify.c --- */
+/* Reads all of the committed image and compares each page with its checksum: E_CHECKSUM. */
+int verify_image(const struct capturer *c, struct err *e);
+/* The same after a commit, where the configuration or a debug build wants it; then stops the database. */
+int verify_commit(const struct capturer *c, struct err *e);
+
+/* --- sync.c --- */
+/* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then
+ * @done. DB_PENDING or a negative errno; 0 when the log is that durable already. With the lock. */
+int sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);
+/* Begins to sync the last commit, which the application is about to ask for. With the lock. */
+void sync_expected(struct db *db);
 
 /* --- recover.c --- */
 int recover(struct db *db, struct err *e);

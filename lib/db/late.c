@@ -10,14 +10,6 @@
 #include "db/base_file.h"
 #include "db/db_internal.h"
 
-struct sync_job {
-        struct work work;
-        struct db *db;
-        uint64_t lsn;
-        void (*then)(struct db *db);
-        struct db_done done;
-};
-
 static int
 put_page(const struct capturer *c, const struct overlay *o, uint32_t pgno)
 {
@@ -130,56 +122,12 @@ late_add_open(struct db *db)
         return 0;
 }
 
-/* With the lock. What does not go now goes later: it is in the log. A busy database's late pages are its
- * worker's. */
-static int
-try_flush(struct db *db)
+int
+late_try_flush(struct db *db)
 {
         struct capturer c = capturer_here(db);
 
         return db->state == DB_CAPTURING ? -EAGAIN : late_flush(&c);
-}
-
-static void
-run_sync(struct work *w)
-{
-        struct sync_job *job = (struct sync_job *)w;
-        struct db *db = job->db;
-        struct err e = ERR_INIT;
-        int r;
-
-        r = txlog_sync(db->log, job->lsn, &e);
-        pthread_mutex_lock(&db->lock);
-        if (r < 0) {
-                db_fail(db, e.text);
-                r = -EIO;
-        } else {
-                (void)try_flush(db);
-                if (job->then != NULL)
-                        job->then(db);
-        }
-        pthread_mutex_unlock(&db->lock);
-        job->done.fn(job->done.arg, r);
-        free(job);
-}
-
-int
-late_sync(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done)
-{
-        struct sync_job *job;
-
-        if (txlog_synced_lsn(db->log) >= lsn) {
-                (void)try_flush(db);
-                if (then != NULL)
-                        then(db);
-                return 0;
-        }
-        job = malloc(sizeof *job);
-        if (job == NULL)
-                return -ENOMEM;
-        *job = (struct sync_job){ { run_sync, NULL }, db, lsn, then, done };
-        workers_post(db->env->workers, &job->work);
-        return DB_PENDING;
 }
 
 /* --- the base --- */
@@ -275,7 +223,7 @@ sync_and_flush(struct db *db, struct err *e)
         if (r < 0)
                 db_fail(db, "the log cannot be synced");
         else
-                r = try_flush(db);
+                r = late_try_flush(db);
         pthread_mutex_unlock(&db->lock);
         /* A transaction that committed meanwhile is late again: it asked for housekeeping itself. */
         return r == -EAGAIN ? 0 : r;

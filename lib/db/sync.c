@@ -1,0 +1,124 @@
+/* Making commits durable without holding anybody up: one fdatasync of the log at a time for a database, by
+ * whichever thread took it on; who comes while it runs and is covered by it is answered by its end.
+ *
+ * An application that syncs after each commit (WAL with synchronous=FULL) is going to ask for it again:
+ * sync_expected begins the fdatasync while the answer to the commit's write is still on its way. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "db/db_internal.h"
+
+struct sync_waiter {
+        struct sync_waiter *next;
+        void (*then)(struct db *db);
+        struct db_done done;
+};
+
+struct sync_job {
+        struct work work;
+        struct db *db;
+        uint64_t lsn;
+        struct sync_waiter *waiters; /* guarded by the database's lock, newest first */
+};
+
+static void
+answer(struct sync_waiter *list, int r)
+{
+        while (list != NULL) {
+                struct sync_waiter *w = list;
+
+                list = w->next;
+                w->done.fn(w->done.arg, r);
+                free(w);
+        }
+}
+
+/* With the lock: what a sync that ended well makes possible. */
+static void
+finish(struct db *db, const struct sync_waiter *waiters)
+{
+        (void)late_try_flush(db);
+        for (const struct sync_waiter *w = waiters; w != NULL; w = w->next)
+                if (w->then != NULL)
+                        w->then(db);
+}
+
+static void
+run_sync(struct work *work)
+{
+        struct sync_job *job = (struct sync_job *)work;
+        struct db *db = job->db;
+        struct sync_waiter *waiters;
+        struct err e = ERR_INIT;
+        int r;
+
+        r = txlog_sync(db->log, job->lsn, &e);
+        pthread_mutex_lock(&db->lock);
+        if (db->syncing == job)
+                db->syncing = NULL;
+        waiters = job->waiters;
+        if (r < 0)
+                db_fail(db, e.text);
+        else
+                finish(db, waiters);
+        pthread_mutex_unlock(&db->lock);
+        answer(waiters, r < 0 ? -EIO : 0);
+        free(job);
+        /* After the answer: only the commits to come need it, and they need it soon. */
+        if (r == 0 && txlog_wants_space(db->log))
+                (void)txlog_make_space(db->log);
+}
+
+static struct sync_job *
+start_job(struct db *db, uint64_t lsn)
+{
+        struct sync_job *job = malloc(sizeof *job);
+
+        if (job == NULL)
+                return NULL;
+        *job = (struct sync_job){ { run_sync, NULL }, db, lsn, NULL };
+        db->syncing = job;
+        return job;
+}
+
+int
+sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done)
+{
+        struct sync_job *job = db->syncing;
+        struct sync_waiter *w;
+        bool is_new;
+
+        if (txlog_synced_lsn(db->log) >= lsn) {
+                (void)late_try_flush(db);
+                if (then != NULL)
+                        then(db);
+                return 0;
+        }
+        w = malloc(sizeof *w);
+        if (w == NULL)
+                return -ENOMEM;
+        is_new = job == NULL || job->lsn < lsn;
+        if (is_new)
+                job = start_job(db, lsn);
+        if (job == NULL) {
+                free(w);
+                return -ENOMEM;
+        }
+        *w = (struct sync_waiter){ job->waiters, then, done };
+        job->waiters = w;
+        if (is_new)
+                workers_post_here(db->env->workers, &job->work);
+        return DB_PENDING;
+}
+
+void
+sync_expected(struct db *db)
+{
+        struct sync_job *job;
+
+        if (db->syncing != NULL || txlog_synced_lsn(db->log) >= db->last_lsn)
+                return;
+        job = start_job(db, db->last_lsn);
+        if (job != NULL)
+                workers_post_here(db->env->workers, &job->work);
+}
