@@ -6,10 +6,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 
 import litefs_fixture
-from litefs_fixture import Node
+from litefs_fixture import Node, wait_until
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
 ROUNDS = int(os.environ.get("ROUNDS", 6))
@@ -37,13 +38,20 @@ while True:
 
 
 def start_writer(n, mode, sync, start):
-    return subprocess.Popen([sys.executable, "-c", WRITER, n.path("t.db"), mode, sync, str(start)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A writer that has committed at least once. Its output goes to a file, for a pipe could fill up."""
+    out = tempfile.TemporaryFile("w+")
+    p = subprocess.Popen([sys.executable, "-c", WRITER, n.path("t.db"), mode, sync, str(start)],
+                         stdout=out, stderr=subprocess.PIPE, text=True)
+    p.out = out
+    wait_until(lambda: os.fstat(out.fileno()).st_size > 0 or p.poll() is not None, "the first commit", 20)
+    return p
 
 
 def acknowledged(p):
-    out, err = p.communicate()
-    lines = out.split("\n")
+    _, err = p.communicate()
+    p.out.seek(0)
+    lines = p.out.read().split("\n")
+    p.out.close()
     # The last line may have been cut by the kill.
     return [int(x) for x in lines[:-1] if x], err
 
