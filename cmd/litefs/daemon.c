@@ -13,6 +13,7 @@
 #include "base/workers.h"
 #include "fuse/session.h"
 #include "lease/lease.h"
+#include "store/leftovers.h"
 #include "store/store.h"
 
 #define N_WORKERS 4
@@ -115,6 +116,7 @@ take_role(struct daemon *d, struct err *e)
         if (r < 0 && r != E_NOT_PRIMARY)
                 return err_text(e, r, "%s", le.text);
         store_set_role(d->store, r == 0, &holder);
+        leftovers_settle(d->store);
         return 0;
 }
 

@@ -200,5 +200,38 @@ def test_writer_that_dies_between_commit_frame_and_wal_index():
         n.check()
 
 
+def test_plain_files_that_a_crash_left_are_settled():
+    """A copy beside the database that it became, and a complete database that was not taken over."""
+    with Node() as n:
+        c = n.connect("a.db")
+        c.execute("create table t(x)")
+        c.execute("insert into t values(1)")
+        c.close()
+        files = os.path.join(n.data, "files")
+        n.kill()
+        c = sqlite3.connect(os.path.join(files, "a.db"))
+        c.execute("create table stale(x)")
+        c.commit()
+        c.close()
+        with open(os.path.join(files, "a.db-journal"), "wb") as f:
+            f.write(b"stale")
+        os.mkdir(os.path.join(files, "d"))
+        c = sqlite3.connect(os.path.join(files, "d", "b.db"))
+        c.execute("create table t(x)")
+        c.execute("insert into t values(2)")
+        c.commit()
+        c.close()
+        with open(os.path.join(files, "plain"), "w") as f:
+            f.write("plain")
+        n.start()
+        assert sorted(os.listdir(files)) == ["d", "plain"] and os.listdir(os.path.join(files, "d")) == []
+        n.check("a.db")
+        n.check("d/b.db")
+        assert n.connect("a.db").execute("select * from t").fetchall() == [(1,)]
+        assert n.connect("d/b.db").execute("select * from t").fetchall() == [(2,)]
+        os.unlink(n.path("a.db"))
+        assert not os.path.exists(n.path("a.db"))
+
+
 if __name__ == "__main__":
     litefs_fixture.run(sys.modules[__name__])

@@ -1,0 +1,14 @@
+/* lib/store/leftovers.h - what a crash has left among the plain files, put right before the mount serves.
+ *
+ * A database begins as a plain file (docs/architecture.md, classification). A crash can leave the plain file
+ * beside the database that it became: it is removed, or it would show again once the database is dropped.
+ * And it can leave a complete database that nobody has taken over yet: it is. */
+#ifndef LITEFS_STORE_LEFTOVERS_H
+#define LITEFS_STORE_LEFTOVERS_H
+
+#include "store/store.h"
+
+/* After store_open and store_set_role, before anything is mounted. What cannot be put right is logged. */
+void leftovers_settle(struct store *s);
+
+#endif
