@@ -43,6 +43,12 @@ wal_frames_cut(struct wal_frames *f, uint32_t n)
 {
         if (n < f->n)
                 f->n = n;
+        if (n < f->n_indexed) {
+                /* Its entries name frames that hold something else from now on. */
+                free(f->index);
+                f->index = NULL;
+                f->index_size = f->n_indexed = 0;
+        }
 }
 
 int
@@ -152,7 +158,8 @@ wal_frames_find(struct wal_frames *f, uint32_t n_captured, uint32_t pgno, uint64
         for (i = hash_image(pgno, sum) & mask; f->index[i] != 0; i = (i + 1) & mask) {
                 uint32_t frame = f->index[i];
 
-                if (f->pgnos[frame - 1] == pgno && f->sums[frame - 1] == sum && frame > found)
+                if (f->pgnos[frame - 1] == pgno && f->sums[frame - 1] == sum && frame > found &&
+                    frame <= n_captured)
                         found = frame;
         }
         return found;
