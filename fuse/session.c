@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "fuse/fuse_internal.h"
+#include "fuse/notify.h"
 #include "fuse/ops.h"
 
 /* A database whose modification time applications should see move. */
@@ -54,46 +55,6 @@ on_committed(void *arg, struct db *db)
                 store_wants_tick(s->store);
         }
         pthread_mutex_unlock(&s->touched_lock);
-}
-
-static struct inode *
-find_path(struct session *s, const char *path)
-{
-        char part[NAME_MAX + 1];
-        struct inode *in = &s->inodes.root;
-
-        while (in != NULL && *path != '\0') {
-                size_t n = strcspn(path, "/");
-
-                if (n > NAME_MAX)
-                        return NULL;
-                memcpy(part, path, n);
-                part[n] = '\0';
-                in = inode_child(&s->inodes, in, part);
-                path += n + (path[n] == '/');
-        }
-        return in;
-}
-
-/* Makes the kernel ask for the attributes again. Its pages stay. */
-static void
-invalidate_attr(struct session *s, struct db *db)
-{
-        struct inode *in;
-
-        pthread_mutex_lock(&s->lock);
-        in = find_path(s, db_name(db));
-        if (in != NULL && in->kind == INODE_DB)
-                inode_ref(in);
-        else
-                in = NULL;
-        pthread_mutex_unlock(&s->lock);
-        if (in == NULL)
-                return;
-        (void)fuse_lowlevel_notify_inval_inode(s->se, (fuse_ino_t)(uintptr_t)in, -1, 0);
-        pthread_mutex_lock(&s->lock);
-        inode_unref(&s->inodes, in, 1);
-        pthread_mutex_unlock(&s->lock);
 }
 
 static void
@@ -145,7 +106,7 @@ on_tick(void *arg)
                 struct backfill_job *job = malloc(sizeof *job);
 
                 list = d->next;
-                invalidate_attr(s, d->db);
+                notify_attr(s, d->db);
                 if (job != NULL) {
                         *job = (struct backfill_job){ { run_backfill, NULL }, s, d->db };
                         workers_post(s->config.workers, &job->work);

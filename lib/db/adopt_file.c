@@ -50,6 +50,9 @@ commit_file(const struct capturer *c, int fd, struct err *e)
         r = read_shape(db, fd, &rq, &size, &is_wal, e);
         if (r < 0)
                 return r;
+        rq.received = db->received;
+        if (rq.received != NULL)
+                rq.commit = rq.received->record.commit;
         pthread_mutex_lock(&db->lock);
         db->fd = fd;
         db->size_bytes = size;

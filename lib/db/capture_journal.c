@@ -189,8 +189,15 @@ make_request(const struct capturer *c, struct commit_request *rq, uint32_t **ret
 {
         struct db *db = c->db;
         bool has_pending = db->wal.frames.n_pending > 0;
-        int r = read_new_size(c, &rq->page_size, &rq->commit, e);
+        int r = 0;
 
+        rq->received = db->received;
+        if (rq->received != NULL) {
+                rq->page_size = rq->received->record.page_size;
+                rq->commit = rq->received->record.commit;
+        } else {
+                r = read_new_size(c, &rq->page_size, &rq->commit, e);
+        }
         if (r < 0)
                 return r;
         if (has_pending) {
@@ -432,8 +439,8 @@ is_zero(const uint8_t *p, size_t n)
 }
 
 /* The three ways to finalise differ in what is left of the file. */
-static void
-leave_no_journal(struct db *db)
+void
+db_leave_no_journal(struct db *db)
 {
         spool_reset(&db->journal.content);
         db->journal.exists = false;
@@ -530,9 +537,9 @@ db_journal_unlink(struct db *db, struct db_done done)
 
         pthread_mutex_lock(&db->lock);
         if (db->journal.is_active)
-                r = capture_and_finish(db, db->wants_sync, leave_no_journal, done);
+                r = capture_and_finish(db, db->wants_sync, db_leave_no_journal, done);
         else
-                leave_no_journal(db);
+                db_leave_no_journal(db);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

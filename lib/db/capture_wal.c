@@ -205,7 +205,8 @@ capture_frames(const struct capturer *c, uint32_t commit, const uint8_t *last_pa
                                      .get = get_frame_page,
                                      .arg = &wc,
                                      .wal_salt1 = w->salt1,
-                                     .wal_salt2 = w->salt2 };
+                                     .wal_salt2 = w->salt2,
+                                     .received = db->received };
         uint32_t n_new = w->frames.n - w->n_captured;
         uint32_t *pages = NULL;
         int r;
@@ -237,6 +238,44 @@ capture_frames(const struct capturer *c, uint32_t commit, const uint8_t *last_pa
                 return r;
         move_captured(c, commit);
         return verify_commit(c, e);
+}
+
+/* --- transactions of another node --- */
+
+int
+wal_rewind_to_captured(struct db *db)
+{
+        db->wal.header_frame = 0;
+        return rewind_to(db, db->wal.n_captured + 1);
+}
+
+uint64_t
+wal_frame_offset(const struct db *db, uint32_t frame)
+{
+        return frame_offset(db, frame);
+}
+
+int
+wal_begin_chain(struct db *db, const uint8_t header[WAL_HEADER_SIZE])
+{
+        return begin_chain(db, header);
+}
+
+static void revoke_commit_frame(struct db *db, uint32_t frame);
+
+int
+wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e)
+{
+        struct db *db = c->db;
+        int r = capture_frames(c, commit, NULL, e);
+
+        if (r < 0) {
+                capturer_lock(c);
+                revoke_commit_frame(db, db->wal.frames.n);
+                (void)wal_rewind_to_captured(db);
+                capturer_unlock(c);
+        }
+        return r;
 }
 
 /* --- frames as they are written --- */

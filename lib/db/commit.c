@@ -20,21 +20,42 @@ struct builder {
         uint64_t xor_sum; /* of the new image, as far as walked */
         bool has_begun;
         struct pagesum fresh; /* the checksums of a snapshot */
+        struct byte_sink *sink;
 };
+
+/* The bytes as they came, once the pages that they made have the checksum that they promise. */
+static int
+copy_received(struct builder *b, struct err *e)
+{
+        const struct received *rx = b->rq->received;
+        uint8_t *buf = b->c->page;
+        uint64_t off = 0;
+        ssize_t n = 1;
+        int r = 0;
+
+        while (r == 0 && n > 0) {
+                n = spool_read(&rx->ltx, buf, DB_PAGE_BUF, off);
+                if (n > 0)
+                        r = b->sink->write(b->sink, buf, (size_t)n);
+                off += n > 0 ? (uint64_t)n : 0;
+        }
+        if (r == 0 && n < 0)
+                r = (int)n;
+        return r < 0 ? err_set(e, r, "copy the transaction into the log") : 0;
+}
 
 static int
 begin_record(struct builder *b, struct err *e)
 {
         struct db *db = b->db;
-        struct byte_sink *sink;
         int r;
 
         if (b->has_begun)
                 return 0;
-        sink = txlog_append_begin(db->log);
-        if (sink == NULL)
+        b->sink = txlog_append_begin(db->log);
+        if (b->sink == NULL)
                 return err_set(e, -ENOMEM, "begin a log record");
-        r = ltx_encoder_begin(db->encoder, &b->header, sink, e);
+        r = b->rq->received != NULL ? 0 : ltx_encoder_begin(db->encoder, &b->header, b->sink, e);
         if (r < 0) {
                 txlog_append_abort(db->log);
                 return r;
@@ -73,7 +94,7 @@ add_page(struct builder *b, uint32_t pgno, const uint8_t *page, struct err *e)
         r = begin_record(b, e);
         if (r == 0)
                 r = b->rq->is_snapshot ? 0 : remember_change(b, pgno, sum, e);
-        if (r == 0)
+        if (r == 0 && b->rq->received == NULL)
                 r = ltx_encoder_page(b->db->encoder, pgno, page, e);
         if (r < 0)
                 return r;
@@ -169,6 +190,32 @@ fill_header(struct builder *b)
         };
         if (b->header.min_txid > 1)
                 b->header.pre_apply_checksum = db->pos.checksum;
+        if (rq->received != NULL) {
+                b->header.min_txid = rq->received->record.min_txid;
+                b->header.max_txid = rq->received->record.max_txid;
+                b->header.timestamp_ms = rq->received->record.timestamp_ms;
+                b->header.pre_apply_checksum = rq->received->record.pre_apply_checksum;
+        }
+}
+
+/* What ends the record: ours is finished and the lease asked, a received one must be what it says. */
+static int
+finish_record(struct builder *b, uint64_t post, struct err *e)
+{
+        const struct received *rx = b->rq->received;
+        int r;
+
+        if (rx == NULL) {
+                r = ltx_encoder_finish(b->db->encoder, post, NULL, e);
+                /* Asked last, when the work is done: the lease must hold now, not when it began. */
+                return r == 0 ? b->db->env->may_commit(b->db->env->arg) : r;
+        }
+        if (post != rx->record.post_apply_checksum)
+                return err_text(e, E_CHECKSUM,
+                                "transaction %016llx makes checksum %016llx here, not %016llx",
+                                (unsigned long long)rx->record.max_txid, (unsigned long long)post,
+                                (unsigned long long)rx->record.post_apply_checksum);
+        return copy_received(b, e);
 }
 
 static int
@@ -186,10 +233,7 @@ append_record(struct builder *b, uint64_t post, struct err *e)
         };
         int r;
 
-        r = ltx_encoder_finish(db->encoder, post, NULL, e);
-        if (r == 0)
-                /* Asked last, when the work is done: the lease must hold now, not when it began. */
-                r = db->env->may_commit(db->env->arg);
+        r = finish_record(b, post, e);
         if (r < 0) {
                 txlog_append_abort(db->log);
                 return r;
@@ -239,7 +283,7 @@ reserve_sums(struct builder *b)
 static int
 prepare(struct builder *b, struct err *e)
 {
-        int r = b->db->env->may_commit(b->db->env->arg);
+        int r = b->rq->received != NULL ? 0 : b->db->env->may_commit(b->db->env->arg);
 
         if (r < 0)
                 return err_set(e, r, "commit");
@@ -274,7 +318,8 @@ build(struct builder *b, struct err *e)
                 return r;
         drop_cut_pages(b);
         post = LTX_CHECKSUM_FLAG | b->xor_sum;
-        if (!b->has_begun && rq->commit == db->page_count && rq->page_size == db->page_size)
+        if (!b->has_begun && rq->commit == db->page_count && rq->page_size == db->page_size &&
+            rq->received == NULL)
                 return 0;
         r = begin_record(b, e); /* a mere truncation has no pages */
         if (r < 0)
@@ -304,7 +349,8 @@ commit_transaction(const struct capturer *c, const struct commit_request *rq, st
         if (r == 0)
                 r = build(&b, e);
         if (r < 0 && b.has_begun) {
-                ltx_encoder_abort(db->encoder);
+                if (rq->received == NULL)
+                        ltx_encoder_abort(db->encoder);
                 txlog_append_abort(db->log);
         }
         pagesum_release(&b.fresh);

@@ -387,8 +387,8 @@ put_open(struct db *db, uint32_t pgno, const uint8_t *p, uint32_t at, uint32_t n
 }
 
 /* Any size at any offset: SQLite writes whole pages, cp and dd do not. */
-static int
-write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off)
+int
+db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off)
 {
         uint32_t ps = db->page_size;
         int r;
@@ -476,9 +476,6 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                 return -ENOENT;
         if (off > INT64_MAX - n)
                 return -EFBIG;
-        r = db->env->may_commit(db->env->arg);
-        if (r < 0)
-                return r;
         if (!db->journal.is_active && db->wal.is_live && !db_is_dirty(db)) {
                 r = wal_write_database(db, buf, n, off, &lsn);
                 if (r == -EAGAIN) {
@@ -490,7 +487,9 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                 if (r != -ENOENT) /* ENOENT: not an image from the WAL */
                         return r;
         }
-        return write_open(db, buf, n, off);
+        /* A checkpoint adds nothing, and may be made on any node. This does. */
+        r = db->env->may_commit(db->env->arg);
+        return r < 0 ? r : db_write_open(db, buf, n, off);
 }
 
 int
@@ -554,7 +553,6 @@ cut_by_checkpoint(struct db *db, uint64_t size_bytes)
 static int
 truncate_locked(struct db *db, uint64_t size_bytes)
 {
-        uint64_t committed = (uint64_t)db->page_count * db->page_size;
         int r;
 
         if (db->state == DB_FAILED)
@@ -563,11 +561,18 @@ truncate_locked(struct db *db, uint64_t size_bytes)
                 return -ENOENT;
         if (size_bytes > (uint64_t)UINT32_MAX * db->page_size)
                 return -EFBIG;
-        r = db->env->may_commit(db->env->arg);
-        if (r < 0)
-                return r;
         if (is_checkpoint_cut(db, size_bytes))
                 return cut_by_checkpoint(db, size_bytes);
+        r = db->env->may_commit(db->env->arg);
+        return r < 0 ? r : db_truncate_open(db, size_bytes);
+}
+
+int
+db_truncate_open(struct db *db, uint64_t size_bytes)
+{
+        uint64_t committed = (uint64_t)db->page_count * db->page_size;
+        int r;
+
         if (size_bytes < db->size_bytes) {
                 r = cut_page(db, size_bytes);
                 if (r < 0)
@@ -642,25 +647,32 @@ append_drop(struct db *db, struct err *e)
         return r;
 }
 
+void
+db_leave_no_file(struct db *db, int *ret_fd)
+{
+        char path[PATH_MAX];
+
+        /* The transaction is durable: the file no longer matters, so no error below does. */
+        overlay_reset(&db->late);
+        wal_reset(db);
+        if (db_path(db, "database", path, sizeof path) == 0)
+                (void)os_unlink(db->env->os, "db:drop", path);
+        *ret_fd = db->fd;
+        db->fd = -1;
+        db->size_bytes = 0;
+        db->is_wal = false;
+        db->page_size = 0;
+}
+
 int
 db_drop(struct db *db, int *ret_fd, struct err *e)
 {
-        char path[PATH_MAX];
         int r;
 
         pthread_mutex_lock(&db->lock);
         r = db->fd < 0 ? err_set(e, -ENOENT, "drop %s", db->name) : append_drop(db, e);
         if (r >= 0) {
-                /* The transaction is durable: the file no longer matters, so no error below does. */
-                overlay_reset(&db->late);
-                wal_reset(db);
-                if (db_path(db, "database", path, sizeof path) == 0)
-                        (void)os_unlink(db->env->os, "db:drop", path);
-                *ret_fd = db->fd;
-                db->fd = -1;
-                db->size_bytes = 0;
-                db->is_wal = false;
-                db->page_size = 0;
+                db_leave_no_file(db, ret_fd);
                 r = 0;
         }
         pthread_mutex_unlock(&db->lock);

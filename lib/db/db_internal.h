@@ -6,6 +6,7 @@
  *   capture_wal.c      commits of WAL mode
  *   sync.c             durability of commits, shared by those who wait for it
  *   late.c             committed pages on their way to the database file; the base; housekeeping
+ *   apply.c            transactions that another node has committed
  *   verify.c           the committed image against its checksums
  *   recover.c          the state at open */
 #ifndef LITEFS_DB_DB_INTERNAL_H
@@ -13,11 +14,13 @@
 
 #include <pthread.h>
 
+#include "db/apply.h"
 #include "db/db.h"
 #include "db/overlay.h"
 #include "db/pagesum.h"
 #include "db/wal_frames.h"
 #include "ltx/encoder.h"
+#include "sqlite/wal_format.h"
 
 #define DB_OVERLAY_CAP (2u << 20)  /* memory of each overlay before it spills */
 #define DB_JOURNAL_CAP (1u << 20)  /* memory of a journal before it spills */
@@ -88,6 +91,8 @@ struct db {
         uint64_t base_txid;           /* the file durably holds this transaction */
         uint64_t base_lsn;            /* log end when the base last moved */
         uint8_t *page_buf; /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
+
+        const struct received *received; /* what is being applied, else NULL */
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;
@@ -161,6 +166,7 @@ struct commit_request {
         const void *arg;
         int64_t wal_offset, wal_size;
         uint32_t wal_salt1, wal_salt2;
+        const struct received *received; /* not NULL: the record is there already, see db/apply.h */
 };
 
 /* Appends the transaction to the log and moves position, size and checksums. 1: done, 0: nothing had
@@ -178,6 +184,12 @@ int capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *db
 
 /* --- capture_wal.c --- */
 void wal_reset(struct db *db);
+/* For db/apply.h: the verified chain's end goes back to the captured one, frames from memory are added to it,
+ * captured as one transaction, or made invalid in the file. */
+int wal_rewind_to_captured(struct db *db);
+uint64_t wal_frame_offset(const struct db *db, uint32_t frame);
+int wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e);
+int wal_begin_chain(struct db *db, const uint8_t header[WAL_HEADER_SIZE]);
 int wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn);
 
 /* --- late.c --- */
@@ -191,6 +203,15 @@ int late_try_flush(struct db *db);
 /* The file has all of the committed image (outside the WAL): cut what lies past its end. With the lock. */
 void late_trim_file(struct db *db);
 int base_write(struct db *db, uint64_t txid, struct err *e);
+
+/* Writes into `open`, in any size at any offset. With the lock. */
+int db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off);
+/* Cuts or extends what is visible. With the lock. */
+int db_truncate_open(struct db *db, uint64_t size_bytes);
+/* Forgets the journal, with its name. With the lock. */
+void db_leave_no_journal(struct db *db);
+/* After the record of a drop: the database has no file any more. With the lock. */
+void db_leave_no_file(struct db *db, int *ret_fd);
 
 /* --- verify.c --- */
 /* Reads all of the committed image and compares each page with its checksum: E_CHECKSUM. */

@@ -42,3 +42,32 @@ wal_header_decode(const uint8_t buf[WAL_HEADER_SIZE], struct wal_header *ret)
                                     get_be32(buf + 20), { s[0], s[1] },     magic == MAGIC_BE };
         return 0;
 }
+
+void
+wal_header_encode(struct wal_header *h, uint8_t ret[WAL_HEADER_SIZE])
+{
+        put_be32(ret, h->is_big_endian_cksum ? MAGIC_BE : MAGIC_LE);
+        put_be32(ret + 4, WAL_VERSION);
+        put_be32(ret + 8, h->page_size);
+        put_be32(ret + 12, h->checkpoint_seq);
+        put_be32(ret + 16, h->salt1);
+        put_be32(ret + 20, h->salt2);
+        h->cksum[0] = h->cksum[1] = 0;
+        wal_checksum(h->is_big_endian_cksum, ret, 24, h->cksum);
+        put_be32(ret + 24, h->cksum[0]);
+        put_be32(ret + 28, h->cksum[1]);
+}
+
+void
+wal_frame_encode(const struct wal_header *h, uint32_t pgno, uint32_t commit, const uint8_t *page,
+                 uint32_t s[2], uint8_t ret[WAL_FRAME_HEADER_SIZE])
+{
+        put_be32(ret, pgno);
+        put_be32(ret + 4, commit);
+        put_be32(ret + 8, h->salt1);
+        put_be32(ret + 12, h->salt2);
+        wal_checksum(h->is_big_endian_cksum, ret, 8, s);
+        wal_checksum(h->is_big_endian_cksum, page, h->page_size, s);
+        put_be32(ret + 16, s[0]);
+        put_be32(ret + 20, s[1]);
+}

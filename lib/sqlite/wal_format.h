@@ -26,6 +26,13 @@ struct wal_header {
 /* 0, or E_FORMAT (magic, version, page size) or E_CHECKSUM. */
 int wal_header_decode(const uint8_t buf[WAL_HEADER_SIZE], struct wal_header *ret);
 
+/* Writes a header with checksum of its own; @h's cksum is set. */
+void wal_header_encode(struct wal_header *h, uint8_t ret[WAL_HEADER_SIZE]);
+/* The header of a frame whose page is @page; continues @s, the checksum up to the frame before it. @commit: the
+ * size of the database in pages when the frame ends a transaction, else 0. */
+void wal_frame_encode(const struct wal_header *h, uint32_t pgno, uint32_t commit, const uint8_t *page,
+                      uint32_t s[2], uint8_t ret[WAL_FRAME_HEADER_SIZE]);
+
 /* Continues @s over @n bytes, a multiple of 8. */
 void wal_checksum(bool is_big_endian, const uint8_t *p, size_t n, uint32_t s[2]);
 

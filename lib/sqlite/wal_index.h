@@ -6,6 +6,8 @@
 #ifndef LITEFS_SQLITE_WAL_INDEX_H
 #define LITEFS_SQLITE_WAL_INDEX_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define WAL_INDEX_HEADER_SIZE 136
@@ -25,5 +27,37 @@ uint32_t wal_index_backfill(const void *index);
  * not hold, takes WRITE and rebuilds the wal-index from the WAL itself; snapshots that are open go on, for
  * frames are never moved by that. */
 void wal_index_invalidate(void *index);
+
+/* --- writing it, as the process that holds WRITE --- */
+
+#define WAL_INDEX_BLOCK_SIZE 32768u
+#define WAL_READ_MARKS 5
+#define WAL_READ_MARK_NOT_USED 0xffffffffu
+
+/* Bytes that the file must have to index @n_frames. */
+size_t wal_index_size(uint32_t n_frames);
+/* Enters frame @frame (counted from 1, one after the other) as an image of @pgno. Nobody sees it before
+ * wal_index_publish. What a dead writer left from there on is cleared. */
+void wal_index_enter(void *index, uint32_t frame, uint32_t pgno);
+
+struct wal_index_commit {
+        uint32_t page_size;
+        uint32_t mx_frame;
+        uint32_t n_pages;
+        uint32_t frame_cksum[2]; /* of frame mx_frame */
+        uint32_t salt[2];
+        bool is_big_endian_cksum;
+};
+/* Makes the frames up to mx_frame the WAL's content for transactions that begin from now on. */
+void wal_index_publish(void *index, const struct wal_index_commit *commit);
+
+/* The WAL begins anew: no frame is copied, no reader needs one. With the locks READ(1) to READ(4), or when no
+ * valid header was there. */
+void wal_index_restart(void *index);
+uint32_t wal_index_read_mark(const void *index, int i);
+void wal_index_set_read_mark(void *index, int i, uint32_t mark);
+/* With CKPT: what is about to be copied, and what is. */
+void wal_index_set_backfill_attempted(void *index, uint32_t n_frames);
+void wal_index_set_backfill(void *index, uint32_t n_frames);
 
 #endif

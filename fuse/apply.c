@@ -1,0 +1,468 @@
+#include "fuse/apply.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "fuse/fuse_internal.h"
+#include "fuse/notify.h"
+#include "sqlite/lockbytes.h"
+#include "sqlite/wal_format.h"
+#include "sqlite/wal_index.h"
+
+#define CHECKPOINT_FRAMES 1000u /* SQLite's own default */
+
+enum hold { HOLD_NOTHING, HOLD_SHARED, HOLD_EXCLUSIVE };
+
+struct apply {
+        struct session *s;
+        struct db *db;
+        int db_fd;  /* through the mount; -1 until needed */
+        int shm_fd; /* likewise */
+        enum hold hold;
+        bool is_pending; /* PENDING is ours: no new reader gets in */
+        void *index;
+        size_t index_size;
+};
+
+/* --- locks --- */
+
+/* 0, or -EAGAIN when another has it. */
+static int
+set_lock(int fd, short type, off_t start, off_t len)
+{
+        struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
+
+        if (fcntl(fd, F_OFD_SETLK, &fl) == 0)
+                return 0;
+        return errno == EACCES || errno == EAGAIN ? -EAGAIN : -errno;
+}
+
+static int
+open_through(struct apply *a, const char *suffix, int flags, mode_t mode)
+{
+        char path[PATH_MAX];
+        int fd;
+
+        if (snprintf(path, sizeof path, "%s/%s%s", a->s->mount_dir, db_name(a->db), suffix) >=
+            (int)sizeof path)
+                return -ENAMETOOLONG;
+        fd = open(path, O_RDWR | O_CLOEXEC | flags, mode);
+        return fd < 0 ? -errno : fd;
+}
+
+static void
+release_exclusive(struct apply *a)
+{
+        (void)set_lock(a->db_fd, F_UNLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        (void)set_lock(a->db_fd, F_UNLCK, SQLITE_PENDING_BYTE, 1);
+        a->is_pending = false;
+        a->hold = HOLD_NOTHING;
+}
+
+/* Keeps SQLite's last connection from taking the WAL away. */
+static int
+take_shared(struct apply *a)
+{
+        int r;
+
+        if (a->hold == HOLD_SHARED)
+                return 0;
+        if (a->hold == HOLD_EXCLUSIVE || a->is_pending)
+                release_exclusive(a);
+        r = set_lock(a->db_fd, F_RDLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        if (r == 0)
+                a->hold = HOLD_SHARED;
+        return r;
+}
+
+static int
+take_exclusive(struct apply *a)
+{
+        int r = 0;
+
+        if (a->hold == HOLD_EXCLUSIVE)
+                return 0;
+        if (!a->is_pending)
+                r = set_lock(a->db_fd, F_WRLCK, SQLITE_PENDING_BYTE, 1);
+        if (r < 0)
+                return r;
+        a->is_pending = true;
+        /* RESERVED: an application that has begun to write here is in the way, too. */
+        r = set_lock(a->db_fd, F_WRLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        if (r == 0)
+                a->hold = HOLD_EXCLUSIVE;
+        return r;
+}
+
+/* --- the wal-index --- */
+
+static int
+map_index(struct apply *a, size_t size)
+{
+        void *p;
+
+        if (a->index != NULL && a->index_size >= size)
+                return 0;
+        if (a->index != NULL)
+                munmap(a->index, a->index_size);
+        a->index = NULL;
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, a->shm_fd, 0);
+        if (p == MAP_FAILED)
+                return -errno;
+        a->index = p;
+        a->index_size = size;
+        return 0;
+}
+
+static int
+grow_index(struct apply *a, uint32_t n_frames)
+{
+        size_t want = wal_index_size(n_frames);
+        struct stat st;
+
+        if (fstat(a->shm_fd, &st) < 0)
+                return -errno;
+        if ((size_t)st.st_size < want && ftruncate(a->shm_fd, (off_t)want) < 0)
+                return -errno;
+        return map_index(a, want);
+}
+
+/* The file as SQLite would make it: whoever may use the database may use it. */
+static int
+open_shm(struct apply *a)
+{
+        struct stat st;
+        int r;
+
+        if (a->shm_fd >= 0)
+                return 0;
+        r = db_stat(a->db, &st);
+        if (r < 0)
+                return r;
+        a->shm_fd = open_through(a, "-shm", 0, 0);
+        if (a->shm_fd == -ENOENT) {
+                a->shm_fd = open_through(a, "-shm", O_CREAT, st.st_mode & 0777);
+                if (a->shm_fd >= 0 && geteuid() == 0)
+                        (void)!fchown(a->shm_fd, st.st_uid, st.st_gid);
+        }
+        if (a->shm_fd < 0) {
+                r = a->shm_fd;
+                a->shm_fd = -1;
+                return r;
+        }
+        /* Whoever gets this byte for itself alone takes the content for that of a crashed process. */
+        r = set_lock(a->shm_fd, F_RDLCK, SQLITE_WAL_DMS_LOCK, 1);
+        if (r == 0)
+                r = grow_index(a, 1);
+        if (r < 0) {
+                close(a->shm_fd);
+                a->shm_fd = -1;
+        }
+        return r;
+}
+
+static void
+publish(struct apply *a, const struct db_wal_applied *w, uint32_t mx_frame)
+{
+        struct wal_index_commit commit = {
+                .page_size = w->page_size,
+                .mx_frame = mx_frame,
+                .n_pages = w->n_pages,
+                .frame_cksum = { w->cksum[0], w->cksum[1] },
+                .salt = { w->salt[0], w->salt[1] },
+                .is_big_endian_cksum = w->is_big_endian_cksum,
+        };
+
+        wal_index_publish(a->index, &commit);
+}
+
+static int
+enter_frames(struct apply *a, const struct db_wal_applied *w)
+{
+        int r = grow_index(a, w->first_frame + w->n_frames);
+
+        for (uint32_t i = 0; i < w->n_frames && r == 0; i++)
+                wal_index_enter(a->index, w->first_frame + i, w->pgnos[i]);
+        return r;
+}
+
+/* Whether it says what the WAL holds, of which frames were captured up to @mark (NULL: there are none). */
+static bool
+is_index_right(struct apply *a, const struct db_wal_mark *mark)
+{
+        struct wal_index_header h;
+
+        if (wal_index_read_header(a->index, &h) < 0)
+                return false;
+        if (mark == NULL)
+                return h.mx_frame == 0;
+        return h.salt[0] == mark->salt1 && h.salt[1] == mark->salt2 && h.mx_frame == mark->n_frames;
+}
+
+/* From what we know of the WAL, under the locks that SQLite's own recovery takes. */
+static int
+rebuild_index(struct apply *a, struct err *e)
+{
+        struct db_wal_applied w;
+        int r;
+
+        r = set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 7);
+        if (r < 0)
+                return err_set(e, r, "rebuild the wal-index");
+        r = db_wal_frames(a->db, &w, e);
+        if (r == 0) {
+                r = enter_frames(a, &w);
+                if (r < 0)
+                        err_set(e, r, "rebuild the wal-index");
+        }
+        if (r == 0) {
+                wal_index_restart(a->index);
+                publish(a, &w, w.n_frames);
+        }
+        free(w.pgnos);
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 7);
+        return r;
+}
+
+/* --- checkpoint --- */
+
+/* The last frame that no reader stands before: SQLite's rule. With CKPT. */
+static uint32_t
+safe_frame(struct apply *a, uint32_t mx_frame)
+{
+        uint32_t safe = mx_frame;
+
+        for (int i = 1; i < WAL_READ_MARKS; i++) {
+                uint32_t mark = wal_index_read_mark(a->index, i);
+
+                if (safe <= mark)
+                        continue;
+                if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(i), 1) == 0) {
+                        wal_index_set_read_mark(a->index, i, i == 1 ? safe : WAL_READ_MARK_NOT_USED);
+                        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(i), 1);
+                } else {
+                        safe = mark;
+                }
+        }
+        return safe;
+}
+
+/* Runs of neighbours go together. */
+static void
+notify_pages(struct apply *a, const struct db_changes *ch)
+{
+        uint32_t i = 0;
+
+        while (i < ch->n_pages) {
+                uint32_t from = i++;
+
+                while (i < ch->n_pages && ch->pgnos[i] == ch->pgnos[i - 1] + 1)
+                        i++;
+                notify_content(a->s, a->db, "", (int64_t)(ch->pgnos[from] - 1) * ch->page_size,
+                               (int64_t)(i - from) * ch->page_size);
+        }
+}
+
+static void
+copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32_t to)
+{
+        struct db_changes ch;
+        struct err e = ERR_INIT;
+
+        /* READ(0) is held by those who read the file alone. */
+        if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(0), 1) < 0)
+                return;
+        wal_index_set_backfill_attempted(a->index, to);
+        if (db_wal_checkpoint(a->db, from, to, &ch, &e) == 0) {
+                notify_pages(a, &ch);
+                wal_index_set_backfill(a->index, to);
+                db_wal_backfilled(a->db, mark, to);
+        } else {
+                log_event(LOG_WARN, db_name(a->db), "checkpoint: %s", e.text);
+                notify_pages(a, &ch);
+        }
+        free(ch.pgnos);
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(0), 1);
+}
+
+/* Passive: whatever readers allow. */
+static void
+checkpoint(struct apply *a)
+{
+        struct db_wal_mark mark;
+        uint32_t from, to;
+
+        if (a->index == NULL || !db_wal_captured(a->db, &mark) || mark.n_frames < CHECKPOINT_FRAMES ||
+            !is_index_right(a, &mark))
+                return;
+        from = wal_index_backfill(a->index);
+        if (from >= mark.n_frames || set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 1) < 0)
+                return;
+        to = safe_frame(a, mark.n_frames);
+        if (to > from)
+                copy_back(a, &mark, from, to);
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 1);
+}
+
+/* --- WAL --- */
+
+/* A WAL that is copied back and unread begins anew; an empty one begins. With WRITE. */
+static int
+restart_if_possible(struct apply *a, struct err *e)
+{
+        struct db_wal_applied w;
+        struct db_wal_mark mark;
+        bool is_live = db_wal_captured(a->db, &mark);
+        int r;
+
+        if (is_live && (mark.n_frames == 0 || wal_index_backfill(a->index) != mark.n_frames))
+                return 0;
+        if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
+                /* Readers of an empty WAL do not mind its header. */
+                return is_live ? 0 : db_wal_restart(a->db, e);
+        r = db_wal_restart(a->db, e);
+        if (r == 0)
+                r = db_wal_frames(a->db, &w, e);
+        if (r == 0) {
+                wal_index_restart(a->index);
+                publish(a, &w, 0);
+                free(w.pgnos);
+        }
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
+        return r;
+}
+
+static int
+append_frames(struct apply *a, const struct received *rx, struct err *e)
+{
+        struct db_wal_applied w;
+        struct db_wal_mark mark;
+        int r = 0;
+
+        if (!is_index_right(a, db_wal_captured(a->db, &mark) ? &mark : NULL))
+                r = rebuild_index(a, e);
+        if (r == 0)
+                r = restart_if_possible(a, e);
+        if (r < 0)
+                return r;
+        r = db_apply_wal(a->db, rx, &w, e);
+        if (r == 0) {
+                uint64_t frame_size = WAL_FRAME_HEADER_SIZE + (uint64_t)w.page_size;
+
+                notify_content(a->s, a->db, "-wal",
+                               w.first_frame == 1
+                                       ? 0
+                                       : (int64_t)(WAL_HEADER_SIZE + (w.first_frame - 1) * frame_size),
+                               0);
+                r = enter_frames(a, &w);
+                if (r == 0)
+                        publish(a, &w, w.first_frame + w.n_frames - 1);
+                else
+                        /* Committed, but readers cannot be told: the next transaction rebuilds it. */
+                        log_event(LOG_WARN, db_name(a->db), "wal-index: %s", err_code_text(r));
+                r = 0;
+        }
+        free(w.pgnos);
+        return r;
+}
+
+static int
+by_wal(struct apply *a, const struct received *rx, struct err *e)
+{
+        int r = take_shared(a);
+
+        if (r == 0)
+                r = open_shm(a);
+        if (r == 0)
+                r = set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
+        if (r < 0)
+                return err_set(e, r, "take SQLite's locks");
+        r = append_frames(a, rx, e);
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
+        if (r == 0)
+                checkpoint(a);
+        return r;
+}
+
+/* --- the database file --- */
+
+static int
+directly(struct apply *a, const struct received *rx, struct err *e)
+{
+        bool existed = db_exists(a->db);
+        struct db_changes ch;
+        int r;
+
+        r = db_apply_direct(a->db, rx, &ch, e);
+        if (r == 0 && rx->record.commit == 0)
+                notify_dropped(a->s, a->db, ch.old_fd);
+        else if (r == 0 && !existed)
+                notify_created(a->s, a->db);
+        else
+                notify_pages(a, &ch); /* a failure may have shown pages, too */
+        if (r == 0 && rx->record.commit > 0)
+                notify_content(a->s, a->db, "-wal", 0, 0);
+        free(ch.pgnos);
+        return r;
+}
+
+int
+apply_transaction(struct apply *a, const struct received *rx, struct err *e)
+{
+        int r;
+
+        if (rx->record.commit == 0 || !db_exists(a->db))
+                return directly(a, rx, e);
+        if (a->db_fd < 0) {
+                r = open_through(a, "", 0, 0);
+                if (r < 0)
+                        return err_set(e, r, "open %s through the mount", db_name(a->db));
+                a->db_fd = r;
+        }
+        if (a->hold == HOLD_SHARED && db_wal_exists(a->db)) {
+                r = by_wal(a, rx, e);
+                if (r != -EAGAIN)
+                        return r;
+        }
+        r = take_exclusive(a);
+        if (r == 0 && !db_wal_has_pending(a->db))
+                return directly(a, rx, e);
+        if (!db_wal_exists(a->db))
+                return r < 0 ? err_set(e, r, "wait for readers of %s", db_name(a->db)) : r;
+        return by_wal(a, rx, e);
+}
+
+/* --- life --- */
+
+int
+apply_new(struct session *s, struct db *db, struct apply **ret)
+{
+        struct apply *a = calloc(1, sizeof *a);
+
+        if (a == NULL)
+                return -ENOMEM;
+        *a = (struct apply){ .s = s, .db = db, .db_fd = -1, .shm_fd = -1 };
+        *ret = a;
+        return 0;
+}
+
+void
+apply_free(struct apply *a)
+{
+        if (a == NULL)
+                return;
+        if (a->index != NULL)
+                munmap(a->index, a->index_size);
+        if (a->shm_fd >= 0)
+                close(a->shm_fd);
+        if (a->db_fd >= 0)
+                close(a->db_fd); /* and with them the locks */
+        free(a);
+}

@@ -1,0 +1,24 @@
+/* fuse/apply.h - a replica's transactions, under the locks of the SQLite processes that read the database.
+ *
+ * An application of a replica is a reader like any other, and we are the one writer. In WAL mode transactions
+ * go behind the WAL, with WRITE held, and readers notice nothing; what they have read stays as it was for as
+ * long as their transaction lasts. Otherwise they are laid into the database file with EXCLUSIVE held, as are
+ * those for a database that nobody has open.
+ *
+ * Threads: workers whose ids the session knows (session_config), one at a time for a database. */
+#ifndef LITEFS_FUSE_APPLY_H
+#define LITEFS_FUSE_APPLY_H
+
+#include "db/apply.h"
+#include "fuse/session.h"
+
+struct apply; /* locks and mappings, kept between transactions that follow each other closely */
+
+int apply_new(struct session *s, struct db *db, struct apply **ret);
+/* 0. -EAGAIN: a reader or an application's lock is in the way; keep @a, which goes on to keep new readers out
+ * (PENDING), and try again in a while. E_POS_MISMATCH, E_CHECKSUM: the databases differ. */
+int apply_transaction(struct apply *a, const struct received *rx, struct err *e);
+/* Gives the locks back, checkpointing first when the WAL has grown long. NULL is fine. */
+void apply_free(struct apply *a);
+
+#endif

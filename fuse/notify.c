@@ -1,0 +1,174 @@
+#include "fuse/notify.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuse/fuse_internal.h"
+
+static const char *const suffixes[] = { "", "-journal", "-wal", "-shm", "-pos" };
+#define N_SUFFIXES (sizeof suffixes / sizeof *suffixes)
+
+/* The node at @path, or the last directory on the way that there is, with what is left in *@ret_rest. */
+static struct inode *
+walk(struct session *s, const char *path, const char **ret_rest)
+{
+        char part[NAME_MAX + 1];
+        struct inode *in = &s->inodes.root;
+
+        while (*path != '\0') {
+                size_t n = strcspn(path, "/");
+                struct inode *child;
+
+                if (n > NAME_MAX)
+                        break;
+                memcpy(part, path, n);
+                part[n] = '\0';
+                child = inode_child(&s->inodes, in, part);
+                if (child == NULL)
+                        break;
+                in = child;
+                path += n + (path[n] == '/');
+        }
+        *ret_rest = path;
+        return in;
+}
+
+static fuse_ino_t
+ino_of(struct session *s, struct inode *in)
+{
+        return in == &s->inodes.root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)in;
+}
+
+/* With a reference, or NULL. */
+static struct inode *
+find(struct session *s, struct db *db, const char *suffix)
+{
+        char path[PATH_MAX];
+        const char *rest = "";
+        struct inode *in = NULL;
+
+        if (snprintf(path, sizeof path, "%s%s", db_name(db), suffix) >= (int)sizeof path)
+                return NULL;
+        pthread_mutex_lock(&s->lock);
+        in = walk(s, path, &rest);
+        if (*rest == '\0' && in->db == db)
+                inode_ref(in);
+        else
+                in = NULL;
+        pthread_mutex_unlock(&s->lock);
+        return in;
+}
+
+static void
+put(struct session *s, struct inode *in)
+{
+        pthread_mutex_lock(&s->lock);
+        inode_unref(&s->inodes, in, 1);
+        pthread_mutex_unlock(&s->lock);
+}
+
+void
+notify_attr(struct session *s, struct db *db)
+{
+        struct inode *in = find(s, db, "");
+
+        if (in == NULL)
+                return;
+        (void)fuse_lowlevel_notify_inval_inode(s->se, ino_of(s, in), -1, 0);
+        put(s, in);
+}
+
+void
+notify_content(struct session *s, struct db *db, const char *suffix, int64_t off, int64_t len)
+{
+        struct inode *in = find(s, db, suffix);
+
+        if (in == NULL)
+                return;
+        (void)fuse_lowlevel_notify_inval_inode(s->se, ino_of(s, in), off, len);
+        put(s, in);
+}
+
+/* The first part of @path that the kernel may believe to be absent. */
+static void
+invalidate_name(struct session *s, const char *path)
+{
+        const char *rest;
+        struct inode *parent;
+        size_t n;
+
+        pthread_mutex_lock(&s->lock);
+        parent = walk(s, path, &rest);
+        inode_ref(parent);
+        pthread_mutex_unlock(&s->lock);
+        n = strcspn(rest, "/");
+        if (n > 0)
+                (void)fuse_lowlevel_notify_inval_entry(s->se, ino_of(s, parent), rest, n);
+        put(s, parent);
+}
+
+/* Directories of databases are directories among the plain files. */
+static void
+make_directories(struct session *s, const char *name)
+{
+        char path[PATH_MAX];
+        const char *slash = name;
+
+        while ((slash = strchr(slash, '/')) != NULL) {
+                snprintf(path, sizeof path, "%.*s", (int)(slash - name), name);
+                if (mkdirat(s->files_fd, path, 0755) == 0)
+                        invalidate_name(s, path);
+                slash++;
+        }
+}
+
+void
+notify_created(struct session *s, struct db *db)
+{
+        char path[PATH_MAX];
+
+        make_directories(s, db_name(db));
+        for (size_t i = 0; i < N_SUFFIXES; i++)
+                if (snprintf(path, sizeof path, "%s%s", db_name(db), suffixes[i]) < (int)sizeof path)
+                        invalidate_name(s, path);
+}
+
+static void
+drop_node(struct session *s, struct db *db, const char *suffix, int fd)
+{
+        struct inode *in = find(s, db, suffix), *parent;
+        char name[NAME_MAX + 1];
+
+        if (in == NULL) {
+                if (fd >= 0)
+                        close(fd);
+                return;
+        }
+        pthread_mutex_lock(&s->lock);
+        parent = in->parent;
+        inode_ref(parent);
+        snprintf(name, sizeof name, "%s", in->name != NULL ? in->name : "");
+        if (in->fd < 0)
+                in->fd = fd;
+        else if (fd >= 0)
+                close(fd);
+        if (in->name != NULL)
+                inode_unlink(&s->inodes, in);
+        pthread_mutex_unlock(&s->lock);
+        (void)fuse_lowlevel_notify_delete(s->se, ino_of(s, parent), ino_of(s, in), name, strlen(name));
+        put(s, in);
+        put(s, parent);
+}
+
+void
+notify_dropped(struct session *s, struct db *db, int old_fd)
+{
+        drop_node(s, db, "", old_fd);
+        for (size_t i = 1; i < N_SUFFIXES; i++)
+                drop_node(s, db, suffixes[i], -1);
+}

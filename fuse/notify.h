@@ -1,0 +1,22 @@
+/* fuse/notify.h - telling the kernel that what it keeps of a node has changed without its doing.
+ *
+ * Workers only, without locks: the kernel may wait for a request that the dispatch thread is to answer. Of a node
+ * that the kernel does not know nothing is told. */
+#ifndef LITEFS_FUSE_NOTIFY_H
+#define LITEFS_FUSE_NOTIFY_H
+
+#include <stdint.h>
+
+struct session;
+struct db;
+
+/* The attributes of NAME. */
+void notify_attr(struct session *s, struct db *db);
+/* Attributes, and @len bytes (0: to the end) from @off of NAME@suffix. */
+void notify_content(struct session *s, struct db *db, const char *suffix, int64_t off, int64_t len);
+/* A database appears: its names are no longer absent. Makes its directories. */
+void notify_created(struct session *s, struct db *db);
+/* It is gone. Who has it open reads on in @old_fd, which is taken over (-1: nothing). */
+void notify_dropped(struct session *s, struct db *db, int old_fd);
+
+#endif

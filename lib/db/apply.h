@@ -1,0 +1,76 @@
+/* lib/db/apply.h - transactions that another node has committed.
+ *
+ * A received transaction goes the way of one that an application commits here (commit.c): its pages are
+ * laid where SQLite would write them, the checksum of the new image is computed from them, and only if it is
+ * the one that the transaction promises do its bytes enter the log, as they came. So a replica's log is the
+ * primary's, byte for byte a record, and an image that differs is found before it is kept.
+ *
+ * Order: received_init, bytes into .ltx, received_verify, then one of the two apply calls. The caller holds
+ * SQLite's locks (fuse/mount_apply.c), and no other call changes the database meanwhile. One thread. */
+#ifndef LITEFS_DB_APPLY_H
+#define LITEFS_DB_APPLY_H
+
+#include "base/err.h"
+#include "db/db.h"
+#include "db/spool.h"
+
+#define RECEIVED_CAP (1u << 20) /* memory for the bytes of one transaction before they spill */
+
+struct received {
+        struct txlog_record record; /* filled in by received_verify */
+        struct spool ltx;           /* the LTX v3 file */
+};
+
+/* Strings of @env are borrowed. */
+void received_init(struct received *rx, const struct db_env *env);
+void received_release(struct received *rx);
+/* Reads all of it: E_FORMAT, E_CHECKSUM. */
+int received_verify(struct received *rx, struct err *e);
+
+/* 0: it is the next transaction of @db, or a snapshot; E_POS_MISMATCH, with both positions in words. */
+int db_follows(struct db *db, const struct received *rx, struct err *e);
+
+/* Which pages changed where, so that caches above can be told. */
+struct db_changes {
+        uint32_t page_size;
+        uint32_t n_pages;
+        uint32_t *pgnos; /* the caller frees it */
+        int old_fd;      /* the file of a database that was dropped, the caller's; else -1 */
+};
+
+/* For a database that nobody reads or writes: absent, or with SQLite's EXCLUSIVE held by the caller, and
+ * without pages that only the WAL has. An open transaction here is dropped. Also for transactions that make,
+ * drop or re-page the database. */
+int db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret, struct err *e);
+
+/* What the wal-index has to learn. */
+struct db_wal_applied {
+        uint32_t page_size;
+        uint32_t first_frame;
+        uint32_t n_frames;
+        uint32_t *pgnos; /* of the frames; the caller frees it */
+        uint32_t n_pages;
+        uint32_t cksum[2];
+        uint32_t salt[2];
+        bool is_big_endian_cksum;
+};
+
+/* As frames behind the WAL's last captured one, for readers to find when the wal-index says so. The caller
+ * holds WRITE and the WAL has a header of this database's (db_wal_restart). -EAGAIN: this one cannot go by the
+ * WAL (it drops or re-pages the database). */
+int db_apply_wal(struct db *db, const struct received *rx, struct db_wal_applied *ret, struct err *e);
+/* All captured frames, for a wal-index that has to be made anew. */
+int db_wal_frames(struct db *db, struct db_wal_applied *ret, struct err *e);
+/* Begins the WAL anew with other salts, over frames that are all in the database file. */
+int db_wal_restart(struct db *db, struct err *e);
+/* Whether pages live in the WAL only. */
+bool db_wal_has_pending(struct db *db);
+/* Copies the newest image of each page from frames (@from_frame, @to_frame] into the database file, making
+ * the log durable first. */
+int db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct db_changes *ret,
+                      struct err *e);
+
+/* The node may not write any more, or follows another: an open transaction is forgotten. */
+void db_abandon_open(struct db *db);
+
+#endif
