@@ -20,6 +20,8 @@
  *  40  8*n page checksums, 0 for the lock page */
 #define BASE_MAGIC "LFSBASE1"
 #define BASE_HEADER_SIZE 40
+#define BASE_PAGE_SIZE_AT 16
+#define BASE_COUNT_AT 20
 #define BASE_CRC_AT 32
 #define SLICE 8192u /* checksums a write */
 
@@ -36,8 +38,8 @@ encode_header(const struct base_info *info, uint8_t *buf)
 {
         memcpy(buf, BASE_MAGIC, 8);
         put_be64(buf + 8, info->txid);
-        put_be32(buf + 16, info->page_size);
-        put_be32(buf + 20, info->page_count);
+        put_be32(buf + BASE_PAGE_SIZE_AT, info->page_size);
+        put_be32(buf + BASE_COUNT_AT, info->page_count);
         put_be64(buf + 24, (uint64_t)info->timestamp_ms);
 }
 
@@ -150,9 +152,10 @@ base_file_publish(const struct os *os, const char *dir, struct err *e)
         return r < 0 ? err_set(e, r, "publish %s/base", dir) : 0;
 }
 
+/* On failure *@ret_off is the place of what is wrong. */
 static int
 read_sums(const struct os *os, int fd, const uint8_t *header, const struct base_info *info,
-          struct pagesum *sums)
+          struct pagesum *sums, uint64_t *ret_off)
 {
         struct slice *s = malloc(sizeof *s);
         uint64_t crc = ltx_crc64(0, header, BASE_CRC_AT);
@@ -161,10 +164,11 @@ read_sums(const struct os *os, int fd, const uint8_t *header, const struct base_
 
         while (r == 0 && done < info->page_count) {
                 uint32_t part = info->page_count - done < SLICE ? info->page_count - done : SLICE;
-                ssize_t n = os_pread_all(os, "base:read", fd, s->bytes, part * 8,
-                                         (off_t)BASE_HEADER_SIZE + (off_t)done * 8);
+                off_t off = BASE_HEADER_SIZE + (off_t)done * 8;
+                ssize_t n = os_pread_all(os, "base:read", fd, s->bytes, part * 8, off);
 
                 if (n != (ssize_t)part * 8) {
+                        *ret_off = (uint64_t)off;
                         r = n < 0 ? (int)n : E_FORMAT;
                         break;
                 }
@@ -174,34 +178,45 @@ read_sums(const struct os *os, int fd, const uint8_t *header, const struct base_
                 done += part;
         }
         free(s);
-        if (r == 0 && crc != get_be64(header + BASE_CRC_AT))
+        if (r == 0 && crc != get_be64(header + BASE_CRC_AT)) {
+                *ret_off = BASE_CRC_AT;
                 r = E_CHECKSUM;
+        }
         return r;
+}
+
+static int
+read_header(const struct os *os, int fd, uint8_t *header, struct base_info *ret, uint64_t *ret_off)
+{
+        ssize_t n = os_pread_all(os, "base:read", fd, header, BASE_HEADER_SIZE, 0);
+
+        *ret_off = 0;
+        if (n < 0)
+                return (int)n;
+        if (n < BASE_HEADER_SIZE || memcmp(header, BASE_MAGIC, 8) != 0)
+                return E_FORMAT;
+        *ret = (struct base_info){ get_be64(header + 8), get_be32(header + BASE_PAGE_SIZE_AT),
+                                   get_be32(header + BASE_COUNT_AT), (int64_t)get_be64(header + 24) };
+        *ret_off = BASE_PAGE_SIZE_AT;
+        return ret->page_count == 0 || ltx_is_page_size(ret->page_size) ? 0 : E_FORMAT;
 }
 
 /* A size that does not fit the file is refused before memory is asked for. */
 static int
-read_all(const struct os *os, int fd, struct base_info *ret, struct pagesum *sums)
+read_all(const struct os *os, int fd, struct base_info *ret, struct pagesum *sums, uint64_t *ret_off)
 {
         uint8_t header[BASE_HEADER_SIZE];
         struct stat st;
-        ssize_t n;
-        int r;
+        int r = read_header(os, fd, header, ret, ret_off);
 
-        n = os_pread_all(os, "base:read", fd, header, sizeof header, 0);
-        if (n < 0)
-                return (int)n;
-        if (n < (ssize_t)sizeof header || memcmp(header, BASE_MAGIC, 8) != 0)
-                return E_FORMAT;
-        *ret = (struct base_info){ get_be64(header + 8), get_be32(header + 16), get_be32(header + 20),
-                                   (int64_t)get_be64(header + 24) };
-        r = os_fstat(os, "base:read", fd, &st);
+        if (r == 0)
+                r = os_fstat(os, "base:read", fd, &st);
         if (r < 0)
                 return r;
-        if (st.st_size != BASE_HEADER_SIZE + (off_t)ret->page_count * 8 ||
-            (ret->page_count > 0 && !ltx_is_page_size(ret->page_size)))
+        *ret_off = BASE_COUNT_AT;
+        if (st.st_size != BASE_HEADER_SIZE + (off_t)ret->page_count * 8)
                 return E_FORMAT;
-        return read_sums(os, fd, header, ret, sums);
+        return read_sums(os, fd, header, ret, sums, ret_off);
 }
 
 int
@@ -209,6 +224,7 @@ base_file_read(const struct os *os, const char *dir, struct base_info *ret, stru
                struct err *e)
 {
         char path[PATH_MAX];
+        uint64_t off = 0;
         int fd, r;
 
         r = base_path(dir, "base", path, sizeof path);
@@ -219,7 +235,7 @@ base_file_read(const struct os *os, const char *dir, struct base_info *ret, stru
                 return 0;
         if (fd < 0)
                 return err_set(e, fd, "open %s", path);
-        r = read_all(os, fd, ret, sums);
+        r = read_all(os, fd, ret, sums, &off);
         os_close(os, "base:read", fd);
-        return r < 0 ? err_set(e, r, "read %s", path) : 1;
+        return r < 0 ? err_set(e, r, "read %s at offset %llu", path, (unsigned long long)off) : 1;
 }

@@ -26,7 +26,8 @@ int base_file_write(const struct os *os, const char *dir, struct base_info *info
                     void *arg, struct err *e);
 int base_file_publish(const struct os *os, const char *dir, struct err *e);
 
-/* 1: read, 0: there is none, <0: error. @sums is filled; the caller releases it in any case. */
+/* 1: read, 0: there is none, <0: error, which names file and offset. @sums is filled; the caller releases
+ * it in any case. */
 int base_file_read(const struct os *os, const char *dir, struct base_info *ret, struct pagesum *sums,
                    struct err *e);
 
