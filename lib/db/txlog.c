@@ -45,6 +45,9 @@ segment_free(const struct os *os, struct segment *s)
 void
 segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint64_t previous_chain)
 {
+        /* A snapshot begins at 1 whatever came before it. */
+        uint64_t after_txid = s->has_records ? s->last.max_txid : f->record.min_txid - 1;
+
         if (!s->has_records)
                 s->first = f->record;
         s->has_records = true;
@@ -62,7 +65,7 @@ segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint
                 s->marks = p;
                 s->marks_capacity = want;
         }
-        s->marks[s->n_marks++] = (struct mark){ f->record.min_txid, off, previous_chain };
+        s->marks[s->n_marks++] = (struct mark){ after_txid + 1, off, previous_chain };
 }
 
 /* --- segments --- */

@@ -12,7 +12,7 @@
 
 /* An entry of the sparse index: a place where a frame begins. 24 bytes for 256 KiB of log. */
 struct mark {
-        uint64_t min_txid; /* of the frame there */
+        uint64_t txid; /* the one after the record before; what begins here leads on from there */
         uint64_t off;
         uint64_t chain; /* of the frame before it */
 };

@@ -24,7 +24,7 @@ stand_in(struct txlog_reader *r, const struct segment *s)
         r->seq = s->header.seq;
         r->off = SEGMENT_HEADER_SIZE;
         r->chain = s->header.salt;
-        for (uint32_t i = 0; i < s->n_marks && s->marks[i].min_txid <= r->after_txid + 1; i++) {
+        for (uint32_t i = 0; i < s->n_marks && s->marks[i].txid <= r->after_txid + 1; i++) {
                 r->off = s->marks[i].off;
                 r->chain = s->marks[i].chain;
         }
