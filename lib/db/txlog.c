@@ -293,6 +293,9 @@ check_next(struct txlog *log, const struct txlog_record *r, struct err *e)
 {
         uint64_t last = last_txid(log);
 
+        if (r->min_txid == 0 || r->max_txid < r->min_txid)
+                return err_set(e, E_FORMAT, "append transactions %016llx to %016llx",
+                               (unsigned long long)r->min_txid, (unsigned long long)r->max_txid);
         if (last == 0 || r->min_txid == last + 1 || (r->min_txid == 1 && r->max_txid > last))
                 return 0;
         return err_set(e, E_POS_MISMATCH, "append transaction %016llx to a log that ends at %016llx",
