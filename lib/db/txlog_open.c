@@ -120,7 +120,7 @@ scan_segment(struct txlog *log, struct segment *s, uint64_t size, bool is_last, 
 
 /* Bytes behind the last record that are not zeros: a record that was not finished. */
 static int
-count_torn(struct txlog *log, struct segment *s, uint64_t size)
+count_torn(struct txlog *log, const struct segment *s, uint64_t size, uint64_t *ret_bytes)
 {
         uint8_t buf[4096];
         uint64_t off = s->end, last = 0;
@@ -137,9 +137,30 @@ count_torn(struct txlog *log, struct segment *s, uint64_t size)
                                 last = off + (uint64_t)i + 1;
                 off += (uint64_t)n;
         }
-        if (last > s->end)
-                log->torn_bytes += last - s->end;
+        *ret_bytes = last > s->end ? last - s->end : 0;
         return 0;
+}
+
+/* Takes away what lies behind the last record. Left there, it could be a log again: once the torn record is
+ * appended a second time, byte for byte the same, whole records behind it would continue it. */
+static int
+cut_torn(struct txlog *log, struct err *e)
+{
+        struct segment *s = log->tail;
+        uint64_t n = 0;
+        int r;
+
+        if (s == NULL)
+                return 0;
+        r = count_torn(log, s, s->allocated, &n);
+        log->torn_bytes += n;
+        if (r == 0 && n > 0 && !log->is_readonly) {
+                r = os_ftruncate(log->os, "txlog:open", s->fd, (off_t)s->end);
+                s->allocated = s->end;
+        }
+        return r < 0 ? err_set(e, r, "cut the torn end of %s/%016llx.seg", log->dir,
+                               (unsigned long long)s->header.seq)
+                     : 0;
 }
 
 static void
@@ -212,8 +233,6 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
                 return is_last && header == E_NOT_FOUND ? 0 : damaged(log, scan->names.seqs[i], 0, e);
         }
         r = scan_segment(log, s, size, is_last, scan->verify_from, &scan->last, &scan->has_last);
-        if (r == 0 && is_last)
-                r = count_torn(log, s, size);
         if (r < 0) {
                 segment_free(log->os, s);
                 return err_set(e, r, "read %s/%016llx.seg", log->dir,
@@ -325,6 +344,8 @@ open_log(struct txlog *log, uint64_t verify_from_txid, struct err *e)
                 err_set(e, r, "open the log in %s", log->dir);
         else
                 r = take_all(log, &scan, e);
+        if (r == 0)
+                r = cut_torn(log, e);
         if (r == 0)
                 r = settle(log, e);
         free(scan.names.seqs);
