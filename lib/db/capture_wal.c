@@ -6,8 +6,11 @@
  * in place when the cache spills, and then corrects the headers from the first changed frame on; so a write
  * below the verified end takes the chain back to there.
  *
+ * The kernel may hand a page over in two parts, and over a frame of an earlier chain that ends in the same bytes
+ * the first part completes the frame. So a write that repeats captured bytes changes nothing, and is let through.
+ *
  * Two writes are refused, after the caller has been told (-ESTALE) to make SQLite read the WAL anew: one
- * below the captured end, and a new header while the database file lacks captured pages. Both come from a
+ * that changes what was captured, and a new header while the database file lacks captured pages. Both come from a
  * connection whose wal-index does not know of a commit that was captured, because the writer died (or was
  * told of an error) between commit frame and wal-index. */
 #include <assert.h>
@@ -511,20 +514,41 @@ take_page_write(struct db *db, const uint8_t *page, uint32_t frame, struct db_do
         return 0;
 }
 
-/* Whether the write may happen: see the file comment. */
-static int
-check_place(struct db *db, uint64_t off, size_t n)
+/* How many of the bytes lie below the captured end and are what was captured; -ESTALE: one is not. */
+static ssize_t
+count_repeated(struct db *db, const uint8_t *buf, size_t n, uint64_t off)
+{
+        uint64_t end = frame_offset(db, db->wal.n_captured + 1);
+        size_t want = off >= end ? 0 : off + n <= end ? n : (size_t)(end - off);
+        uint8_t held[4096];
+
+        for (size_t at = 0; at < want;) {
+                size_t part = want - at < sizeof held ? want - at : sizeof held;
+                ssize_t got = os_pread_all(db->env->os, "wal:read", db->wal.fd, held, part,
+                                           (off_t)(off + at));
+
+                if (got < 0)
+                        return got;
+                if ((size_t)got < part || memcmp(held, buf + at, part) != 0)
+                        return -ESTALE;
+                at += part;
+        }
+        return (ssize_t)want;
+}
+
+/* Whether the write may happen, see the file comment: how many of its bytes repeat captured ones, or an error. */
+static ssize_t
+check_place(struct db *db, const uint8_t *buf, size_t n, uint64_t off)
 {
         struct db_wal *w = &db->wal;
-        uint32_t first = frame_at(db, off);
 
         if (off == 0 && n >= WAL_HEADER_SIZE)
                 return w->frames.n_pending > 0 ? -ESTALE : 0;
         if (!w->is_live)
                 return 0;
-        if (first <= w->n_captured || first > w->n_written + 1)
+        if (off < WAL_HEADER_SIZE || frame_at(db, off) > w->n_written + 1)
                 return -ESTALE;
-        return 0;
+        return count_repeated(db, buf, n, off);
 }
 
 static int
@@ -533,6 +557,7 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
         struct db_wal *w = &db->wal;
         uint32_t first, last, was_written = w->n_written;
         bool is_taken = false;
+        ssize_t repeated;
         int r;
 
         if (db->state == DB_FAILED)
@@ -540,9 +565,15 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
         if (w->fd < 0 || db->page_size == 0)
                 return -ENOENT;
         r = db->env->may_commit(db->env->arg);
-        if (r == 0)
-                r = check_place(db, off, n);
-        if (r == 0 && w->is_live && off >= WAL_HEADER_SIZE)
+        if (r < 0)
+                return r;
+        repeated = check_place(db, buf, n, off);
+        if (repeated < 0 || (size_t)repeated == n)
+                return repeated < 0 ? (int)repeated : 0;
+        buf += repeated;
+        n -= (size_t)repeated;
+        off += (uint64_t)repeated;
+        if (w->is_live && off >= WAL_HEADER_SIZE)
                 r = rewind_to(db, frame_at(db, off));
         if (r == 0)
                 r = os_pwrite_all(db->env->os, "wal:write", w->fd, buf, n, (off_t)off);
