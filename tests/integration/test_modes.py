@@ -239,6 +239,36 @@ def test_database_copied_into_the_mount():
                 assert n.connect(name).execute("select count(*) from t").fetchone()[0] == 500
 
 
+def test_wal_copied_in_before_its_database():
+    with Node() as n:
+        for rows in (20, 8000):
+            src = os.path.join(n.root, f"src{rows}.db")
+            c = sqlite3.connect(src, isolation_level=None)
+            c.execute("pragma journal_mode=wal")
+            c.execute("pragma wal_autocheckpoint=0")
+            c.execute("create table t(x)")
+            c.execute("pragma wal_checkpoint")
+            for size in (1, rows - 1):
+                c.execute("begin")
+                c.executemany("insert into t values(?)", [(os.urandom(400),) for _ in range(size)])
+                c.execute("commit")
+            name = f"t{rows}.db"
+            for suffix in ("-wal", ""):
+                subprocess.run(["cp", src + suffix, n.path(name + suffix)], check=True)
+            c.close()
+            c = n.connect(name)
+            assert c.execute("select count(*) from t").fetchone()[0] == rows
+            n.check(name)
+            c.execute("insert into t values(0)")
+            n.check(name)
+            c.close()
+        n.restart()
+        for rows in (20, 8000):
+            c = n.connect(f"t{rows}.db")
+            assert c.execute("select count(*) from t").fetchone()[0] == rows + 1
+            c.close()
+
+
 def test_database_copied_over_another():
     with Node() as n:
         src = os.path.join(n.root, "src.db")
