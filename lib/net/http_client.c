@@ -1,0 +1,353 @@
+#include "net/http_client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define USER_AGENT "litefs"
+
+struct http_client {
+        CURL *curl;
+        struct curl_slist *headers;
+        char *body;
+        size_t size, capacity, max_size;
+        bool is_too_large, is_out_of_memory;
+        char words[CURL_ERROR_SIZE];
+};
+
+/* --- the answer --- */
+
+static bool
+make_room(struct http_client *c, size_t n)
+{
+        size_t capacity = c->capacity != 0 ? c->capacity : 1024;
+        char *body;
+
+        while (capacity < c->size + n + 1)
+                capacity *= 2;
+        if (capacity == c->capacity)
+                return true;
+        body = realloc(c->body, capacity);
+        if (body == NULL)
+                return false;
+        c->body = body;
+        c->capacity = capacity;
+        return true;
+}
+
+/* Less than what curl offered ends the transfer. */
+static size_t
+receive(char *data, size_t one, size_t n, void *arg)
+{
+        struct http_client *c = arg;
+
+        (void)one; /* 1, says curl */
+        if (n > c->max_size - c->size) {
+                c->is_too_large = true;
+                return 0;
+        }
+        if (!make_room(c, n)) {
+                c->is_out_of_memory = true;
+                return 0;
+        }
+        memcpy(c->body + c->size, data, n);
+        c->size += n;
+        c->body[c->size] = '\0';
+        return n;
+}
+
+/* --- the client --- */
+
+static void
+initialize_curl(void)
+{
+        curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static bool
+is_set(const char *s)
+{
+        return s != NULL && s[0] != '\0';
+}
+
+static int
+append_headers(struct curl_slist **list, const char *const *headers)
+{
+        for (; headers != NULL && *headers != NULL; headers++) {
+                struct curl_slist *longer = curl_slist_append(*list, *headers);
+
+                if (longer == NULL)
+                        return -ENOMEM;
+                *list = longer;
+        }
+        return 0;
+}
+
+static void
+set_protocols(CURL *curl)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+        curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075700
+        /* A resolver that hangs would be waited for after the deadline. */
+        curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
+        curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+        curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+        curl_easy_setopt(curl, CURLOPT_PROXY, "");
+        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(curl, CURLOPT_USERAGENT, USER_AGENT);
+}
+
+/* curl copies the strings. */
+static CURLcode
+set_tls(CURL *curl, const struct http_client_options *o)
+{
+        CURLcode r = CURLE_OK;
+
+        if (is_set(o->ca))
+                r = curl_easy_setopt(curl, CURLOPT_CAINFO, o->ca);
+        if (r == CURLE_OK && is_set(o->cert)) {
+                r = curl_easy_setopt(curl, CURLOPT_SSLCERT, o->cert);
+                if (r == CURLE_OK)
+                        r = curl_easy_setopt(curl, CURLOPT_SSLKEY,
+                                             is_set(o->cert_key) ? o->cert_key : o->cert);
+        }
+        if (o->is_unverified) {
+                curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+                curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+        }
+        return r;
+}
+
+/* curl would say at the first request only that there is a "problem with the certificate". */
+static int
+check_files(const struct http_client_options *o, struct err *e)
+{
+        const char *files[] = { o->ca, o->cert, o->cert_key };
+
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+                if (is_set(files[i]) && access(files[i], R_OK) != 0)
+                        return err_text(e, -EINVAL, "%s: %s", files[i], strerrordesc_np(errno));
+        }
+        if (is_set(o->cert_key) && !is_set(o->cert))
+                return err_text(e, -EINVAL, "%s: a client key without a certificate", o->cert_key);
+        return 0;
+}
+
+int
+http_client_new(const struct http_client_options *options, struct http_client **ret, struct err *e)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+        struct http_client *c;
+        int r = check_files(options, e);
+
+        if (r < 0)
+                return r;
+        pthread_once(&once, initialize_curl);
+        c = calloc(1, sizeof *c);
+        if (c == NULL)
+                return err_set(e, -ENOMEM, "HTTP client");
+        c->curl = curl_easy_init();
+        if (c->curl == NULL || set_tls(c->curl, options) != CURLE_OK ||
+            append_headers(&c->headers, options->headers) < 0) {
+                http_client_free(c);
+                return err_set(e, -ENOMEM, "HTTP client");
+        }
+        set_protocols(c->curl);
+        curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, c->words);
+        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, receive);
+        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
+        *ret = c;
+        return 0;
+}
+
+void
+http_client_free(struct http_client *c)
+{
+        if (c == NULL)
+                return;
+        if (c->curl != NULL)
+                curl_easy_cleanup(c->curl);
+        curl_slist_free_all(c->headers);
+        free(c->body);
+        free(c);
+}
+
+/* --- one request --- */
+
+static int
+make_headers(struct http_client *c, const struct http_request *q, struct curl_slist **ret)
+{
+        /* curl would wait a second for a "100 Continue" before a larger body. */
+        static const char *const no_expect[] = { "Expect:", NULL };
+        int r = append_headers(ret, no_expect);
+
+        for (struct curl_slist *h = c->headers; h != NULL && r == 0; h = h->next) {
+                const char *const one[] = { h->data, NULL };
+
+                r = append_headers(ret, one);
+        }
+        return r == 0 ? append_headers(ret, q->headers) : r;
+}
+
+static void
+set_request(struct http_client *c, const struct http_request *q, struct curl_slist *headers)
+{
+        int64_t timeout_ms = q->timeout_ms > 0 ? q->timeout_ms : 1;
+        int64_t connect_ms = q->connect_timeout_ms > 0 ? q->connect_timeout_ms : timeout_ms;
+
+        if (strcmp(q->method, "GET") == 0) {
+                curl_easy_setopt(c->curl, CURLOPT_HTTPGET, 1L);
+                curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, NULL);
+        } else {
+                curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, q->body != NULL ? q->body : "");
+                curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_size);
+                curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, q->method);
+        }
+        curl_easy_setopt(c->curl, CURLOPT_URL, q->url);
+        curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
+        curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
+        curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
+        /* Without a known length it is receive() that counts. */
+        curl_easy_setopt(c->curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)q->max_response_size);
+        c->size = 0;
+        c->max_size = q->max_response_size;
+        c->is_too_large = c->is_out_of_memory = false;
+        c->words[0] = '\0';
+}
+
+static int
+connect_error(struct http_client *c)
+{
+        long os_errno = 0;
+
+        curl_easy_getinfo(c->curl, CURLINFO_OS_ERRNO, &os_errno);
+        return os_errno > 0 && os_errno < 4096 ? -(int)os_errno : -ECONNREFUSED;
+}
+
+static int
+request_error(struct http_client *c, const struct http_request *q, CURLcode code, struct err *e)
+{
+        const char *words = c->words[0] != '\0' ? c->words : curl_easy_strerror(code);
+        curl_off_t elapsed_us = 0;
+
+        if (c->is_too_large || code == CURLE_FILESIZE_EXCEEDED)
+                return err_text(e, -EMSGSIZE, "%s %s: the answer is larger than %zu bytes", q->method,
+                                q->url, q->max_response_size);
+        if (c->is_out_of_memory || code == CURLE_OUT_OF_MEMORY)
+                return err_set(e, -ENOMEM, "%s %s", q->method, q->url);
+        switch (code) {
+        case CURLE_OPERATION_TIMEDOUT:
+                curl_easy_getinfo(c->curl, CURLINFO_TOTAL_TIME_T, &elapsed_us);
+                return err_text(e, -ETIMEDOUT, "%s %s: no answer within %lld ms", q->method, q->url,
+                                (long long)(elapsed_us / 1000));
+        case CURLE_COULDNT_CONNECT:
+                return err_set(e, connect_error(c), "%s %s", q->method, q->url);
+        case CURLE_COULDNT_RESOLVE_HOST:
+                return err_text(e, -EHOSTUNREACH, "%s %s: %s", q->method, q->url, words);
+        case CURLE_SSL_CONNECT_ERROR:
+        case CURLE_SSL_CERTPROBLEM:
+        case CURLE_PEER_FAILED_VERIFICATION:
+        case CURLE_SSL_CACERT_BADFILE:
+        case CURLE_UNSUPPORTED_PROTOCOL:
+        case CURLE_WEIRD_SERVER_REPLY:
+                return err_text(e, -EPROTO, "%s %s: %s", q->method, q->url, words);
+        default:
+                return err_text(e, -EIO, "%s %s: %s", q->method, q->url, words);
+        }
+}
+
+int
+http_client_do(struct http_client *c, const struct http_request *q, struct http_response *ret,
+               struct err *e)
+{
+        struct curl_slist *headers = NULL;
+        long status = 0;
+        CURLcode code;
+
+        if (make_headers(c, q, &headers) < 0) {
+                curl_slist_free_all(headers);
+                return err_set(e, -ENOMEM, "%s %s", q->method, q->url);
+        }
+        set_request(c, q, headers);
+        code = curl_easy_perform(c->curl);
+        curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
+        curl_slist_free_all(headers);
+        if (code != CURLE_OK)
+                return request_error(c, q, code, e);
+        curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+        ret->status = (int)status;
+        ret->body = c->size > 0 ? c->body : "";
+        ret->body_size = c->size;
+        return 0;
+}
+
+/* --- URLs --- */
+
+/* "" when the URL does not have the part. False when it does not fit or cannot be decoded. */
+static bool
+get_part(CURLU *u, CURLUPart part, unsigned flags, char *ret, size_t size)
+{
+        char *text = NULL;
+        CURLUcode code = curl_url_get(u, part, &text, flags);
+        bool is_good = true;
+
+        ret[0] = '\0';
+        if (code == CURLUE_OK) {
+                is_good = strlen(text) < size;
+                if (is_good)
+                        strcpy(ret, text);
+        } else if (code == CURLUE_URLDECODE || code == CURLUE_OUT_OF_MEMORY) {
+                is_good = false;
+        }
+        curl_free(text);
+        return is_good;
+}
+
+static int
+split_url(CURLU *u, struct http_url *ret, struct err *e)
+{
+        char scheme[16], host[256], port[8], extra[2];
+
+        if (!get_part(u, CURLUPART_SCHEME, 0, scheme, sizeof scheme) ||
+            (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+                return err_text(e, E_CONFIG, "not an http:// or https:// URL");
+        if (!get_part(u, CURLUPART_QUERY, 0, extra, sizeof extra) || extra[0] != '\0' ||
+            !get_part(u, CURLUPART_FRAGMENT, 0, extra, sizeof extra) || extra[0] != '\0')
+                return err_text(e, E_CONFIG, "a URL with a query or a fragment");
+        if (!get_part(u, CURLUPART_HOST, 0, host, sizeof host) ||
+            !get_part(u, CURLUPART_PORT, 0, port, sizeof port) ||
+            !get_part(u, CURLUPART_PATH, CURLU_URLDECODE, ret->path, sizeof ret->path) ||
+            !get_part(u, CURLUPART_USER, CURLU_URLDECODE, ret->user, sizeof ret->user) ||
+            !get_part(u, CURLUPART_PASSWORD, CURLU_URLDECODE, ret->password, sizeof ret->password))
+                return err_text(e, E_CONFIG, "a part of the URL is too long, or is not text");
+        snprintf(ret->base, sizeof ret->base, "%s://%s%s%s", scheme, host, port[0] != '\0' ? ":" : "",
+                 port);
+        return 0;
+}
+
+int
+http_url_parse(const char *text, struct http_url *ret, struct err *e)
+{
+        CURLU *u = curl_url();
+        int r;
+
+        if (u == NULL)
+                return err_set(e, -ENOMEM, "URL");
+        memset(ret, 0, sizeof *ret);
+        /* Without its words: a password may be among them. */
+        if (curl_url_set(u, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+                r = err_text(e, E_CONFIG, "not a URL of the form http://host:port");
+        else
+                r = split_url(u, ret, e);
+        curl_url_cleanup(u);
+        return r;
+}

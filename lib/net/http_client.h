@@ -1,0 +1,64 @@
+/* lib/net/http_client.h - one HTTP or HTTPS request at a time, for threads that may wait.
+ *
+ * A client keeps its connection open between requests. Each request ends by its own deadline, whatever the
+ * other side does, and reads a bounded answer. Redirects are answers like any other; proxies from the
+ * environment are not used, since what is asked is a service of the same network. No signals are raised or
+ * handled. One thread at a time. */
+#ifndef LITEFS_NET_HTTP_CLIENT_H
+#define LITEFS_NET_HTTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct http_client;
+
+/* Paths of PEM files; NULL or "" is "none", and then the system's authorities count. */
+struct http_client_options {
+        const char *ca;
+        const char *cert, *cert_key; /* of this client; without @cert_key the key is in @cert */
+        bool is_unverified;          /* whoever answers is believed to be the server */
+        const char *const *headers;  /* "Name: value" for each request, NULL at the end; or NULL */
+};
+
+struct http_request {
+        const char *method; /* "GET", "PUT", "POST", "DELETE" */
+        const char *url;    /* without userinfo: it is repeated in errors */
+        const void *body;   /* not sent with a GET */
+        size_t body_size;
+        int64_t timeout_ms;         /* for all of it, connecting and resolving included; at least 1 */
+        int64_t connect_timeout_ms; /* 0: as long as timeout_ms */
+        size_t max_response_size;   /* of the body; more is -EMSGSIZE */
+        const char *const *headers; /* as in the options, of this request */
+};
+
+struct http_response {
+        int status;
+        const char *body; /* the client's, until its next request; a zero byte follows it */
+        size_t body_size;
+};
+
+/* -EINVAL when a file of @options cannot be read, else only -ENOMEM. Copies what it needs. */
+int http_client_new(const struct http_client_options *options, struct http_client **ret, struct err *e);
+
+/* 0: an answer came, of any status. -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (no such name, too),
+ * -EMSGSIZE, -EPROTO (TLS, or not HTTP), -EIO (all else). Whether the server acted is then not known. */
+int http_client_do(struct http_client *c, const struct http_request *request, struct http_response *ret,
+                   struct err *e);
+
+void http_client_free(struct http_client *c); /* NULL is fine */
+
+/* A URL in parts. */
+struct http_url {
+        char base[512];     /* "https://host:8501", no slash at its end */
+        char path[512];     /* "/a/b", decoded; "/" when there is none */
+        char user[256];     /* decoded, or "" */
+        char password[256]; /* decoded, or "" */
+};
+
+/* E_CONFIG with words when @text is not an http or https URL with a host, or has a query or fragment. */
+int http_url_parse(const char *text, struct http_url *ret, struct err *e);
+
+#endif
