@@ -5,12 +5,16 @@
  * thread, and asked at each commit.
  *
  * Fencing: a holder may commit until *start of its last successful request* + TTL - a margin, by its own
- * CLOCK_BOOTTIME, whatever the service believes; so a candidate that has waited that long since it last
- * heard of the holder knows that nobody writes, and may break a session which the service keeps for
- * longer (Consul: up to 2 x TTL).
+ * CLOCK_BOOTTIME, whatever the service believes. Each renewal leaves a mark that everybody can read
+ * (lease_state.renewal), written after the request that the deadline counts from. So a candidate that has
+ * read the same mark for the holder's whole TTL (lease_state.ttl_ms), by its own clock, knows that nobody
+ * writes, and may break a session which the service keeps for longer (Consul: up to 2 x TTL); breaking
+ * compares the mark once more, in the service. That a candidate no longer hears of the holder is not
+ * enough: the service may still do.
  *
- * Terms rise with every change of holder, in the service's own counter (Consul: the key's ModifyIndex,
- * etcd: its mod revision), never in a clock. */
+ * Terms rise with every change of holder and stay through its renewals. They are the service's own counter
+ * at the moment when the holder took the lease (Consul: the key's ModifyIndex, etcd: its mod revision),
+ * never a clock. */
 #ifndef LITEFS_LEASE_LEASE_H
 #define LITEFS_LEASE_LEASE_H
 
@@ -33,6 +37,8 @@ struct lease_state {
         char hostname[LEASE_HOSTNAME_SIZE]; /* the holder, as its peers reach it */
         char advertise_url[LEASE_URL_SIZE];
         char session[LEASE_SESSION_SIZE]; /* what the holder holds it by, in the service */
+        uint64_t renewal;                 /* changes with each renewal of the holder's */
+        int64_t ttl_ms; /* the holder's, which may not be this node's; 0: it leaves no marks (LiteFS 0.5) */
 };
 
 struct lease_ops {
@@ -47,13 +53,16 @@ struct lease_ops {
         /* Gives it up: nobody holds it, without a delay for the next. The deadline passes at once, before
          * the request is sent. */
         void (*release)(struct lease *l);
-        /* Ends the lease of a holder that has fenced itself, only if it is still as @seen.
-         * E_NOT_PRIMARY: it is not, read it again. -ENOTSUP. */
+        /* Ends the lease of a holder that has fenced itself, only if it is still as @seen, not renewed
+         * either; anybody can acquire it then, without a delay. E_NOT_PRIMARY: it is not, read it again.
+         * -ENOTSUP, also for a holder without a ttl_ms. */
         int (*break_stale)(struct lease *l, const struct lease_state *seen, struct err *e);
         /* Handing over: the holder's deadline passes at once and *@token is what the next holder takes it
-         * over by. -ENOTSUP. */
+         * over by, within the TTL. This node holds it no longer; when the other does not come, it may take
+         * its own offer over. An error: nothing was offered, as after renew(). -ENOTSUP. */
         int (*offer)(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e);
-        /* 0: this node holds what was offered, in a new term. */
+        /* 0: this node holds what was offered, in a new term and by a session of its own. E_NOT_PRIMARY:
+         * it is no longer there to be taken. */
         int (*take_over)(struct lease *l, const char *token, struct lease_state *ret, struct err *e);
         /* The cluster's id in the service: *@ret is "" when there is none. */
         int (*get_cluster_id)(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e);

@@ -1,0 +1,738 @@
+#include "lease/consul.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lease/remote.h"
+
+#define STATUS_OK 200
+#define STATUS_NOT_FOUND 404
+#define STATUS_CONFLICT 409 /* a transaction whose checks failed */
+
+struct consul_lease {
+        struct remote_lease r;
+        char base[520];                     /* "http://127.0.0.1:8500/v1" */
+        char key_path[REMOTE_URL_SIZE / 2]; /* the key, percent-encoded */
+        char node[REMOTE_KEY_SIZE];         /* "PREFIX/litefs", registered for the sessions; or "" */
+        bool is_registered;
+};
+
+/* The key as Consul has it. */
+struct entry {
+        bool is_locked;
+        uint64_t index;
+        struct lease_state holder;
+};
+
+/* --- requests --- */
+
+/* @path and what follows it, e.g. "/kv/" KEY "?acquire=" SESSION. */
+static int
+make_url(const struct consul_lease *c, char ret[REMOTE_URL_SIZE], const char *path, const char *a,
+         const char *b, const char *d, struct err *e)
+{
+        int n = snprintf(ret, REMOTE_URL_SIZE, "%s%s%s%s%s", c->base, path, a, b, d);
+
+        return n < REMOTE_URL_SIZE ? 0 : err_text(e, E_CONFIG, "the URL of the request is too long");
+}
+
+static int
+request(struct consul_lease *c, const char *method, const char *url, const char *body,
+        struct http_response *ret, struct err *e)
+{
+        return remote_request(&c->r, method, url, body, c->r.timeout_ms, ret, e);
+}
+
+/* Takes @body. */
+static int
+put_json(struct consul_lease *c, const char *url, json_t *body, struct http_response *ret, struct err *e)
+{
+        char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+        int r = text != NULL ? request(c, "PUT", url, text, ret, e) : err_set(e, -ENOMEM, "PUT %s", url);
+
+        free(text);
+        json_decref(body);
+        return r;
+}
+
+/* A PUT that answers true (1) or false (0). */
+static int
+put_bool(struct consul_lease *c, const char *url, const char *body, struct err *e)
+{
+        struct http_response answer;
+        int r = request(c, "PUT", url, body, &answer, e);
+
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_OK && strncmp(answer.body, "true", 4) == 0)
+                return 1;
+        if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
+                return 0;
+        return remote_refused("PUT", url, &answer, e);
+}
+
+/* --- the key --- */
+
+static int
+parse_entry(const json_t *j, struct entry *ret, struct err *e)
+{
+        const char *value = NULL, *session = NULL;
+        json_int_t index = 0;
+        char text[REMOTE_VALUE_SIZE];
+        int n;
+
+        if (json_unpack((json_t *)j, "[{s:I, s?s, s?s}]", "ModifyIndex", &index, "Session", &session,
+                        "Value", &value) != 0) {
+                /* A value that was released is null, which is no string. */
+                value = NULL;
+                if (json_unpack((json_t *)j, "[{s:I, s?s, s:n}]", "ModifyIndex", &index, "Session",
+                                &session, "Value") != 0)
+                        return err_text(e, -EPROTO, "not an entry of Consul's");
+        }
+        ret->index = (uint64_t)index;
+        ret->is_locked = session != NULL && session[0] != '\0';
+        if (!ret->is_locked || value == NULL)
+                return 0;
+        n = base64_decode(value, text, sizeof text);
+        if (n < 0 || strlen(session) >= sizeof ret->holder.session)
+                return err_text(e, E_FORMAT, "the holder's value is not what LiteFS writes");
+        strcpy(ret->holder.session, session);
+        return n > 0 ? remote_parse(text, (size_t)n, ret->index, &ret->holder, e) : 0;
+}
+
+static int
+read_entry(struct consul_lease *c, struct entry *ret, struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        json_t *j;
+        int r = make_url(c, url, "/kv/", c->key_path, "?consistent", "", e);
+
+        memset(ret, 0, sizeof *ret);
+        if (r == 0)
+                r = request(c, "GET", url, NULL, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_NOT_FOUND)
+                return 0;
+        if (answer.status != STATUS_OK)
+                return remote_refused("GET", url, &answer, e);
+        j = remote_json(&answer, url, e);
+        if (j == NULL)
+                return -EPROTO;
+        r = parse_entry(j, ret, e);
+        json_decref(j);
+        if (r < 0)
+                err_prefix(e, "GET %s", url);
+        return r;
+}
+
+static int
+consul_read(struct lease *l, struct lease_state *ret, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        struct entry entry;
+        int r;
+
+        remote_begin(&c->r);
+        r = read_entry(c, &entry, e);
+        if (r == 0)
+                *ret = entry.holder;
+        return r;
+}
+
+/* --- transactions --- */
+
+/* One operation on the key, over the members in @op, which it takes. */
+static json_t *
+operation(const struct consul_lease *c, const char *verb, json_t *op)
+{
+        json_object_set_new(op, "Verb", json_string(verb));
+        json_object_set_new(op, "Key", json_string(c->r.key));
+        return json_pack("{s:o}", "KV", op);
+}
+
+static json_t *
+check_session(const struct consul_lease *c, const char *session)
+{
+        return operation(c, "check-session", json_pack("{s:s}", "Session", session));
+}
+
+static json_t *
+check_index(const struct consul_lease *c, uint64_t index)
+{
+        return operation(c, "check-index", json_pack("{s:I}", "Index", (json_int_t)index));
+}
+
+static json_t *
+unlock_key(const struct consul_lease *c, const char *session)
+{
+        return operation(c, "unlock", json_pack("{s:s, s:s}", "Session", session, "Value", ""));
+}
+
+static json_t *
+lock_key(const struct consul_lease *c, const char *session, const char *value)
+{
+        char text[BASE64_SIZE(REMOTE_VALUE_SIZE)];
+
+        base64_encode(value, strlen(value), text);
+        return operation(c, "lock", json_pack("{s:s, s:s}", "Session", session, "Value", text));
+}
+
+/* The key's index after the last operation of a transaction that succeeded. */
+static int
+last_index(const json_t *j, uint64_t *ret)
+{
+        const json_t *results = json_object_get(j, "Results");
+        json_int_t index;
+
+        if (json_unpack(json_array_get(results, json_array_size(results) - 1), "{s:{s:I}}", "KV",
+                        "ModifyIndex", &index) != 0 ||
+            index <= 0)
+                return -EPROTO;
+        *ret = (uint64_t)index;
+        return 0;
+}
+
+/* Takes @ops. E_NOT_PRIMARY: a check failed and nothing was changed. */
+static int
+transact(struct consul_lease *c, json_t *ops, uint64_t *ret_index, struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        json_t *j;
+        int r = make_url(c, url, "/txn", "", "", "", e);
+
+        if (r < 0)
+                json_decref(ops);
+        else
+                r = put_json(c, url, ops, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_CONFLICT)
+                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
+        if (answer.status != STATUS_OK)
+                return remote_refused("PUT", url, &answer, e);
+        j = remote_json(&answer, url, e);
+        if (j == NULL)
+                return -EPROTO;
+        r = last_index(j, ret_index);
+        json_decref(j);
+        return r < 0 ? err_text(e, r, "PUT %s: not the results of a transaction", url) : 0;
+}
+
+/* --- sessions --- */
+
+/* Sessions of a prefix are of a node of the prefix, as with LiteFS: Consul may know nodes of many tenants. */
+static int
+register_node(struct consul_lease *c, struct err *e)
+{
+        char url[REMOTE_URL_SIZE];
+        struct http_response answer;
+        int r = make_url(c, url, "/catalog/register", "", "", "", e);
+
+        if (r < 0 || c->node[0] == '\0' || c->is_registered)
+                return r;
+        r = put_json(c, url, json_pack("{s:s, s:s}", "Node", c->node, "Address", "localhost"), &answer,
+                     e);
+        if (r == 0 && answer.status != STATUS_OK)
+                r = remote_refused("PUT", url, &answer, e);
+        c->is_registered = r == 0;
+        return r;
+}
+
+static json_t *
+session_body(const struct consul_lease *c)
+{
+        char ttl[32], delay[32];
+        json_t *body;
+
+        snprintf(ttl, sizeof ttl, "%" PRId64 "ms", c->r.base.ttl_ms);
+        snprintf(delay, sizeof delay, "%" PRId64 "ms", c->r.base.lock_delay_ms);
+        body = json_pack("{s:[], s:s, s:s, s:s, s:s}", "NodeChecks", "Name", "litefs", "Behavior",
+                         "delete", "LockDelay", delay, "TTL", ttl);
+        if (body != NULL && c->node[0] != '\0')
+                json_object_set_new(body, "Node", json_string(c->node));
+        return body;
+}
+
+static int
+parse_session(const struct http_response *answer, const char *url, char ret[LEASE_SESSION_SIZE],
+              struct err *e)
+{
+        json_t *j = remote_json(answer, url, e);
+        const char *id = NULL;
+        bool is_good;
+
+        if (j == NULL)
+                return -EPROTO;
+        is_good = json_unpack(j, "{s:s}", "ID", &id) == 0 && id[0] != '\0' &&
+                  strlen(id) < LEASE_SESSION_SIZE && strspn(id, "0123456789abcdefABCDEF-") == strlen(id);
+        if (is_good)
+                strcpy(ret, id);
+        json_decref(j);
+        return is_good ? 0 : err_text(e, -EPROTO, "PUT %s: no session id in the answer", url);
+}
+
+/* Releases the lock first: a session that ends while it holds one leaves the lock-delay behind. */
+static int
+end_session(struct consul_lease *c, const char *session, struct err *e)
+{
+        char url[REMOTE_URL_SIZE];
+        int r = make_url(c, url, "/kv/", c->key_path, "?release=", session, e);
+
+        if (r == 0)
+                r = put_bool(c, url, NULL, e);
+        if (r < 0)
+                return r;
+        r = make_url(c, url, "/session/destroy/", session, "", "", e);
+        if (r == 0)
+                r = put_bool(c, url, NULL, e);
+        return r < 0 ? r : 0;
+}
+
+/* Ends @session, later if not now. Its words are nobody's concern. */
+static void
+drop_session(struct consul_lease *c, const char *session)
+{
+        char id[LEASE_SESSION_SIZE];
+
+        memcpy(id, session, sizeof id);
+        if (id[0] == '\0')
+                return;
+        if (end_session(c, id, NULL) < 0)
+                memcpy(c->r.leftover, id, sizeof id);
+        else if (strcmp(c->r.leftover, id) == 0)
+                c->r.leftover[0] = '\0';
+}
+
+static int
+create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        int r;
+
+        drop_session(c, c->r.leftover);
+        r = register_node(c, e);
+        if (r == 0)
+                r = make_url(c, url, "/session/create", "", "", "", e);
+        if (r == 0)
+                r = put_json(c, url, session_body(c), &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status != STATUS_OK)
+                return remote_refused("PUT", url, &answer, e);
+        return parse_session(&answer, url, ret, e);
+}
+
+/* E_NOT_PRIMARY: it has ended. */
+static int
+renew_session(struct consul_lease *c, const char *session, struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        int r = make_url(c, url, "/session/renew/", session, "", "", e);
+
+        if (r == 0)
+                r = request(c, "PUT", url, NULL, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_NOT_FOUND)
+                return err_text(e, E_NOT_PRIMARY, "the session has ended");
+        return answer.status == STATUS_OK ? 0 : remote_refused("PUT", url, &answer, e);
+}
+
+/* --- acquire, renew, release --- */
+
+/* Acquires by LiteFS's request, not by a transaction, so that the lock-delay counts. */
+static int
+lock_by(struct consul_lease *c, const char *session, struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE], value[REMOTE_VALUE_SIZE];
+        int r = make_url(c, url, "/kv/", c->key_path, "?acquire=", session, e);
+
+        if (r == 0)
+                r = remote_format(&c->r, false, value, e);
+        if (r == 0)
+                r = request(c, "PUT", url, value, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
+                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or had it a moment ago");
+        if (answer.status == STATUS_OK && strncmp(answer.body, "true", 4) == 0)
+                return 0;
+        return remote_refused("PUT", url, &answer, e);
+}
+
+static int
+consul_acquire(struct lease *l, struct lease_state *ret, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char session[LEASE_SESSION_SIZE] = "";
+        struct entry entry;
+        int64_t start_ms = remote_begin(&c->r);
+        int r = create_session(c, session, e);
+
+        if (r == 0)
+                r = lock_by(c, session, e);
+        if (r == 0)
+                r = read_entry(c, &entry, e);
+        if (r == 0 && strcmp(entry.holder.session, session) != 0)
+                r = err_text(e, E_NOT_PRIMARY, "the lease was lost at once");
+        if (r < 0) {
+                drop_session(c, session);
+                return r;
+        }
+        c->r.renewals = 0;
+        remote_hold(&c->r, session, entry.holder.term, start_ms, c->r.base.ttl_ms);
+        *ret = entry.holder;
+        return 0;
+}
+
+/* The mark. Only over the own lock: to lock anew would be to acquire. */
+static int
+mark_renewal(struct consul_lease *c, struct err *e)
+{
+        char value[REMOTE_VALUE_SIZE];
+        uint64_t index;
+        int r;
+
+        c->r.renewals++;
+        r = remote_format(&c->r, true, value, e);
+        if (r < 0)
+                return r;
+        return transact(
+                c, json_pack("[o, o]", check_session(c, c->r.session), lock_key(c, c->r.session, value)),
+                &index, e);
+}
+
+/* renew() within a call that has begun. */
+static int
+renew(struct consul_lease *c, int64_t start_ms, struct err *e)
+{
+        int r;
+
+        if (c->r.session[0] == '\0')
+                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+        r = renew_session(c, c->r.session, e);
+        if (r == 0)
+                r = mark_renewal(c, e);
+        if (r == 0) {
+                remote_hold(&c->r, c->r.session, c->r.term, start_ms, c->r.base.ttl_ms);
+        } else if (r == E_NOT_PRIMARY) {
+                char session[LEASE_SESSION_SIZE];
+
+                memcpy(session, c->r.session, sizeof session);
+                remote_lose(&c->r);
+                drop_session(c, session);
+        }
+        return r;
+}
+
+static int
+consul_renew(struct lease *l, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+
+        return renew(c, remote_begin(&c->r), e);
+}
+
+static void
+consul_release(struct lease *l)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char session[LEASE_SESSION_SIZE];
+
+        memcpy(session, c->r.session, sizeof session);
+        remote_lose(&c->r);
+        remote_begin(&c->r);
+        drop_session(c, session);
+}
+
+/* --- from one holder to another --- */
+
+/* Unlocked before its session is destroyed, the key is free at once; and the destroyed session cannot be
+ * renewed. When that fails the session runs out by itself, and its holder finds the key not its own. */
+static int
+consul_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char url[REMOTE_URL_SIZE];
+        uint64_t index;
+        int r;
+
+        if (!seen->has_holder)
+                return err_text(e, E_NOT_PRIMARY, "nobody held the lease");
+        if (seen->ttl_ms == 0)
+                return err_text(e, -ENOTSUP, "%s does not show when it renewed the lease",
+                                seen->hostname);
+        remote_begin(&c->r);
+        r = transact(c, json_pack("[o, o]", check_index(c, seen->renewal), unlock_key(c, seen->session)),
+                     &index, e);
+        if (r == 0 && make_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
+                put_bool(c, url, NULL, NULL);
+        return r;
+}
+
+static int
+consul_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        int r = renew(c, remote_begin(&c->r), e); /* so that the other has all of the TTL */
+
+        if (r < 0)
+                return r;
+        memcpy(token, c->r.session, LEASE_SESSION_SIZE);
+        remote_lose(&c->r);
+        return 0;
+}
+
+/* From session to session in one transaction, so that nobody comes between. LiteFS goes on with the session
+ * that it was given; a new one has this node's TTL and lock-delay, and moves the index even when both nodes
+ * are called the same. */
+static int
+take_over(struct consul_lease *c, const char *token, const char *session, int64_t start_ms,
+          struct err *e)
+{
+        char value[REMOTE_VALUE_SIZE];
+        uint64_t index = 0;
+        int r = remote_format(&c->r, false, value, e);
+
+        if (r == 0)
+                r = transact(c,
+                             json_pack("[o, o, o]", check_session(c, token), unlock_key(c, token),
+                                       lock_key(c, session, value)),
+                             &index, e);
+        if (r < 0)
+                return r;
+        c->r.renewals = 0;
+        remote_hold(&c->r, session, index, start_ms, c->r.base.ttl_ms);
+        return 0;
+}
+
+static int
+consul_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char session[LEASE_SESSION_SIZE] = "", url[REMOTE_URL_SIZE];
+        int64_t start_ms = remote_begin(&c->r);
+        int r;
+
+        if (token[0] == '\0' || strspn(token, "0123456789abcdefABCDEF-") != strlen(token))
+                return err_text(e, E_NOT_PRIMARY, "the offer is not a Consul session");
+        r = create_session(c, session, e);
+        if (r == 0)
+                r = take_over(c, token, session, start_ms, e);
+        if (r < 0) {
+                drop_session(c, session);
+                return r;
+        }
+        if (make_url(c, url, "/session/destroy/", token, "", "", NULL) == 0)
+                put_bool(c, url, NULL, NULL); /* holds nothing now; runs out if need be */
+        remote_self(&c->r, c->r.term, ret);
+        return 0;
+}
+
+/* --- the cluster's id --- */
+
+static int
+read_cluster_id(struct consul_lease *c, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        int r = make_url(c, url, "/kv/", c->key_path, "/clusterid?consistent&raw", "", e);
+
+        if (r == 0)
+                r = request(c, "GET", url, NULL, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status == STATUS_NOT_FOUND)
+                answer.body_size = 0;
+        else if (answer.status != STATUS_OK)
+                return remote_refused("GET", url, &answer, e);
+        return remote_copy_cluster_id(answer.body, answer.body_size, ret, e);
+}
+
+static int
+consul_get_cluster_id(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+
+        remote_begin(&c->r);
+        return read_cluster_id(c, ret, e);
+}
+
+/* "cas=0" creates the key or does nothing; what is there then is read. */
+static int
+consul_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char url[REMOTE_URL_SIZE];
+        int r;
+
+        remote_begin(&c->r);
+        r = remote_copy_cluster_id(id, strlen(id), ret, e);
+        if (r == 0)
+                r = make_url(c, url, "/kv/", c->key_path, "/clusterid?cas=0", "", e);
+        if (r == 0)
+                r = put_bool(c, url, id, e);
+        if (r >= 0)
+                r = read_cluster_id(c, ret, e);
+        if (r == 0 && ret[0] == '\0')
+                return err_text(e, E_FORMAT, "%s/clusterid is there but empty", c->r.key);
+        return r;
+}
+
+/* --- set-up --- */
+
+static void
+consul_free(struct lease *l)
+{
+        if (l == NULL)
+                return;
+        remote_release(&((struct consul_lease *)l)->r);
+        free(l);
+}
+
+static const struct lease_ops consul_ops = {
+        .read = consul_read,
+        .acquire = consul_acquire,
+        .renew = consul_renew,
+        .release = consul_release,
+        .break_stale = consul_break_stale,
+        .offer = consul_offer,
+        .take_over = consul_take_over,
+        .get_cluster_id = consul_get_cluster_id,
+        .put_cluster_id = consul_put_cluster_id,
+        .deadline_ms = remote_deadline_ms,
+        .free = consul_free,
+};
+
+/* The first that is set, or "". */
+static const char *
+first_of(const char *a, const char *b, const char *variable)
+{
+        const char *value = variable != NULL ? getenv(variable) : NULL;
+
+        if (a != NULL && a[0] != '\0')
+                return a;
+        if (b != NULL && b[0] != '\0')
+                return b;
+        return value != NULL ? value : "";
+}
+
+/* All but unreserved characters and slashes. */
+static int
+escape_path(const char *path, char *ret, size_t size)
+{
+        static const char plain[] =
+                "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+        size_t n = 0;
+
+        for (; *path != '\0'; path++) {
+                if (n + 4 > size)
+                        return -EMSGSIZE;
+                if (strchr(plain, *path) != NULL)
+                        ret[n++] = *path;
+                else
+                        n += (size_t)snprintf(ret + n, size - n, "%%%02X", (unsigned char)*path);
+        }
+        ret[n] = '\0';
+        return 0;
+}
+
+static int
+set_base(struct consul_lease *c, const struct http_url *url, struct err *e)
+{
+        snprintf(c->base, sizeof c->base, "%s/v1", url->base);
+        if (escape_path(c->r.key, c->key_path, sizeof c->key_path) < 0)
+                return err_text(e, E_CONFIG, "lease.consul.key: too long");
+        return 0;
+}
+
+/* "PREFIX/litefs" when there is one. */
+static int
+set_node(struct consul_lease *c, const char *path, struct err *e)
+{
+        int n;
+
+        if (path[strspn(path, "/")] == '\0')
+                return 0;
+        path += strspn(path, "/");
+        n = snprintf(c->node, sizeof c->node, "%s", path);
+        while (n > 0 && n < (int)sizeof c->node && c->node[n - 1] == '/')
+                c->node[--n] = '\0';
+        if (n + sizeof "/litefs" > sizeof c->node)
+                return err_text(e, E_CONFIG, "lease.consul.url: its path is too long");
+        strcpy(c->node + n, "/litefs");
+        return 0;
+}
+
+static int
+init_remote(struct consul_lease *c, const struct lease_consul_options *o, const struct http_url *url,
+            struct err *e)
+{
+        const char *verify = first_of(NULL, NULL, "CONSUL_HTTP_SSL_VERIFY");
+        const char *token = first_of(o->token, url->password, "CONSUL_HTTP_TOKEN");
+        char token_header[1024], key[REMOTE_URL_SIZE];
+        const char *headers[] = { token_header, NULL };
+        struct remote_options remote = {
+                .type = "consul",
+                .hostname = o->hostname,
+                .advertise_url = o->advertise_url,
+                .key = key,
+                .ttl_ms = o->ttl_ms,
+                .lock_delay_ms = o->lock_delay_ms,
+                .clock = o->clock,
+                .http = { .ca = first_of(o->ca, NULL, "CONSUL_CACERT"),
+                          .cert = first_of(o->cert, NULL, "CONSUL_CLIENT_CERT"),
+                          .cert_key = first_of(o->cert_key, NULL, "CONSUL_CLIENT_KEY"),
+                          .is_unverified = strcmp(verify, "false") == 0 || strcmp(verify, "0") == 0,
+                          .headers = token[0] != '\0' ? headers : NULL },
+        };
+
+        if (o->key == NULL || o->key[0] == '\0')
+                return err_text(e, E_CONFIG, "lease.consul.key required");
+        if (snprintf(key, sizeof key, "%s/%s", url->path, o->key) >= (int)sizeof key)
+                return err_text(e, E_CONFIG, "lease.consul.key: too long");
+        if (token[strcspn(token, "\r\n")] != '\0' ||
+            snprintf(token_header, sizeof token_header, "X-Consul-Token: %s", token) >=
+                    (int)sizeof token_header)
+                return err_text(e, E_CONFIG, "lease.consul.token: not a token of Consul's");
+        return remote_init(&c->r, &consul_ops, &remote, e);
+}
+
+int
+lease_consul_new(const struct lease_consul_options *options, struct lease **ret, struct err *e)
+{
+        struct consul_lease *c;
+        struct http_url url;
+        int r;
+
+        if (options->url == NULL || options->url[0] == '\0')
+                return err_text(e, E_CONFIG, "lease.consul.url required");
+        r = http_url_parse(options->url, &url, e);
+        if (r < 0) {
+                err_prefix(e, "lease.consul.url");
+                return r;
+        }
+        c = calloc(1, sizeof *c);
+        if (c == NULL)
+                return err_set(e, -ENOMEM, "Consul lease");
+        r = init_remote(c, options, &url, e);
+        if (r == 0)
+                r = set_node(c, url.path, e);
+        if (r == 0)
+                r = set_base(c, &url, e);
+        if (r < 0) {
+                consul_free(&c->r.base);
+                return r;
+        }
+        *ret = &c->r.base;
+        return 0;
+}
