@@ -1,0 +1,203 @@
+/* One node's lease, driven by lines on stdin: each is a call and answers with one line of JSON.
+ *
+ *   driver consul url=http://127.0.0.1:8500 key=k hostname=a advertise-url=http://a ttl-ms=10000
+ *   driver etcd endpoint=http://127.0.0.1:2379 endpoint=... key=k ...
+ *
+ *   read, acquire, renew, release, break (the state read last), offer, take-over TOKEN, get-id, put-id ID,
+ *   deadline (ms that are left) */
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "lease/consul.h"
+#include "lease/etcd.h"
+
+#define MAX_ENDPOINTS 8
+
+struct node {
+        struct lease *lease;
+        struct lease_state seen;
+};
+
+static const char *
+code_name(int code)
+{
+        switch (code) {
+        case 0:
+                return "OK";
+#define CODE_NAME(name, value, text) \
+        case name: \
+                return #name;
+                ERR_CODES(CODE_NAME)
+#undef CODE_NAME
+        default:
+                return strerrorname_np(-code);
+        }
+}
+
+static void
+answer(int code, const struct err *e, int64_t us, json_t *more)
+{
+        json_t *j = json_pack("{s:s, s:s, s:I}", "code", code_name(code), "text", e->text, "us",
+                              (json_int_t)us);
+        char *text;
+
+        if (more != NULL && code == 0)
+                json_object_update(j, more);
+        text = json_dumps(j, JSON_COMPACT);
+        puts(text);
+        fflush(stdout);
+        free(text);
+        json_decref(j);
+        json_decref(more);
+}
+
+static json_t *
+state_json(const struct lease_state *s)
+{
+        return json_pack("{s:b, s:I, s:s, s:s, s:s, s:I, s:I}", "has_holder", s->has_holder, "term",
+                         (json_int_t)s->term, "hostname", s->hostname, "url", s->advertise_url,
+                         "session", s->session, "renewal", (json_int_t)s->renewal, "ttl_ms",
+                         (json_int_t)s->ttl_ms);
+}
+
+static int64_t
+now_us(void)
+{
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int
+call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err *e)
+{
+        const struct lease_ops *ops = n->lease->ops;
+        char token[LEASE_SESSION_SIZE] = "", id[LEASE_CLUSTER_ID_SIZE] = "";
+        struct lease_state state;
+        int r;
+
+        memset(&state, 0, sizeof state);
+        if (strcmp(verb, "read") == 0) {
+                r = ops->read(n->lease, &state, e);
+                if (r == 0)
+                        n->seen = state;
+        } else if (strcmp(verb, "acquire") == 0) {
+                r = ops->acquire(n->lease, &state, e);
+        } else if (strcmp(verb, "renew") == 0) {
+                return ops->renew(n->lease, e);
+        } else if (strcmp(verb, "release") == 0) {
+                ops->release(n->lease);
+                return 0;
+        } else if (strcmp(verb, "break") == 0) {
+                return ops->break_stale(n->lease, &n->seen, e);
+        } else if (strcmp(verb, "offer") == 0) {
+                r = ops->offer(n->lease, token, e);
+                *ret = json_pack("{s:s}", "token", token);
+                return r;
+        } else if (strcmp(verb, "take-over") == 0) {
+                r = ops->take_over(n->lease, arg, &state, e);
+        } else {
+                if (strcmp(verb, "get-id") == 0)
+                        r = ops->get_cluster_id(n->lease, id, e);
+                else if (strcmp(verb, "put-id") == 0)
+                        r = ops->put_cluster_id(n->lease, arg, id, e);
+                else
+                        abort();
+                *ret = json_pack("{s:s}", "id", id);
+                return r;
+        }
+        *ret = state_json(&state);
+        return r;
+}
+
+static void
+run_line(struct node *n, char *line)
+{
+        struct err e = ERR_INIT;
+        json_t *more = NULL;
+        int64_t start_us = now_us(), deadline_ms;
+        char *arg = strchr(line, ' ');
+        int r;
+
+        if (arg != NULL)
+                *arg++ = '\0';
+        if (strcmp(line, "deadline") != 0) {
+                r = call(n, line, arg != NULL ? arg : "", &more, &e);
+                answer(r, &e, now_us() - start_us, more);
+                return;
+        }
+        deadline_ms = n->lease->ops->deadline_ms(n->lease);
+        if (deadline_ms == INT64_MIN)
+                answer(0, &e, 0, json_pack("{s:n}", "left_ms"));
+        else
+                answer(0, &e, 0,
+                       json_pack("{s:I}", "left_ms",
+                                 (json_int_t)(deadline_ms - clock_boot_ms(clock_host()))));
+}
+
+static int
+make_lease(int argc, char **argv, struct lease **ret, struct err *e)
+{
+        struct lease_consul_options consul = { .lock_delay_ms = 1000 };
+        struct lease_etcd_options etcd = { .n_endpoints = 0 };
+        char *endpoints[MAX_ENDPOINTS];
+
+        etcd.endpoints = endpoints;
+        for (int i = 2; i < argc; i++) {
+                char *value = strchr(argv[i], '=');
+
+                *value++ = '\0';
+                if (strcmp(argv[i], "url") == 0)
+                        consul.url = value;
+                else if (strcmp(argv[i], "token") == 0)
+                        consul.token = value;
+                else if (strcmp(argv[i], "endpoint") == 0)
+                        endpoints[etcd.n_endpoints++] = value;
+                else if (strcmp(argv[i], "key") == 0)
+                        consul.key = etcd.key = value;
+                else if (strcmp(argv[i], "hostname") == 0)
+                        consul.hostname = etcd.hostname = value;
+                else if (strcmp(argv[i], "advertise-url") == 0)
+                        consul.advertise_url = etcd.advertise_url = value;
+                else if (strcmp(argv[i], "ca") == 0)
+                        consul.ca = etcd.ca = value;
+                else if (strcmp(argv[i], "cert") == 0)
+                        consul.cert = etcd.cert = value;
+                else if (strcmp(argv[i], "cert-key") == 0)
+                        consul.cert_key = etcd.cert_key = value;
+                else if (strcmp(argv[i], "ttl-ms") == 0)
+                        consul.ttl_ms = etcd.ttl_ms = atoll(value);
+                else if (strcmp(argv[i], "lock-delay-ms") == 0)
+                        consul.lock_delay_ms = atoll(value);
+                else
+                        abort();
+        }
+        if (strcmp(argv[1], "consul") == 0)
+                return lease_consul_new(&consul, ret, e);
+        return lease_etcd_new(&etcd, ret, e);
+}
+
+int
+main(int argc, char **argv)
+{
+        struct node n = { .lease = NULL };
+        struct err e = ERR_INIT;
+        char line[1024];
+        int r = argc > 1 ? make_lease(argc, argv, &n.lease, &e) : -EINVAL;
+
+        answer(r, &e, 0, NULL);
+        if (r < 0)
+                return 1;
+        while (fgets(line, sizeof line, stdin) != NULL) {
+                line[strcspn(line, "\n")] = '\0';
+                run_line(&n, line);
+        }
+        n.lease->ops->free(n.lease);
+        return 0;
+}
