@@ -137,6 +137,20 @@ settle(const struct capturer *c, uint64_t cut, struct err *e)
         return r;
 }
 
+/* A sync that failed is final: the log takes nothing more until it is opened again. */
+static int
+sync_log(const struct capturer *c, uint64_t lsn, struct err *e)
+{
+        int r = txlog_sync(c->db->log, lsn, e);
+
+        if (r < 0) {
+                capturer_lock(c);
+                db_fail(c->db, "the log cannot be synced");
+                capturer_unlock(c);
+        }
+        return r;
+}
+
 /* Makes `late` empty: before pages are counted in another size, before the file is cut, and so that a
  * huge transaction can become late by a swap. */
 static int
@@ -147,9 +161,10 @@ flush_before(const struct capturer *c, struct err *e)
 
         if (overlay_is_empty(&db->late))
                 return 0;
-        r = txlog_sync(db->log, db->late_lsn, e);
-        if (r == 0)
-                r = late_flush(c);
+        r = sync_log(c, db->late_lsn, e);
+        if (r < 0)
+                return r;
+        r = late_flush(c);
         return r < 0 ? err_set(e, r, "write committed pages") : 0;
 }
 
@@ -277,7 +292,7 @@ capture_as_worker(struct capture_job *job, struct err *e)
                 return err_set(e, r, "capture");
         r = capture_open(&c, e);
         if (r == 0 && job->is_synced)
-                r = txlog_sync(db->log, db->last_lsn, e);
+                r = sync_log(&c, db->last_lsn, e);
         if (r == 0)
                 (void)late_flush(&c); /* what does not go now goes later: it is in the log */
         pthread_mutex_lock(&db->lock);
