@@ -1,0 +1,47 @@
+/* tests/lib/db_driver.h - SQLite on lib/db in one process, without FUSE.
+ *
+ * A driver holds one open database (ROOT/dbs/t.db, as a store would lay it out) and an sqlite3_vfs whose files
+ * NAME, NAME-journal and NAME-wal call lib/db as the mount's request handlers do: a call waits while the database
+ * is busy, and one that returns DB_PENDING waits for its db_done. The wal-index lives in the heap, locks in the
+ * driver; any number of connections of one thread. Temporary files go to SQLite's own VFS.
+ *
+ * What the mount does by timer (transactions without a journal, backfill, housekeeping) is db_driver_tick(). */
+#ifndef LITEFS_TESTS_DB_DRIVER_H
+#define LITEFS_TESTS_DB_DRIVER_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/os.h"
+#include "db/db.h"
+
+struct db_driver;
+
+/* Makes ROOT, ROOT/dbs and ROOT/tmp through @os when they are not there, durably, and opens the database. */
+int db_driver_open(const struct os *os, const char *root, struct db_driver **ret, struct err *e);
+/* db_close, and the VFS goes; connections must be closed. NULL is fine. */
+void db_driver_close(struct db_driver *d);
+
+struct db *db_driver_db(struct db_driver *d);
+/* Takes the plain file at @path as the database, as the mount does once it looks like one. */
+int db_driver_adopt(struct db_driver *d, const char *path, struct err *e);
+/* Deletes the database, as unlink of NAME does. */
+int db_driver_drop(struct db_driver *d, struct err *e);
+
+/* A connection, or an SQLite error code and then *@ret is NULL. Synchronous is FULL and the page cache small
+ * enough to spill (@cache_pages; 0: SQLite's own size). */
+int db_driver_connect(struct db_driver *d, int cache_pages, sqlite3 **ret);
+/* Probe for pages without a journal, read the backfill, housekeeping with @max_age_ms of retention. */
+int db_driver_tick(struct db_driver *d, int64_t max_age_ms, struct err *e);
+
+/* A checksum over all tables' rows, in order; 0 and a message when it cannot be had. */
+int db_driver_digest(sqlite3 *c, uint64_t *ret);
+/* Runs one SQL text: an SQLite code. */
+int db_driver_exec(sqlite3 *c, const char *sql);
+/* The first column of the first row, as a number; -1 when there is none. */
+int64_t db_driver_int(sqlite3 *c, const char *sql);
+/* PRAGMA integrity_check says ok. */
+bool db_driver_is_intact(sqlite3 *c);
+
+#endif
