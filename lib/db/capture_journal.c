@@ -139,7 +139,7 @@ settle(const struct capturer *c, uint64_t cut, struct err *e)
 
 /* A sync that failed is final: the log takes nothing more until it is opened again. */
 static int
-sync_log(const struct capturer *c, uint64_t lsn, struct err *e)
+sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e)
 {
         int r = txlog_sync(c->db->log, lsn, e);
 
@@ -161,7 +161,7 @@ flush_before(const struct capturer *c, struct err *e)
 
         if (overlay_is_empty(&db->late))
                 return 0;
-        r = sync_log(c, db->late_lsn, e);
+        r = sync_or_fail(c, db->late_lsn, e);
         if (r < 0)
                 return r;
         r = late_flush(c);
@@ -292,7 +292,7 @@ capture_as_worker(struct capture_job *job, struct err *e)
                 return err_set(e, r, "capture");
         r = capture_open(&c, e);
         if (r == 0 && job->is_synced)
-                r = sync_log(&c, db->last_lsn, e);
+                r = sync_or_fail(&c, db->last_lsn, e);
         if (r == 0)
                 (void)late_flush(&c); /* what does not go now goes later: it is in the log */
         pthread_mutex_lock(&db->lock);

@@ -264,7 +264,7 @@ wal_begin_chain(struct db *db, const uint8_t header[WAL_HEADER_SIZE])
         return begin_chain(db, header);
 }
 
-static void revoke_commit_frame(struct db *db, uint32_t frame);
+static void revoke_from(struct db *db, uint32_t frame);
 
 int
 wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e)
@@ -274,7 +274,7 @@ wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e)
 
         if (r < 0) {
                 capturer_lock(c);
-                revoke_commit_frame(db, db->wal.frames.n);
+                revoke_from(db, db->wal.n_captured + 1);
                 (void)wal_rewind_to_captured(db);
                 capturer_unlock(c);
         }
@@ -283,10 +283,10 @@ wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e)
 
 /* --- frames as they are written --- */
 
-/* A transaction that could not be captured must not be found in the WAL by SQLite's own recovery: makes its
- * commit frame invalid. */
+/* A transaction that could not be captured must not be found in the WAL by SQLite's own recovery: makes the
+ * chain end before @frame, and verifies anew whatever comes. */
 static void
-revoke_commit_frame(struct db *db, uint32_t frame)
+revoke_from(struct db *db, uint32_t frame)
 {
         static const uint8_t zeros[WAL_FRAME_HEADER_SIZE];
         int r;
@@ -296,6 +296,7 @@ revoke_commit_frame(struct db *db, uint32_t frame)
         if (r < 0)
                 db_fail(db, "a commit that could not be captured cannot be taken back");
         db->wal.header_frame = 0;
+        (void)rewind_to(db, db->wal.n_captured + 1);
 }
 
 enum advance { FRAME_INVALID, FRAME_VALID, FRAME_COMMIT };
@@ -350,10 +351,11 @@ run_frame_capture(struct work *w)
         pthread_mutex_lock(&db->lock);
         if (r < 0) {
                 log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
-                revoke_commit_frame(db, db->wal.frames.n);
-                (void)rewind_to(db, db->wal.n_captured + 1);
+                revoke_from(db, db->wal.frames.n);
         } else {
                 r = advance(db, job->done);
+                if (r < 0)
+                        revoke_from(db, db->wal.n_captured + 1);
         }
         pthread_mutex_unlock(&db->lock);
         if (r != DB_PENDING) {
@@ -385,11 +387,8 @@ capture_here(struct db *db, uint32_t commit, const uint8_t *last_page)
         int r;
 
         r = capture_frames(&c, commit, last_page, &e);
-        if (r < 0) {
+        if (r < 0)
                 log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
-                revoke_commit_frame(db, db->wal.frames.n);
-                (void)rewind_to(db, db->wal.n_captured + 1);
-        }
         return r;
 }
 
@@ -551,12 +550,44 @@ check_place(struct db *db, const uint8_t *buf, size_t n, uint64_t off)
         return count_repeated(db, buf, n, off);
 }
 
+/* What the write of [off, off+n), which is in the file, means for the chain. */
+static int
+take_write(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_done done)
+{
+        struct db_wal *w = &db->wal;
+        uint32_t first = off < WAL_HEADER_SIZE ? 1 : frame_at(db, off);
+        uint32_t last = frame_at(db, off + n - 1), was_written = w->n_written;
+        bool is_taken = false;
+        int r = 0;
+
+        if (last > w->n_written)
+                w->n_written = last;
+        if (n == WAL_FRAME_HEADER_SIZE && off == frame_offset(db, first)) {
+                memcpy(w->header, buf, sizeof w->header);
+                w->header_frame = first;
+                /* A header completes a frame only where it corrects one that was written before. */
+                if (first <= was_written)
+                        r = take_header_write(db, first, buf, done);
+        } else {
+                if (n == db->page_size && off == frame_offset(db, first) + WAL_FRAME_HEADER_SIZE)
+                        r = take_page_write(db, buf, first, done, &is_taken);
+                else
+                        w->header_frame = 0;
+                if (r == 0 && !is_taken)
+                        r = advance(db, done);
+        }
+        if (first <= w->n_captured)
+                first = w->n_captured + 1;
+        /* The application is told that the write failed, so it must not stand. */
+        if (r < 0 && first <= last)
+                revoke_from(db, first);
+        return r;
+}
+
 static int
 write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_done done)
 {
         struct db_wal *w = &db->wal;
-        uint32_t first, last, was_written = w->n_written;
-        bool is_taken = false;
         ssize_t repeated;
         int r;
 
@@ -583,23 +614,7 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
                 r = begin_chain(db, buf);
         if (r < 0 || !w->is_live || off + n <= WAL_HEADER_SIZE)
                 return r;
-        first = off < WAL_HEADER_SIZE ? 1 : frame_at(db, off);
-        last = frame_at(db, off + n - 1);
-        if (last > w->n_written)
-                w->n_written = last;
-        if (n == WAL_FRAME_HEADER_SIZE && off == frame_offset(db, first)) {
-                memcpy(w->header, buf, sizeof w->header);
-                w->header_frame = first;
-                /* A header completes a frame only where it corrects one that was written before. */
-                return first <= was_written ? take_header_write(db, first, buf, done) : 0;
-        }
-        if (n == db->page_size && off == frame_offset(db, first) + WAL_FRAME_HEADER_SIZE)
-                r = take_page_write(db, buf, first, done, &is_taken);
-        else
-                w->header_frame = 0;
-        if (r == 0 && !is_taken)
-                r = advance(db, done);
-        return r;
+        return take_write(db, buf, n, off, done);
 }
 
 int

@@ -24,6 +24,7 @@ struct run {
         sqlite3 *c;
         uint64_t old_state, new_state;
         bool has_new; /* new_state is known: from here on the commit may have happened */
+        bool is_left; /* nobody writes any more before the restart */
 };
 
 struct scenario {
@@ -32,6 +33,7 @@ struct scenario {
         int cache_pages;
         int n_rows;
         int max_points; /* calls of one kind that are failed; more are sampled */
+        bool is_killed; /* the application ends without a checkpoint: the next one reads the WAL anew */
         /* Without faults, with the connection. */
         void (*prepare)(struct run *run);
         /* With faults: an SQLite code, or what the driver says. */
@@ -151,6 +153,27 @@ vacuum_with_new_page_size(struct run *run)
         return rc == SQLITE_OK ? vacuum(run) : rc;
 }
 
+/* Until what is remembered of frames fills its first array: the next frame has to make room. */
+static void
+write_64_frames(struct run *run)
+{
+        struct db_wal_mark mark = { 0 };
+
+        while (mark.n_frames < 64) {
+                ck_assert_int_eq(one_page(run), SQLITE_OK);
+                ck_assert(db_wal_captured(db_driver_db(run->d), &mark));
+        }
+        ck_assert_uint_eq(mark.n_frames, 64);
+        run->old_state = run->new_state;
+        run->has_new = false;
+}
+
+static void
+pad_frames(struct run *run)
+{
+        db_driver_set_padded(run->d, true);
+}
+
 static void
 fill_wal(struct run *run)
 {
@@ -220,28 +243,32 @@ unjournaled_transaction(struct run *run)
 }
 
 static const struct scenario scenarios[] = {
-        { "delete", "delete", 0, 60, 100, NULL, small_transaction },
-        { "truncate", "truncate", 0, 60, 100, NULL, small_transaction },
-        { "persist", "persist", 0, 60, 100, NULL, small_transaction },
-        { "memory", "memory", 0, 60, 100, NULL, unjournaled_transaction },
-        { "off", "off", 0, 60, 100, NULL, unjournaled_transaction },
-        { "wal", "wal", 0, 60, 100, NULL, small_transaction },
-        { "one frame", "wal", 0, 60, 100, NULL, one_page },
-        { "wal with spills", "wal", 4, 60, 100, NULL, small_transaction },
-        { "delete with spills", "delete", 4, 60, 100, NULL, small_transaction },
-        { "shrink in delete", "delete", 0, 60, 100, NULL, shrinking_transaction },
-        { "shrink in wal", "wal", 0, 60, 100, NULL, shrinking_transaction },
-        { "large in delete", "delete", 50, 2200, 2, NULL, large_transaction },
-        { "large in wal", "wal", 50, 2200, 2, NULL, large_transaction },
-        { "vacuum in delete", "delete", 0, 60, 50, NULL, vacuum },
-        { "vacuum in wal", "wal", 0, 60, 50, NULL, vacuum },
-        { "new page size", "delete", 0, 60, 50, NULL, vacuum_with_new_page_size },
-        { "checkpoint", "wal", 0, 60, 50, fill_wal, checkpoint },
-        { "write after checkpoint", "wal", 0, 60, 50, fill_wal, checkpoint_then_write },
-        { "wal to delete", "wal", 0, 60, 50, fill_wal, leave_wal },
-        { "delete to wal", "delete", 0, 60, 50, NULL, enter_wal },
-        { "close in delete", "delete", 0, 60, 100, NULL, housekeep_and_close },
-        { "close in wal", "wal", 0, 60, 100, NULL, housekeep_and_close },
+        { "delete", "delete", 0, 60, 100, false, NULL, small_transaction },
+        { "truncate", "truncate", 0, 60, 100, false, NULL, small_transaction },
+        { "persist", "persist", 0, 60, 100, false, NULL, small_transaction },
+        { "memory", "memory", 0, 60, 100, false, NULL, unjournaled_transaction },
+        { "off", "off", 0, 60, 100, false, NULL, unjournaled_transaction },
+        { "wal, killed", "wal", 0, 60, 100, true, NULL, small_transaction },
+        { "wal", "wal", 0, 60, 100, false, NULL, small_transaction },
+        { "wal, padded", "wal", 0, 60, 100, true, pad_frames, small_transaction },
+        { "one frame", "wal", 0, 60, 100, true, write_64_frames, one_page },
+        { "one frame, clean end", "wal", 0, 60, 100, false, NULL, one_page },
+        { "wal with spills, killed", "wal", 4, 60, 100, true, NULL, small_transaction },
+        { "wal with spills", "wal", 4, 60, 100, false, NULL, small_transaction },
+        { "delete with spills", "delete", 4, 60, 100, false, NULL, small_transaction },
+        { "shrink in delete", "delete", 0, 60, 100, false, NULL, shrinking_transaction },
+        { "shrink in wal", "wal", 0, 60, 100, false, NULL, shrinking_transaction },
+        { "large in delete", "delete", 50, 2200, 2, false, NULL, large_transaction },
+        { "large in wal", "wal", 50, 2200, 2, true, NULL, large_transaction },
+        { "vacuum in delete", "delete", 0, 60, 50, false, NULL, vacuum },
+        { "vacuum in wal", "wal", 0, 60, 50, false, NULL, vacuum },
+        { "new page size", "delete", 0, 60, 50, false, NULL, vacuum_with_new_page_size },
+        { "checkpoint", "wal", 0, 60, 50, false, fill_wal, checkpoint },
+        { "write after checkpoint", "wal", 0, 60, 50, false, fill_wal, checkpoint_then_write },
+        { "wal to delete", "wal", 0, 60, 50, false, fill_wal, leave_wal },
+        { "delete to wal", "delete", 0, 60, 50, false, NULL, enter_wal },
+        { "close in delete", "delete", 0, 60, 100, false, NULL, housekeep_and_close },
+        { "close in wal", "wal", 0, 60, 100, false, NULL, housekeep_and_close },
 };
 
 /* --- what must hold afterwards --- */
@@ -309,14 +336,15 @@ check_in_place(struct run *run, const struct scenario *sc, struct states *s)
         }
         check_content(run->c, s, "in place");
         REQUIRE(db_driver_check_position(run->d, run->root, &e) == 0, "in place: %s", e.text);
-        (void)db_driver_exec(run->c, sql);
-        run->has_new = false;
-        rc = small_transaction(run);
-        if (rc == SQLITE_OK && db_driver_tick(run->d, 0, &e) == 0)
-                *s = (struct states){ { run->new_state }, 1 };
-        else if (run->has_new)
-                allow(s, run->new_state);
-        /* A log that cannot be appended to any more refuses commits; else nothing stands in the way. */
+        if (!run->is_left) {
+                (void)db_driver_exec(run->c, sql);
+                run->has_new = false;
+                rc = small_transaction(run);
+                if (rc == SQLITE_OK && db_driver_tick(run->d, 0, &e) == 0)
+                        *s = (struct states){ { run->new_state }, 1 };
+                else if (run->has_new)
+                        allow(s, run->new_state);
+        }
         REQUIRE(sqlite3_close(run->c) == SQLITE_OK, "connection not closed");
         run->c = NULL;
 }
@@ -380,6 +408,8 @@ begin(struct run *run, const struct scenario *sc, const char *template, const ch
         snprintf(sql, sizeof sql, "pragma journal_mode=%s", sc->mode);
         REQUIRE(db_driver_exec(run->c, sql) == SQLITE_OK, "%s", sql);
         REQUIRE(db_driver_digest(run->c, &run->old_state) == SQLITE_OK, "digest");
+        if (sc->is_killed)
+                sqlite3_db_config(run->c, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         if (sc->prepare != NULL)
                 sc->prepare(run);
 }
@@ -392,19 +422,26 @@ use_memory(void)
                 setenv("TMPDIR", "/dev/shm", 1);
 }
 
+struct variant {
+        bool is_for_ever;
+        bool is_left;
+};
+
 /* One run: whether anything failed. */
 static bool
-run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, bool is_for_ever,
+run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, const struct variant *variant,
          const char *template, const char *root)
 {
         struct run run;
         uint64_t n_failed;
         int rc;
 
-        snprintf(context, sizeof context, "%s: %s fails at call %llu%s", sc->name, kind->name,
-                 (unsigned long long)nth, is_for_ever ? " and for ever" : "");
+        snprintf(context, sizeof context, "%s: %s fails at call %llu%s%s", sc->name, kind->name,
+                 (unsigned long long)nth, variant->is_for_ever ? " and for ever" : "",
+                 variant->is_left ? ", then a restart" : "");
         begin(&run, sc, template, root);
-        arm(&run, kind, nth, is_for_ever);
+        run.is_left = variant->is_left;
+        arm(&run, kind, nth, variant->is_for_ever);
         rc = sc->act(&run);
         n_failed = disarm(&run, kind);
         REQUIRE(n_failed > 0 || rc == SQLITE_OK, "an error without a fault: %d", rc);
@@ -415,17 +452,24 @@ run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, bool 
 
 /* Finds the last call that happens by doubling, so that a long scenario is sampled evenly. */
 static void
-run_kind(const struct scenario *sc, const struct kind *kind, bool is_for_ever, const char *template,
-         const char *root)
+run_kind(const struct scenario *sc, const struct kind *kind, const struct variant *variant,
+         const char *template, const char *root)
 {
         uint64_t n = 1, step = 1, points = 0;
 
-        while (run_once(sc, kind, n, is_for_ever, template, root)) {
+        while (run_once(sc, kind, n, variant, template, root)) {
                 if (++points % (uint64_t)sc->max_points == 0)
                         step *= 2;
                 n += step;
         }
 }
+
+static const struct variant variants[] = {
+        { false, false },
+        { false, true },
+        { true, false },
+        { true, true },
+};
 
 static void
 run_scenario(const struct scenario *sc)
@@ -436,11 +480,14 @@ run_scenario(const struct scenario *sc)
         snprintf(template, sizeof template, "%s/template", dir);
         snprintf(root, sizeof root, "%s/root", dir);
         db_driver_make_template(template, sc->mode, sc->n_rows);
-        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-                run_kind(sc, &kinds[i], false, template, root);
-                if (kinds[i].plan.error != -EINTR) /* which would be retried for ever */
-                        run_kind(sc, &kinds[i], true, template, root);
-        }
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+                for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+                        if (variants[v].is_for_ever && kinds[i].plan.error == -EINTR)
+                                continue; /* it would be retried for ever */
+                        if (variants[v].is_left != variants[v].is_for_ever && sc->n_rows > 1000)
+                                continue; /* a long scenario is run half as often */
+                        run_kind(sc, &kinds[i], &variants[v], template, root);
+                }
         tmpdir_remove(dir);
 }
 

@@ -1,6 +1,5 @@
 #include "tests/lib/db_driver.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,9 +65,9 @@ db_driver_wait_end(struct db_driver_wait *w, int r)
                 r = w->result;
                 /* The worker may still be on its way out of a capture: its second call would come from there. */
                 db_driver_wait_idle(d);
-                assert(w->n_calls == 1);
+                db_driver_require(w->n_calls == 1);
         } else {
-                assert(w->n_calls == 0);
+                db_driver_require(w->n_calls == 0);
         }
         return r;
 }
@@ -141,7 +140,7 @@ db_driver_close(struct db_driver *d)
 {
         if (d == NULL)
                 return;
-        assert(d->n_shm_users == 0 && d->n_shared == 0);
+        db_driver_require(d->n_shm_users == 0 && d->n_shared == 0);
         db_driver_unregister(d);
         workers_drain(d->env.workers);
         db_close(d->db);
@@ -161,6 +160,12 @@ int
 db_driver_adopt(struct db_driver *d, const char *path, struct err *e)
 {
         return db_adopt_file(d->db, path, e);
+}
+
+void
+db_driver_set_padded(struct db_driver *d, bool is_padded)
+{
+        d->is_padded = is_padded;
 }
 
 int

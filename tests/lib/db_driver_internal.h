@@ -3,10 +3,19 @@
 #define LITEFS_TESTS_DB_DRIVER_INTERNAL_H
 
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "tests/lib/db_driver.h"
 
 #define DB_DRIVER_REGIONS_MAX 64
+
+/* assert() that a release build keeps. */
+static inline void
+db_driver_require(bool is_so)
+{
+        if (!is_so)
+                abort();
+}
 
 struct db_driver {
         struct db_env env;
@@ -14,6 +23,7 @@ struct db_driver {
         sqlite3_vfs vfs;
         char vfs_name[40];
         char tmp_dir[4096];
+        bool is_padded;
         pthread_mutex_t lock;
         pthread_cond_t changed; /* a db_done was called, or the database is no longer busy */
 

@@ -1,5 +1,4 @@
 /* SQLite's side of the driver: each method is what fuse/ops.c makes of the request that the kernel would send. */
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -238,8 +237,7 @@ vfs_sector_size(sqlite3_file *sf)
 static int
 vfs_characteristics(sqlite3_file *sf)
 {
-        (void)sf;
-        return 0;
+        return file_of(sf)->d->is_padded ? 0 : SQLITE_IOCAP_POWERSAFE_OVERWRITE;
 }
 
 /* --- the wal-index --- */
@@ -430,7 +428,7 @@ vfs_delete(sqlite3_vfs *vfs, const char *name, int is_dir_synced)
         if (kind == KIND_JOURNAL) {
                 r = db_driver_wait_end(&w, db_journal_unlink(d->db, done));
         } else {
-                assert(kind == KIND_WAL);
+                db_driver_require(kind == KIND_WAL);
                 r = db_wal_unlink(d->db, &fd);
                 os_close(d->env.os, "driver:close", fd);
         }
