@@ -72,3 +72,32 @@ dbname_classify(const char *name, size_t *ret_len)
         *ret_len = n;
         return DBNAME_DATABASE;
 }
+
+/* The components of a path: not empty, so no '/' at either end, and none that leads elsewhere. */
+static bool
+is_relative_path(const char *name)
+{
+        for (;;) {
+                size_t n = strcspn(name, "/");
+
+                if (n == 0 || (n == 1 && name[0] == '.') || (n == 2 && memcmp(name, "..", 2) == 0))
+                        return false;
+                if (name[n] == '\0')
+                        return true;
+                name += n + 1;
+        }
+}
+
+bool
+dbname_is_valid(const char *name, size_t n)
+{
+        char copy[DBNAME_MAX + 1], escaped[DBNAME_MAX + 1];
+        size_t len;
+
+        if (n > DBNAME_MAX || memchr(name, '\0', n) != NULL)
+                return false;
+        memcpy(copy, name, n);
+        copy[n] = '\0';
+        return is_relative_path(copy) && dbname_encode(copy, escaped) == 0 &&
+               dbname_classify(copy, &len) == DBNAME_DATABASE;
+}

@@ -5,6 +5,7 @@
 #ifndef LITEFS_STORE_DBNAME_H
 #define LITEFS_STORE_DBNAME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define DBNAME_MAX 255 /* bytes of the escaped form, NUL not counted */
@@ -13,6 +14,11 @@
 int dbname_encode(const char *name, char ret[DBNAME_MAX + 1]);
 /* Back: 0, or -EINVAL when @dir is no such form. */
 int dbname_decode(const char *dir, char ret[DBNAME_MAX + 1]);
+
+/* Whether the @n bytes at @name, which need no NUL after them, may name a database: a path in the mount without
+ * empty, "." or ".." components, no companion's name, short enough to be escaped. For names that a peer or a
+ * client sends. */
+bool dbname_is_valid(const char *name, size_t n);
 
 enum dbname_kind { DBNAME_DATABASE, DBNAME_JOURNAL, DBNAME_WAL, DBNAME_SHM, DBNAME_POS };
 
