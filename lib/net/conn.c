@@ -1,0 +1,614 @@
+/* RESOLVING --> CONNECTING --> OPEN --> FINISHING
+ *     |           |  ^  |       |           |
+ *     |           +--+  |       |           |       CONNECTING: one address after the other
+ *     +-----------------+-------+-----------+--> CLOSING --> closed(), freed
+ *
+ * resolved() and try_next() lead to CONNECTING, connected() to OPEN (conn_accept begins there), conn_finish()
+ * to FINISHING, close_with() from anywhere to CLOSING. The struct is freed when uv has let go of both handles
+ * and of the look-up, which cannot be called back once its thread has begun. */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/conn_internal.h"
+#include "net/loop_internal.h"
+
+#define DEFAULT_LOW (256u * 1024)
+#define DEFAULT_HIGH (1024u * 1024)
+#define DEFAULT_MAX (8u * 1024 * 1024)
+#define KEEPALIVE_S 15
+
+enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_OPEN, CONN_FINISHING, CONN_CLOSING };
+
+struct conn {
+        struct loop_item item;
+        struct loop *loop;
+        enum conn_state state;
+        const struct conn_handler *handler; /* NULL: accepted, not yet taken */
+        void *arg;
+        struct conn_limits limits;
+        uv_tcp_t tcp;
+        uv_timer_t timer; /* the deadline of connecting, then of finishing */
+        bool has_tcp;     /* tcp is open: between addresses it is not */
+        bool has_timer;
+        bool has_lookup; /* the look-up has not returned */
+        bool is_over_high;
+        bool is_ended; /* the peer's end has come */
+        bool is_sent;  /* so has ours gone */
+        size_t queued;
+        uv_getaddrinfo_t lookup;
+        uv_connect_t connect;
+        uv_shutdown_t shutdown;
+        struct addrinfo *addrs; /* of the look-up, to free */
+        struct addrinfo *next;  /* to try */
+        struct addr target;     /* of conn_connect, for words */
+        int code;               /* why it closes */
+        struct err err;
+        void (*gone)(void *arg);
+        void *gone_arg;
+};
+
+/* A piece of the queue. */
+struct pending {
+        uv_write_t req;
+        struct conn *conn;
+        size_t cost;
+        uint8_t bytes[];
+};
+
+static void try_next(struct conn *c);
+
+static struct conn *
+conn_of_item(struct loop_item *item)
+{
+        return (struct conn *)item;
+}
+
+static void
+free_if_let_go(struct conn *c)
+{
+        if (c->has_tcp || c->has_timer)
+                return;
+        if (c->handler != NULL && c->handler->closed != NULL)
+                c->handler->closed(c->arg, c, c->code, c->code < 0 ? &c->err : NULL);
+        c->handler = NULL;
+        if (c->gone != NULL)
+                c->gone(c->gone_arg);
+        c->gone = NULL;
+        if (!c->has_lookup) {
+                uv_freeaddrinfo(c->addrs);
+                free(c);
+        }
+}
+
+static void
+tcp_closed(uv_handle_t *handle)
+{
+        struct conn *c = conn_of_item(handle->data);
+
+        c->has_tcp = false;
+        if (c->state == CONN_CLOSING)
+                free_if_let_go(c);
+        else
+                try_next(c);
+}
+
+static void
+timer_closed(uv_handle_t *handle)
+{
+        struct conn *c = conn_of_item(handle->data);
+
+        c->has_timer = false;
+        free_if_let_go(c);
+}
+
+/* Closes for the reason @code; what it says is in c->err already. Once only: the first reason counts. */
+static void
+close_with(struct conn *c, int code)
+{
+        if (c->state == CONN_CLOSING)
+                return;
+        c->state = CONN_CLOSING;
+        c->code = code;
+        if (c->has_lookup)
+                (void)uv_cancel((uv_req_t *)&c->lookup);
+        if (c->has_tcp && !uv_is_closing((uv_handle_t *)&c->tcp))
+                uv_close((uv_handle_t *)&c->tcp, tcp_closed);
+        uv_close((uv_handle_t *)&c->timer, timer_closed);
+}
+
+static void
+fail(struct conn *c, int code, const char *what)
+{
+        char peer[ADDR_TEXT_SIZE];
+
+        if (c->state == CONN_CLOSING)
+                return;
+        conn_peer(c, peer);
+        err_set(&c->err, code, "%s %s", what, peer);
+        close_with(c, code);
+}
+
+static void
+fail_connect(struct conn *c, int code)
+{
+        char target[ADDR_TEXT_SIZE];
+
+        addr_format(&c->target, target);
+        err_set(&c->err, code, "connect to %s", target);
+        close_with(c, code);
+}
+
+static void
+stop(struct loop_item *item)
+{
+        struct conn *c = conn_of_item(item);
+
+        if (c->state == CONN_CLOSING)
+                return;
+        err_text(&c->err, -ECANCELED, "the event loop stops");
+        close_with(c, -ECANCELED);
+}
+
+static void
+timed_out(uv_timer_t *timer)
+{
+        struct conn *c = conn_of_item(timer->data);
+
+        if (c->state == CONN_FINISHING)
+                fail(c, -ETIMEDOUT, "wait for the end of");
+        else
+                fail_connect(c, -ETIMEDOUT);
+}
+
+static void
+start_timer(struct conn *c, int64_t ms)
+{
+        uv_update_time(&c->loop->uv);
+        uv_timer_start(&c->timer, timed_out, (uint64_t)(ms > 0 ? ms : 0), 0);
+}
+
+static int
+open_tcp(struct conn *c)
+{
+        int r = uv_tcp_init(&c->loop->uv, &c->tcp);
+
+        if (r < 0)
+                return r;
+        c->tcp.data = &c->item;
+        c->has_tcp = true;
+        return 0;
+}
+
+static size_t
+or_default(size_t v, size_t otherwise)
+{
+        return v > 0 ? v : otherwise;
+}
+
+static int
+conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
+{
+        struct conn *c;
+
+        if (l->is_stopping)
+                return -ESHUTDOWN;
+        c = calloc(1, sizeof *c);
+        if (c == NULL)
+                return -ENOMEM;
+        c->item.stop = stop;
+        c->loop = l;
+        if (limits != NULL)
+                c->limits = *limits;
+        c->limits.low = or_default(c->limits.low, DEFAULT_LOW);
+        c->limits.high = or_default(c->limits.high, DEFAULT_HIGH);
+        c->limits.max = or_default(c->limits.max, DEFAULT_MAX);
+        uv_timer_init(&l->uv, &c->timer); /* cannot fail */
+        c->timer.data = &c->item;
+        c->has_timer = true;
+        *ret = c;
+        return 0;
+}
+
+static void
+set_options(struct conn *c)
+{
+        /* Both only make it better; a socket that refuses them works. Frames are written whole, so waiting
+         * to fill packets gains nothing; keepalive finds a peer that has gone without a word. */
+        (void)uv_tcp_nodelay(&c->tcp, 1);
+        (void)uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
+}
+
+static void
+peer_ended(struct conn *c)
+{
+        uv_read_stop((uv_stream_t *)&c->tcp);
+        c->is_ended = true;
+        if (c->state == CONN_FINISHING) {
+                if (c->is_sent)
+                        close_with(c, 0);
+        } else if (c->handler->ended != NULL) {
+                c->handler->ended(c->arg, c);
+        } else {
+                close_with(c, 0);
+        }
+}
+
+static void
+give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+{
+        struct conn *c = conn_of_item(handle->data);
+
+        (void)suggested;
+        *ret = uv_buf_init((char *)c->loop->read_buf, sizeof c->loop->read_buf);
+}
+
+static void
+have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+        struct conn *c = conn_of_item(stream->data);
+
+        if (n == UV_EOF)
+                peer_ended(c);
+        else if (n < 0)
+                fail(c, (int)n, "read from");
+        else if (n > 0 && c->state == CONN_OPEN && c->handler->read != NULL)
+                c->handler->read(c->arg, c, (const uint8_t *)buf->base, (size_t)n);
+}
+
+void
+conn_read_start(struct conn *c)
+{
+        int r;
+
+        if ((c->state != CONN_OPEN && c->state != CONN_FINISHING) || c->is_ended)
+                return;
+        r = uv_read_start((uv_stream_t *)&c->tcp, give_buffer, have_read);
+        if (r < 0 && r != UV_EALREADY)
+                fail(c, r, "read from");
+}
+
+void
+conn_read_stop(struct conn *c)
+{
+        if (c->state == CONN_OPEN)
+                uv_read_stop((uv_stream_t *)&c->tcp);
+}
+
+bool
+conn_has_handler(const struct conn *c)
+{
+        return c->handler != NULL;
+}
+
+void
+conn_set_handler(struct conn *c, const struct conn_handler *h, void *arg)
+{
+        bool is_first = c->handler == NULL;
+
+        c->handler = h;
+        c->arg = arg;
+        if (is_first)
+                conn_read_start(c);
+}
+
+static void
+sent(uv_write_t *req, int status)
+{
+        struct pending *p = (struct pending *)req;
+        struct conn *c = p->conn;
+
+        c->queued -= p->cost;
+        free(p);
+        if (status < 0)
+                fail(c, status, "write to"); /* no news when it is closing */
+        if (c->state != CONN_OPEN || !c->is_over_high || c->queued > c->limits.low)
+                return;
+        c->is_over_high = false;
+        if (c->handler != NULL && c->handler->writable != NULL)
+                c->handler->writable(c->arg, c);
+}
+
+static size_t
+count_bytes(const struct iovec *iov, int n_iov)
+{
+        size_t n = 0;
+
+        for (int i = 0; i < n_iov; i++)
+                n += iov[i].iov_len;
+        return n;
+}
+
+/* As much as the socket takes now: a count, or the errno that broke the connection. */
+static ssize_t
+write_now(struct conn *c, const struct iovec *iov, int n_iov)
+{
+        uv_buf_t bufs[CONN_WRITE_PARTS];
+        int r;
+
+        for (int i = 0; i < n_iov; i++)
+                bufs[i] = uv_buf_init(iov[i].iov_base, (unsigned)iov[i].iov_len);
+        r = uv_try_write((uv_stream_t *)&c->tcp, bufs, (unsigned)n_iov);
+        return r == UV_EAGAIN ? 0 : r;
+}
+
+/* Copies all but the first @skip bytes into the queue. */
+static int
+enqueue(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t skip)
+{
+        uv_buf_t buf;
+        size_t n = 0;
+        int r;
+
+        for (int i = 0; i < n_iov; i++) {
+                size_t from = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+
+                memcpy(p->bytes + n, (const uint8_t *)iov[i].iov_base + from, iov[i].iov_len - from);
+                n += iov[i].iov_len - from;
+                skip -= from;
+        }
+        p->conn = c;
+        p->cost = sizeof *p + n;
+        buf = uv_buf_init((char *)p->bytes, (unsigned)n);
+        r = uv_write(&p->req, (uv_stream_t *)&c->tcp, &buf, 1, sent);
+        if (r < 0) {
+                free(p);
+                return r;
+        }
+        c->queued += p->cost;
+        c->is_over_high = c->is_over_high || c->queued > c->limits.high;
+        return c->is_over_high;
+}
+
+int
+conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
+{
+        size_t n = count_bytes(iov, n_iov);
+        struct pending *p;
+        ssize_t r = 0;
+
+        if (n_iov > CONN_WRITE_PARTS)
+                return -EINVAL;
+        if (c->state != CONN_OPEN)
+                return -ENOTCONN;
+        if (n == 0)
+                return c->is_over_high;
+        if (n > c->limits.max || c->queued + sizeof *p + n > c->limits.max)
+                return -ENOBUFS;
+        /* Before anything goes out: half a write that then finds no memory would break the stream. */
+        p = malloc(sizeof *p + n);
+        if (p == NULL)
+                return -ENOMEM;
+        if (c->queued == 0)
+                r = write_now(c, iov, n_iov);
+        if (r == (ssize_t)n) {
+                free(p);
+                return c->is_over_high;
+        }
+        if (r < 0)
+                free(p);
+        else
+                r = enqueue(c, p, iov, n_iov, (size_t)r);
+        if (r < 0)
+                fail(c, (int)r, "write to");
+        return (int)r;
+}
+
+int
+conn_write(struct conn *c, const void *buf, size_t n)
+{
+        struct iovec iov = { .iov_base = (void *)buf, .iov_len = n };
+
+        return conn_writev(c, &iov, 1);
+}
+
+size_t
+conn_queued_bytes(const struct conn *c)
+{
+        return c->queued;
+}
+
+static void
+end_sent(uv_shutdown_t *req, int status)
+{
+        struct conn *c = req->data;
+
+        if (c->state == CONN_CLOSING)
+                return;
+        c->is_sent = true;
+        if (status < 0)
+                fail(c, status, "write to");
+        else if (c->is_ended)
+                close_with(c, 0);
+}
+
+void
+conn_finish(struct conn *c, int64_t timeout_ms)
+{
+        int r;
+
+        if (c->state != CONN_OPEN) {
+                if (c->state != CONN_FINISHING)
+                        conn_close(c);
+                return;
+        }
+        c->state = CONN_FINISHING;
+        c->shutdown.data = c;
+        r = uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, end_sent);
+        if (r < 0) {
+                fail(c, r, "write to");
+                return;
+        }
+        start_timer(c, timeout_ms);
+        conn_read_start(c);
+}
+
+void
+conn_close(struct conn *c)
+{
+        close_with(c, 0);
+}
+
+static void
+connected(uv_connect_t *req, int status)
+{
+        struct conn *c = req->data;
+
+        if (c->state == CONN_CLOSING)
+                return;
+        if (status < 0) {
+                c->code = status; /* of the last address, should none answer */
+                uv_close((uv_handle_t *)&c->tcp, tcp_closed);
+                return;
+        }
+        uv_timer_stop(&c->timer);
+        c->state = CONN_OPEN;
+        set_options(c);
+        if (c->handler->opened != NULL)
+                c->handler->opened(c->arg, c);
+        if (c->state == CONN_OPEN)
+                conn_read_start(c);
+}
+
+static void
+try_next(struct conn *c)
+{
+        struct addrinfo *a = c->next;
+        int r;
+
+        if (a == NULL) {
+                fail_connect(c, c->code);
+                return;
+        }
+        c->next = a->ai_next;
+        c->state = CONN_CONNECTING;
+        c->connect.data = c;
+        r = open_tcp(c);
+        if (r < 0) {
+                fail_connect(c, r);
+                return;
+        }
+        r = uv_tcp_connect(&c->connect, &c->tcp, a->ai_addr, connected);
+        if (r < 0) {
+                /* No such family on this machine, say: the next one may do. */
+                c->code = r;
+                uv_close((uv_handle_t *)&c->tcp, tcp_closed);
+        }
+}
+
+static void
+resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
+{
+        struct conn *c = req->data;
+        char target[ADDR_TEXT_SIZE];
+
+        c->has_lookup = false;
+        c->addrs = c->next = addrs;
+        if (c->state == CONN_CLOSING) {
+                /* closed() may have been, or comes with the last handle. */
+                if (!c->has_tcp && !c->has_timer) {
+                        uv_freeaddrinfo(c->addrs);
+                        free(c);
+                }
+                return;
+        }
+        if (status < 0) {
+                addr_format(&c->target, target);
+                err_text(&c->err, -EHOSTUNREACH, "connect to %s: %s", target, uv_strerror(status));
+                close_with(c, -EHOSTUNREACH);
+                return;
+        }
+        c->code = -EHOSTUNREACH;
+        try_next(c);
+}
+
+int
+conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const struct conn_limits *limits,
+             const struct conn_handler *h, void *arg, struct conn **ret, struct err *e)
+{
+        struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+        struct addr target;
+        struct conn *c;
+        char port[8];
+        int r;
+
+        r = addr_parse(address, &target, e);
+        if (r < 0)
+                return r;
+        r = conn_new(l, limits, &c);
+        if (r < 0)
+                return err_set(e, r, "connect to %s", address);
+        c->target = target;
+        c->handler = h;
+        c->arg = arg;
+        c->lookup.data = c;
+        snprintf(port, sizeof port, "%d", target.port);
+        r = uv_getaddrinfo(&l->uv, &c->lookup, resolved,
+                           target.host[0] != '\0' ? target.host : "localhost", port, &hints);
+        if (r < 0) {
+                /* Nobody was promised to hear of it. */
+                c->handler = NULL;
+                close_with(c, r);
+                return err_set(e, r, "connect to %s", address);
+        }
+        c->has_lookup = true;
+        start_timer(c, timeout_ms);
+        *ret = c;
+        return 0;
+}
+
+int
+conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limits,
+            void (*gone)(void *arg), void *gone_arg, struct conn **ret)
+{
+        struct conn *c;
+        int r = conn_new(l, limits, &c);
+
+        if (r < 0)
+                return r;
+        r = open_tcp(c);
+        if (r == 0)
+                r = uv_accept(server, (uv_stream_t *)&c->tcp);
+        if (r < 0) {
+                close_with(c, r);
+                return r;
+        }
+        c->state = CONN_OPEN;
+        c->gone = gone;
+        c->gone_arg = gone_arg;
+        set_options(c);
+        *ret = c;
+        return 0;
+}
+
+void
+conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE])
+{
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
+        const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
+        struct addr a = { .host = "" };
+
+        if (sa->ss_family == AF_INET6) {
+                uv_ip6_name(in6, a.host, sizeof a.host);
+                a.port = ntohs(in6->sin6_port);
+        } else {
+                uv_ip4_name(in, a.host, sizeof a.host);
+                a.port = ntohs(in->sin_port);
+        }
+        addr_format(&a, ret);
+}
+
+void
+conn_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
+{
+        struct sockaddr_storage sa;
+        int n = sizeof sa;
+
+        ret[0] = '\0';
+        if (c->has_tcp && uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&sa, &n) == 0)
+                conn_format_sockaddr(&sa, ret);
+}

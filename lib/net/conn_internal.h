@@ -1,0 +1,18 @@
+/* lib/net/conn_internal.h - how a listener makes connections. */
+#ifndef LITEFS_NET_CONN_INTERNAL_H
+#define LITEFS_NET_CONN_INTERNAL_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "net/conn.h"
+
+/* Accepts the connection that waits at @server. @gone(@gone_arg) is called when the connection has been
+ * closed, after closed(). Without a handler it reads nothing. */
+int conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limits,
+                void (*gone)(void *arg), void *gone_arg, struct conn **ret);
+bool conn_has_handler(const struct conn *c);
+/* IP and port of @sa as text. */
+void conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE]);
+
+#endif

@@ -1,0 +1,252 @@
+#include "net/listener.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/conn_internal.h"
+#include "net/loop_internal.h"
+
+#define DEFAULT_MAX_CONNS 1024
+#define BACKLOG 512
+
+struct listener {
+        struct loop_item item;
+        struct loop *loop;
+        uv_tcp_t tcp;
+        bool is_closed;   /* uv has let go of it */
+        bool is_released; /* so has the owner */
+        int port;
+        unsigned max_conns;
+        unsigned n_conns;
+        uint64_t n_refused;
+        struct conn_limits limits;
+        void (*accepted)(void *arg, struct conn *c);
+        void *arg;
+};
+
+/* Connections count themselves out, so the last of them may be what it is kept for. */
+static void
+free_if_let_go(struct listener *ls)
+{
+        if (ls->is_closed && ls->is_released && ls->n_conns == 0)
+                free(ls);
+}
+
+static void
+tcp_closed(uv_handle_t *handle)
+{
+        struct listener *ls = (struct listener *)handle->data;
+
+        ls->is_closed = true;
+        free_if_let_go(ls);
+}
+
+static void
+stop(struct loop_item *item)
+{
+        struct listener *ls = (struct listener *)item;
+
+        if (!uv_is_closing((uv_handle_t *)&ls->tcp))
+                uv_close((uv_handle_t *)&ls->tcp, tcp_closed);
+}
+
+static void
+conn_gone(void *arg)
+{
+        struct listener *ls = arg;
+
+        ls->n_conns--;
+        free_if_let_go(ls);
+}
+
+static void
+on_connection(uv_stream_t *server, int status)
+{
+        struct listener *ls = (struct listener *)server->data;
+        bool is_full = ls->n_conns >= ls->max_conns;
+        struct conn *c;
+
+        /* A connection that was gone before it was taken, or no descriptor for it: the next may do. */
+        if (status < 0 ||
+            conn_accept(ls->loop, server, &ls->limits, is_full ? NULL : conn_gone, ls, &c) < 0) {
+                ls->n_refused++;
+                return;
+        }
+        if (is_full) {
+                ls->n_refused++;
+                conn_close(c);
+                return;
+        }
+        ls->n_conns++;
+        ls->accepted(ls->arg, c);
+        if (!conn_has_handler(c))
+                conn_close(c);
+}
+
+/* The addresses that @a may mean. */
+static int
+resolve(struct loop *l, const struct addr *a, struct addrinfo **ret, struct err *e)
+{
+        struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+        uv_getaddrinfo_t req;
+        char port[8];
+        int r;
+
+        snprintf(port, sizeof port, "%d", a->port);
+        r = uv_getaddrinfo(&l->uv, &req, NULL, a->host, port, &hints);
+        if (r < 0)
+                return err_text(e, -EADDRNOTAVAIL, "%s", uv_strerror(r));
+        *ret = req.addrinfo;
+        return 0;
+}
+
+static int
+listen_at(struct listener *ls, const struct sockaddr *sa)
+{
+        int r = uv_tcp_bind(&ls->tcp, sa, 0);
+
+        return r < 0 ? r : uv_listen((uv_stream_t *)&ls->tcp, BACKLOG, on_connection);
+}
+
+/* Binds to "": IPv6's any address takes IPv4 too; a machine without IPv6 has the other. */
+static int
+listen_any(struct listener *ls, int port)
+{
+        struct sockaddr_in6 in6;
+        struct sockaddr_in in;
+        int r;
+
+        uv_ip6_addr("::", port, &in6);
+        r = listen_at(ls, (struct sockaddr *)&in6);
+        if (r != -EAFNOSUPPORT)
+                return r;
+        uv_ip4_addr("0.0.0.0", port, &in);
+        return listen_at(ls, (struct sockaddr *)&in);
+}
+
+/* A name may have several addresses; as in Go, whose configurations are ours, IPv4 goes first. */
+static const struct addrinfo *
+choose(const struct addrinfo *addrs)
+{
+        for (const struct addrinfo *a = addrs; a != NULL; a = a->ai_next) {
+                if (a->ai_family == AF_INET)
+                        return a;
+        }
+        return addrs;
+}
+
+static int
+listen_host(struct listener *ls, const struct addr *a, struct err *e)
+{
+        struct addrinfo *addrs = NULL;
+        int r;
+
+        r = resolve(ls->loop, a, &addrs, e);
+        if (r < 0)
+                return r;
+        r = listen_at(ls, choose(addrs)->ai_addr);
+        uv_freeaddrinfo(addrs);
+        return r < 0 ? err_text(e, r, "%s", err_code_text(r)) : 0;
+}
+
+static int
+read_port(struct listener *ls)
+{
+        struct sockaddr_storage sa;
+        int n = sizeof sa;
+        int r = uv_tcp_getsockname(&ls->tcp, (struct sockaddr *)&sa, &n);
+
+        if (r < 0)
+                return r;
+        ls->port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
+                                                  : ((struct sockaddr_in *)&sa)->sin_port);
+        return 0;
+}
+
+static int
+start(struct listener *ls, const struct addr *a, struct err *e)
+{
+        int r;
+
+        if (a->host[0] != '\0') {
+                r = listen_host(ls, a, e);
+                if (r < 0)
+                        return r;
+        } else {
+                r = listen_any(ls, a->port);
+                if (r < 0)
+                        return err_text(e, r, "%s", err_code_text(r));
+        }
+        r = read_port(ls);
+        return r < 0 ? err_text(e, r, "%s", err_code_text(r)) : 0;
+}
+
+int
+listener_open(struct loop *l, const struct listener_config *config, struct listener **ret, struct err *e)
+{
+        struct listener *ls;
+        struct addr a;
+        int r;
+
+        r = addr_parse(config->address, &a, e);
+        if (r < 0)
+                return r;
+        if (l->is_stopping)
+                return err_set(e, -ESHUTDOWN, "listen at %s", config->address);
+        ls = calloc(1, sizeof *ls);
+        if (ls == NULL)
+                return err_set(e, -ENOMEM, "listen at %s", config->address);
+        ls->item.stop = stop;
+        ls->loop = l;
+        ls->max_conns = config->max_conns > 0 ? config->max_conns : DEFAULT_MAX_CONNS;
+        ls->limits = config->limits;
+        ls->accepted = config->accepted;
+        ls->arg = config->arg;
+        r = uv_tcp_init(&l->uv, &ls->tcp);
+        if (r < 0) {
+                free(ls);
+                return err_set(e, r, "listen at %s", config->address);
+        }
+        ls->tcp.data = &ls->item;
+        r = start(ls, &a, e);
+        if (r < 0) {
+                (void)err_prefix(e, "listen at %s", config->address);
+                listener_close(ls);
+                return r;
+        }
+        *ret = ls;
+        return 0;
+}
+
+int
+listener_port(const struct listener *ls)
+{
+        return ls->port;
+}
+
+unsigned
+listener_n_conns(const struct listener *ls)
+{
+        return ls->n_conns;
+}
+
+uint64_t
+listener_n_refused(const struct listener *ls)
+{
+        return ls->n_refused;
+}
+
+void
+listener_close(struct listener *ls)
+{
+        if (ls == NULL)
+                return;
+        ls->is_released = true;
+        if (ls->is_closed)
+                free_if_let_go(ls);
+        else
+                stop(&ls->item);
+}
