@@ -75,7 +75,7 @@ main(int argc, char **argv)
         char dir[DBNAME_MAX + 1], path[PATH_MAX], text[LTX_POS_TEXT_LEN + 1];
         struct err e = ERR_INIT;
         struct txlog *log;
-        struct txlog_reader *reader;
+        struct txlog_reader *reader = NULL;
         struct txlog_record rec;
         struct byte_src *src;
         struct ltx_decoder *d;
