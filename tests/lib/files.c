@@ -16,7 +16,7 @@ read_file(const char *path)
 {
         FILE *f = fopen(path, "rb");
         struct file_bytes b;
-        long size;
+        long size = -1;
 
         if (f == NULL || fseek(f, 0, SEEK_END) != 0 || (size = ftell(f)) < 0)
                 die(path);

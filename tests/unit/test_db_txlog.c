@@ -366,7 +366,7 @@ START_TEST(log_cut_at_any_byte_of_its_last_record_loses_that_alone)
         struct file_bytes b = make_log(3, offs);
         uint64_t payload_end = offs[2] + FRAME_SIZE + size_of(3);
 
-        for (uint64_t n = offs[2]; n < offs[3]; n++) {
+        for (uint64_t n = offs[2]; n <= b.n; n++) {
                 write_file(segment_path(1), b.data, n);
                 check_recovered(n < payload_end ? 2 : 3, n > offs[2] && n < payload_end);
         }
