@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "cmd/litefs/config.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
