@@ -18,6 +18,9 @@
 
 #define CHECKPOINT_FRAMES 1000u /* SQLite's own default */
 
+#define PENDING_MS 1000 /* how long a reader that stays keeps others out */
+#define REST_MS 100
+
 enum hold { HOLD_NOTHING, HOLD_SHARED, HOLD_EXCLUSIVE };
 
 struct apply {
@@ -27,6 +30,8 @@ struct apply {
         int shm_fd; /* likewise */
         enum hold hold;
         bool is_pending; /* PENDING is ours: no new reader gets in */
+        int64_t pending_since_ms;
+        int64_t rest_until_ms; /* for readers to come in, who would starve else */
         void *index;
         size_t index_size;
 };
@@ -85,16 +90,25 @@ take_shared(struct apply *a)
 static int
 take_exclusive(struct apply *a)
 {
+        int64_t now_ms = clock_boot_ms(clock_host());
         int r = 0;
 
         if (a->hold == HOLD_EXCLUSIVE)
                 return 0;
+        if (now_ms < a->rest_until_ms)
+                return -EAGAIN;
+        if (a->is_pending && now_ms - a->pending_since_ms > PENDING_MS) {
+                release_exclusive(a);
+                a->rest_until_ms = now_ms + REST_MS;
+                return -EAGAIN;
+        }
+        if (!a->is_pending)
+                a->pending_since_ms = now_ms;
         if (!a->is_pending)
                 r = set_lock(a->db_fd, F_WRLCK, SQLITE_PENDING_BYTE, 1);
         if (r < 0)
                 return r;
         a->is_pending = true;
-        /* RESERVED: an application that has begun to write here is in the way, too. */
         r = set_lock(a->db_fd, F_WRLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
         if (r == 0)
                 a->hold = HOLD_EXCLUSIVE;

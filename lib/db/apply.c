@@ -181,6 +181,7 @@ end_apply(struct db *db, struct capturer *c)
 {
         pthread_mutex_lock(&db->lock);
         db->received = NULL;
+        db->durable_txid = db->pos.txid; /* its primary has seen to that */
         pthread_mutex_unlock(&db->lock);
         capturer_release(c);
         db_end_busy(db);
@@ -363,6 +364,7 @@ end_chain(struct db *db, struct err *e)
         if (db->wal.frames.n_pending > 0)
                 r = err_set(e, -EBUSY, "the WAL holds pages that the file lacks");
         else if (db->wal.fd >= 0) {
+                snapshot_save_wal(db);
                 r = os_ftruncate(db->env->os, "apply:wal", db->wal.fd, 0);
                 if (r == 0)
                         wal_reset(db);
@@ -636,6 +638,7 @@ db_wal_restart(struct db *db, struct err *e)
                 h.salt2 = salt;
                 h.is_big_endian_cksum = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
                 wal_header_encode(&h, buf);
+                snapshot_save_wal(db);
                 r = os_pwrite_all(db->env->os, "apply:wal", db->wal.fd, buf, sizeof buf, 0);
                 if (r < 0)
                         err_set(e, r, "write the WAL's header");

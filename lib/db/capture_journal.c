@@ -125,6 +125,7 @@ settle(const struct capturer *c, uint64_t cut, struct err *e)
         int r = txlog_sync(db->log, db->last_lsn, e);
 
         if (r == 0 && cut != DB_NO_FLOOR) {
+                snapshot_save_file(db, cut, INT64_MAX);
                 r = os_ftruncate(db->env->os, "db:cut", db->fd, (off_t)cut);
                 if (r < 0)
                         err_set(e, r, "cut %s/database", db->dir);
@@ -297,8 +298,13 @@ capture_as_worker(struct capture_job *job, struct err *e)
                 (void)late_flush(&c); /* what does not go now goes later: it is in the log */
         pthread_mutex_lock(&db->lock);
         db->wants_sync = false;
-        if (r == 0 && job->then != NULL)
-                job->then(db);
+        if (r == 0) {
+                db->durable_txid = db->pos.txid;
+                if (db->env->committed != NULL)
+                        db->env->committed(db->env->arg, db);
+                if (job->then != NULL)
+                        job->then(db);
+        }
         pthread_mutex_unlock(&db->lock);
         capturer_release(&c);
         return r;

@@ -606,6 +606,8 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
         off += (uint64_t)repeated;
         if (w->is_live && off >= WAL_HEADER_SIZE)
                 r = rewind_to(db, frame_at(db, off));
+        if (off < WAL_HEADER_SIZE)
+                snapshot_save_wal(db);
         if (r == 0)
                 r = os_pwrite_all(db->env->os, "wal:write", w->fd, buf, n, (off_t)off);
         if (r < 0)
@@ -667,6 +669,7 @@ wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, ui
                         return -EAGAIN;
                 }
         }
+        snapshot_save_file(db, off, off + n);
         r = os_pwrite_all(db->env->os, "db:checkpoint", db->fd, buf, n, (off_t)off);
         if (r < 0)
                 return r;
@@ -821,6 +824,8 @@ db_wal_truncate(struct db *db, uint64_t size_bytes)
         else if (w->is_live && kept < w->n_captured && w->frames.n_pending > 0)
                 r = -EBUSY;
         if (r == 0)
+                snapshot_save_wal(db);
+        if (r == 0)
                 r = os_ftruncate(db->env->os, "wal:truncate", w->fd, (off_t)size_bytes);
         if (r == 0 && w->is_live && kept < w->n_captured)
                 wal_reset(db);
@@ -843,6 +848,8 @@ db_wal_unlink(struct db *db, int *ret_fd)
         r = db->wal.fd < 0 ? -ENOENT : db->wal.frames.n_pending > 0 ? -EBUSY : 0;
         if (r == 0)
                 r = db_path(db, "wal", path, sizeof path);
+        if (r == 0)
+                snapshot_save_wal(db);
         if (r == 0)
                 r = os_unlink(db->env->os, "wal:unlink", path);
         if (r == 0) {

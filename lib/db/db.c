@@ -66,6 +66,7 @@ release(struct db *db)
         pagesum_release(&db->sums);
         free(db->changes);
         free(db->page_buf);
+        pthread_mutex_destroy(&db->snapshot_lock);
         pthread_mutex_destroy(&db->lock);
         free(db->dir);
         free(db->name);
@@ -84,6 +85,7 @@ allocate(const struct db_env *env, const char *name, const char *dir)
         db->wal.fd = -1;
         db->open_floor = DB_NO_FLOOR;
         pthread_mutex_init(&db->lock, NULL);
+        pthread_mutex_init(&db->snapshot_lock, NULL);
         overlay_init(&db->open, env->os, env->tmp_dir, DB_OVERLAY_CAP);
         overlay_init(&db->late, env->os, env->tmp_dir, DB_OVERLAY_CAP);
         spool_init(&db->journal.content, env->os, env->tmp_dir, DB_JOURNAL_CAP);
@@ -543,6 +545,7 @@ cut_by_checkpoint(struct db *db, uint64_t size_bytes)
                 return -EIO;
         }
         r = late_flush(&c);
+        snapshot_save_file(db, size_bytes, INT64_MAX);
         if (r == 0)
                 r = os_ftruncate(db->env->os, "db:cut", db->fd, (off_t)size_bytes);
         if (r == 0)
@@ -653,6 +656,7 @@ db_leave_no_file(struct db *db, int *ret_fd)
         char path[PATH_MAX];
 
         /* The transaction is durable: the file no longer matters, so no error below does. */
+        snapshot_save_wal(db);
         overlay_reset(&db->late);
         wal_reset(db);
         if (db_path(db, "database", path, sizeof path) == 0)

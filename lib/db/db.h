@@ -46,7 +46,8 @@ struct db_env {
         void *arg;
         /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. Any thread, must not wait. */
         int (*may_commit)(void *arg);
-        /* After each commit, with the database's lock held: must be quick and must not call back. */
+        /* After each commit, and when one has become durable, with the database's lock held: must be quick and
+         * must not call back. */
         void (*committed)(void *arg, struct db *db);
         /* A long capture has ended: calls that were put off may be made. From a worker, no lock held. */
         void (*idle)(void *arg, struct db *db);
@@ -80,6 +81,9 @@ void db_close(struct db *db);
 const char *db_name(const struct db *db); /* for the database's life */
 void db_get_info(struct db *db, struct db_info *ret);
 struct txlog *db_log(struct db *db);
+/* The last transaction that may be sent to replicas: one whose application waits for it to be durable may not be
+ * before it is, or a replica could have what its primary has lost. */
+uint64_t db_shippable_txid(struct db *db);
 bool db_is_busy(struct db *db);
 /* It has pages, so it shows in the mount. */
 bool db_exists(struct db *db);

@@ -7,6 +7,7 @@
  *   sync.c             durability of commits, shared by those who wait for it
  *   late.c             committed pages on their way to the database file; the base; housekeeping
  *   apply.c            transactions that another node has committed
+ *   snapshot.c         all of it as of one position, while it changes
  *   verify.c           the committed image against its checksums
  *   recover.c          the state at open */
 #ifndef LITEFS_DB_DB_INTERNAL_H
@@ -73,6 +74,7 @@ struct db {
         struct ltx_encoder *encoder;
         uint64_t last_lsn;        /* of the last commit */
         struct sync_job *syncing; /* runs or is about to; NULL: none */
+        uint64_t durable_txid;    /* the log is durable at least up to here, as sync.c has seen it */
 
         uint64_t size_bytes; /* of the file as applications see it */
         struct overlay open; /* uncommitted pages */
@@ -93,6 +95,8 @@ struct db {
         uint8_t *page_buf; /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
 
         const struct received *received; /* what is being applied, else NULL */
+        pthread_mutex_t snapshot_lock;   /* guards snapshot and what it points to; rank below lock */
+        struct db_snapshot *snapshot;    /* that is being read, else NULL */
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;
@@ -218,6 +222,12 @@ void db_leave_no_file(struct db *db, int *ret_fd);
 int verify_image(const struct capturer *c, struct err *e);
 /* The same after a commit, where the configuration or a debug build wants it; then stops the database. */
 int verify_commit(const struct capturer *c, struct err *e);
+
+/* --- snapshot.c --- */
+/* Before bytes [from, to) of the database file are overwritten or cut; before the WAL begins anew or is cut. With
+ * the database's lock, or as its capturer. */
+void snapshot_save_file(struct db *db, uint64_t from, uint64_t to);
+void snapshot_save_wal(struct db *db);
 
 /* --- sync.c --- */
 /* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then

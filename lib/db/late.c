@@ -19,6 +19,7 @@ put_page(const struct capturer *c, const struct overlay *o, uint32_t pgno)
         page = overlay_get(o, pgno, c->page, &error);
         if (page == NULL)
                 return error;
+        snapshot_save_file(c->db, (uint64_t)(pgno - 1) * o->page_size, (uint64_t)pgno * o->page_size);
         return os_pwrite_all(c->db->env->os, "db:late", c->db->fd, page, o->page_size,
                              (off_t)(pgno - 1) * o->page_size);
 }
@@ -71,8 +72,10 @@ late_trim_file(struct db *db)
         if (txlog_synced_lsn(db->log) < db->last_lsn || db->size_bytes > size)
                 return;
         /* A failure leaves bytes that nobody sees; recovery cuts them. */
-        if (os_fstat(db->env->os, "db:trim", db->fd, &st) == 0 && (uint64_t)st.st_size > size)
-                (void)os_ftruncate(db->env->os, "db:trim", db->fd, (off_t)size);
+        if (os_fstat(db->env->os, "db:trim", db->fd, &st) < 0 || (uint64_t)st.st_size <= size)
+                return;
+        snapshot_save_file(db, size, (uint64_t)st.st_size);
+        (void)os_ftruncate(db->env->os, "db:trim", db->fd, (off_t)size);
 }
 
 /* Moves page by page; a page that cannot be added leaves the overlay as good as before. */

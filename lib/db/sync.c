@@ -18,6 +18,7 @@ struct sync_job {
         struct work work;
         struct db *db;
         uint64_t lsn;
+        uint64_t txid; /* the database's position when the job was made: durable once it ended well */
         struct sync_waiter *waiters; /* guarded by the database's lock, newest first */
 };
 
@@ -38,6 +39,8 @@ static void
 finish(struct db *db, const struct sync_waiter *waiters)
 {
         (void)late_try_flush(db);
+        if (db->env->committed != NULL)
+                db->env->committed(db->env->arg, db); /* it may be sent now: see db_shippable_txid */
         for (const struct sync_waiter *w = waiters; w != NULL; w = w->next)
                 if (w->then != NULL)
                         w->then(db);
@@ -57,10 +60,13 @@ run_sync(struct work *work)
         if (db->syncing == job)
                 db->syncing = NULL;
         waiters = job->waiters;
-        if (r < 0)
+        if (r < 0) {
                 db_fail(db, e.text);
-        else
+        } else {
+                if (job->txid > db->durable_txid)
+                        db->durable_txid = job->txid;
                 finish(db, waiters);
+        }
         pthread_mutex_unlock(&db->lock);
         answer(waiters, r < 0 ? -EIO : 0);
         free(job);
@@ -76,7 +82,9 @@ start_job(struct db *db, uint64_t lsn)
 
         if (job == NULL)
                 return NULL;
-        *job = (struct sync_job){ { run_sync, NULL }, db, lsn, NULL };
+        *job = (struct sync_job){
+                { run_sync, NULL }, db, lsn, lsn == db->last_lsn ? db->pos.txid : 0, NULL
+        };
         db->syncing = job;
         return job;
 }
@@ -121,4 +129,15 @@ sync_expected(struct db *db)
         job = start_job(db, db->last_lsn);
         if (job != NULL)
                 workers_post_here(db->env->workers, &job->work);
+}
+
+uint64_t
+db_shippable_txid(struct db *db)
+{
+        uint64_t txid;
+
+        pthread_mutex_lock(&db->lock);
+        txid = db->syncing != NULL || db->state == DB_CAPTURING ? db->durable_txid : db->pos.txid;
+        pthread_mutex_unlock(&db->lock);
+        return txid;
 }
