@@ -1,0 +1,52 @@
+/* lib/repl/applier.h - a replica's transactions on their way from the stream to the databases.
+ *
+ * One queue for each database, worked off in order by a pool of its own, so that a database which waits for its
+ * readers holds up no other. What is queued is bounded: is_full says when the stream should not be read.
+ *
+ * Threads: all calls on the loop's thread; the work itself on the pool. */
+#ifndef LITEFS_REPL_APPLIER_H
+#define LITEFS_REPL_APPLIER_H
+
+#include <stdbool.h>
+
+#include "base/workers.h"
+#include "db/apply.h"
+#include "net/loop.h"
+#include "store/store.h"
+
+struct applier;
+
+/* How a transaction gets under SQLite's locks: the mount's part (fuse/apply.h). Called on the pool. */
+struct apply_ops {
+        int (*begin)(void *arg, struct db *db, void **ret);
+        /* 0, -EAGAIN (in the way; call again), or an error. */
+        int (*apply)(void *handle, const struct received *rx, struct err *e);
+        void (*end)(void *handle);
+};
+
+struct applier_config {
+        struct loop *loop;
+        struct workers *workers; /* for this alone */
+        struct store *store;
+        const struct apply_ops *ops;
+        void *ops_arg;
+        /* On the loop, for each transaction in the order of the queue. */
+        void (*applied)(void *arg, struct db *db, struct ltx_pos pos);
+        /* Nothing that was queued behind it will be tried. */
+        void (*failed)(void *arg, struct db *db, int code, const struct err *e);
+        /* The queues have room again, or are empty. */
+        void (*drained)(void *arg);
+        void *arg;
+};
+
+int applier_new(const struct applier_config *config, struct applier **ret);
+/* Takes @rx, which was made by malloc; -ENOMEM: it is still the caller's. Finds or makes the database. */
+int applier_push(struct applier *a, const char *name, struct received *rx, struct err *e);
+bool applier_is_full(const struct applier *a);
+bool applier_is_empty(const struct applier *a);
+/* Forgets what is queued and not begun. */
+void applier_clear(struct applier *a);
+/* After the loop and the pool have stopped. NULL is fine. */
+void applier_free(struct applier *a);
+
+#endif

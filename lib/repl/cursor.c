@@ -1,0 +1,273 @@
+#include "repl/cursor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+/* --- frames --- */
+
+static int
+reserve(struct outbox *o, size_t n)
+{
+        size_t want = o->size == 0 ? 65536 : o->size;
+        uint8_t *p;
+
+        if (o->size - o->n >= n)
+                return 0;
+        while (want - o->n < n)
+                want *= 2;
+        p = realloc(o->buf, want);
+        if (p == NULL)
+                return -ENOMEM;
+        o->buf = p;
+        o->size = want;
+        return 0;
+}
+
+static int
+put_frame(struct outbox *o, const struct frame *f, struct err *e)
+{
+        int r = reserve(o, FRAME_SMALL_SIZE);
+        ssize_t n;
+
+        if (r < 0)
+                return err_set(e, r, "send %s", frame_type_name(f->type));
+        n = frame_encode(f, o->buf + o->n, o->size - o->n, e);
+        if (n < 0)
+                return (int)n;
+        o->n += (size_t)n;
+        return 0;
+}
+
+/* As the sink of a snapshot: any length becomes DATA frames. */
+static int
+put_data(struct byte_sink *sink, const void *buf, size_t n)
+{
+        struct outbox *o = (struct outbox *)sink;
+        const uint8_t *p = buf;
+
+        while (n > 0) {
+                size_t part = n < FRAME_DATA_MAX ? n : FRAME_DATA_MAX;
+                int r = reserve(o, FRAME_DATA_OVERHEAD + part);
+
+                if (r < 0)
+                        return r;
+                frame_data_header(o->stream, part, o->buf + o->n);
+                memcpy(o->buf + o->n + FRAME_DATA_OVERHEAD, p, part);
+                o->n += FRAME_DATA_OVERHEAD + part;
+                o->n_data += part;
+                p += part;
+                n -= part;
+        }
+        return 0;
+}
+
+void
+outbox_init(struct outbox *o)
+{
+        *o = (struct outbox){ .base = { put_data } };
+}
+
+void
+outbox_release(struct outbox *o)
+{
+        free(o->buf);
+        o->buf = NULL;
+        o->n = o->size = 0;
+}
+
+static int
+put_begin(struct cursor *c, uint64_t term, uint32_t *next_stream, struct outbox *o, struct err *e)
+{
+        struct frame f = { .type = FRAME_LTX };
+
+        o->stream = (*next_stream)++;
+        if (*next_stream == 0)
+                *next_stream = 1;
+        o->n_data = 0;
+        f.ltx.stream = o->stream;
+        f.ltx.term = term;
+        strncpy(f.ltx.name, db_name(c->db), sizeof f.ltx.name - 1);
+        f.ltx.record = c->record;
+        return put_frame(o, &f, e);
+}
+
+static int
+put_end(struct cursor *c, enum frame_ltx_status status, struct outbox *o, struct err *e)
+{
+        struct frame f = { .type = FRAME_LTX_END };
+
+        f.ltx_end.stream = o->stream;
+        f.ltx_end.status = (uint8_t)status;
+        f.ltx_end.size_bytes = o->n_data;
+        if (status == FRAME_LTX_COMPLETE)
+                c->pos = (struct ltx_pos){ c->record.max_txid, c->record.post_apply_checksum };
+        return put_frame(o, &f, e);
+}
+
+/* --- where to begin --- */
+
+static void
+close_reader(struct cursor *c)
+{
+        txlog_reader_close(c->reader);
+        c->reader = NULL;
+        c->src = NULL;
+}
+
+void
+cursor_reset(struct cursor *c, struct ltx_pos pos)
+{
+        /* What is half sent is finished first: the reader keeps its place until then. */
+        if (c->src == NULL && c->snapshot == NULL)
+                close_reader(c);
+        c->pos = pos;
+        c->is_checked = false;
+}
+
+void
+cursor_release(struct cursor *c)
+{
+        close_reader(c);
+        db_snapshot_close(c->snapshot);
+        c->snapshot = NULL;
+}
+
+static int
+open_snapshot(struct cursor *c, const char *why, struct err *e)
+{
+        int r;
+
+        close_reader(c);
+        r = db_snapshot_open(c->db, &c->snapshot, &c->record, e);
+        /* As durable as what comes record by record: see db_shippable_txid. */
+        if (r == 0)
+                r = txlog_sync(db_log(c->db), txlog_end_lsn(db_log(c->db)), e);
+        if (r == 0)
+                log_event(LOG_INFO, db_name(c->db), "sending a snapshot of %u pages: %s",
+                          c->record.commit, why);
+        return r;
+}
+
+/* The log from the replica's position on, or a snapshot. 1: there is a reader or a snapshot; 0: the replica has
+ * all there is. */
+static int
+find_place(struct cursor *c, struct err *e)
+{
+        struct db_info info;
+        int r;
+
+        db_get_info(c->db, &info);
+        if (c->pos.txid == info.pos.txid) {
+                if (c->pos.checksum == info.pos.checksum || c->pos.txid == 0)
+                        return 0;
+                r = open_snapshot(c, "it has another transaction at our position", e);
+        } else if (c->pos.txid > info.pos.txid) {
+                r = open_snapshot(c, "it is ahead", e);
+        } else {
+                r = txlog_reader_open(db_log(c->db), c->pos.txid, &c->reader, e);
+                if (r == E_NOT_FOUND)
+                        r = open_snapshot(
+                                c, c->pos.txid == 0 ? "it has nothing" : "our log begins later", e);
+        }
+        return r < 0 ? r : 1;
+}
+
+static bool
+follows(const struct txlog_record *record, struct ltx_pos pos)
+{
+        return record->min_txid == 1 ||
+               (record->min_txid == pos.txid + 1 && record->pre_apply_checksum == pos.checksum);
+}
+
+/* 1: c->src or c->snapshot is the next to send; 0: nothing now. */
+static int
+next_record(struct cursor *c, struct err *e)
+{
+        int r;
+
+        if (c->pos.txid > 0 && c->is_checked && c->pos.txid >= db_shippable_txid(c->db))
+                return 0;
+        if (c->reader == NULL) {
+                r = find_place(c, e);
+                c->is_checked = r >= 0;
+                if (r <= 0 || c->snapshot != NULL)
+                        return r;
+        }
+        if (c->pos.txid >= db_shippable_txid(c->db))
+                return 0;
+        r = txlog_reader_next(c->reader, &c->record, &c->src, e);
+        if (r <= 0 || follows(&c->record, c->pos))
+                return r;
+        r = open_snapshot(c, "its position is not in our history", e);
+        return r < 0 ? r : 1;
+}
+
+/* --- the bytes --- */
+
+static int
+read_log(struct cursor *c, size_t want, struct outbox *o, struct err *e)
+{
+        uint8_t *buf = malloc(FRAME_DATA_MAX);
+        ssize_t n = buf == NULL ? -ENOMEM : 1;
+        size_t end = o->n + want;
+        int r = 0;
+
+        while (r == 0 && n > 0 && o->n < end) {
+                n = byte_src_read_all(c->src, buf, FRAME_DATA_MAX);
+                if (n > 0)
+                        r = put_data(&o->base, buf, (size_t)n);
+        }
+        free(buf);
+        if (n < 0 || r < 0)
+                return err_set(e, n < 0 ? (int)n : r, "read the log of %s", db_name(c->db));
+        if (n > 0)
+                return 1;
+        c->src = NULL;
+        return put_end(c, FRAME_LTX_COMPLETE, o, e);
+}
+
+static int
+read_snapshot(struct cursor *c, size_t want, struct outbox *o, struct err *e)
+{
+        int r = db_snapshot_read(c->snapshot, want, &o->base, e);
+
+        if (r > 0)
+                return 1;
+        db_snapshot_close(c->snapshot);
+        c->snapshot = NULL;
+        if (r < 0) {
+                /* The link is sound: this database alone is tried again. */
+                log_event(LOG_WARN, db_name(c->db), "snapshot given up: %s", e->text);
+                c->is_checked = false;
+                r = put_end(c, FRAME_LTX_ABANDONED, o, e);
+                return r < 0 ? r : -EAGAIN;
+        }
+        return put_end(c, FRAME_LTX_COMPLETE, o, e);
+}
+
+int
+cursor_read(struct cursor *c, uint64_t term, uint32_t *next_stream, size_t want, struct outbox *o,
+            struct err *e)
+{
+        size_t end = o->n + want;
+        int r = 0;
+
+        while (o->n < end) {
+                if (c->src == NULL && c->snapshot == NULL) {
+                        r = next_record(c, e);
+                        if (r <= 0)
+                                return r;
+                        r = put_begin(c, term, next_stream, o, e);
+                        if (r < 0)
+                                return r;
+                }
+                r = c->snapshot != NULL ? read_snapshot(c, end - o->n, o, e)
+                                        : read_log(c, end - o->n, o, e);
+                if (r < 0)
+                        return r;
+        }
+        return 1;
+}

@@ -1,0 +1,476 @@
+#include "repl/feed.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "repl/cursor.h"
+#include "repl/frame_decoder.h"
+
+#define CHUNK_BYTES (512u << 10) /* read by one job */
+#define SNAPSHOT_RETRY_MS 20
+
+struct entry {
+        struct entry *next;
+        struct cursor cursor; /* the job's while one runs */
+        struct ltx_pos acked;
+        uint64_t target_txid; /* the stream is ready once this is sent */
+        bool is_dirty;        /* there may be something to send */
+        bool has_more;        /* the job's: so there is */
+        bool has_reset;
+        struct ltx_pos reset;
+        struct entry *next_in_job;
+};
+
+struct feed {
+        struct feed_config config;
+        struct link *link; /* NULL once freed */
+        struct frame_decoder *decoder;
+        struct frame_hello peer;
+        bool has_peer;
+        bool has_positions;
+        bool is_blocked;
+        bool is_ready_sent;
+        struct entry *entries;
+        struct loop_timer *retry;
+
+        bool has_job;
+        struct work work;
+        struct mail mail;
+        struct entry *job_entries;
+        struct outbox out;
+        uint32_t next_stream;
+        int result;
+        struct err e;
+};
+
+static void schedule(struct feed *f);
+
+static void
+retry(void *arg)
+{
+        schedule(arg);
+}
+
+int
+feed_new(const struct feed_config *config, struct link *link, struct feed **ret)
+{
+        struct feed *f = calloc(1, sizeof *f);
+        int r = f == NULL ? -ENOMEM : 0;
+
+        if (r == 0)
+                r = frame_decoder_new(&f->decoder);
+        if (r == 0)
+                r = loop_timer_new(config->loop, retry, f, &f->retry);
+        if (r < 0) {
+                if (f != NULL)
+                        frame_decoder_free(f->decoder);
+                free(f);
+                return r;
+        }
+        f->config = *config;
+        f->link = link;
+        f->next_stream = 1;
+        outbox_init(&f->out);
+        *ret = f;
+        return 0;
+}
+
+static void
+destroy(struct feed *f)
+{
+        void (*freed)(void *arg) = f->config.freed;
+        void *arg = f->config.arg;
+
+        while (f->entries != NULL) {
+                struct entry *en = f->entries;
+
+                f->entries = en->next;
+                cursor_release(&en->cursor);
+                free(en);
+        }
+        outbox_release(&f->out);
+        frame_decoder_free(f->decoder);
+        free(f);
+        if (freed != NULL)
+                freed(arg);
+}
+
+void
+feed_free(struct feed *f)
+{
+        f->link = NULL;
+        loop_timer_free(f->retry);
+        f->retry = NULL;
+        if (!f->has_job)
+                destroy(f);
+}
+
+const struct frame_hello *
+feed_peer(const struct feed *f)
+{
+        return f->has_peer ? &f->peer : NULL;
+}
+
+/* --- out --- */
+
+static int
+send_frame(struct feed *f, const struct frame *frame)
+{
+        uint8_t buf[FRAME_SMALL_SIZE];
+        struct err e = ERR_INIT;
+        ssize_t n;
+
+        if (f->link == NULL)
+                return -ENOTCONN;
+        n = frame_encode(frame, buf, sizeof buf, &e);
+        return n < 0 ? (int)n : link_write(f->link, buf, (size_t)n);
+}
+
+void
+feed_heartbeat(struct feed *f, int64_t wall_ms, int64_t fence_ms)
+{
+        struct frame frame = { .type = FRAME_HEARTBEAT,
+                               .heartbeat = { wall_ms, f->config.self.term, fence_ms } };
+
+        if (f->has_peer)
+                (void)send_frame(f, &frame);
+}
+
+int
+feed_handoff(struct feed *f, const struct frame_handoff *h)
+{
+        struct frame frame = { .type = FRAME_HANDOFF, .handoff = *h };
+        int r = send_frame(f, &frame);
+
+        return r < 0 ? r : 0;
+}
+
+void
+feed_end(struct feed *f, int code, const char *text)
+{
+        struct frame frame = { .type = FRAME_ERROR };
+
+        if (f->link == NULL)
+                return;
+        frame.error.code = (uint16_t)code;
+        strncpy(frame.error.text, text, FRAME_TEXT_MAX);
+        (void)send_frame(f, &frame);
+        f->link->ops->finish(f->link);
+}
+
+/* --- the job --- */
+
+/* A little of each database in turn, so that a snapshot does not hold up the others' transactions. */
+static int
+read_entries(struct feed *f)
+{
+        int r = 0;
+
+        for (struct entry *en = f->job_entries; en != NULL; en = en->next_in_job) {
+                if (f->out.n >= CHUNK_BYTES)
+                        return 1;
+                r = cursor_read(&en->cursor, f->config.self.term, &f->next_stream,
+                                CHUNK_BYTES - f->out.n, &f->out, &f->e);
+                if (r > 0 && (en->cursor.src != NULL || en->cursor.snapshot != NULL))
+                        return 1; /* in the middle of a record: it goes on first */
+                if (r == 0)
+                        en->is_dirty = false;
+                if (r < 0 && r != -EAGAIN)
+                        return r;
+        }
+        return r > 0 ? 1 : r;
+}
+
+static void report(struct mail *m);
+
+static void
+run(struct work *w)
+{
+        struct feed *f = (struct feed *)((char *)w - offsetof(struct feed, work));
+
+        f->result = read_entries(f);
+        f->mail = (struct mail){ report, NULL };
+        if (loop_post(f->config.loop, &f->mail) < 0)
+                f->has_job = false; /* the loop has stopped: its owner frees what is left */
+}
+
+/* The cursor in the middle of a record comes first: records do not mix. */
+static void
+list_job(struct feed *f)
+{
+        struct entry **end = &f->job_entries;
+
+        f->job_entries = NULL;
+        for (int pass = 0; pass < 2; pass++)
+                for (struct entry *en = f->entries; en != NULL; en = en->next) {
+                        bool is_open = en->cursor.src != NULL || en->cursor.snapshot != NULL;
+
+                        if (is_open != (pass == 0) || !(is_open || en->is_dirty || en->has_reset))
+                                continue;
+                        if (en->has_reset && !is_open) {
+                                cursor_reset(&en->cursor, en->reset);
+                                en->has_reset = false;
+                                en->is_dirty = true;
+                        }
+                        en->is_dirty = false;
+                        en->has_more = true; /* unless the job finds otherwise */
+                        en->next_in_job = NULL;
+                        *end = en;
+                        end = &en->next_in_job;
+                }
+}
+
+static void
+schedule(struct feed *f)
+{
+        if (f->has_job || f->is_blocked || f->link == NULL || !f->has_positions)
+                return;
+        list_job(f);
+        if (f->job_entries == NULL)
+                return;
+        f->has_job = true;
+        f->e = (struct err)ERR_INIT;
+        f->out.n = 0;
+        f->work = (struct work){ run, NULL };
+        workers_post(f->config.workers, &f->work);
+}
+
+static void
+send_ready(struct feed *f)
+{
+        struct frame frame = { .type = FRAME_READY };
+
+        if (f->is_ready_sent)
+                return;
+        for (struct entry *en = f->entries; en != NULL; en = en->next)
+                if (en->cursor.pos.txid < en->target_txid || en->has_reset)
+                        return;
+        f->is_ready_sent = true;
+        (void)send_frame(f, &frame);
+}
+
+static void
+report(struct mail *m)
+{
+        struct feed *f = (struct feed *)((char *)m - offsetof(struct feed, mail));
+        int r = 0;
+
+        f->has_job = false;
+        if (f->link == NULL) {
+                destroy(f);
+                return;
+        }
+        for (struct entry *en = f->job_entries; en != NULL; en = en->next_in_job)
+                en->is_dirty |= en->has_more;
+        if (f->out.n > 0)
+                r = link_write(f->link, f->out.buf, f->out.n);
+        if (f->result < 0 && f->result != -EAGAIN) {
+                f->config.broken(f->config.arg, f, &f->e);
+                return;
+        }
+        if (r < 0)
+                return; /* closed() is on its way */
+        f->is_blocked = r > 0;
+        if (f->result == -EAGAIN)
+                loop_timer_start(f->retry, SNAPSHOT_RETRY_MS);
+        send_ready(f);
+        if (f->result == 0)
+                schedule(f);
+}
+
+void
+feed_writable(struct feed *f)
+{
+        f->is_blocked = false;
+        schedule(f);
+}
+
+/* --- databases --- */
+
+static struct entry *
+find_entry(const struct feed *f, const struct db *db)
+{
+        struct entry *en = f->entries;
+
+        while (en != NULL && en->cursor.db != db)
+                en = en->next;
+        return en;
+}
+
+static struct entry *
+add_entry(struct feed *f, struct db *db)
+{
+        struct entry *en = find_entry(f, db);
+
+        if (en != NULL)
+                return en;
+        en = calloc(1, sizeof *en);
+        if (en == NULL)
+                return NULL;
+        en->cursor.db = db;
+        en->is_dirty = true;
+        en->next = f->entries;
+        f->entries = en;
+        return en;
+}
+
+void
+feed_committed(struct feed *f, struct db *db)
+{
+        struct entry *en;
+
+        if (!f->has_positions)
+                return;
+        en = add_entry(f, db);
+        if (en != NULL)
+                en->is_dirty = true;
+        schedule(f);
+}
+
+struct ltx_pos
+feed_acked(const struct feed *f, const struct db *db)
+{
+        const struct entry *en = find_entry(f, db);
+
+        return en == NULL ? (struct ltx_pos){ 0 } : en->acked;
+}
+
+static int
+is_behind(void *arg, struct db *db)
+{
+        const struct feed *f = arg;
+        struct db_info info;
+
+        db_get_info(db, &info);
+        return feed_acked(f, db).txid < info.pos.txid;
+}
+
+bool
+feed_is_caught_up(struct feed *f)
+{
+        return f->has_positions && store_each(f->config.store, is_behind, f) == 0;
+}
+
+/* --- in --- */
+
+static int
+on_hello(struct feed *f, const struct frame_hello *h, struct err *e)
+{
+        const struct frame_hello *self = &f->config.self;
+        struct frame reply = { .type = FRAME_HELLO, .hello = *self };
+
+        if (f->has_peer)
+                return err_text(e, E_FORMAT, "a second HELLO");
+        if (h->node_id == self->node_id) {
+                feed_end(f, FRAME_ERROR_PROTOCOL, "this is the same node");
+                return err_text(e, E_CONFIG, "the replica is this node itself");
+        }
+        if (h->cluster_id[0] != '\0' && strcmp(h->cluster_id, self->cluster_id) != 0) {
+                (void)send_frame(f, &reply); /* so that it can say whose cluster this is */
+                feed_end(f, FRAME_ERROR_CLUSTER, "another cluster");
+                return err_text(e, E_CONFIG, "%s belongs to cluster %s, this is %s", h->hostname,
+                                h->cluster_id, self->cluster_id);
+        }
+        if (h->term > self->term) {
+                feed_end(f, FRAME_ERROR_TERM, "a later term has begun");
+                return err_text(e, E_NOT_PRIMARY, "%s has seen term %" PRIu64 ", this is %" PRIu64,
+                                h->hostname, h->term, self->term);
+        }
+        f->peer = *h;
+        f->has_peer = true;
+        if (send_frame(f, &reply) < 0)
+                return err_text(e, -ENOTCONN, "the link is gone");
+        f->config.connected(f->config.arg, f, h);
+        return 0;
+}
+
+static int
+add_target(void *arg, struct db *db)
+{
+        struct feed *f = arg;
+        struct entry *en = add_entry(f, db);
+        struct db_info info;
+
+        if (en == NULL)
+                return 0;
+        db_get_info(db, &info);
+        en->target_txid = info.pos.txid;
+        return 0;
+}
+
+static int
+on_positions(struct feed *f, struct frame_positions *p, struct err *e)
+{
+        char name[DBNAME_MAX + 1];
+        struct ltx_pos pos;
+
+        while (frame_positions_next(p, name, &pos)) {
+                struct db *db = store_find(f->config.store, name);
+                struct entry *en = db == NULL ? NULL : add_entry(f, db);
+
+                if (db == NULL)
+                        log_event(LOG_WARN, name,
+                                  "a replica (%s) has this database, this primary never had",
+                                  f->peer.hostname);
+                else if (en == NULL)
+                        return err_set(e, -ENOMEM, "positions");
+                if (en != NULL) {
+                        en->has_reset = true;
+                        en->reset = en->acked = pos;
+                }
+        }
+        if ((p->flags & FRAME_POSITIONS_LAST) != 0 && !f->has_positions) {
+                f->has_positions = true;
+                store_each(f->config.store, add_target, f);
+                send_ready(f);
+        }
+        schedule(f);
+        return 0;
+}
+
+static void
+on_ack(struct feed *f, const struct frame_ack *a)
+{
+        struct db *db = store_find(f->config.store, a->name);
+        struct entry *en = db == NULL ? NULL : find_entry(f, db);
+
+        if (en != NULL)
+                en->acked = a->pos;
+}
+
+static int
+on_frame(struct feed *f, struct frame *frame, struct err *e)
+{
+        if (!f->has_peer && frame->type != FRAME_HELLO)
+                return err_text(e, E_FORMAT, "%s before HELLO", frame_type_name(frame->type));
+        switch (frame->type) {
+        case FRAME_HELLO:
+                return on_hello(f, &frame->hello, e);
+        case FRAME_POSITIONS:
+                return on_positions(f, &frame->positions, e);
+        case FRAME_ACK:
+                on_ack(f, &frame->ack);
+                return 0;
+        case FRAME_ERROR:
+                return err_text(e, -ECONNRESET, "the replica ends the stream: %s", frame->error.text);
+        default:
+                return err_text(e, E_FORMAT, "%s is not for a primary", frame_type_name(frame->type));
+        }
+}
+
+int
+feed_input(struct feed *f, const uint8_t *bytes, size_t n, struct err *e)
+{
+        struct frame frame;
+        int r;
+
+        while ((r = frame_decoder_next(f->decoder, &bytes, &n, &frame, e)) > 0) {
+                r = on_frame(f, &frame, e);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}

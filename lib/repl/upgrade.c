@@ -1,0 +1,136 @@
+#include "repl/upgrade.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "repl/frame.h"
+
+int
+upgrade_feed(struct upgrade *u, const unsigned char **bytes, size_t *n, struct err *e)
+{
+        while (*n > 0) {
+                if (u->n == UPGRADE_HEAD_MAX)
+                        return err_text(e, E_FORMAT, "HTTP head of more than %d bytes",
+                                        UPGRADE_HEAD_MAX);
+                u->head[u->n++] = (char)**bytes;
+                u->head[u->n] = '\0';
+                (*bytes)++;
+                (*n)--;
+                if (u->n >= 4 && memcmp(u->head + u->n - 4, "\r\n\r\n", 4) == 0)
+                        return 1;
+        }
+        return 0;
+}
+
+/* Whether a header's comma-separated value has @token. */
+static bool
+has_token(const struct upgrade *u, const char *name, const char *token)
+{
+        const char *line = strstr(u->head, "\r\n");
+        size_t name_len = strlen(name), token_len = strlen(token);
+
+        while (line != NULL && line[2] != '\r') {
+                const char *end = strstr(line + 2, "\r\n");
+
+                line += 2;
+                if (end == NULL)
+                        break;
+                if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
+                        const char *p = line + name_len + 1;
+
+                        while (p < end) {
+                                p += strspn(p, " \t,");
+                                if (strncasecmp(p, token, token_len) == 0 &&
+                                    strchr(" \t,\r", p[token_len]) != NULL)
+                                        return true;
+                                p += strcspn(p, ",\r");
+                        }
+                }
+                line = end;
+        }
+        return false;
+}
+
+int
+upgrade_check_request(const struct upgrade *u)
+{
+        const char *target = u->head + 4;
+
+        if (strlen(u->head) != u->n || strncmp(u->head, "GET ", 4) != 0)
+                return 405;
+        if (strncmp(target, "/stream ", 8) != 0)
+                return 404;
+        if (strncmp(target + 8, "HTTP/1.1\r\n", 10) != 0)
+                return 505;
+        return has_token(u, "Upgrade", FRAME_UPGRADE) && has_token(u, "Connection", "upgrade") ? 0 : 426;
+}
+
+int
+upgrade_check_response(const struct upgrade *u, struct err *e)
+{
+        int line = (int)strcspn(u->head, "\r\n");
+
+        if (strlen(u->head) == u->n && strncmp(u->head, "HTTP/1.1 101 ", 13) == 0 &&
+            has_token(u, "Upgrade", FRAME_UPGRADE))
+                return 0;
+        return err_text(e, E_FORMAT, "no stream there, the answer was: %.*s", line > 200 ? 200 : line,
+                        u->head);
+}
+
+static size_t
+clip(int n, size_t size)
+{
+        return n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+}
+
+size_t
+upgrade_request(const char *host, char *buf, size_t size)
+{
+        return clip(
+                snprintf(
+                        buf, size,
+                        "GET /stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+                        host, FRAME_UPGRADE),
+                size);
+}
+
+size_t
+upgrade_accept(char *buf, size_t size)
+{
+        return clip(
+                snprintf(
+                        buf, size,
+                        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+                        FRAME_UPGRADE),
+                size);
+}
+
+static const char *
+reason(int status)
+{
+        switch (status) {
+        case 404:
+                return "Not Found";
+        case 405:
+                return "Method Not Allowed";
+        case 426:
+                return "Upgrade Required";
+        case 503:
+                return "Service Unavailable";
+        default:
+                return "Bad Request";
+        }
+}
+
+size_t
+upgrade_refuse(int status, const char *why, char *buf, size_t size)
+{
+        return clip(snprintf(buf, size,
+                             "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+                             "Content-Length: %zu\r\n\r\n%s\n",
+                             status, reason(status), strlen(why) + 1, why),
+                    size);
+}
