@@ -100,13 +100,27 @@ allocate(const struct db_env *env, const char *name, const char *dir)
         return db;
 }
 
+/* The directory, durable: the log's syncs end at the log's own name. Also when it is there: a run before this one
+ * may have ended between making and syncing it. */
+static int
+make_dir(const struct os *os, const char *dir)
+{
+        char parent[PATH_MAX];
+        int r;
+
+        if (snprintf(parent, sizeof parent, "%s/..", dir) >= (int)sizeof parent)
+                return -ENAMETOOLONG;
+        r = os_mkdir_all(os, "db:mkdir", dir, 0777);
+        return r < 0 ? r : os_sync_dir(os, "db:mkdir", parent);
+}
+
 int
 db_open(const struct db_env *env, const char *name, const char *dir, struct db **ret, struct err *e)
 {
         struct db *db;
         int r;
 
-        r = os_mkdir_all(env->os, "db:mkdir", dir, 0777);
+        r = make_dir(env->os, dir);
         if (r < 0)
                 return err_set(e, r, "create %s", dir);
         db = allocate(env, name, dir);

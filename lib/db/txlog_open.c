@@ -315,15 +315,14 @@ settle(struct txlog *log, struct err *e)
         return txlog_sync(log, log->end_lsn, e);
 }
 
-/* The directory, made durably when it is not there. */
+/* The directory, durable: it may be there from a run that ended before it had synced it. */
 static int
 make_dir(struct txlog *log)
 {
         char parent[PATH_MAX];
-        struct stat st;
         int r;
 
-        if (log->is_readonly || os_lstat(log->os, "txlog:open", log->dir, &st) == 0)
+        if (log->is_readonly)
                 return 0;
         r = os_mkdir_all(log->os, "txlog:open", log->dir, 0777);
         if (r == 0 && snprintf(parent, sizeof parent, "%s/..", log->dir) < (int)sizeof parent)

@@ -385,7 +385,8 @@ make_dirs(struct store *s, struct err *e)
             (r = os_mkdir_all(os, "store:mkdir", s->config.data_dir, 0777)) < 0 ||
             (r = os_mkdir_all(os, "store:mkdir", s->files_dir, 0777)) < 0 ||
             (r = os_mkdir_all(os, "store:mkdir", s->tmp_dir, 0700)) < 0 ||
-            (r = os_mkdir_all(os, "store:mkdir", dbs, 0777)) < 0)
+            (r = os_mkdir_all(os, "store:mkdir", dbs, 0777)) < 0 ||
+            (r = os_sync_dir(os, "store:mkdir", s->config.data_dir)) < 0)
                 err_set(e, r, "prepare data directory %s", s->config.data_dir);
         free(dbs);
         return r;
