@@ -26,7 +26,8 @@ void db_driver_close(struct db_driver *d);
 struct db *db_driver_db(struct db_driver *d);
 /* Takes the plain file at @path as the database, as the mount does once it looks like one. */
 int db_driver_adopt(struct db_driver *d, const char *path, struct err *e);
-/* A write may tear its whole sector (psow=0): SQLite then repeats the commit frame up to the sector's end. */
+/* A write may tear its whole sector (psow=0): SQLite then repeats the commit frame up to the sector's end.
+ * For connections that are made afterwards. */
 void db_driver_set_padded(struct db_driver *d, bool is_padded);
 /* Deletes the database, as unlink of NAME does. */
 int db_driver_drop(struct db_driver *d, struct err *e);
