@@ -102,8 +102,8 @@ db_driver_read_file(const char *path, size_t *ret_size)
 
 /* --- a database to begin with --- */
 
-static void
-make_plain(const char *path, int n_rows)
+void
+db_driver_make_plain(const char *path, int n_rows)
 {
         char sql[512];
         sqlite3 *c;
@@ -129,7 +129,7 @@ db_driver_make_template(const char *root, const char *mode, int n_rows)
 
         if (snprintf(path, sizeof path, "%s.plain", root) >= (int)sizeof path)
                 abort();
-        make_plain(path, n_rows);
+        db_driver_make_plain(path, n_rows);
         snprintf(sql, sizeof sql, "pragma journal_mode=%s", mode);
         if (db_driver_open(os_host(), root, &d, &e) < 0 || db_driver_adopt(d, path, &e) < 0 ||
             db_driver_connect(d, 0, &c) != SQLITE_OK || db_driver_exec(c, sql) != SQLITE_OK ||

@@ -14,8 +14,9 @@ void db_driver_remove_tree(const char *dir);
 /* A new file's content; the caller frees it. NULL when it is not there. */
 void *db_driver_read_file(const char *path, size_t *ret_size);
 
-/* A data directory at @root with a database of 1 KiB pages: table t(id,x), @n_rows rows of 300 random bytes, in
- * journal mode @mode. Closed cleanly, so its base is its position. Aborts when it cannot. */
+/* A plain SQLite file at @path: pages of 1 KiB, table t(id,x) with @n_rows rows of 300 random bytes. */
+void db_driver_make_plain(const char *path, int n_rows);
+/* A data directory at @root with a database that was made as such a file, in journal mode @mode. Closed cleanly, so its base is its position. Aborts when it cannot. */
 void db_driver_make_template(const char *root, const char *mode, int n_rows);
 
 /* For a database that was just opened: its file is its committed image. Checks that the file's checksum, computed
