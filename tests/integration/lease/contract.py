@@ -1,6 +1,7 @@
 """What lease/lease.h promises, for any backend with a real server.
 
-A test class adds `server`, new_server(), node(hostname), end_session(session) and write_by_litefs()."""
+A test class adds `server`, new_server(), node(hostname), end_session(session), take_key_from(session)
+and write_by_litefs()."""
 import time
 
 from lease_fixture import wait_until
@@ -120,6 +121,14 @@ class Contract:
         self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
         self.assertIsNone(a.left_ms())
         self.assertCode(a.call("renew"), "E_NOT_PRIMARY", "does not hold")
+
+    def test_a_renewal_does_not_acquire(self):
+        """The session lives, but the lease was taken from it: break_stale, when it could not end the session."""
+        a = self.holder()
+        self.take_key_from(a.ok("read").session)
+        self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
+        self.assertIsNone(a.left_ms())
+        self.assertFalse(a.ok("read").has_holder)
 
     def test_a_server_that_hangs_costs_a_bounded_time_and_then_the_lease(self):
         a, b = self.holder(), self.node("b")

@@ -29,6 +29,18 @@ def wait_until(condition, what, seconds=20):
         time.sleep(0.005)
 
 
+def stop_process(process):
+    """SIGSTOP; returns when its last thread stands still, before which it may still answer."""
+    tasks = f"/proc/{process.pid}/task"
+
+    def is_stopped(task):
+        with open(f"{tasks}/{task}/stat", encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: all(is_stopped(task) for task in os.listdir(tasks)), "the process to stop")
+
+
 def free_ports(n):
     """Ports that nobody listens on now. Another may take one before the server does: servers are tried again."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
@@ -86,7 +98,7 @@ class Server:
         return False
 
     def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
+        stop_process(self.process)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
@@ -210,7 +222,7 @@ class Node:
         return self.ok("deadline").left_ms
 
     def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
+        stop_process(self.process)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)

@@ -51,6 +51,9 @@ class ConsulLease(Contract, LeaseCase):
     def end_session(self, session):
         self.server.put(f"/session/destroy/{session}")
 
+    def take_key_from(self, session):
+        self.assertEqual(self.server.put(f"/kv/{self.key}?release={session}").strip(), "true")
+
     def write_by_litefs(self, value):
         session = json.loads(self.server.put("/session/create", json.dumps(
             {"NodeChecks": [], "Name": "litefs", "Behavior": "delete", "LockDelay": "1000ms", "TTL": "10s"})))["ID"]

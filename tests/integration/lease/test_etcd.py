@@ -94,6 +94,9 @@ class EtcdLease(Contract, LeaseCase):
     def end_session(self, session):
         self.server.post("lease/revoke", ID=session)
 
+    def take_key_from(self, _):
+        self.server.post("kv/deleterange", key=b64(self.key))
+
     def write_by_litefs(self, value):
         """There is no LiteFS on etcd, but there may be another writer."""
         session = self.server.post("lease/grant", TTL="10")["ID"]
