@@ -28,6 +28,7 @@
 #define FRAME_DATA_MAX (256 * 1024)                 /* bytes that one DATA frame carries */
 #define FRAME_POSITIONS_MAX 512                     /* entries of one POSITIONS frame */
 #define FRAME_TEXT_MAX 400                          /* bytes of the text of an ERROR */
+#define FRAME_STREAMS_MAX 16                        /* records open at a time; for sessions to hold to */
 #define FRAME_POSITIONS_SIZE (FRAME_HEADER_SIZE + 5 + FRAME_POSITIONS_MAX * (17 + DBNAME_MAX))
 #define FRAME_SMALL_SIZE 1400 /* holds any frame but DATA and POSITIONS, whole */
 
