@@ -495,20 +495,15 @@ write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to, bool *ret_is_
         return r;
 }
 
-int
-txlog_make_space(struct txlog *log)
+/* Claims the bytes to fill: with the lock. While they are claimed the tail stays the tail, so that neither sync
+ * nor retention takes it away. */
+static bool
+claim_space(struct txlog *log)
 {
-        struct segment *s;
-        bool is_sync_lost = false;
-        int fd = -1, r = 0;
+        struct segment *s = log->tail;
 
-        pthread_mutex_lock(&log->lock);
-        s = log->tail;
-        if (s == NULL || log->is_filling) {
-                pthread_mutex_unlock(&log->lock);
-                return 0;
-        }
-        fd = s->fd;
+        if (s == NULL || log->is_filling)
+                return false;
         log->fill_from = s->allocated > s->end ? s->allocated : s->end;
         /* Room for the appends that come while the zeros are on their way. */
         if (log->fill_from < s->end + 8192)
@@ -517,9 +512,23 @@ txlog_make_space(struct txlog *log)
         log->is_filling = log->fill_to > log->fill_from;
         if (log->is_filling)
                 log->has_synced = false;
+        return log->is_filling;
+}
+
+int
+txlog_make_space(struct txlog *log)
+{
+        bool is_sync_lost = false, is_mine;
+        struct segment *s;
+        int r;
+
+        pthread_mutex_lock(&log->lock);
+        is_mine = claim_space(log);
+        s = log->tail;
         pthread_mutex_unlock(&log->lock);
-        if (log->fill_to > log->fill_from)
-                r = write_zeros(log, fd, log->fill_from, log->fill_to, &is_sync_lost);
+        if (!is_mine)
+                return 0;
+        r = write_zeros(log, s->fd, log->fill_from, log->fill_to, &is_sync_lost);
         pthread_mutex_lock(&log->lock);
         if (r == 0 && log->fill_to > s->allocated)
                 s->allocated = log->fill_to;
