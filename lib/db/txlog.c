@@ -129,6 +129,17 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         return 0;
 }
 
+/* Nobody writes to it or syncs it any more; it is not the tail, or about to be that no more. With the
+ * lock. */
+static void
+close_if_durable(struct txlog *log, struct segment *s)
+{
+        if (!s->is_durable)
+                return;
+        os_close(log->os, "txlog:close", s->fd);
+        s->fd = -1;
+}
+
 /* The segment that the next record goes to. */
 static int
 ready_tail(struct txlog *log, struct err *e)
@@ -145,10 +156,12 @@ ready_tail(struct txlog *log, struct err *e)
         while (log->is_filling)
                 pthread_cond_wait(&log->filled, &log->lock);
         s->lsn_start = log->end_lsn - s->end;
-        if (log->tail != NULL)
+        if (log->tail != NULL) {
                 log->tail->next = s;
-        else
+                close_if_durable(log, log->tail);
+        } else {
                 log->head = s;
+        }
         log->tail = s;
         pthread_mutex_unlock(&log->lock);
         return 0;
@@ -384,10 +397,8 @@ sync_segment(struct txlog *log, struct segment *s, bool *ret_is_tail)
         if (s->lsn_start + end > log->synced_lsn)
                 log->synced_lsn = s->lsn_start + end;
         log->has_synced = true;
-        if (s->is_durable && !*ret_is_tail) {
-                os_close(log->os, "txlog:close", s->fd);
-                s->fd = -1;
-        }
+        if (!*ret_is_tail)
+                close_if_durable(log, s);
         pthread_mutex_unlock(&log->lock);
         return 0;
 }
