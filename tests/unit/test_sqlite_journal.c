@@ -28,7 +28,7 @@ make_golden(struct golden *g, uint32_t page_size, const char *synchronous)
         snprintf(sql, sizeof sql,
                  "PRAGMA page_size=%u; PRAGMA journal_mode=delete; PRAGMA synchronous=%s;"
                  "CREATE TABLE t(a INTEGER PRIMARY KEY, b);"
-                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<200)"
+                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<60)"
                  "INSERT INTO t(b) SELECT randomblob(%u) FROM n;",
                  page_size, synchronous, page_size / 2);
         sql_exec(db, sql);
