@@ -427,8 +427,8 @@ directly(struct apply *a, const struct received *rx, struct err *e)
         return r;
 }
 
-int
-apply_transaction(struct apply *a, const struct received *rx, struct err *e)
+static int
+apply_under_locks(struct apply *a, const struct received *rx, struct err *e)
 {
         int r;
 
@@ -451,6 +451,15 @@ apply_transaction(struct apply *a, const struct received *rx, struct err *e)
         if (!db_wal_exists(a->db))
                 return r < 0 ? err_set(e, r, "wait for readers of %s", db_name(a->db)) : r;
         return by_wal(a, rx, e);
+}
+
+int
+apply_transaction(struct apply *a, const struct received *rx, struct err *e)
+{
+        int r = apply_under_locks(a, rx, e);
+
+        db_apply_shown(a->db);
+        return r;
 }
 
 /* --- life --- */

@@ -28,7 +28,7 @@ make_text(struct session *s, struct inode *in, char *buf)
                 return snprintf(buf, TEXT_MAX, "%.1000s\n", holder.hostname);
         default:
                 /* Milliseconds behind the primary; the largest number before the first contact. */
-                return snprintf(buf, TEXT_MAX, "%+010d\n", store_is_primary(s->store) ? 0 : INT32_MAX);
+                return snprintf(buf, TEXT_MAX, "%+010d\n", (int)store_lag_ms(s->store));
         }
 }
 

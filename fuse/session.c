@@ -27,7 +27,24 @@ struct dirty_name {
 bool
 session_is_internal(fuse_req_t req)
 {
-        return workers_has_tid(session_of(req)->config.workers, fuse_req_ctx(req)->pid);
+        const struct session_config *c = &session_of(req)->config;
+        pid_t tid = fuse_req_ctx(req)->pid;
+
+        return workers_has_tid(c->workers, tid) ||
+               (c->appliers != NULL && workers_has_tid(c->appliers, tid));
+}
+
+static int
+tell_mode(void *arg, struct db *db)
+{
+        notify_attr(arg, db);
+        return 0;
+}
+
+void
+session_role_changed(struct session *s)
+{
+        store_each(s->store, tell_mode, s);
 }
 
 /* --- what the store tells --- */

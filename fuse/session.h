@@ -20,6 +20,7 @@ struct session_config {
         const char *mount_dir;
         struct store *store;
         struct workers *workers;
+        struct workers *appliers; /* whose requests are the daemon's own, too; NULL: none */
         bool is_allow_other;
         bool is_debug;     /* log every request */
         bool skip_unmount; /* do not clear a stale mount first */
@@ -32,6 +33,8 @@ int session_run(struct session *s, struct err *e);
 /* From any thread: refuses further writes, detaches the mount so that no new open can come, and lets
  * session_run go on for open handles, at most @drain_ms. */
 void session_stop(struct session *s, int drain_ms);
+/* What the kernel keeps of files' modes is no longer right. From a worker. */
+void session_role_changed(struct session *s);
 /* Writes one log line with the number of requests by type since the mount. Any thread. */
 void session_log_requests(struct session *s);
 /* After session_run has returned. NULL is fine. */

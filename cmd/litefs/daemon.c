@@ -11,13 +11,18 @@
 
 #include "base/log.h"
 #include "base/workers.h"
+#include "config.h"
+#include "fuse/apply.h"
 #include "fuse/session.h"
-#include "lease/lease.h"
+#include "make_lease.h"
+#include "repl/node.h"
 #include "store/leftovers.h"
 #include "store/store.h"
 
 #define N_WORKERS 4
+#define N_APPLIERS 4
 #define DRAIN_MS 5000
+#define READY_MS 10000 /* an application is started after that, ready or not */
 
 struct daemon {
         const struct daemon_options *options;
@@ -25,6 +30,8 @@ struct daemon {
         struct lease *lease;
         struct store *store;
         struct session *session;
+        struct workers *appliers;
+        struct node *node;
         pthread_t signal_thread;
 };
 
@@ -72,6 +79,7 @@ wait_for_signals(void *arg)
         if (d->options->on_signal != NULL)
                 d->options->on_signal(d->options->arg, sig);
         log_info("signal received, litefs shutting down");
+        node_stop(d->node);
         session_stop(d->session, DRAIN_MS);
         return NULL;
 }
@@ -106,18 +114,15 @@ open_store(struct daemon *d, struct err *e)
         return store_open(&config, d->lease, &d->store, e);
 }
 
-static int
-take_role(struct daemon *d, struct err *e)
+/* A static lease is decided before anybody can look. */
+static void
+settle_files(struct daemon *d)
 {
         struct lease_state holder;
-        struct err le = ERR_INIT;
-        int r = d->lease->ops->acquire(d->lease, &holder, &le);
 
-        if (r < 0 && r != E_NOT_PRIMARY)
-                return err_text(e, r, "%s", le.text);
-        store_set_role(d->store, r == 0, &holder);
+        if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, &holder, NULL) == 0)
+                store_set_role(d->store, true, &holder);
         leftovers_settle(d->store);
-        return 0;
 }
 
 static int
@@ -128,12 +133,83 @@ mount_store(struct daemon *d, struct err *e)
                 .mount_dir = o->mount_dir,
                 .store = d->store,
                 .workers = d->workers,
+                .appliers = d->appliers,
                 .is_allow_other = o->is_allow_other,
                 .is_debug = o->is_fuse_debug,
                 .skip_unmount = o->skip_unmount,
         };
 
         return session_mount(&config, &d->session, e);
+}
+
+/* --- the cluster --- */
+
+static int
+begin_apply(void *arg, struct db *db, void **ret)
+{
+        struct apply *a = NULL;
+        int r = apply_new(((struct daemon *)arg)->session, db, &a);
+
+        *ret = a;
+        return r;
+}
+
+static int
+apply(void *handle, const struct received *rx, struct err *e)
+{
+        return apply_transaction(handle, rx, e);
+}
+
+static void
+end_apply(void *handle)
+{
+        apply_free(handle);
+}
+
+static const struct apply_ops apply_ops = { begin_apply, apply, end_apply };
+
+static void
+on_role_changed(void *arg, bool is_primary)
+{
+        (void)is_primary;
+        session_role_changed(((struct daemon *)arg)->session);
+}
+
+static void
+on_committed(void *arg, struct db *db)
+{
+        node_committed(arg, db);
+}
+
+static int
+open_node(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->options->config;
+        struct node_config config = {
+                .store = d->store,
+                .lease = d->lease,
+                .clock = clock_host(),
+                .data_dir = d->options->data_dir,
+                .listen_address = c->http.addr,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .is_candidate = c->lease.candidate,
+                .reconnect_ms = c->lease.reconnect_delay_ns / 1000000,
+                .apply_ops = &apply_ops,
+                .apply_arg = d,
+                .appliers = d->appliers,
+                .role_changed = on_role_changed,
+                .arg = d,
+        };
+        int r = node_open(&config, &d->node, e);
+
+        if (r == 0) {
+                store_set_listener(d->store, d->node, on_committed);
+                if (node_port(d->node) > 0)
+                        log_info("http server listening on: %s (port %d)", c->http.addr,
+                                 node_port(d->node));
+        }
+        return r;
 }
 
 struct starter {
@@ -149,6 +225,9 @@ start_rest(void *arg)
         struct starter *st = arg;
         const struct daemon_options *o = st->daemon->options;
 
+        node_start(st->daemon->node);
+        if (!node_wait_ready(st->daemon->node, READY_MS))
+                log_warn("no primary is known yet, or not all of its data is here; going on");
         if (o->on_mounted != NULL)
                 st->result = o->on_mounted(o->arg, &st->e);
         if (st->result < 0)
@@ -187,12 +266,14 @@ static void
 tear_down(struct daemon *d)
 {
         workers_drain(d->workers);
+        if (d->store != NULL)
+                store_stop_housekeeping(d->store); /* it calls into the mount */
+        node_free(d->node);
         session_free(d->session);
         store_close(d->store);
-        if (d->lease != NULL) {
-                d->lease->ops->release(d->lease);
+        if (d->lease != NULL)
                 d->lease->ops->free(d->lease);
-        }
+        workers_free(d->appliers);
         workers_free(d->workers);
 }
 
@@ -204,17 +285,19 @@ daemon_run(const struct daemon_options *options, struct err *e)
 
         raise_file_limit();
         r = workers_new(N_WORKERS, &d.workers);
+        if (r == 0)
+                r = workers_new(N_APPLIERS, &d.appliers);
         if (r < 0)
                 return err_set(e, r, "start worker threads");
-        r = lease_static_new(options->is_primary, options->hostname, options->advertise_url, &d.lease);
-        if (r < 0)
-                err_set(e, r, "static lease");
+        r = make_lease(options->config, &d.lease, e);
         if (r == 0)
                 r = open_store(&d, e);
-        if (r == 0)
-                r = take_role(&d, e);
-        if (r == 0)
+        if (r == 0) {
+                settle_files(&d);
                 r = mount_store(&d, e);
+        }
+        if (r == 0)
+                r = open_node(&d, e);
         if (r == 0)
                 r = serve(&d, e);
         tear_down(&d);

@@ -7,6 +7,8 @@
 
 #include "base/err.h"
 
+struct config;
+
 struct daemon_options {
         const char *data_dir;
         const char *mount_dir;
@@ -17,10 +19,7 @@ struct daemon_options {
         bool is_strict;
         int64_t retention_ms;
         int64_t retention_interval_ms;
-        /* The static lease. */
-        bool is_primary;
-        const char *hostname;
-        const char *advertise_url;
+        const struct config *config; /* for the lease and the network */
         /* Called once the mount serves; a negative result ends the node with that error. @arg is also that of
          * on_signal, called for SIGINT and SIGTERM before the node stops: it may wait for the application. */
         void *arg;

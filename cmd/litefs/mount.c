@@ -50,17 +50,6 @@ set_command(struct config *c, const struct flag_words *w)
         return r;
 }
 
-/* What the configuration may ask for and this version does not have. Without the lease the node would not be
- * what its operator thinks; the rest is missed, not wrong. */
-static int
-check_served(const struct config *c, struct err *e)
-{
-        if (strcmp(c->lease.type, "static") != 0)
-                return err_text(e, E_CONFIG, "lease.type: %s is not available yet, only static is",
-                                c->lease.type);
-        return 0;
-}
-
 static void
 warn_not_served(const struct config *c)
 {
@@ -104,8 +93,6 @@ parse(struct mount *m, int argc, char **argv)
                 printf("config file read from %s\n", m->config.path);
                 r = config_validate(&m->config, &e);
         }
-        if (r == 0)
-                r = check_served(&m->config, &e);
         if (r == 0 && w.n_rest > 0)
                 r = set_command(&m->config, &w);
         if (r < 0) {
@@ -179,16 +166,12 @@ run(struct mount *m, struct err *e)
                 .is_strict = c->strict_verify,
                 .retention_ms = to_ms(c->data.retention_ns),
                 .retention_interval_ms = to_ms(c->data.retention_monitor_interval_ns),
-                .is_primary = c->lease.candidate,
-                .hostname = c->lease.hostname,
-                .advertise_url = c->lease.advertise_url,
+                .config = c,
                 .arg = m,
                 .on_mounted = on_mounted,
                 .on_signal = on_signal,
         };
 
-        log_info("Using static primary: primary=%s hostname=%s advertise-url=%s",
-                 c->lease.candidate ? "true" : "false", c->lease.hostname, c->lease.advertise_url);
         return daemon_run(&o, e);
 }
 

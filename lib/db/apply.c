@@ -169,6 +169,8 @@ begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct
         if (r == 0) {
                 db->state = DB_CAPTURING;
                 db->received = rx;
+                db->is_pos_held = true;
+                db->held_pos = db->pos;
         }
         pthread_mutex_unlock(&db->lock);
         if (r < 0)
@@ -185,6 +187,14 @@ end_apply(struct db *db, struct capturer *c)
         pthread_mutex_unlock(&db->lock);
         capturer_release(c);
         db_end_busy(db);
+}
+
+void
+db_apply_shown(struct db *db)
+{
+        pthread_mutex_lock(&db->lock);
+        db->is_pos_held = false;
+        pthread_mutex_unlock(&db->lock);
 }
 
 /* A fresh file beside where the database goes, from pages that are all there. */

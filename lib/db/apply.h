@@ -43,6 +43,10 @@ struct db_changes {
  * drop or re-page the database. */
 int db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret, struct err *e);
 
+/* After either apply call, whatever its result, once caches and the wal-index know: until then the position shown
+ * is the one before, so that whoever waits for a position then reads what it stands for. */
+void db_apply_shown(struct db *db);
+
 /* What the wal-index has to learn. */
 struct db_wal_applied {
         uint32_t page_size;

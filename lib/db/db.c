@@ -178,7 +178,7 @@ db_get_info(struct db *db, struct db_info *ret)
 {
         pthread_mutex_lock(&db->lock);
         *ret = (struct db_info){
-                .pos = db->pos,
+                .pos = db->is_pos_held ? db->held_pos : db->pos,
                 .timestamp_ms = db->timestamp_ms,
                 .page_size = db->page_size,
                 .page_count = db->page_count,

@@ -95,8 +95,10 @@ struct db {
         uint8_t *page_buf; /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
 
         const struct received *received; /* what is being applied, else NULL */
-        pthread_mutex_t snapshot_lock;   /* guards snapshot and what it points to; rank below lock */
-        struct db_snapshot *snapshot;    /* that is being read, else NULL */
+        bool is_pos_held;                /* applied, but caches above do not know: held_pos is shown */
+        struct ltx_pos held_pos;
+        pthread_mutex_t snapshot_lock; /* guards snapshot and what it points to; rank below lock */
+        struct db_snapshot *snapshot;  /* that is being read, else NULL */
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;

@@ -81,7 +81,7 @@ segment_header_read(const struct os *os, int fd, struct segment_header *ret)
 }
 
 void
-frame_encode(struct frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE])
+record_frame_encode(struct record_frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE])
 {
         const struct txlog_record *r = &f->record;
 
@@ -101,7 +101,7 @@ frame_encode(struct frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE])
 }
 
 int
-frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct frame *ret)
+record_frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct record_frame *ret)
 {
         if (memcmp(buf, FRAME_MAGIC, 4) != 0 || ltx_crc64(previous_chain, buf, 72) != get_be64(buf + 72))
                 return E_FORMAT;
@@ -123,8 +123,8 @@ frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct fram
 }
 
 int
-frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t previous_chain,
-           struct frame *ret)
+record_frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t previous_chain,
+                  struct record_frame *ret)
 {
         uint8_t buf[FRAME_SIZE];
         ssize_t n;
@@ -134,14 +134,14 @@ frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t p
         n = os_pread_all(os, "segment:read", fd, buf, sizeof buf, (off_t)off);
         if (n < 0)
                 return (int)n;
-        if (n < (ssize_t)sizeof buf || frame_decode(buf, previous_chain, ret) < 0 ||
+        if (n < (ssize_t)sizeof buf || record_frame_decode(buf, previous_chain, ret) < 0 ||
             ret->record.size_bytes > limit - off - FRAME_SIZE)
                 return 0;
         return 1;
 }
 
 int
-frame_check_payload(const struct os *os, int fd, uint64_t off, const struct frame *f)
+record_frame_check_payload(const struct os *os, int fd, uint64_t off, const struct record_frame *f)
 {
         uint64_t done = 0, crc = 0;
         uint8_t *buf = malloc(CHECK_BUF);

@@ -25,7 +25,7 @@ struct segment_header {
 };
 
 /* A record in its place. */
-struct frame {
+struct record_frame {
         struct txlog_record record;
         uint64_t payload_crc;
         uint64_t chain; /* this frame's checksum, which the next continues */
@@ -37,18 +37,19 @@ int segment_header_decode(const uint8_t buf[SEGMENT_HEADER_SIZE], struct segment
 int segment_header_read(const struct os *os, int fd, struct segment_header *ret);
 
 /* Sets @f->chain. */
-void frame_encode(struct frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE]);
+void record_frame_encode(struct record_frame *f, uint64_t previous_chain, uint8_t buf[FRAME_SIZE]);
 /* 0, or E_FORMAT when no frame continues @previous_chain here: the end of the log, or damage. */
-int frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct frame *ret);
+int record_frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain,
+                        struct record_frame *ret);
 /* Reads the frame at @off: 1, 0 when there is none, or a negative errno. @limit bounds the payload. */
-int frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t previous_chain,
-               struct frame *ret);
+int record_frame_read(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t previous_chain,
+                      struct record_frame *ret);
 /* Reads the payload and compares its CRC: 0, E_CHECKSUM, or a negative errno. */
-int frame_check_payload(const struct os *os, int fd, uint64_t off, const struct frame *f);
+int record_frame_check_payload(const struct os *os, int fd, uint64_t off, const struct record_frame *f);
 
 /* Where the frame after one at @off with @size_bytes of payload begins. */
 static inline uint64_t
-frame_end(uint64_t off, uint64_t size_bytes)
+record_frame_end(uint64_t off, uint64_t size_bytes)
 {
         return (off + FRAME_SIZE + size_bytes + 7) & ~(uint64_t)7;
 }

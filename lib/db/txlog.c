@@ -43,7 +43,8 @@ segment_free(const struct os *os, struct segment *s)
 }
 
 void
-segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint64_t previous_chain)
+segment_note_record(struct segment *s, const struct record_frame *f, uint64_t off,
+                    uint64_t previous_chain)
 {
         /* A snapshot begins at 1 whatever came before it. */
         uint64_t after_txid = s->has_records ? s->last.max_txid : f->record.min_txid - 1;
@@ -53,7 +54,7 @@ segment_note_record(struct segment *s, const struct frame *f, uint64_t off, uint
         s->has_records = true;
         s->last = f->record;
         s->chain = f->chain;
-        s->end = frame_end(off, f->record.size_bytes);
+        s->end = record_frame_end(off, f->record.size_bytes);
         if (s->n_marks > 0 && off - s->marks[s->n_marks - 1].off < MARK_EVERY)
                 return;
         if (s->n_marks == s->marks_capacity) {
@@ -273,7 +274,7 @@ txlog_append_abort(struct txlog *log)
 
 /* What is at hand in one write, or the rest of a long record and then its frame header. */
 static int
-write_record(struct txlog *log, struct frame *f)
+write_record(struct txlog *log, struct record_frame *f)
 {
         struct gather *g = &log->gather;
         struct segment *s = log->tail;
@@ -281,7 +282,7 @@ write_record(struct txlog *log, struct frame *f)
 
         if (g->written > 0 && g->size > FRAME_SIZE)
                 r = flush_gather(g);
-        frame_encode(f, s->chain, g->buf);
+        record_frame_encode(f, s->chain, g->buf);
         if (r == 0) {
                 if (g->written == 0)
                         wait_for_zeros(log, s->end + g->size);
@@ -320,7 +321,7 @@ txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64
                     struct err *e)
 {
         struct gather *g = &log->gather;
-        struct frame f = { .record = *record, .payload_crc = g->crc };
+        struct record_frame f = { .record = *record, .payload_crc = g->crc };
         uint64_t off, previous;
         int r;
 

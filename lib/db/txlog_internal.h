@@ -78,14 +78,14 @@ struct txlog_reader {
         uint64_t off;   /* of the next frame */
         uint64_t chain; /* of the frame before */
         uint64_t after_txid;
-        struct frame frame; /* being read */
+        struct record_frame frame; /* being read */
         uint64_t payload_off, payload_left;
         uint64_t crc;
 };
 
 int txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size);
 /* Takes a record at @off into the segment's summary and index. 0 or -ENOMEM (then only the index lacks it). */
-void segment_note_record(struct segment *s, const struct frame *f, uint64_t off,
+void segment_note_record(struct segment *s, const struct record_frame *f, uint64_t off,
                          uint64_t previous_chain);
 void segment_free(const struct os *os, struct segment *s);
 

@@ -99,15 +99,15 @@ static int
 scan_segment(struct txlog *log, struct segment *s, uint64_t size, bool is_last, uint64_t verify_from,
              struct txlog_record *last, bool *has_last)
 {
-        struct frame f;
+        struct record_frame f;
         int r;
 
-        while ((r = frame_read(log->os, s->fd, s->end, size, s->chain, &f)) > 0) {
+        while ((r = record_frame_read(log->os, s->fd, s->end, size, s->chain, &f)) > 0) {
                 if (*has_last && f.record.min_txid != last->max_txid + 1 &&
                     !(f.record.min_txid == 1 && f.record.max_txid > last->max_txid))
                         return 0;
                 if (is_last || f.record.max_txid > verify_from) {
-                        r = frame_check_payload(log->os, s->fd, s->end, &f);
+                        r = record_frame_check_payload(log->os, s->fd, s->end, &f);
                         if (r < 0)
                                 return r == E_CHECKSUM ? 0 : r;
                 }

@@ -163,7 +163,7 @@ txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct byte_
                         return rc < 0 ? err_set(e, rc, "open %s/%016llx.seg", r->log->dir,
                                                 (unsigned long long)r->seq)
                                       : 0;
-                rc = frame_read(r->log->os, r->fd, r->off, limit, r->chain, &r->frame);
+                rc = record_frame_read(r->log->os, r->fd, r->off, limit, r->chain, &r->frame);
                 if (rc <= 0)
                         return err_set(e, rc < 0 ? rc : E_CHECKSUM, "%s/%016llx.seg at offset %llu",
                                        r->log->dir, (unsigned long long)r->seq,
@@ -171,7 +171,7 @@ txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct byte_
                 r->payload_off = r->off + FRAME_SIZE;
                 r->payload_left = r->frame.record.size_bytes;
                 r->crc = 0;
-                r->off = frame_end(r->off, r->frame.record.size_bytes);
+                r->off = record_frame_end(r->off, r->frame.record.size_bytes);
                 r->chain = r->frame.chain;
                 if (r->frame.record.max_txid > r->after_txid)
                         break;

@@ -144,7 +144,7 @@ on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
                 ask(r, ROLE_BREAK);
                 return;
         }
-        if (is_self(r, s)) { /* of an earlier run: wait until it is gone */
+        if (r->config.ttl_ms > 0 && is_self(r, s)) { /* of an earlier run: wait until it is gone */
                 r->holder = *s;
                 return;
         }
@@ -181,6 +181,12 @@ role_begin(struct role *r, int64_t now_ms)
 {
         set_state(r, ROLE_WAITING);
         r->next_read_ms = now_ms;
+        if (r->config.ttl_ms == 0 &&
+            r->config.is_candidate) { /* static: the configuration has decided */
+                set_state(r, ROLE_ACQUIRING);
+                ask(r, ROLE_ACQUIRE);
+                return;
+        }
         role_timer(r, now_ms);
 }
 

@@ -105,7 +105,8 @@ visit_file(struct walk *w, const struct stat *st)
                         log_warn("remove %s: %s", w->path, err_code_text(r));
                 return;
         }
-        if (dbname_classify(w->path + w->root_len, &len) == DBNAME_DATABASE &&
+        if (store_may_commit(w->s) == 0 &&
+            dbname_classify(w->path + w->root_len, &len) == DBNAME_DATABASE &&
             !store_is_broken(w->s, w->path + w->root_len) && is_complete_database(w, w->path, st))
                 take_over(w, w->path);
 }
@@ -136,7 +137,7 @@ leftovers_settle(struct store *s)
         struct walk w = { .s = s, .os = os_host() };
         int n = snprintf(w.path, sizeof w.path, "%s/", store_files_dir(s));
 
-        if (n < 0 || (size_t)n >= sizeof w.path || store_may_commit(s) < 0)
+        if (n < 0 || (size_t)n >= sizeof w.path)
                 return;
         w.root_len = (size_t)n;
         walk_dir(&w);

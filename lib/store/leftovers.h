@@ -2,7 +2,7 @@
  *
  * A database begins as a plain file (docs/architecture.md, classification). A crash can leave the plain file
  * beside the database that it became: it is removed, or it would show again once the database is dropped.
- * And it can leave a complete database that nobody has taken over yet: it is. */
+ * And it can leave a complete database that nobody has taken over yet: the primary does. */
 #ifndef LITEFS_STORE_LEFTOVERS_H
 #define LITEFS_STORE_LEFTOVERS_H
 

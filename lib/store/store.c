@@ -35,6 +35,10 @@ struct store {
         struct lease_state holder;
         atomic_bool is_primary;
         atomic_bool is_stopped;
+        atomic_bool is_paused;
+        atomic_llong contact_ms; /* CLOCK_BOOTTIME; 0: never */
+        void *listener_arg;
+        void (*listener)(void *arg, struct db *db);
         char *files_dir;
         char *tmp_dir;
 };
@@ -44,7 +48,7 @@ struct store {
 int
 store_may_commit(struct store *s)
 {
-        if (atomic_load(&s->is_stopped) || !atomic_load(&s->is_primary))
+        if (atomic_load(&s->is_stopped) || atomic_load(&s->is_paused) || !atomic_load(&s->is_primary))
                 return E_NOT_PRIMARY;
         return clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease) ? 0 : E_FENCED;
 }
@@ -62,6 +66,8 @@ env_committed(void *arg, struct db *db)
 
         if (s->config.committed != NULL)
                 s->config.committed(s->config.arg, db);
+        if (s->listener != NULL)
+                s->listener(s->listener_arg, db);
 }
 
 static void
@@ -269,6 +275,42 @@ void
 store_stop_writes(struct store *s)
 {
         atomic_store(&s->is_stopped, true);
+}
+
+const struct db_env *
+store_env(const struct store *s)
+{
+        return &s->env;
+}
+
+void
+store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, struct db *db))
+{
+        s->listener_arg = arg;
+        s->listener = committed;
+}
+
+void
+store_pause_writes(struct store *s, bool is_paused)
+{
+        atomic_store(&s->is_paused, is_paused);
+}
+
+void
+store_set_contact(struct store *s, int64_t boot_ms)
+{
+        atomic_store(&s->contact_ms, boot_ms);
+}
+
+int64_t
+store_lag_ms(struct store *s)
+{
+        int64_t contact = atomic_load(&s->contact_ms), lag;
+
+        if (atomic_load(&s->is_primary))
+                return 0;
+        lag = contact == 0 ? INT32_MAX : clock_boot_ms(s->config.clock) - contact;
+        return lag > INT32_MAX ? INT32_MAX : lag;
 }
 
 void
@@ -494,12 +536,18 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
 }
 
 void
+store_stop_housekeeping(struct store *s)
+{
+        housekeeper_free(s->housekeeper);
+        s->housekeeper = NULL;
+}
+
+void
 store_close(struct store *s)
 {
         if (s == NULL)
                 return;
-        housekeeper_free(s->housekeeper);
-        s->housekeeper = NULL;
+        store_stop_housekeeping(s);
         workers_drain(s->config.workers);
         for (size_t i = 0; i < s->n_entries; i++) {
                 db_close(s->entries[i].db);

@@ -38,6 +38,8 @@ struct store_config {
  * the others serve. Errors: another daemon runs on the directory, the directory cannot be used. */
 int store_open(const struct store_config *config, struct lease *lease, struct store **ret,
                struct err *e);
+/* Ends the timed work, and with it the calls of tick: before the mount goes. Again is fine. */
+void store_stop_housekeeping(struct store *s);
 /* Stops housekeeping, flushes and closes every database. */
 void store_close(struct store *s);
 /* Replaces the callbacks; before the mount serves. */
@@ -62,6 +64,16 @@ bool store_is_primary(struct store *s);
 /* The role has changed: @holder is who holds the lease as far as this node knows (NULL: nobody), and
  * @is_primary says that it is this one. Any thread. */
 void store_set_role(struct store *s, bool is_primary, const struct lease_state *holder);
+/* What databases are opened with. */
+const struct db_env *store_env(const struct store *s);
+/* The one that hears of commits besides the mount; before anything commits. */
+void store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, struct db *db));
+/* Refuses commits while a lease is handed over. */
+void store_pause_writes(struct store *s, bool is_paused);
+/* This node, a replica, had everything at @boot_ms. */
+void store_set_contact(struct store *s, int64_t boot_ms);
+/* Milliseconds since then; 0 for the primary, INT32_MAX before the first contact. */
+int64_t store_lag_ms(struct store *s);
 /* Refuses commits from now on: shutdown. */
 void store_stop_writes(struct store *s);
 /* The other node that is the primary, as this one knows it: false when it knows of none or is it. */

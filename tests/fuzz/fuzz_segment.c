@@ -51,7 +51,7 @@ repair_frames(uint8_t *p, size_t n, uint64_t chain, bool with_payload)
                         put_be64(p + at + 64, ltx_crc64(0, p + at + FRAME_SIZE, size));
                 chain = ltx_crc64(chain, p + at, 72);
                 put_be64(p + at + 72, chain);
-                at = frame_end(at, size);
+                at = record_frame_end(at, size);
         }
 }
 

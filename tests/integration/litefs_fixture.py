@@ -1,5 +1,6 @@
 """A litefs node of the test's own: directories, configuration, process, mount, and the oracle for what it holds."""
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -39,6 +40,7 @@ class Node:
         self.process = None
         with open(self.config, "w") as f:
             f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n"
+                    f"http:\n  addr: \"127.0.0.1:0\"\n"
                     f"lease:\n  type: static\n  hostname: localhost\n{extra}")
 
     def start(self, wrapper=(), env=None):
@@ -73,6 +75,10 @@ class Node:
     def restart(self):
         assert self.stop() == 0, self.log()
         return self.start()
+
+    def port(self):
+        """Of the HTTP listener."""
+        return int(re.findall(r"http server listening on: .*\(port (\d+)\)", self.log())[-1])
 
     def path(self, name):
         return os.path.join(self.mnt, name)

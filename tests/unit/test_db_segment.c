@@ -61,10 +61,10 @@ START_TEST(header_that_was_never_written_is_told_from_a_damaged_one)
 }
 END_TEST
 
-static struct frame
+static struct record_frame
 frame_of(uint64_t size)
 {
-        return (struct frame){
+        return (struct record_frame){
                 .record = { .min_txid = 5,
                             .max_txid = 9,
                             .pre_apply_checksum = 0xa1a2a3a4a5a6a7a8u,
@@ -79,10 +79,10 @@ frame_of(uint64_t size)
 
 START_TEST(frame_has_the_bytes_of_the_table_and_comes_back)
 {
-        struct frame f = frame_of(12345), got;
+        struct record_frame f = frame_of(12345), got;
         uint8_t buf[FRAME_SIZE];
 
-        frame_encode(&f, 42, buf);
+        record_frame_encode(&f, 42, buf);
         ck_assert_mem_eq(buf, "LREC\0\0\0\0", 8);
         ck_assert_uint_eq(get_be64(buf + 8), 12345);
         ck_assert_uint_eq(get_be64(buf + 16), 5);
@@ -95,7 +95,7 @@ START_TEST(frame_has_the_bytes_of_the_table_and_comes_back)
         ck_assert_uint_eq(get_be64(buf + 64), f.payload_crc);
         ck_assert_uint_eq(get_be64(buf + 72), slow_crc64(42, buf, 72));
         ck_assert_uint_eq(f.chain, get_be64(buf + 72));
-        ck_assert_int_eq(frame_decode(buf, 42, &got), 0);
+        ck_assert_int_eq(record_frame_decode(buf, 42, &got), 0);
         ck_assert_uint_eq(got.chain, f.chain);
         ck_assert_uint_eq(got.payload_crc, f.payload_crc);
         ck_assert_mem_eq(&got.record, &f.record, sizeof f.record);
@@ -104,35 +104,35 @@ END_TEST
 
 START_TEST(frame_counts_only_behind_the_one_that_it_continues)
 {
-        struct frame f = frame_of(1), got;
+        struct record_frame f = frame_of(1), got;
         uint8_t buf[FRAME_SIZE];
 
-        frame_encode(&f, 42, buf);
-        ck_assert_int_eq(frame_decode(buf, 43, &got), E_FORMAT);
+        record_frame_encode(&f, 42, buf);
+        ck_assert_int_eq(record_frame_decode(buf, 43, &got), E_FORMAT);
         for (int i = 0; i < (int)FRAME_SIZE * 8; i++) {
                 buf[i / 8] ^= (uint8_t)(1 << i % 8);
-                ck_assert_int_eq(frame_decode(buf, 42, &got), E_FORMAT);
+                ck_assert_int_eq(record_frame_decode(buf, 42, &got), E_FORMAT);
                 buf[i / 8] ^= (uint8_t)(1 << i % 8);
         }
         memset(buf, 0, sizeof buf);
-        ck_assert_int_eq(frame_decode(buf, 0, &got), E_FORMAT);
+        ck_assert_int_eq(record_frame_decode(buf, 0, &got), E_FORMAT);
 }
 END_TEST
 
 START_TEST(txids_that_cannot_be_are_refused_although_the_checksum_holds)
 {
-        struct frame f = frame_of(1), got;
+        struct record_frame f = frame_of(1), got;
         uint8_t buf[FRAME_SIZE];
 
         f.record.min_txid = 0;
-        frame_encode(&f, 42, buf);
-        ck_assert_int_eq(frame_decode(buf, 42, &got), E_FORMAT);
+        record_frame_encode(&f, 42, buf);
+        ck_assert_int_eq(record_frame_decode(buf, 42, &got), E_FORMAT);
         f.record.min_txid = 10;
-        frame_encode(&f, 42, buf);
-        ck_assert_int_eq(frame_decode(buf, 42, &got), E_FORMAT);
+        record_frame_encode(&f, 42, buf);
+        ck_assert_int_eq(record_frame_decode(buf, 42, &got), E_FORMAT);
         f.record.max_txid = f.record.min_txid = UINT64_MAX;
-        frame_encode(&f, 42, buf);
-        ck_assert_int_eq(frame_decode(buf, 42, &got), 0);
+        record_frame_encode(&f, 42, buf);
+        ck_assert_int_eq(record_frame_decode(buf, 42, &got), 0);
 }
 END_TEST
 
@@ -158,17 +158,17 @@ tear_down(void)
 
 START_TEST(frame_is_read_within_the_limit_only)
 {
-        struct frame f = frame_of(100), got;
+        struct record_frame f = frame_of(100), got;
         uint8_t buf[FRAME_SIZE + 100] = { 0 };
 
-        frame_encode(&f, 42, buf);
+        record_frame_encode(&f, 42, buf);
         ck_assert_int_eq(os_pwrite_all(os_host(), "t", fd, buf, sizeof buf, 16), 0);
-        ck_assert_int_eq(frame_read(os_host(), fd, 16, 16 + sizeof buf, 42, &got), 1);
-        ck_assert_int_eq(frame_read(os_host(), fd, 16, UINT64_MAX, 42, &got), 1);
+        ck_assert_int_eq(record_frame_read(os_host(), fd, 16, 16 + sizeof buf, 42, &got), 1);
+        ck_assert_int_eq(record_frame_read(os_host(), fd, 16, UINT64_MAX, 42, &got), 1);
         for (uint64_t limit = 0; limit < 16 + sizeof buf; limit++)
-                ck_assert_int_eq(frame_read(os_host(), fd, 16, limit, 42, &got), 0);
-        ck_assert_int_eq(frame_read(os_host(), fd, 16, 16 + sizeof buf, 41, &got), 0);
-        ck_assert_int_eq(frame_read(os_host(), -1, 16, 16 + sizeof buf, 42, &got), -EBADF);
+                ck_assert_int_eq(record_frame_read(os_host(), fd, 16, limit, 42, &got), 0);
+        ck_assert_int_eq(record_frame_read(os_host(), fd, 16, 16 + sizeof buf, 41, &got), 0);
+        ck_assert_int_eq(record_frame_read(os_host(), -1, 16, 16 + sizeof buf, 42, &got), -EBADF);
 }
 END_TEST
 
@@ -176,14 +176,14 @@ START_TEST(payload_size_near_the_end_of_numbers_is_refused)
 {
         static const uint64_t sizes[] = { UINT64_MAX, UINT64_MAX - 80, UINT64_MAX - 79, INT64_MAX, 101 };
         uint8_t buf[FRAME_SIZE + 100] = { 0 };
-        struct frame got;
+        struct record_frame got;
 
         for (int i = 0; i < COUNT(sizes); i++) {
-                struct frame f = frame_of(sizes[i]);
+                struct record_frame f = frame_of(sizes[i]);
 
-                frame_encode(&f, 42, buf);
+                record_frame_encode(&f, 42, buf);
                 ck_assert_int_eq(os_pwrite_all(os_host(), "t", fd, buf, sizeof buf, 0), 0);
-                ck_assert_int_eq(frame_read(os_host(), fd, 0, sizeof buf, 42, &got), 0);
+                ck_assert_int_eq(record_frame_read(os_host(), fd, 0, sizeof buf, 42, &got), 0);
         }
 }
 END_TEST
@@ -193,22 +193,22 @@ START_TEST(payload_is_checked_to_its_last_byte)
         static const size_t sizes[] = { 0, 1, 100, 65535, 65536, 65537, 200000 };
 
         for (int i = 0; i < COUNT(sizes); i++) {
-                struct frame f = frame_of(sizes[i]);
+                struct record_frame f = frame_of(sizes[i]);
                 uint8_t *p = malloc(sizes[i] + 1);
 
                 fill_page(p, (uint32_t)sizes[i], PAGE_NOISE, 1);
                 f.payload_crc = slow_crc64(0, p, sizes[i]);
                 ck_assert_int_eq(ftruncate(fd, 0), 0);
                 ck_assert_int_eq(os_pwrite_all(os_host(), "t", fd, p, sizes[i], 8 + FRAME_SIZE), 0);
-                ck_assert_int_eq(frame_check_payload(os_host(), fd, 8, &f), 0);
+                ck_assert_int_eq(record_frame_check_payload(os_host(), fd, 8, &f), 0);
                 if (sizes[i] > 0) {
                         p[sizes[i] - 1] ^= 1;
                         ck_assert_int_eq(os_pwrite_all(os_host(), "t", fd, p, sizes[i], 8 + FRAME_SIZE),
                                          0);
-                        ck_assert_int_eq(frame_check_payload(os_host(), fd, 8, &f), E_CHECKSUM);
+                        ck_assert_int_eq(record_frame_check_payload(os_host(), fd, 8, &f), E_CHECKSUM);
                         ck_assert_int_eq(ftruncate(fd, (off_t)(8 + FRAME_SIZE + sizes[i] - 1)), 0);
-                        ck_assert_int_eq(frame_check_payload(os_host(), fd, 8, &f), E_CHECKSUM);
-                        ck_assert_int_eq(frame_check_payload(os_host(), -1, 8, &f), -EBADF);
+                        ck_assert_int_eq(record_frame_check_payload(os_host(), fd, 8, &f), E_CHECKSUM);
+                        ck_assert_int_eq(record_frame_check_payload(os_host(), -1, 8, &f), -EBADF);
                 }
                 free(p);
         }
@@ -218,7 +218,7 @@ END_TEST
 START_TEST(frames_begin_at_multiples_of_eight)
 {
         for (uint64_t size = 0; size < 40; size++) {
-                uint64_t end = frame_end(4096, size);
+                uint64_t end = record_frame_end(4096, size);
 
                 ck_assert_uint_eq(end % 8, 0);
                 ck_assert_uint_ge(end, 4096 + FRAME_SIZE + size);

@@ -572,7 +572,7 @@ START_TEST(damage_in_an_older_segment_is_named_and_nothing_is_dropped)
 {
         struct file_bytes b;
         struct stat st;
-        uint64_t second = frame_end(SEGMENT_HEADER_SIZE, size_of(1));
+        uint64_t second = record_frame_end(SEGMENT_HEADER_SIZE, size_of(1));
         char at[64];
 
         make_durable_segments();
@@ -661,7 +661,7 @@ START_TEST(frame_changed_behind_the_logs_back_is_named)
         ck_assert_int_eq(txlog_reader_open(tl, 0, &r, &e), 0);
         ck_assert_int_eq(txlog_reader_next(r, &rec, &src, &e), 1);
         b = read_file(segment_path(1));
-        b.data[frame_end(SEGMENT_HEADER_SIZE, size_of(1)) + 30] ^= 1;
+        b.data[record_frame_end(SEGMENT_HEADER_SIZE, size_of(1)) + 30] ^= 1;
         write_file(segment_path(1), b.data, b.n);
         free(b.data);
         ck_assert_int_eq(txlog_reader_next(r, &rec, &src, &e), E_CHECKSUM);

@@ -1,0 +1,75 @@
+#include "make_lease.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "config.h"
+#include "lease/consul.h"
+#include "lease/etcd.h"
+#include "lease/lease.h"
+
+static int64_t
+to_ms(int64_t ns)
+{
+        return ns / 1000000;
+}
+
+static int
+make_static(const struct config *c, struct lease **ret, struct err *e)
+{
+        int r;
+
+        log_info("Using static primary: primary=%s hostname=%s advertise-url=%s",
+                 c->lease.candidate ? "true" : "false", c->lease.hostname, c->lease.advertise_url);
+        r = lease_static_new(c->lease.candidate, c->lease.hostname, c->lease.advertise_url, ret);
+        return r < 0 ? err_set(e, r, "static lease") : 0;
+}
+
+static int
+make_consul(const struct config *c, struct lease **ret, struct err *e)
+{
+        struct lease_consul_options o = {
+                .url = c->lease.consul.url,
+                .key = c->lease.consul.key,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .token = c->lease.consul.token,
+                .ca = c->lease.consul.ca,
+                .cert = c->lease.consul.cert,
+                .cert_key = c->lease.consul.cert_key,
+                .ttl_ms = to_ms(c->lease.consul.ttl_ns),
+                .lock_delay_ms = to_ms(c->lease.consul.lock_delay_ns),
+        };
+
+        log_info("Using Consul to determine primary: url=%s key=%s", o.url, o.key);
+        return lease_consul_new(&o, ret, e);
+}
+
+static int
+make_etcd(const struct config *c, struct lease **ret, struct err *e)
+{
+        struct lease_etcd_options o = {
+                .endpoints = c->lease.etcd.endpoints.items,
+                .n_endpoints = c->lease.etcd.endpoints.n,
+                .key = c->lease.etcd.key,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .ca = c->lease.etcd.ca,
+                .cert = c->lease.etcd.cert,
+                .cert_key = c->lease.etcd.cert_key,
+                .ttl_ms = to_ms(c->lease.etcd.ttl_ns),
+        };
+
+        log_info("Using etcd to determine primary: key=%s", o.key);
+        return lease_etcd_new(&o, ret, e);
+}
+
+int
+make_lease(const struct config *c, struct lease **ret, struct err *e)
+{
+        if (strcmp(c->lease.type, "consul") == 0)
+                return make_consul(c, ret, e);
+        if (strcmp(c->lease.type, "etcd") == 0)
+                return make_etcd(c, ret, e);
+        return make_static(c, ret, e);
+}

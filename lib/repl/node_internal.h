@@ -1,0 +1,117 @@
+/* lib/repl/node_internal.h - the inside of a node, for node*.c only.
+ *
+ *   node.c          life, and the role machine's wishes
+ *   node_lease.c    lease requests, on a thread of their own
+ *   node_streams.c  connections: replicas that follow this node, and the primary that it follows
+ *
+ * All of it is the loop thread's, but where a field says otherwise. */
+#ifndef LITEFS_REPL_NODE_INTERNAL_H
+#define LITEFS_REPL_NODE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "net/conn.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "repl/feed.h"
+#include "repl/follow.h"
+#include "repl/node.h"
+#include "repl/role.h"
+#include "repl/upgrade.h"
+
+#define HEARTBEAT_MS 1000
+#define CONNECT_TIMEOUT_MS 5000
+
+/* Tells the loop which databases have something to send. */
+struct commits {
+        pthread_mutex_t lock; /* a leaf */
+        struct db **dbs;
+        uint32_t n, capacity;
+        bool is_posted;
+        struct mail mail;
+};
+
+/* A node that follows this one. */
+struct replica {
+        struct link link;
+        struct node *node;
+        struct replica *next;
+        struct conn *conn; /* NULL once closed */
+        struct upgrade head;
+        struct feed *feed; /* NULL until the upgrade */
+};
+
+/* The node that this one follows. */
+struct primary {
+        struct link link;
+        struct node *node;
+        struct conn *conn;
+        struct upgrade head;
+        bool is_upgraded;
+        struct follow *follow;
+        char address[LEASE_URL_SIZE];
+};
+
+struct lease_job {
+        struct work work;
+        struct mail mail;
+        struct node *node;
+        enum role_request what;
+        struct lease_state seen, state;
+        char token[LEASE_SESSION_SIZE];
+        int result;
+        struct err e;
+};
+
+struct node {
+        struct node_config config;
+        struct loop *loop;
+        struct workers *senders; /* read the log for feeds */
+        struct workers *lease_worker;
+        struct applier *applier;
+        struct db_env env; /* for what is received */
+        struct listener *listener;
+        int port;
+        uint64_t node_id;
+        char cluster_id[LEASE_CLUSTER_ID_SIZE]; /* "" until known; lease jobs set it through the loop */
+
+        struct role role;
+        struct loop_timer *role_timer, *heartbeat;
+        bool is_primary;         /* the role, once what was received is applied */
+        bool is_taking_over;     /* waits for that */
+        struct lease_state held; /* of this node, when is_primary or is_taking_over */
+        char offered[LEASE_SESSION_SIZE];
+        struct replica *replicas;
+        struct primary *primary; /* NULL: follows nobody */
+        struct commits commits;
+
+        pthread_mutex_t ready_lock; /* guards what follows; a leaf */
+        pthread_cond_t ready_cond;
+        bool is_ready;
+        bool is_role_known; /* a primary, or a replica of one: for those who wait for a hand-over */
+        bool is_holder;
+};
+
+int64_t node_now_ms(const struct node *n);
+void node_set_ready(struct node *n);
+void node_tell_role(struct node *n, bool is_primary);
+
+/* --- node_lease.c --- */
+void node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen);
+/* Runs @fn on the lease's thread and waits for it. Any thread but that and the loop's. */
+int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
+                    struct err *e);
+
+/* --- node_streams.c --- */
+void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);
+int node_listen(struct node *n, struct err *e);
+/* Connects to @holder, or only leaves whom it follows. */
+void node_follow(struct node *n, const struct lease_state *holder);
+/* All replicas: @code and @text as in feed_end. */
+void node_end_feeds(struct node *n, int code, const char *text);
+void node_heartbeat(struct node *n);
+void node_send_commits(struct node *n);
+void node_applied(void *arg, struct db *db, struct ltx_pos pos);
+void node_failed(void *arg, struct db *db, int code, const struct err *e);
+
+#endif

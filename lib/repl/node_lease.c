@@ -1,0 +1,181 @@
+/* Lease requests: one thread that may wait for the service, results by mail. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "repl/cluster_id.h"
+#include "repl/node_internal.h"
+
+/* Whether this node's data belongs to the cluster that the service knows. On the lease worker. */
+static int
+check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
+{
+        struct lease *l = job->node->config.lease;
+        int r = l->ops->get_cluster_id(l, ret, &job->e);
+
+        if (r < 0)
+                return r;
+        if (ret[0] == '\0' || job->node->cluster_id[0] == '\0' ||
+            strcmp(ret, job->node->cluster_id) == 0)
+                return 0;
+        return err_text(
+                &job->e, E_CONFIG,
+                "the lease is of cluster %s, this node's data of %s: it cannot become the primary. If "
+                "the data is not needed, move the data directory away; if it is the cluster's, delete "
+                "the cluster id in the lease service",
+                ret, job->node->cluster_id);
+}
+
+/* The first primary names the cluster. */
+static int
+name_cluster(struct lease_job *job, char id[LEASE_CLUSTER_ID_SIZE])
+{
+        struct node *n = job->node;
+        struct lease *l = n->config.lease;
+        char made[LEASE_CLUSTER_ID_SIZE];
+        int r = 0;
+
+        if (id[0] == '\0') {
+                if (n->cluster_id[0] != '\0')
+                        memcpy(made, n->cluster_id, sizeof made);
+                else
+                        cluster_id_make(made);
+                r = l->ops->put_cluster_id(l, made, id, &job->e);
+                if (r == -ENOTSUP) {
+                        memcpy(id, made, sizeof made);
+                        r = 0;
+                }
+        }
+        if (r == 0 && n->cluster_id[0] == '\0') {
+                r = cluster_id_save(os_host(), n->config.data_dir, id, &job->e);
+                if (r == 0)
+                        memcpy(n->cluster_id, id, sizeof n->cluster_id);
+        }
+        return r;
+}
+
+static int
+acquire(struct lease_job *job)
+{
+        struct lease *l = job->node->config.lease;
+        char id[LEASE_CLUSTER_ID_SIZE];
+        int r = check_cluster(job, id);
+
+        if (r == 0)
+                r = job->what == ROLE_ACQUIRE ? l->ops->acquire(l, &job->state, &job->e)
+                                              : l->ops->take_over(l, job->token, &job->state, &job->e);
+        if (r < 0)
+                return r;
+        r = name_cluster(job, id);
+        if (r < 0)
+                l->ops->release(l);
+        return r;
+}
+
+static void answer(struct mail *m);
+
+static void
+run(struct work *w)
+{
+        struct lease_job *job = (struct lease_job *)w;
+        struct lease *l = job->node->config.lease;
+
+        switch (job->what) {
+        case ROLE_READ:
+                job->result = l->ops->read(l, &job->state, &job->e);
+                break;
+        case ROLE_RENEW:
+                job->result = l->ops->renew(l, &job->e);
+                break;
+        case ROLE_BREAK:
+                job->result = l->ops->break_stale(l, &job->seen, &job->e);
+                break;
+        case ROLE_ACQUIRE:
+        case ROLE_TAKE_OVER:
+                job->result = acquire(job);
+                break;
+        }
+        job->mail = (struct mail){ answer, NULL };
+        if (loop_post(job->node->loop, &job->mail) < 0)
+                free(job);
+}
+
+static void
+answer(struct mail *m)
+{
+        struct lease_job *job = (struct lease_job *)((char *)m - offsetof(struct lease_job, mail));
+        struct node *n = job->node;
+
+        if (job->result < 0 && job->result != E_NOT_PRIMARY)
+                log_warn("lease: %s", job->e.text);
+        role_answered(&n->role, node_now_ms(n), job->result, &job->state);
+        free(job);
+}
+
+void
+node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen)
+{
+        struct lease_job *job = calloc(1, sizeof *job);
+
+        if (job == NULL) {
+                struct lease_state none = { 0 };
+
+                role_answered(&n->role, node_now_ms(n), -ENOMEM, &none);
+                return;
+        }
+        job->work.run = run;
+        job->node = n;
+        job->what = what;
+        if (seen != NULL)
+                job->seen = *seen;
+        memcpy(job->token, n->offered, sizeof job->token);
+        workers_post(n->lease_worker, &job->work);
+}
+
+/* --- for threads that wait --- */
+
+struct lease_call {
+        struct work work;
+        int (*fn)(struct lease *l, void *arg, struct err *e);
+        struct lease *lease;
+        void *arg;
+        struct err *e;
+        int result;
+        bool is_done;
+        pthread_mutex_t lock;
+        pthread_cond_t done;
+};
+
+static void
+run_call(struct work *w)
+{
+        struct lease_call *call = (struct lease_call *)w;
+        int r = call->fn(call->lease, call->arg, call->e);
+
+        pthread_mutex_lock(&call->lock);
+        call->result = r;
+        call->is_done = true;
+        pthread_cond_signal(&call->done);
+        pthread_mutex_unlock(&call->lock);
+}
+
+int
+node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
+                struct err *e)
+{
+        struct lease_call call = {
+                .work.run = run_call, .fn = fn, .lease = n->config.lease, .arg = arg, .e = e
+        };
+
+        pthread_mutex_init(&call.lock, NULL);
+        pthread_cond_init(&call.done, NULL);
+        workers_post(n->lease_worker, &call.work);
+        pthread_mutex_lock(&call.lock);
+        while (!call.is_done)
+                pthread_cond_wait(&call.done, &call.lock);
+        pthread_mutex_unlock(&call.lock);
+        pthread_cond_destroy(&call.done);
+        pthread_mutex_destroy(&call.lock);
+        return call.result;
+}

@@ -1,0 +1,509 @@
+/* Connections: who follows this node, and whom it follows. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "repl/cluster_id.h"
+#include "repl/node_internal.h"
+
+#define FINISH_MS 2000
+
+void
+node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret)
+{
+        *ret = (struct frame_hello){ .version = FRAME_VERSION, .node_id = n->node_id, .term = term };
+        memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);
+        snprintf(ret->hostname, sizeof ret->hostname, "%s", n->config.hostname);
+        snprintf(ret->advertise_url, sizeof ret->advertise_url, "%s", n->config.advertise_url);
+}
+
+/* --- replicas of this node --- */
+
+static struct replica *
+replica_of(struct link *l)
+{
+        return (struct replica *)l;
+}
+
+static int
+replica_writev(struct link *l, const struct iovec *iov, int n)
+{
+        struct conn *c = replica_of(l)->conn;
+
+        return c == NULL ? -ENOTCONN : conn_writev(c, iov, n);
+}
+
+static void
+replica_read_stop(struct link *l)
+{
+        if (replica_of(l)->conn != NULL)
+                conn_read_stop(replica_of(l)->conn);
+}
+
+static void
+replica_read_start(struct link *l)
+{
+        if (replica_of(l)->conn != NULL)
+                conn_read_start(replica_of(l)->conn);
+}
+
+static void
+replica_finish(struct link *l)
+{
+        if (replica_of(l)->conn != NULL)
+                conn_finish(replica_of(l)->conn, FINISH_MS);
+}
+
+static const struct link_ops replica_link = { replica_writev, replica_read_stop, replica_read_start,
+                                              replica_finish };
+
+static void
+feed_joined(void *arg, struct feed *f, const struct frame_hello *peer)
+{
+        (void)arg;
+        (void)f;
+        log_info("stream connected: replica=%s url=%s", peer->hostname, peer->advertise_url);
+}
+
+static void
+feed_broken(void *arg, struct feed *f, const struct err *e)
+{
+        (void)arg;
+        log_error("stream to %s: %s", feed_peer(f) != NULL ? feed_peer(f)->hostname : "a replica",
+                  e->text);
+        feed_end(f, FRAME_ERROR_INTERNAL, "the log could not be read");
+}
+
+static void
+refuse(struct replica *rp, int status, const char *why)
+{
+        char buf[512];
+        size_t n = upgrade_refuse(status, why, buf, sizeof buf);
+
+        (void)conn_write(rp->conn, buf, n);
+        conn_finish(rp->conn, FINISH_MS);
+}
+
+static int
+start_feed(struct replica *rp)
+{
+        struct node *n = rp->node;
+        struct feed_config config = {
+                .loop = n->loop,
+                .workers = n->senders,
+                .store = n->config.store,
+                .arg = rp,
+                .connected = feed_joined,
+                .broken = feed_broken,
+        };
+        char buf[256];
+        int r;
+
+        node_fill_hello(n, n->held.term, &config.self);
+        r = feed_new(&config, &rp->link, &rp->feed);
+        if (r == 0)
+                (void)conn_write(rp->conn, buf, upgrade_accept(buf, sizeof buf));
+        return r;
+}
+
+static void
+on_request(struct replica *rp)
+{
+        int status = upgrade_check_request(&rp->head);
+
+        if (status != 0)
+                refuse(rp, status, "this address serves the replication stream at /stream");
+        else if (!rp->node->is_primary)
+                refuse(rp, 503, "this node is not the primary");
+        else if (start_feed(rp) < 0)
+                refuse(rp, 503, "out of memory");
+}
+
+static void
+replica_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
+{
+        struct replica *rp = arg;
+        struct err e = ERR_INIT;
+        char peer[ADDR_TEXT_SIZE];
+        int r = 0;
+
+        if (rp->feed == NULL) {
+                r = upgrade_feed(&rp->head, &data, &n, &e);
+                if (r > 0)
+                        on_request(rp);
+        }
+        if (r >= 0 && rp->feed != NULL && n > 0)
+                r = feed_input(rp->feed, data, n, &e);
+        if (r < 0) {
+                conn_peer(c, peer);
+                log_warn("stream from %s closed: %s", peer, e.text);
+                conn_finish(c, FINISH_MS);
+        }
+}
+
+static void
+replica_writable(void *arg, struct conn *c)
+{
+        struct replica *rp = arg;
+
+        (void)c;
+        if (rp->feed != NULL)
+                feed_writable(rp->feed);
+}
+
+static void
+replica_closed(void *arg, struct conn *c, int code, const struct err *e)
+{
+        struct replica *rp = arg, **p = &rp->node->replicas;
+
+        (void)c;
+        if (rp->feed != NULL && feed_peer(rp->feed) != NULL)
+                log_info("stream disconnected: replica=%s%s%s", feed_peer(rp->feed)->hostname,
+                         code < 0 ? " reason=" : "", code < 0 ? e->text : "");
+        while (*p != rp)
+                p = &(*p)->next;
+        *p = rp->next;
+        rp->conn = NULL;
+        if (rp->feed != NULL)
+                feed_free(rp->feed);
+        free(rp);
+}
+
+static const struct conn_handler replica_handler = { .read = replica_read,
+                                                     .writable = replica_writable,
+                                                     .closed = replica_closed };
+
+static void
+accepted(void *arg, struct conn *c)
+{
+        struct node *n = arg;
+        struct replica *rp = calloc(1, sizeof *rp);
+
+        if (rp == NULL)
+                return;
+        rp->link.ops = &replica_link;
+        rp->node = n;
+        rp->conn = c;
+        rp->next = n->replicas;
+        n->replicas = rp;
+        conn_set_handler(c, &replica_handler, rp);
+}
+
+struct listen_call {
+        struct node *n;
+        struct err *e;
+};
+
+static int
+listen_on_loop(void *arg)
+{
+        struct listen_call *lc = arg;
+        struct listener_config config = { .address = lc->n->config.listen_address,
+                                          .accepted = accepted,
+                                          .arg = lc->n };
+        int r = listener_open(lc->n->loop, &config, &lc->n->listener, lc->e);
+
+        if (r == 0)
+                lc->n->port = listener_port(lc->n->listener);
+        return r;
+}
+
+int
+node_listen(struct node *n, struct err *e)
+{
+        struct listen_call lc = { n, e };
+
+        if (n->config.listen_address == NULL || n->config.listen_address[0] == '\0')
+                return 0;
+        return loop_call(n->loop, listen_on_loop, &lc);
+}
+
+void
+node_end_feeds(struct node *n, int code, const char *text)
+{
+        for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                if (rp->feed != NULL)
+                        feed_end(rp->feed, code, text);
+}
+
+void
+node_heartbeat(struct node *n)
+{
+        int64_t deadline = n->config.lease->ops->deadline_ms(n->config.lease), now = node_now_ms(n);
+        int64_t fence = deadline == INT64_MAX ? -1 : deadline > now ? deadline - now : 0;
+
+        for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                if (rp->feed != NULL)
+                        feed_heartbeat(rp->feed, clock_wall_ms(n->config.clock), fence);
+}
+
+void
+node_send_commits(struct node *n)
+{
+        struct commits *cs = &n->commits;
+        struct db *dbs[64];
+        uint32_t count;
+
+        do {
+                pthread_mutex_lock(&cs->lock);
+                count = cs->n < 64 ? cs->n : 64;
+                cs->n -= count;
+                memcpy(dbs, cs->dbs + cs->n, count * sizeof *dbs);
+                if (cs->n == 0)
+                        cs->is_posted = false;
+                pthread_mutex_unlock(&cs->lock);
+                for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                        for (uint32_t i = 0; rp->feed != NULL && i < count; i++)
+                                feed_committed(rp->feed, dbs[i]);
+        } while (count == 64);
+}
+
+/* --- the primary --- */
+
+static struct primary *
+primary_of(struct link *l)
+{
+        return (struct primary *)l;
+}
+
+static int
+primary_writev(struct link *l, const struct iovec *iov, int n)
+{
+        struct conn *c = primary_of(l)->conn;
+
+        return c == NULL ? -ENOTCONN : conn_writev(c, iov, n);
+}
+
+static void
+primary_read_stop(struct link *l)
+{
+        if (primary_of(l)->conn != NULL)
+                conn_read_stop(primary_of(l)->conn);
+}
+
+static void
+primary_read_start(struct link *l)
+{
+        if (primary_of(l)->conn != NULL)
+                conn_read_start(primary_of(l)->conn);
+}
+
+static void
+primary_finish(struct link *l)
+{
+        if (primary_of(l)->conn != NULL)
+                conn_finish(primary_of(l)->conn, FINISH_MS);
+}
+
+static const struct link_ops primary_link = { primary_writev, primary_read_stop, primary_read_start,
+                                              primary_finish };
+
+struct save_job {
+        struct work work;
+        struct node *n;
+        char id[LEASE_CLUSTER_ID_SIZE];
+};
+
+static void
+save_cluster_id(struct work *w)
+{
+        struct save_job *job = (struct save_job *)w;
+        struct err e = ERR_INIT;
+
+        if (cluster_id_save(os_host(), job->n->config.data_dir, job->id, &e) < 0)
+                log_error("%s", e.text);
+        free(job);
+}
+
+static void
+follow_connected(void *arg, const struct frame_hello *h)
+{
+        struct primary *p = arg;
+        struct node *n = p->node;
+        struct save_job *job;
+
+        log_info("connected to cluster, following primary=%s term=%llu", h->hostname,
+                 (unsigned long long)h->term);
+        if (n->cluster_id[0] == '\0' && h->cluster_id[0] != '\0' &&
+            (job = calloc(1, sizeof *job)) != NULL) {
+                memcpy(n->cluster_id, h->cluster_id, sizeof n->cluster_id);
+                job->work.run = save_cluster_id;
+                job->n = n;
+                memcpy(job->id, h->cluster_id, sizeof job->id);
+                workers_post(n->lease_worker, &job->work);
+        }
+        role_connected(&n->role, node_now_ms(n), h->term);
+        role_set_behind(&n->role, node_now_ms(n), true);
+}
+
+static void
+follow_ready(void *arg)
+{
+        struct primary *p = arg;
+
+        role_set_behind(&p->node->role, node_now_ms(p->node), false);
+        node_set_ready(p->node);
+}
+
+static void
+follow_heartbeat(void *arg, const struct frame_heartbeat *hb, bool is_caught_up)
+{
+        struct primary *p = arg;
+
+        (void)hb;
+        if (is_caught_up)
+                store_set_contact(p->node->config.store, node_now_ms(p->node));
+}
+
+static void
+follow_handoff(void *arg, const struct frame_handoff *h)
+{
+        struct primary *p = arg;
+        struct node *n = p->node;
+
+        if (h->node_id != n->node_id)
+                return;
+        snprintf(n->offered, sizeof n->offered, "%s", h->token);
+        role_offered(&n->role, node_now_ms(n));
+}
+
+static int
+start_follow(struct primary *p, struct err *e)
+{
+        struct node *n = p->node;
+        struct follow_config config = {
+                .store = n->config.store,
+                .env = &n->env,
+                .applier = n->applier,
+                .arg = p,
+                .connected = follow_connected,
+                .ready = follow_ready,
+                .heartbeat = follow_heartbeat,
+                .handoff = follow_handoff,
+        };
+        int r;
+
+        node_fill_hello(n, n->role.term, &config.self);
+        r = follow_new(&config, &p->link, &p->follow);
+        return r < 0 ? err_set(e, r, "follow") : follow_start(p->follow, e);
+}
+
+static void
+primary_opened(void *arg, struct conn *c)
+{
+        struct primary *p = arg;
+        char buf[LEASE_URL_SIZE + 256];
+
+        (void)conn_write(c, buf, upgrade_request(p->address, buf, sizeof buf));
+}
+
+static void
+primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
+{
+        struct primary *p = arg;
+        struct err e = ERR_INIT;
+        int r = 0;
+
+        if (!p->is_upgraded) {
+                r = upgrade_feed(&p->head, &data, &n, &e);
+                if (r > 0)
+                        r = upgrade_check_response(&p->head, &e);
+                else if (r == 0)
+                        return;
+                if (r == 0)
+                        r = start_follow(p, &e);
+                p->is_upgraded = r == 0;
+        }
+        if (r == 0 && n > 0)
+                r = follow_input(p->follow, data, n, &e);
+        if (r < 0) {
+                log_warn("stream from the primary at %s: %s", p->address, e.text);
+                conn_close(c);
+        }
+}
+
+static void
+primary_closed(void *arg, struct conn *c, int code, const struct err *e)
+{
+        struct primary *p = arg;
+        struct node *n = p->node;
+
+        (void)c;
+        if (n->primary == p && code < 0 && code != -ECANCELED)
+                log_info("stream from the primary at %s ended: %s", p->address, e->text);
+        follow_free(p->follow);
+        if (n->primary == p) {
+                n->primary = NULL;
+                role_disconnected(&n->role, node_now_ms(n));
+        }
+        free(p);
+}
+
+static const struct conn_handler primary_handler = { .opened = primary_opened,
+                                                     .read = primary_read,
+                                                     .closed = primary_closed };
+
+/* "http://host:port" as host:port. */
+static void
+set_address(struct primary *p, const char *url)
+{
+        const char *host = strstr(url, "://");
+        size_t n;
+
+        host = host != NULL ? host + 3 : url;
+        n = strcspn(host, "/?#");
+        snprintf(p->address, sizeof p->address, "%.*s", (int)n, host);
+}
+
+void
+node_follow(struct node *n, const struct lease_state *holder)
+{
+        struct err e = ERR_INIT;
+        struct primary *p = n->primary;
+
+        n->primary = NULL;
+        if (p != NULL)
+                conn_close(p->conn); /* its closed() frees it */
+        if (holder == NULL)
+                return;
+        p = calloc(1, sizeof *p);
+        if (p == NULL) {
+                n->role.next_connect_ms = node_now_ms(n) + n->config.reconnect_ms;
+                return;
+        }
+        p->link.ops = &primary_link;
+        p->node = n;
+        set_address(p, holder->advertise_url);
+        /* What an earlier stream has brought comes first: positions are told when it is applied. */
+        if (!applier_is_empty(n->applier) || conn_connect(n->loop, p->address, CONNECT_TIMEOUT_MS, NULL,
+                                                          &primary_handler, p, &p->conn, &e) < 0) {
+                if (e.code != 0)
+                        log_warn("connect to the primary: %s", e.text);
+                free(p);
+                n->role.next_connect_ms = node_now_ms(n) + 10;
+                return;
+        }
+        n->primary = p;
+}
+
+void
+node_applied(void *arg, struct db *db, struct ltx_pos pos)
+{
+        struct node *n = arg;
+
+        if (n->primary != NULL && n->primary->follow != NULL)
+                follow_applied(n->primary->follow, db, pos);
+}
+
+void
+node_failed(void *arg, struct db *db, int code, const struct err *e)
+{
+        struct node *n = arg;
+
+        log_event(LOG_WARN, db_name(db), "transaction not applied, asking the primary again: %s",
+                  e->text);
+        if (n->primary != NULL && n->primary->follow != NULL)
+                follow_failed(n->primary->follow, db, code);
+}
