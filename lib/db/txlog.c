@@ -650,6 +650,9 @@ txlog_retain(struct txlog *log, const struct txlog_retention *policy, struct err
                         r = os_unlink(log->os, "txlog:drop", path);
                 if (r == -ENOENT)
                         r = 0;
+                /* One by one: a power loss that undid this unlink but not the next would leave a gap. */
+                if (r == 0)
+                        r = os_sync_dir(log->os, "txlog:drop", log->dir);
                 if (r < 0) {
                         /* Still there, so still the oldest: the next must not go before it. */
                         pthread_mutex_lock(&log->lock);

@@ -192,6 +192,8 @@ drop_from(struct txlog *log, const struct names *names, size_t i)
                         log->torn_bytes += (uint64_t)st.st_size;
                 if (r == 0)
                         r = os_unlink(log->os, "txlog:open", path);
+                if (r == 0) /* or a power loss could bring back one behind a gap */
+                        r = os_sync_dir(log->os, "txlog:open", log->dir);
         }
         return r;
 }
@@ -213,6 +215,38 @@ struct scan {
         bool has_last;
 };
 
+/* Whether a segment behind the @i-th says that the one before it was durable: then they all were up to there. */
+static int
+was_durable(struct txlog *log, const struct scan *scan, size_t i, bool *ret)
+{
+        *ret = false;
+        for (size_t j = i + 1; j < scan->names.n && !*ret; j++) {
+                struct segment *s;
+                uint64_t size;
+                int header, r = open_segment(log, scan->names.seqs[j], &s, &size, &header);
+
+                if (r < 0)
+                        return r;
+                /* One that is there and wrong cannot be asked: rather too much damage than too little. */
+                *ret = header == 0 ? s->header.is_previous_durable : header != E_NOT_FOUND;
+                segment_free(log->os, s);
+        }
+        return 0;
+}
+
+/* A header that never became durable belongs to a segment of which nothing was ever acknowledged as durable, and
+ * so do the segments behind it, which may have got further than it. One that is there and wrong is damage. */
+static int
+end_before(struct txlog *log, const struct scan *scan, size_t i, int header, struct err *e)
+{
+        bool is_damage = header != E_NOT_FOUND;
+        int r = is_damage ? 0 : was_durable(log, scan, i, &is_damage);
+
+        if (r < 0)
+                return err_set(e, r, "read the log in %s", log->dir);
+        return is_damage ? damaged(log, scan->names.seqs[i], 0, e) : 0;
+}
+
 /* One segment: 1 to go on, 0 when the log ends before it. */
 static int
 take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
@@ -227,10 +261,8 @@ take_segment(struct txlog *log, struct scan *scan, size_t i, struct err *e)
                 return err_set(e, r, "open %s/%016llx.seg", log->dir,
                                (unsigned long long)scan->names.seqs[i]);
         if (header < 0) {
-                /* A header that never became durable belongs to the newest segment, and nothing in that was
-                 * ever acknowledged as durable. One that is there and wrong is damage. */
                 segment_free(log->os, s);
-                return is_last && header == E_NOT_FOUND ? 0 : damaged(log, scan->names.seqs[i], 0, e);
+                return end_before(log, scan, i, header, e);
         }
         r = scan_segment(log, s, size, is_last, scan->verify_from, &scan->last, &scan->has_last);
         if (r < 0) {
@@ -260,10 +292,11 @@ check_joint(struct txlog *log, struct scan *scan, size_t next, bool *ret_is_gap,
                 *ret_was_durable = s->header.is_previous_durable;
                 *ret_is_gap = s->header.previous_txid != (scan->has_last ? scan->last.max_txid : 0);
         }
-        if (scan->names.seqs[next] != scan->names.seqs[next - 1] + 1)
-                *ret_is_gap = *ret_was_durable = true; /* a segment in between is gone */
         segment_free(log->os, s);
-        return 0;
+        if (scan->names.seqs[next] == scan->names.seqs[next - 1] + 1)
+                return 0;
+        *ret_is_gap = true; /* a segment in between is gone */
+        return was_durable(log, scan, next - 1, ret_was_durable);
 }
 
 static int
