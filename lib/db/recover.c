@@ -128,11 +128,34 @@ can_use_base(struct db *db, const struct base_info *base)
         return base->txid > 0 && (st.st_size > 0 || base->page_count == 0);
 }
 
+/* The last record that needs nothing before it: a deletion, or a snapshot. 1 and the transaction before it, 0, or an
+ * error. */
+static int
+find_restart(struct db *db, const struct txlog_record *first, uint64_t *ret_txid, struct err *e)
+{
+        struct txlog_reader *reader;
+        struct txlog_record record;
+        struct byte_src *src;
+        int r, found = 0;
+
+        r = txlog_reader_open(db->log, first->max_txid - 1, &reader, e);
+        if (r < 0)
+                return r;
+        while ((r = txlog_reader_next(reader, &record, &src, e)) > 0)
+                if (record.commit == 0 || record.min_txid == 1) {
+                        *ret_txid = record.max_txid - 1;
+                        found = 1;
+                }
+        txlog_reader_close(reader);
+        return r < 0 ? r : found;
+}
+
 static int
 start_from(struct db *db, struct base_info *base, struct err *e)
 {
-        struct txlog_record first, last;
+        struct txlog_record first;
         struct stat st;
+        int r;
 
         if (can_use_base(db, base)) {
                 db->page_size = base->page_size;
@@ -148,14 +171,17 @@ start_from(struct db *db, struct base_info *base, struct err *e)
                         "%s/database is there but its log is empty: nothing tells what state it is "
                         "in. To keep the file, move it out, start litefs, and copy it into the mount",
                         db->dir);
-        if (txlog_first(db->log, &first) && first.min_txid != 1 && txlog_last(db->log, &last) &&
-            last.commit != 0)
+        if (!txlog_first(db->log, &first) || first.min_txid == 1)
+                return 0;
+        /* The file of a database that was deleted and made anew may not have got its name. */
+        r = find_restart(db, &first, &base->txid, e);
+        if (r == 0)
                 return err_set(e, E_CORRUPT_DB,
                                "%s/database or base is missing and the log begins at transaction "
                                "%016llx, so the database cannot be rebuilt from it; restore the file "
                                "from a backup",
                                db->dir, (unsigned long long)first.min_txid);
-        return 0;
+        return r < 0 ? r : 0;
 }
 
 static int
@@ -303,6 +329,7 @@ adopt_if_wanted(struct db *db, struct err *e)
 int
 recover(struct db *db, struct err *e)
 {
+        struct txlog_options options = { db->env->segment_bytes };
         struct base_info base = { 0 };
         char log_dir[PATH_MAX];
         int r;
@@ -317,7 +344,7 @@ recover(struct db *db, struct err *e)
         if (r >= 0)
                 r = db_path(db, "log", log_dir, sizeof log_dir);
         if (r >= 0)
-                r = txlog_open(db->env->os, log_dir, NULL, base.txid, &db->log, e);
+                r = txlog_open(db->env->os, log_dir, &options, base.txid, &db->log, e);
         if (r < 0)
                 return r;
         if (txlog_torn_bytes(db->log) > 0)
