@@ -43,6 +43,8 @@ struct db_env {
         bool is_compressed;  /* LZ4 in the log */
         bool is_strict;      /* recompute the whole checksum after each commit */
         uint64_t node_id;
+        uint64_t segment_bytes; /* of the log (db/txlog.h); 0: its own choice */
+        uint64_t base_every;    /* log bytes after which the base moves; 0: 64 MiB */
         void *arg;
         /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. Any thread, must not wait. */
         int (*may_commit)(void *arg);

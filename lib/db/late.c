@@ -199,11 +199,12 @@ static int
 move_base(struct db *db, struct err *e)
 {
         uint64_t txid;
+        uint64_t every = db->env->base_every > 0 ? db->env->base_every : DB_BASE_EVERY;
         bool is_due;
 
         pthread_mutex_lock(&db->lock);
         txid = base_candidate(db);
-        is_due = txid > db->base_txid && txlog_end_lsn(db->log) - db->base_lsn >= DB_BASE_EVERY;
+        is_due = txid > db->base_txid && txlog_end_lsn(db->log) - db->base_lsn >= every;
         pthread_mutex_unlock(&db->lock);
         return is_due ? base_write(db, txid, e) : 0;
 }
