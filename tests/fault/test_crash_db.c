@@ -30,6 +30,7 @@ struct world {
         uint64_t states[STATES_MAX]; /* in order of their commits */
         int n_states;
         int floor; /* the oldest that may be found */
+        uint64_t segment_bytes;
         bool is_full;
         bool can_roll_back;
         char trace[8192];
@@ -329,7 +330,7 @@ live(struct world *w, uint64_t n_calls)
         if (below(w, 2) == 0)
                 os_crash_after(w->oc, n_calls);
         trace(w, "\n  open");
-        r = db_driver_open(os_crash_os(w->oc), w->root, &w->d, &e);
+        r = db_driver_open_with(os_crash_os(w->oc), w->root, w->segment_bytes, &w->d, &e);
         if (r < 0) {
                 REQUIRE(!has_power(w), "open: %s", e.text);
                 w->d = NULL;
@@ -378,6 +379,9 @@ run(uint64_t seed, const char *template, const char *root)
         struct err e = ERR_INIT;
 
         running = &w;
+        /* Small enough that segments are begun and dropped, or of the usual size. */
+        w.segment_bytes = below(&w, 3) == 0 ? 0 : 8192u << below(&w, 4);
+        trace(&w, " segments of %llu", (unsigned long long)w.segment_bytes);
         snprintf(w.plain, sizeof w.plain, "%s.plain", template);
         db_driver_remove_tree(root);
         if (is_new) {

@@ -100,6 +100,13 @@ make_dirs(const struct os *os, const char *root, char *tmp, size_t tmp_size, cha
 int
 db_driver_open(const struct os *os, const char *root, struct db_driver **ret, struct err *e)
 {
+        return db_driver_open_with(os, root, 0, ret, e);
+}
+
+int
+db_driver_open_with(const struct os *os, const char *root, uint64_t segment_bytes,
+                    struct db_driver **ret, struct err *e)
+{
         struct db_driver *d = sqlite3_malloc(sizeof *d); /* not subject to malloc_fault */
         char dir[4096];
         int r;
@@ -113,6 +120,8 @@ db_driver_open(const struct os *os, const char *root, struct db_driver **ret, st
                                   .clock = clock_host(),
                                   .tmp_dir = d->tmp_dir,
                                   .node_id = 1,
+                                  .segment_bytes = segment_bytes,
+                                  .base_every = segment_bytes / 2,
                                   .arg = d,
                                   .may_commit = may_commit,
                                   .idle = on_idle };

@@ -20,6 +20,9 @@ struct db_driver;
 
 /* Makes ROOT, ROOT/dbs and ROOT/tmp through @os when they are not there, durably, and opens the database. */
 int db_driver_open(const struct os *os, const char *root, struct db_driver **ret, struct err *e);
+/* With log segments of @segment_bytes, and a base that moves twice as often as they do. */
+int db_driver_open_with(const struct os *os, const char *root, uint64_t segment_bytes,
+                        struct db_driver **ret, struct err *e);
 /* db_close, and the VFS goes; connections must be closed. NULL is fine. */
 void db_driver_close(struct db_driver *d);
 
