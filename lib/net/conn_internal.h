@@ -8,7 +8,7 @@
 #include "net/conn.h"
 
 /* Accepts the connection that waits at @server. @gone(@gone_arg) is called when the connection has been
- * closed, after closed(). Without a handler it reads nothing. */
+ * closed, after closed(). Without a handler it reads nothing. On failure nothing was accepted. */
 int conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limits,
                 void (*gone)(void *arg), void *gone_arg, struct conn **ret);
 bool conn_has_handler(const struct conn *c);

@@ -18,6 +18,9 @@ struct listener {
         uv_tcp_t tcp;
         bool is_closed;   /* uv has let go of it */
         bool is_released; /* so has the owner */
+        uv_tcp_t reject;  /* takes what is turned away, so that this needs no memory */
+        bool is_rejecting;
+        bool has_waiting; /* one more, and libuv takes no other before it */
         int port;
         unsigned max_conns;
         unsigned n_conns;
@@ -31,7 +34,7 @@ struct listener {
 static void
 free_if_let_go(struct listener *ls)
 {
-        if (ls->is_closed && ls->is_released && ls->n_conns == 0)
+        if (ls->is_closed && ls->is_released && !ls->is_rejecting && ls->n_conns == 0)
                 free(ls);
 }
 
@@ -62,22 +65,45 @@ conn_gone(void *arg)
         free_if_let_go(ls);
 }
 
+static void rejected(uv_handle_t *handle);
+
+/* Closes the connection that waits. */
+static void
+reject(struct listener *ls)
+{
+        ls->has_waiting = ls->is_rejecting;
+        if (ls->is_rejecting)
+                return;
+        ls->is_rejecting = true;
+        ls->n_refused++;
+        uv_tcp_init(&ls->loop->uv, &ls->reject); /* opens nothing, so it cannot fail */
+        ls->reject.data = &ls->item;
+        (void)uv_accept((uv_stream_t *)&ls->tcp, (uv_stream_t *)&ls->reject);
+        uv_close((uv_handle_t *)&ls->reject, rejected);
+}
+
+static void
+rejected(uv_handle_t *handle)
+{
+        struct listener *ls = (struct listener *)handle->data;
+
+        ls->is_rejecting = false;
+        if (ls->has_waiting && !uv_is_closing((uv_handle_t *)&ls->tcp))
+                reject(ls);
+        free_if_let_go(ls);
+}
+
 static void
 on_connection(uv_stream_t *server, int status)
 {
         struct listener *ls = (struct listener *)server->data;
-        bool is_full = ls->n_conns >= ls->max_conns;
         struct conn *c;
 
-        /* A connection that was gone before it was taken, or no descriptor for it: the next may do. */
-        if (status < 0 ||
-            conn_accept(ls->loop, server, &ls->limits, is_full ? NULL : conn_gone, ls, &c) < 0) {
-                ls->n_refused++;
-                return;
-        }
-        if (is_full) {
-                ls->n_refused++;
-                conn_close(c);
+        if (status < 0)
+                return; /* it was gone before it was taken */
+        if (ls->n_conns >= ls->max_conns ||
+            conn_accept(ls->loop, server, &ls->limits, conn_gone, ls, &c) < 0) {
+                reject(ls);
                 return;
         }
         ls->n_conns++;
