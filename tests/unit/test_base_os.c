@@ -189,7 +189,7 @@ START_TEST(errors_are_negative_errnos)
         const struct os *os = os_host();
         const char *none = path_in(dir, "none"), *there = path_in(dir, "there");
         struct stat st;
-        char c;
+        char c = 0;
 
         write_file(there, "x", 1);
         ck_assert_int_eq(os_open(os, "t", none, O_RDONLY, 0), -ENOENT);
