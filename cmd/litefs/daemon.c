@@ -11,10 +11,10 @@
 
 #include "base/log.h"
 #include "base/workers.h"
-#include "config.h"
+#include "cmd/litefs/config.h"
 #include "fuse/apply.h"
 #include "fuse/session.h"
-#include "make_lease.h"
+#include "cmd/litefs/make_lease.h"
 #include "repl/node.h"
 #include "store/leftovers.h"
 #include "store/store.h"

@@ -1,9 +1,9 @@
-#include "make_lease.h"
+#include "cmd/litefs/make_lease.h"
 
 #include <string.h>
 
 #include "base/log.h"
-#include "config.h"
+#include "cmd/litefs/config.h"
 #include "lease/consul.h"
 #include "lease/etcd.h"
 #include "lease/lease.h"
