@@ -284,6 +284,17 @@ notify_pages(struct apply *a, const struct db_changes *ch)
         }
 }
 
+/* The kernel learns the size here, while nobody needs it: see notify_wal. */
+static void
+settle_size(struct apply *a)
+{
+        off_t want = (off_t)db_size_bytes(a->db);
+        struct stat st;
+
+        for (int i = 0; i < 100 && fstat(a->db_fd, &st) == 0 && st.st_size != want; i++)
+                notify_attr(a->s, a->db);
+}
+
 static void
 copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32_t to)
 {
@@ -296,6 +307,7 @@ copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32
         wal_index_set_backfill_attempted(a->index, to);
         if (db_wal_checkpoint(a->db, from, to, &ch, &e) == 0) {
                 notify_pages(a, &ch);
+                settle_size(a);
                 wal_index_set_backfill(a->index, to);
                 db_wal_backfilled(a->db, mark, to);
         } else {
@@ -370,11 +382,9 @@ append_frames(struct apply *a, const struct received *rx, struct err *e)
         if (r == 0) {
                 uint64_t frame_size = WAL_FRAME_HEADER_SIZE + (uint64_t)w.page_size;
 
-                notify_content(a->s, a->db, "-wal",
-                               w.first_frame == 1
-                                       ? 0
-                                       : (int64_t)(WAL_HEADER_SIZE + (w.first_frame - 1) * frame_size),
-                               0);
+                notify_wal(a->s, a->db,
+                           w.first_frame == 1 ? 0 : WAL_HEADER_SIZE + (w.first_frame - 1) * frame_size,
+                           w.n_frames * frame_size + (w.first_frame == 1 ? WAL_HEADER_SIZE : 0));
                 r = enter_frames(a, &w);
                 if (r == 0)
                         publish(a, &w, w.first_frame + w.n_frames - 1);
@@ -423,6 +433,8 @@ directly(struct apply *a, const struct received *rx, struct err *e)
                 notify_pages(a, &ch); /* a failure may have shown pages, too */
         if (r == 0 && rx->record.commit > 0)
                 notify_content(a->s, a->db, "-wal", 0, 0);
+        if (a->db_fd >= 0 && rx->record.commit > 0)
+                settle_size(a);
         free(ch.pgnos);
         return r;
 }

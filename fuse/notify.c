@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "fuse/fuse_internal.h"
 
 static const char *const suffixes[] = { "", "-journal", "-wal", "-shm", "-pos" };
+#define STORE_BYTES (128u << 10) /* at a time */
 #define N_SUFFIXES (sizeof suffixes / sizeof *suffixes)
 
 /* The node at @path, or the last directory on the way that there is, with what is left in *@ret_rest. */
@@ -92,6 +94,29 @@ notify_content(struct session *s, struct db *db, const char *suffix, int64_t off
                 return;
         (void)fuse_lowlevel_notify_inval_inode(s->se, ino_of(s, in), off, len);
         put(s, in);
+}
+
+void
+notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n)
+{
+        struct inode *in = find(s, db, "-wal");
+        uint8_t *buf = malloc(STORE_BYTES);
+
+        while (in != NULL && buf != NULL && n > 0) {
+                size_t part = n < STORE_BYTES ? (size_t)n : STORE_BYTES;
+                struct fuse_bufvec v = FUSE_BUFVEC_INIT(part);
+
+                if (db_wal_read(db, buf, part, off) != (ssize_t)part)
+                        break;
+                v.buf[0].mem = buf;
+                if (fuse_lowlevel_notify_store(s->se, ino_of(s, in), (off_t)off, &v, 0) < 0)
+                        break; /* the kernel does not know the node any more */
+                off += part;
+                n -= part;
+        }
+        free(buf);
+        if (in != NULL)
+                put(s, in);
 }
 
 /* The first part of @path that the kernel may believe to be absent. */

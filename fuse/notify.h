@@ -14,6 +14,9 @@ struct db;
 void notify_attr(struct session *s, struct db *db);
 /* Attributes, and @len bytes (0: to the end) from @off of NAME@suffix. */
 void notify_content(struct session *s, struct db *db, const char *suffix, int64_t off, int64_t len);
+/* Gives the kernel @n bytes of NAME-wal from @off as they are now, and with them the file's size: a reader that had
+ * to ask for the size could be given an answer that another notification makes void, and would read short. */
+void notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n);
 /* A database appears: its names are no longer absent. Makes its directories. */
 void notify_created(struct session *s, struct db *db);
 /* It is gone. Who has it open reads on in @old_fd, which is taken over (-1: nothing). */
