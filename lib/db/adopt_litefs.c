@@ -35,26 +35,44 @@ path_of(const char *dir, const char *file, char *buf, size_t size)
         return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
-static bool
-exists(const struct os *os, const char *dir, const char *file)
+/* 1 when one of the @n files is there, 0 when none is, else why that cannot be said. */
+static int
+any_exists(const struct os *os, const char *dir, const char *const *files, size_t n, struct err *e)
 {
         char path[PATH_MAX];
         struct stat st;
 
-        return path_of(dir, file, path, sizeof path) == 0 && os_lstat(os, "adopt:look", path, &st) == 0;
+        for (size_t i = 0; i < n; i++) {
+                int r = path_of(dir, files[i], path, sizeof path);
+
+                if (r == 0)
+                        r = os_lstat(os, "adopt:look", path, &st);
+                if (r == 0)
+                        return 1;
+                if (r != -ENOENT)
+                        return err_set(e, r, "look for %s/%s", dir, files[i]);
+        }
+        return 0;
 }
 
-bool
-adopt_litefs_wanted(const struct os *os, const char *dir)
+int
+adopt_litefs_wanted(const struct os *os, const char *dir, struct err *e)
 {
-        return !exists(os, dir, "base") && !exists(os, dir, "log") &&
-               (exists(os, dir, "ltx") || exists(os, dir, "database"));
+        static const char *const ours[] = { "base", "log" };
+        static const char *const theirs[] = { "ltx", "database" };
+        int r = any_exists(os, dir, ours, 2, e);
+
+        if (r != 0)
+                return r < 0 ? r : 0;
+        return any_exists(os, dir, theirs, 2, e);
 }
 
-bool
-adopt_litefs_has_leavings(const struct os *os, const char *dir)
+int
+adopt_litefs_has_leavings(const struct os *os, const char *dir, struct err *e)
 {
-        return exists(os, dir, "ltx") || exists(os, dir, "journal") || exists(os, dir, "wal.removed");
+        static const char *const files[] = { "ltx", "journal", "wal.removed" };
+
+        return any_exists(os, dir, files, 3, e);
 }
 
 /* An existing file of the database: its descriptor, or -ENOENT. */

@@ -23,13 +23,15 @@ struct adopted {
         struct pagesum sums;
 };
 
-/* Whether @dir holds what LiteFS left and we have not taken over: ltx/ or a database file without log and base. */
-bool adopt_litefs_wanted(const struct os *os, const char *dir);
+/* Whether @dir holds what LiteFS left and we have not taken over: ltx/ or a database file without log and base. 1, 0,
+ * or a negative errno: a file that cannot be looked at is not taken for absent, else a log would be begun beside it. */
+int adopt_litefs_wanted(const struct os *os, const char *dir, struct err *e);
 /* 0, with the database file synced; the caller releases @ret->sums. E_CORRUPT_DB names file and reason, and then
  * nothing was removed. */
 int adopt_litefs(const struct os *os, const char *dir, struct adopted *ret, struct err *e);
-/* Whether files are left that only LiteFS makes: then adopt_litefs_finish is due once our base is durable. */
-bool adopt_litefs_has_leavings(const struct os *os, const char *dir);
+/* Whether files are left that only LiteFS makes: then adopt_litefs_finish is due once our base is durable.
+ * 1, 0 or a negative errno. */
+int adopt_litefs_has_leavings(const struct os *os, const char *dir, struct err *e);
 /* Removes journal, WAL, wal-index and ltx/. */
 int adopt_litefs_finish(const struct os *os, const char *dir, struct err *e);
 

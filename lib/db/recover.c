@@ -317,11 +317,13 @@ adopt(struct db *db, struct err *e)
 static int
 adopt_if_wanted(struct db *db, struct err *e)
 {
-        int r = 0;
+        int r = adopt_litefs_wanted(db->env->os, db->dir, e);
 
-        if (adopt_litefs_wanted(db->env->os, db->dir))
+        if (r > 0)
                 r = adopt(db, e);
-        if (r == 0 && adopt_litefs_has_leavings(db->env->os, db->dir))
+        if (r >= 0)
+                r = adopt_litefs_has_leavings(db->env->os, db->dir, e);
+        if (r > 0)
                 r = adopt_litefs_finish(db->env->os, db->dir, e);
         return r;
 }
