@@ -119,13 +119,24 @@ replay_after(struct replay *rp, uint64_t txid, struct err *e)
 /* The file can stand on the base when it is there and as long as the base's image was; else all of it has
  * to come from the log. */
 static bool
-can_use_base(struct db *db, const struct base_info *base)
+can_use_base(const struct base_info *base, off_t size)
 {
-        struct stat st;
+        return base->txid > 0 && (size > 0 || base->page_count == 0);
+}
 
-        if (os_fstat(db->env->os, "recover:stat", db->fd, &st) < 0)
-                return false;
-        return base->txid > 0 && (st.st_size > 0 || base->page_count == 0);
+static int
+refuse_without_log(struct db *db, bool is_there, struct err *e)
+{
+        if (is_there)
+                return err_text(
+                        e, E_CORRUPT_DB,
+                        "%s/database is there but its log is empty: nothing tells what state it is "
+                        "in. To keep the file, move it out, start litefs, and copy it into the mount",
+                        db->dir);
+        return err_text(e, E_CORRUPT_DB,
+                        "%s/database is missing and its log is empty, but %s/base says that there was "
+                        "one; restore the file from a backup",
+                        db->dir, db->dir);
 }
 
 /* The last record that needs nothing before it: a deletion, or a snapshot. 1 and the transaction before it, 0, or an
@@ -153,25 +164,24 @@ find_restart(struct db *db, const struct txlog_record *first, uint64_t *ret_txid
 static int
 start_from(struct db *db, struct base_info *base, struct err *e)
 {
+        bool had_pages = base->page_count > 0;
         struct txlog_record first;
         struct stat st;
         int r;
 
-        if (can_use_base(db, base)) {
+        r = os_fstat(db->env->os, "recover:stat", db->fd, &st);
+        if (r < 0)
+                return err_set(e, r, "stat %s/database", db->dir);
+        if (can_use_base(base, st.st_size)) {
                 db->page_size = base->page_size;
                 db->page_count = base->page_count;
                 return 0;
         }
         pagesum_release(&db->sums);
         *base = (struct base_info){ 0 };
-        if (!txlog_first(db->log, &first) && os_fstat(db->env->os, "recover:stat", db->fd, &st) == 0 &&
-            st.st_size > 0)
-                return err_text(
-                        e, E_CORRUPT_DB,
-                        "%s/database is there but its log is empty: nothing tells what state it is "
-                        "in. To keep the file, move it out, start litefs, and copy it into the mount",
-                        db->dir);
-        if (!txlog_first(db->log, &first) || first.min_txid == 1)
+        if (!txlog_first(db->log, &first))
+                return st.st_size > 0 || had_pages ? refuse_without_log(db, st.st_size > 0, e) : 0;
+        if (first.min_txid == 1)
                 return 0;
         /* The file of a database that was deleted and made anew may not have got its name. */
         r = find_restart(db, &first, &base->txid, e);
