@@ -430,14 +430,6 @@ START_TEST(power_is_lost)
 }
 END_TEST
 
-/* The power is cut by os_crash, not by pulling the plug: memory is as good as a disk. */
-static void
-use_memory(void)
-{
-        if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
-                setenv("TMPDIR", "/dev/shm", 1);
-}
-
 int
 main(void)
 {
@@ -448,7 +440,7 @@ main(void)
         int failed;
 
         log_configure(&log);
-        use_memory();
+        db_driver_use_memory();
         tcase_set_timeout(tc, 3600);
         tcase_add_test(tc, power_is_lost);
         suite_add_tcase(s, tc);

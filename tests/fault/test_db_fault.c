@@ -8,13 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
-#include "tests/lib/malloc_fault.h"
-#include "tests/lib/os_fault.h"
+#include "tests/lib/db_driver_fault.h"
 #include "tests/lib/tmpdir.h"
 
 struct run {
@@ -39,56 +37,6 @@ struct scenario {
         /* With faults: an SQLite code, or what the driver says. */
         int (*act)(struct run *run);
 };
-
-/* --- what is made to fail --- */
-
-struct kind {
-        const char *name;
-        bool is_malloc;
-        struct os_fault_plan plan;
-};
-
-static const struct kind kinds[] = {
-        { "pwrite EIO", false, { .op = OS_PWRITE, .error = -EIO, .is_torn = true } },
-        { "pwrite ENOSPC", false, { .op = OS_PWRITE, .error = -ENOSPC } },
-        { "pwrite short", false, { .op = OS_PWRITE } },
-        { "pread EIO", false, { .op = OS_PREAD, .error = -EIO } },
-        { "pread short", false, { .op = OS_PREAD } },
-        { "fdatasync", false, { .op = OS_FDATASYNC, .error = -EIO } },
-        { "fsync", false, { .op = OS_FSYNC, .error = -EIO } },
-        { "ftruncate", false, { .op = OS_FTRUNCATE, .error = -EIO } },
-        { "open", false, { .op = OS_OPEN, .error = -EMFILE } },
-        { "rename", false, { .op = OS_RENAME, .error = -EIO } },
-        { "unlink", false, { .op = OS_UNLINK, .error = -EIO } },
-        { "fstat", false, { .op = OS_FSTAT, .error = -EIO } },
-        { "any EINTR", false, { .op = OS_PWRITE, .error = -EINTR } },
-        { "malloc", true, { .op = OS_ANY_OP } },
-};
-
-static void
-arm(struct run *run, const struct kind *kind, uint64_t nth, bool is_for_ever)
-{
-        struct os_fault_plan plan = kind->plan;
-
-        plan.nth = nth;
-        plan.is_for_ever = is_for_ever;
-        if (kind->is_malloc)
-                malloc_fault_arm(nth, is_for_ever);
-        else
-                os_fault_plan(&run->fault, &plan);
-}
-
-static uint64_t
-disarm(struct run *run, const struct kind *kind)
-{
-        uint64_t n;
-
-        if (kind->is_malloc)
-                return malloc_fault_disarm();
-        n = os_fault_failed(&run->fault);
-        os_fault_plan(&run->fault, NULL);
-        return n;
-}
 
 /* --- what is done --- */
 
@@ -260,8 +208,8 @@ static const struct scenario scenarios[] = {
         { "delete with spills", "delete", 4, 60, 100, false, NULL, small_transaction },
         { "shrink in delete", "delete", 0, 60, 100, false, NULL, shrinking_transaction },
         { "shrink in wal", "wal", 0, 60, 100, false, NULL, shrinking_transaction },
-        { "large in delete", "delete", 50, 2200, 2, false, NULL, large_transaction },
-        { "large in wal", "wal", 50, 2200, 2, true, NULL, large_transaction },
+        { "large in delete", "delete", 50, 2200, 1, false, NULL, large_transaction },
+        { "large in wal", "wal", 50, 2200, 1, true, NULL, large_transaction },
         { "vacuum in delete", "delete", 0, 60, 50, false, NULL, vacuum },
         { "vacuum in wal", "wal", 0, 60, 50, false, NULL, vacuum },
         { "new page size", "delete", 0, 60, 50, false, NULL, vacuum_with_new_page_size },
@@ -416,14 +364,6 @@ begin(struct run *run, const struct scenario *sc, const char *template, const ch
                 sqlite3_db_config(run->c, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 }
 
-/* Where nobody cuts the power, memory is as good as a disk. */
-static void
-use_memory(void)
-{
-        if (getenv("TMPDIR") == NULL && access("/dev/shm", W_OK) == 0)
-                setenv("TMPDIR", "/dev/shm", 1);
-}
-
 struct variant {
         bool is_for_ever;
         bool is_left;
@@ -431,8 +371,8 @@ struct variant {
 
 /* One run: whether anything failed. */
 static bool
-run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, const struct variant *variant,
-         const char *template, const char *root)
+run_once(const struct scenario *sc, const struct fault_kind *kind, uint64_t nth,
+         const struct variant *variant, const char *template, const char *root)
 {
         struct run run;
         uint64_t n_failed;
@@ -443,9 +383,9 @@ run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, const
                  variant->is_left ? ", then a restart" : "");
         begin(&run, sc, template, root);
         run.is_left = variant->is_left;
-        arm(&run, kind, nth, variant->is_for_ever);
+        fault_arm(&run.fault, kind, nth, variant->is_for_ever);
         rc = sc->act(&run);
-        n_failed = disarm(&run, kind);
+        n_failed = fault_disarm(&run.fault, kind);
         REQUIRE(n_failed > 0 || rc == SQLITE_OK, "an error without a fault: %d", rc);
         check_aftermath(&run, sc, rc);
         os_fault_release(&run.fault);
@@ -454,7 +394,7 @@ run_once(const struct scenario *sc, const struct kind *kind, uint64_t nth, const
 
 /* Finds the last call that happens by doubling, so that a long scenario is sampled evenly. */
 static void
-run_kind(const struct scenario *sc, const struct kind *kind, const struct variant *variant,
+run_kind(const struct scenario *sc, const struct fault_kind *kind, const struct variant *variant,
          const char *template, const char *root)
 {
         uint64_t n = 1, step = 1, points = 0;
@@ -482,13 +422,13 @@ run_scenario(const struct scenario *sc)
         snprintf(template, sizeof template, "%s/template", dir);
         snprintf(root, sizeof root, "%s/root", dir);
         db_driver_make_template(template, sc->mode, sc->n_rows);
-        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        for (size_t i = 0; i < n_fault_kinds; i++)
                 for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
-                        if (variants[v].is_for_ever && kinds[i].plan.error == -EINTR)
+                        if (variants[v].is_for_ever && fault_kinds[i].plan.error == -EINTR)
                                 continue; /* it would be retried for ever */
                         if (variants[v].is_left != variants[v].is_for_ever && sc->n_rows > 1000)
                                 continue; /* a long scenario is run half as often */
-                        run_kind(sc, &kinds[i], &variants[v], template, root);
+                        run_kind(sc, &fault_kinds[i], &variants[v], template, root);
                 }
         tmpdir_remove(dir);
 }
@@ -543,7 +483,7 @@ main(void)
         int failed;
 
         log_configure(&quiet);
-        use_memory();
+        db_driver_use_memory();
         tcase_set_timeout(tc, 300);
         tcase_add_loop_test(tc, nth_call_fails, 0, (int)(sizeof scenarios / sizeof scenarios[0]));
         tcase_add_test(tc, padding_over_an_older_wal_is_no_error);

@@ -7,6 +7,9 @@
 #include "base/err.h"
 #include "tests/lib/db_driver.h"
 
+/* Lets tmpdir_make() use memory unless TMPDIR says otherwise: where no real power is lost it is as good as a disk. */
+void db_driver_use_memory(void);
+
 /* Copies the directory @from, with all in it, to @to, which must not exist. Aborts when it cannot. */
 void db_driver_copy_tree(const char *from, const char *to);
 /* Removes @dir with all in it; fine when it is not there. */
