@@ -413,7 +413,7 @@ number_from(const char *name, uint64_t otherwise)
 START_TEST(power_is_lost)
 {
         struct timespec ts;
-        uint64_t seed, n = number_from("RUNS", getenv("SEED") != NULL ? 1 : 250);
+        uint64_t seed, n = number_from("RUNS", getenv("SEED") != NULL ? 1 : 1200);
         char *dir = tmpdir_make();
         char template[PATH_MAX], root[PATH_MAX];
 
