@@ -419,7 +419,8 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         if (r == 0 && n > 0)
                 r = follow_input(p->follow, data, n, &e);
         if (r < 0) {
-                log_warn("stream from the primary at %s: %s", p->address, e.text);
+                if (p->node->role.n_failures == 0)
+                        log_warn("stream from the primary at %s: %s", p->address, e.text);
                 conn_close(c);
         }
 }
@@ -431,7 +432,8 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
         struct node *n = p->node;
 
         (void)c;
-        if (n->primary == p && code < 0 && code != -ECANCELED)
+        /* One line when it goes, not one for each attempt to get it back. */
+        if (n->primary == p && code < 0 && code != -ECANCELED && n->role.n_failures == 0)
                 log_info("stream from the primary at %s ended: %s", p->address, e->text);
         follow_free(p->follow);
         if (n->primary == p) {

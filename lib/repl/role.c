@@ -125,6 +125,7 @@ begin_following(struct role *r, int64_t now_ms, const struct lease_state *s)
 {
         r->holder = *s;
         r->is_connected = false;
+        r->n_failures = 0;
         r->next_connect_ms = now_ms + r->config.reconnect_ms;
         set_state(r, ROLE_FOLLOWING);
         r->config.ops->changed(r->config.arg, false, s);
@@ -289,8 +290,24 @@ role_connected(struct role *r, int64_t now_ms, uint64_t term)
 {
         (void)now_ms;
         r->is_connected = true;
+        r->n_failures = 0;
         if (term > r->term)
                 r->term = term;
+}
+
+/* Doubled with each failure, half of it by chance, so that replicas do not come all at once. */
+static int64_t
+back_off(struct role *r)
+{
+        unsigned doublings = r->n_failures < 10 ? r->n_failures : 10;
+        int64_t ms = r->config.reconnect_ms << doublings;
+
+        if (ms > RECONNECT_MAX_MS)
+                ms = r->config.reconnect_ms > RECONNECT_MAX_MS ? r->config.reconnect_ms
+                                                               : RECONNECT_MAX_MS;
+        r->n_failures++;
+        r->config.random = r->config.random * 6364136223846793005u + 1442695040888963407u;
+        return ms / 2 + (int64_t)((r->config.random >> 33) % (uint64_t)(ms / 2 + 1));
 }
 
 void
@@ -302,9 +319,7 @@ role_disconnected(struct role *r, int64_t now_ms)
         if (r->is_connected)
                 r->next_read_ms = now_ms;
         r->is_connected = false;
-        r->next_connect_ms = now_ms + r->config.reconnect_ms / 2 +
-                             (int64_t)(r->config.random % (uint64_t)(r->config.reconnect_ms / 2 + 1));
-        r->config.random = r->config.random * 6364136223846793005u + 1442695040888963407u;
+        r->next_connect_ms = now_ms + back_off(r);
         role_timer(r, now_ms);
 }
 

@@ -16,6 +16,8 @@
 
 #include "lease/lease.h"
 
+#define RECONNECT_MAX_MS 5000
+
 enum role_state { ROLE_START, ROLE_WAITING, ROLE_FOLLOWING, ROLE_ACQUIRING, ROLE_PRIMARY, ROLE_STOPPED };
 
 enum role_request { ROLE_READ, ROLE_ACQUIRE, ROLE_RENEW, ROLE_BREAK, ROLE_TAKE_OVER };
@@ -37,9 +39,9 @@ struct role_config {
         void *arg;
         const char *hostname, *advertise_url; /* borrowed */
         bool is_candidate;
-        int64_t ttl_ms; /* 0: a lease that does not run out */
-        int64_t reconnect_ms;
-        uint64_t random; /* for jitter */
+        int64_t ttl_ms;       /* 0: a lease that does not run out */
+        int64_t reconnect_ms; /* after the first failure; twice that after the next, up to RECONNECT_MAX_MS */
+        uint64_t random;      /* for jitter */
 };
 
 struct role {
@@ -53,6 +55,7 @@ struct role {
         uint64_t mark_renewal;
         char mark_session[LEASE_SESSION_SIZE];
         int64_t mark_since_ms;
+        unsigned n_failures; /* to connect, in a row */
         bool is_connected, wants_take_over;
         bool is_behind; /* this node knows of positions that it does not have */
         int64_t behind_since_ms;
