@@ -425,7 +425,9 @@ directly(struct apply *a, const struct received *rx, struct err *e)
         int r;
 
         r = db_apply_direct(a->db, rx, &ch, e);
-        if (r == 0 && rx->record.commit == 0)
+        if (r == 0 && ch.is_replaced)
+                notify_replaced(a->s, a->db);
+        else if (r == 0 && rx->record.commit == 0)
                 notify_dropped(a->s, a->db, ch.old_fd);
         else if (r == 0 && !existed)
                 notify_created(a->s, a->db);
@@ -444,13 +446,18 @@ apply_under_locks(struct apply *a, const struct received *rx, struct err *e)
 {
         int r;
 
-        if (rx->record.commit == 0 || !db_exists(a->db))
+        if (!db_exists(a->db) || (rx->record.commit == 0 && !db_needs_replacing(a->db, rx)))
                 return directly(a, rx, e);
         if (a->db_fd < 0) {
                 r = open_through(a, "", 0, 0);
                 if (r < 0)
                         return err_set(e, r, "open %s through the mount", db_name(a->db));
                 a->db_fd = r;
+        }
+        if (db_needs_replacing(a->db, rx)) {
+                r = take_exclusive(a);
+                return r < 0 ? err_set(e, r, "wait for readers of %s", db_name(a->db))
+                             : directly(a, rx, e);
         }
         if (a->hold == HOLD_SHARED && db_wal_exists(a->db)) {
                 r = by_wal(a, rx, e);

@@ -197,3 +197,11 @@ notify_dropped(struct session *s, struct db *db, int old_fd)
         for (size_t i = 1; i < N_SUFFIXES; i++)
                 drop_node(s, db, suffixes[i], -1);
 }
+
+void
+notify_replaced(struct session *s, struct db *db)
+{
+        notify_content(s, db, "", 0, 0);
+        drop_node(s, db, "-wal", -1);
+        drop_node(s, db, "-shm", -1);
+}

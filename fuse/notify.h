@@ -19,6 +19,8 @@ void notify_content(struct session *s, struct db *db, const char *suffix, int64_
 void notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n);
 /* A database appears: its names are no longer absent. Makes its directories. */
 void notify_created(struct session *s, struct db *db);
+/* All of it is another: NAME's pages are asked for anew, -wal and -shm are gone. */
+void notify_replaced(struct session *s, struct db *db);
 /* It is gone. Who has it open reads on in @old_fd, which is taken over (-1: nothing). */
 void notify_dropped(struct session *s, struct db *db, int old_fd);
 

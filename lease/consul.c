@@ -588,6 +588,40 @@ consul_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
         return r;
 }
 
+/* --- the last term --- */
+
+static int
+consul_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        struct http_response answer;
+        char url[REMOTE_URL_SIZE];
+        int r = make_url(c, url, "/kv/", c->key_path, "/term?consistent&raw", "", e);
+
+        remote_begin(&c->r);
+        if (r == 0)
+                r = request(c, "GET", url, NULL, &answer, e);
+        if (r < 0)
+                return r;
+        if (answer.status != STATUS_OK && answer.status != STATUS_NOT_FOUND)
+                return remote_refused("GET", url, &answer, e);
+        return remote_parse_term(answer.body, answer.status == STATUS_OK ? answer.body_size : 0, ret, e);
+}
+
+static int
+consul_put_last_term(struct lease *l, uint64_t term, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)l;
+        char url[REMOTE_URL_SIZE], text[24];
+        int r = make_url(c, url, "/kv/", c->key_path, "/term", "", e);
+
+        remote_begin(&c->r);
+        snprintf(text, sizeof text, "%" PRIu64, term);
+        if (r == 0)
+                r = put_bool(c, url, text, e);
+        return r < 0 ? r : 0;
+}
+
 /* --- set-up --- */
 
 static void
@@ -609,6 +643,8 @@ static const struct lease_ops consul_ops = {
         .take_over = consul_take_over,
         .get_cluster_id = consul_get_cluster_id,
         .put_cluster_id = consul_put_cluster_id,
+        .get_last_term = consul_get_last_term,
+        .put_last_term = consul_put_last_term,
         .deadline_ms = remote_deadline_ms,
         .free = consul_free,
 };

@@ -2,6 +2,7 @@
  *
  *   KEY             value as in lease/remote.h, locked by the holder's session; deleted when the session ends
  *   KEY/clusterid   the cluster's id, raw
+ *   KEY/term        the last term that began, decimal; stays when KEY goes
  *
  * A call takes up to three requests and at most a quarter of the TTL (0.5 s to 5 s) in all. Renewing is two:
  * the session, then the mark in KEY, by a transaction that also checks that the session still locks it. */

@@ -18,6 +18,7 @@ struct etcd_lease {
         size_t n_endpoints, endpoint; /* the one that answered last */
         char key64[BASE64_SIZE(REMOTE_KEY_SIZE)];
         char cluster_key64[BASE64_SIZE(REMOTE_KEY_SIZE + sizeof "/clusterid")];
+        char term_key64[BASE64_SIZE(REMOTE_KEY_SIZE + sizeof "/term")];
 };
 
 /* --- requests --- */
@@ -532,6 +533,66 @@ etcd_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_S
         return r < 0 ? r : cluster_id((struct etcd_lease *)l, id, ret, e);
 }
 
+/* --- the last term --- */
+
+/* The answer of a transaction that does @then whether or not the key is there. */
+static int
+with_term_key(struct etcd_lease *c, json_t *(*then)(struct etcd_lease *c, uint64_t term), uint64_t term,
+              json_t **ret, struct err *e)
+{
+        uint64_t revision;
+        int r;
+
+        remote_begin(&c->r);
+        r = transact(c, is_absent(c->term_key64), branch(then(c, term)), branch(then(c, term)), ret,
+                     &revision, e);
+        return r < 0 ? r : 0;
+}
+
+static json_t *
+get_term(struct etcd_lease *c, uint64_t term)
+{
+        (void)term;
+        return get_key(c->term_key64);
+}
+
+static json_t *
+put_term(struct etcd_lease *c, uint64_t term)
+{
+        char text[24];
+        int n = snprintf(text, sizeof text, "%" PRIu64, term);
+
+        return put_key(c->term_key64, text, (size_t)n, "0");
+}
+
+static int
+etcd_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
+{
+        char text[24];
+        const json_t *key;
+        json_t *j = NULL;
+        int n, r = with_term_key((struct etcd_lease *)l, get_term, 0, &j, e);
+
+        *ret = 0;
+        key = r == 0 ? first_key(j) : NULL;
+        if (key != NULL) {
+                n = value_of(key, text, sizeof text, e);
+                r = n < 0 ? n : remote_parse_term(text, (size_t)n, ret, e);
+        }
+        json_decref(j);
+        return r;
+}
+
+static int
+etcd_put_last_term(struct lease *l, uint64_t term, struct err *e)
+{
+        json_t *j = NULL;
+        int r = with_term_key((struct etcd_lease *)l, put_term, term, &j, e);
+
+        json_decref(j);
+        return r;
+}
+
 /* --- set-up --- */
 
 static void
@@ -556,6 +617,8 @@ static const struct lease_ops etcd_ops = {
         .take_over = etcd_take_over,
         .get_cluster_id = etcd_get_cluster_id,
         .put_cluster_id = etcd_put_cluster_id,
+        .get_last_term = etcd_get_last_term,
+        .put_last_term = etcd_put_last_term,
         .deadline_ms = remote_deadline_ms,
         .free = etcd_free,
 };
@@ -603,6 +666,8 @@ set_keys(struct etcd_lease *c)
 
         base64_encode(c->r.key, strlen(c->r.key), c->key64);
         base64_encode(key, (size_t)n, c->cluster_key64);
+        n = snprintf(key, sizeof key, "%s/term", c->r.key);
+        base64_encode(key, (size_t)n, c->term_key64);
 }
 
 int

@@ -2,6 +2,7 @@
  *
  *   KEY             value as in lease/remote.h, deleted with the holder's etcd lease
  *   KEY/clusterid   the cluster's id, raw
+ *   KEY/term        the last term that began, decimal; stays when KEY goes
  *
  * Spoken to by its JSON gateway (/v3, etcd 3.4 and later). All that depends on what is there is one
  * transaction. A call takes up to three requests and at most a quarter of the TTL (0.5 s to 5 s) in all; an

@@ -69,6 +69,11 @@ struct lease_ops {
         /* Sets it if there is none; *@ret is the one there is then. -ENOTSUP: the service keeps none. */
         int (*put_cluster_id)(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE],
                               struct err *e);
+        /* The last term that began, kept for those who were not there: 0 when there is none. A node that has not
+         * been part of that term may lack what was written in it. */
+        int (*get_last_term)(struct lease *l, uint64_t *ret, struct err *e);
+        /* The holder's, once it has begun its term. */
+        int (*put_last_term)(struct lease *l, uint64_t term, struct err *e);
         /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */
         int64_t (*deadline_ms)(struct lease *l);
         /* Does not release. */

@@ -344,3 +344,18 @@ base64_decode(const char *text, void *ret, size_t size)
         }
         return (int)n;
 }
+
+int
+remote_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e)
+{
+        uint64_t v = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (text[i] < '0' || text[i] > '9' || v > (UINT64_MAX - 9) / 10)
+                        return err_text(e, E_FORMAT, "the last term is no number: '%.*s'",
+                                        n > 40 ? 40 : (int)n, text);
+                v = v * 10 + (uint64_t)(text[i] - '0');
+        }
+        *ret = v;
+        return 0;
+}

@@ -88,6 +88,8 @@ int remote_format(const struct remote_lease *r, bool is_renewal, char ret[REMOTE
 int remote_parse(const char *text, size_t n, uint64_t index, struct lease_state *ret, struct err *e);
 /* E_FORMAT: the @n bytes are no cluster id, nor none. */
 int remote_copy_cluster_id(const char *id, size_t n, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e);
+/* A term as the @n bytes at @text, decimal; none is 0. */
+int remote_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e);
 
 #define BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
 void base64_encode(const void *data, size_t n, char *ret);

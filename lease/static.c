@@ -89,6 +89,24 @@ static_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
         return err_text(e, -ENOTSUP, "static lease keeps no cluster id");
 }
 
+static int
+static_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
+{
+        (void)l;
+        (void)e;
+        *ret = 0;
+        return 0;
+}
+
+static int
+static_put_last_term(struct lease *l, uint64_t term, struct err *e)
+{
+        (void)l;
+        (void)term;
+        (void)e;
+        return 0;
+}
+
 static int64_t
 static_deadline_ms(struct lease *l)
 {
@@ -111,6 +129,8 @@ static const struct lease_ops static_ops = {
         .take_over = static_take_over,
         .get_cluster_id = static_get_cluster_id,
         .put_cluster_id = static_put_cluster_id,
+        .get_last_term = static_get_last_term,
+        .put_last_term = static_put_last_term,
         .deadline_ms = static_deadline_ms,
         .free = static_free,
 };

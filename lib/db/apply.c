@@ -73,6 +73,43 @@ close_pages(struct page_reader *pr)
         pr->decoder = NULL;
 }
 
+struct received_pages {
+        struct page_reader pr;
+};
+
+int
+received_pages_open(const struct received *rx, struct received_pages **ret,
+                    struct ltx_header *ret_header, struct err *e)
+{
+        struct received_pages *rp = calloc(1, sizeof *rp);
+        int r = rp == NULL ? err_set(e, -ENOMEM, "read a transaction") : open_pages(&rp->pr, rx, e);
+
+        if (r < 0) {
+                received_pages_close(rp);
+                return r;
+        }
+        *ret = rp;
+        *ret_header = rp->pr.header;
+        return 0;
+}
+
+int
+received_pages_next(struct received_pages *rp, uint8_t *page, uint32_t *ret_pgno, struct err *e)
+{
+        struct ltx_trailer trailer;
+        int r = ltx_decoder_next(rp->pr.decoder, page, ret_pgno, e);
+
+        return r != 0 ? r : ltx_decoder_finish(rp->pr.decoder, &trailer, e);
+}
+
+void
+received_pages_close(struct received_pages *rp)
+{
+        if (rp != NULL)
+                close_pages(&rp->pr);
+        free(rp);
+}
+
 int
 received_verify(struct received *rx, struct err *e)
 {
@@ -354,9 +391,7 @@ apply_over(const struct capturer *c, const struct received *rx, struct db_change
                 db_discard_open(db);
                 db->size_bytes = (uint64_t)db->page_count * db->page_size;
                 pthread_mutex_unlock(&db->lock);
-                free(ret->pgnos);
-                ret->pgnos = NULL;
-                return r;
+                return r; /* with the list: what was laid open may have been seen */
         }
         return db->late.n_pages > DB_LATE_PAGES_MAX && txlog_sync(db->log, db->late_lsn, NULL) == 0
                        ? late_flush(c)
@@ -385,6 +420,24 @@ end_chain(struct db *db, struct err *e)
         return r;
 }
 
+/* A snapshot that our own position is not behind of. */
+static bool
+is_other_history(struct db *db, const struct received *rx)
+{
+        return rx->record.min_txid == 1 && db->pos.txid > 0 && rx->record.max_txid <= db->pos.txid;
+}
+
+bool
+db_needs_replacing(struct db *db, const struct received *rx)
+{
+        bool needs;
+
+        pthread_mutex_lock(&db->lock);
+        needs = is_other_history(db, rx);
+        pthread_mutex_unlock(&db->lock);
+        return needs;
+}
+
 int
 db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret, struct err *e)
 {
@@ -393,13 +446,16 @@ db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret
 
         *ret = (struct db_changes){ .old_fd = -1 };
         r = db_follows(db, rx, e);
-        if (r == 0 && rx->record.commit > 0)
+        if (r == 0 && rx->record.commit > 0 && !db_needs_replacing(db, rx))
                 r = end_chain(db, e);
         if (r == 0)
                 r = begin_apply(db, rx, &c, e);
         if (r < 0)
                 return r;
-        if (rx->record.commit == 0)
+        if (is_other_history(db, rx)) {
+                r = replace_all(db, rx, e);
+                ret->is_replaced = r == 0;
+        } else if (rx->record.commit == 0)
                 r = apply_drop(&c, &ret->old_fd, e);
         else if (db->fd < 0)
                 r = apply_fresh(db, rx, e);
@@ -442,7 +498,7 @@ put_held(struct frame_writer *w, uint32_t commit)
         struct db *db = w->db;
         uint32_t ps = db->page_size;
         uint8_t *frame = w->buf + w->n;
-        struct db_changes list = { ps, w->out->n_frames, w->out->pgnos, -1 };
+        struct db_changes list = { .n_pages = w->out->n_frames, .pgnos = w->out->pgnos };
         int r;
 
         wal_frame_encode(&w->header, w->held_pgno, commit, w->held, w->sum, frame);

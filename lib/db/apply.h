@@ -34,9 +34,14 @@ int db_follows(struct db *db, const struct received *rx, struct err *e);
 struct db_changes {
         uint32_t page_size;
         uint32_t n_pages;
-        uint32_t *pgnos; /* the caller frees it */
-        int old_fd;      /* the file of a database that was dropped, the caller's; else -1 */
+        uint32_t *pgnos;  /* the caller frees it */
+        int old_fd;       /* the file of a database that was dropped, the caller's; else -1 */
+        bool is_replaced; /* all of it, -wal and -shm included */
 };
+
+/* Whether @rx is a snapshot of another history than ours (we are ahead of it, or beside it): then the old state is set
+ * aside in DATA/orphans, which takes EXCLUSIVE in WAL mode, too. */
+bool db_needs_replacing(struct db *db, const struct received *rx);
 
 /* For a database that nobody reads or writes: absent, or with SQLite's EXCLUSIVE held by the caller, and
  * without pages that only the WAL has. An open transaction here is dropped. Also for transactions that make,

@@ -66,6 +66,7 @@ release(struct db *db)
         pagesum_release(&db->sums);
         free(db->changes);
         free(db->page_buf);
+        pthread_mutex_destroy(&db->keeping);
         pthread_mutex_destroy(&db->snapshot_lock);
         pthread_mutex_destroy(&db->lock);
         free(db->dir);
@@ -86,6 +87,7 @@ allocate(const struct db_env *env, const char *name, const char *dir)
         db->open_floor = DB_NO_FLOOR;
         pthread_mutex_init(&db->lock, NULL);
         pthread_mutex_init(&db->snapshot_lock, NULL);
+        pthread_mutex_init(&db->keeping, NULL);
         overlay_init(&db->open, env->os, env->tmp_dir, DB_OVERLAY_CAP);
         overlay_init(&db->late, env->os, env->tmp_dir, DB_OVERLAY_CAP);
         spool_init(&db->journal.content, env->os, env->tmp_dir, DB_JOURNAL_CAP);

@@ -6,6 +6,7 @@
  *   capture_wal.c      commits of WAL mode
  *   sync.c             durability of commits, shared by those who wait for it
  *   late.c             committed pages on their way to the database file; the base; housekeeping
+ *   replace.c          another history instead of ours
  *   apply.c            transactions that another node has committed
  *   snapshot.c         all of it as of one position, while it changes
  *   verify.c           the committed image against its checksums
@@ -60,6 +61,8 @@ struct db {
         char *name;
         char *dir;
         pthread_mutex_t lock;
+        pthread_mutex_t
+                keeping; /* held for all of a db_housekeep, so that replace.c can rule one out; above lock */
         enum db_state state;
 
         int fd; /* the database file; -1 when there is none */
@@ -218,6 +221,19 @@ int db_truncate_open(struct db *db, uint64_t size_bytes);
 void db_leave_no_journal(struct db *db);
 /* After the record of a drop: the database has no file any more. With the lock. */
 void db_leave_no_file(struct db *db, int *ret_fd);
+
+/* --- apply.c, for replace.c --- */
+struct received_pages; /* a reader of what was received, page by page */
+int received_pages_open(const struct received *rx, struct received_pages **ret,
+                        struct ltx_header *ret_header, struct err *e);
+/* 1: a page, 0: the end, and the whole was sound. */
+int received_pages_next(struct received_pages *rp, uint8_t *page, uint32_t *ret_pgno, struct err *e);
+void received_pages_close(struct received_pages *rp);
+
+/* --- replace.c --- */
+/* The snapshot becomes all there is: the old state goes to DATA/orphans. With the database CAPTURING. -EAGAIN: somebody
+ * still uses the old log. */
+int replace_all(struct db *db, const struct received *rx, struct err *e);
 
 /* --- verify.c --- */
 /* Reads all of the committed image and compares each page with its checksum: E_CHECKSUM. */

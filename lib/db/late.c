@@ -233,8 +233,8 @@ sync_and_flush(struct db *db, struct err *e)
         return r == -EAGAIN ? 0 : r;
 }
 
-bool
-db_housekeep(struct db *db, const struct db_retention *retention, struct err *e)
+static bool
+housekeep(struct db *db, const struct db_retention *retention, struct err *e)
 {
         bool wants_more;
         int r;
@@ -259,4 +259,15 @@ db_housekeep(struct db *db, const struct db_retention *retention, struct err *e)
         if (r < 0)
                 err_prefix(e, "housekeeping");
         return wants_more && r >= 0;
+}
+
+bool
+db_housekeep(struct db *db, const struct db_retention *retention, struct err *e)
+{
+        bool wants_more;
+
+        pthread_mutex_lock(&db->keeping);
+        wants_more = housekeep(db, retention, e);
+        pthread_mutex_unlock(&db->keeping);
+        return wants_more;
 }

@@ -106,6 +106,7 @@ int txlog_reader_open(struct txlog *log, uint64_t after_txid, struct txlog_reade
 int txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct byte_src **ret_src,
                       struct err *e);
 void txlog_reader_close(struct txlog_reader *r); /* NULL is fine */
+bool txlog_has_readers(struct txlog *log);
 
 /* Drops whole segments from the old end while: every record in it is <= @keep_after_txid, and the
  * segment's newest record is older than @max_age_ms at @now_ms or the log is larger than @max_bytes

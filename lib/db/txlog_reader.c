@@ -197,3 +197,14 @@ txlog_reader_close(struct txlog_reader *r)
         os_close(r->log->os, "txlog:read", r->fd);
         free(r);
 }
+
+bool
+txlog_has_readers(struct txlog *log)
+{
+        bool has;
+
+        pthread_mutex_lock(&log->lock);
+        has = log->readers != NULL;
+        pthread_mutex_unlock(&log->lock);
+        return has;
+}

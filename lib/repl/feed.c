@@ -167,21 +167,21 @@ feed_end(struct feed *f, int code, const char *text)
 static int
 read_entries(struct feed *f)
 {
-        int r = 0;
+        bool must_wait = false;
 
-        for (struct entry *en = f->job_entries; en != NULL; en = en->next_in_job) {
-                if (f->out.n >= CHUNK_BYTES)
-                        return 1;
-                r = cursor_read(&en->cursor, f->config.self.term, &f->next_stream,
-                                CHUNK_BYTES - f->out.n, &f->out, &f->e);
-                if (r > 0 && (en->cursor.src != NULL || en->cursor.snapshot != NULL))
-                        return 1; /* in the middle of a record: it goes on first */
-                if (r == 0)
-                        en->is_dirty = false;
+        for (struct entry *en = f->job_entries; en != NULL && f->out.n < CHUNK_BYTES;
+             en = en->next_in_job) {
+                int r = cursor_read(&en->cursor, f->config.self.term, &f->next_stream,
+                                    CHUNK_BYTES - f->out.n, &f->out, &f->e);
+
+                en->has_more = r != 0;
+                must_wait |= r == -EAGAIN;
                 if (r < 0 && r != -EAGAIN)
                         return r;
+                if (en->cursor.src != NULL || en->cursor.snapshot != NULL)
+                        break; /* in the middle of a record: it goes on first */
         }
-        return r > 0 ? 1 : r;
+        return must_wait ? -EAGAIN : 0;
 }
 
 static void report(struct mail *m);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "repl/cluster_id.h"
 #include "repl/node_internal.h"
+#include "repl/term_file.h"
 
 #define N_SENDERS 2
 #define STOP_HANDOFF_MS 1000
@@ -135,7 +136,6 @@ step_down(struct node *n)
 
         n->is_taking_over = n->is_primary = false;
         set_flag(n, &n->is_holder, false);
-        loop_timer_cancel(n->heartbeat);
         if (was_primary) {
                 log_info("this node is no longer the primary");
                 node_end_feeds(n, FRAME_ERROR_NOT_PRIMARY, "this node is no longer the primary");
@@ -204,9 +204,12 @@ on_heartbeat(void *arg)
 {
         struct node *n = arg;
 
-        if (!n->is_primary)
+        if (n->is_primary)
+                node_heartbeat(n);
+        else if (n->primary != NULL)
+                node_check_silence(n);
+        else
                 return;
-        node_heartbeat(n);
         loop_timer_start(n->heartbeat, HEARTBEAT_MS);
 }
 
@@ -324,6 +327,8 @@ node_open(const struct node_config *config, struct node **ret, struct err *e)
                 r = err_set(e, -errno, "draw a node id");
         else
                 r = cluster_id_load(os_host(), config->data_dir, n->cluster_id, e);
+        if (r == 0)
+                r = term_file_load(os_host(), config->data_dir, &n->whole_term, e);
         n->env = *store_env(config->store);
         role_init(&n->role, &role);
         if (r == 0)

@@ -20,6 +20,7 @@
 #include "repl/upgrade.h"
 
 #define HEARTBEAT_MS 1000
+#define SILENCE_MS (4 * HEARTBEAT_MS) /* after which a primary that says nothing is left */
 #define CONNECT_TIMEOUT_MS 5000
 
 /* Tells the loop which databases have something to send. */
@@ -50,6 +51,7 @@ struct primary {
         bool is_upgraded;
         struct follow *follow;
         char address[LEASE_URL_SIZE];
+        int64_t heard_ms; /* when something last came */
 };
 
 struct lease_job {
@@ -75,6 +77,10 @@ struct node {
         uint64_t node_id;
         char cluster_id[LEASE_CLUSTER_ID_SIZE]; /* "" until known; lease jobs set it through the loop */
 
+        /* The last term that this node has all the data of, as saved. The lease's thread alone. */
+        uint64_t whole_term;
+        bool has_warned_stale;
+
         struct role role;
         struct loop_timer *role_timer, *heartbeat;
         bool is_primary;         /* the role, once what was received is applied */
@@ -98,6 +104,8 @@ void node_tell_role(struct node *n, bool is_primary);
 
 /* --- node_lease.c --- */
 void node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen);
+/* Remembers that this node has all the data of @term. */
+void node_save_term(struct node *n, uint64_t term);
 /* Runs @fn on the lease's thread and waits for it. Any thread but that and the loop's. */
 int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
                     struct err *e);
@@ -110,6 +118,8 @@ void node_follow(struct node *n, const struct lease_state *holder);
 /* All replicas: @code and @text as in feed_end. */
 void node_end_feeds(struct node *n, int code, const char *text);
 void node_heartbeat(struct node *n);
+/* Closes the stream of a primary that is silent: stopped, or cut off without a word. */
+void node_check_silence(struct node *n);
 void node_send_commits(struct node *n);
 void node_applied(void *arg, struct db *db, struct ltx_pos pos);
 void node_failed(void *arg, struct db *db, int code, const struct err *e);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "repl/cluster_id.h"
 #include "repl/node_internal.h"
+#include "repl/term_file.h"
 
 /* Whether this node's data belongs to the cluster that the service knows. On the lease worker. */
 static int
@@ -25,6 +26,74 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
                 "the data is not needed, move the data directory away; if it is the cluster's, delete "
                 "the cluster id in the lease service",
                 ret, job->node->cluster_id);
+}
+
+/* A node that was down while others wrote would discard what they wrote: it waits for one of them, who will have
+ * it follow. */
+static int
+check_stale(struct lease_job *job)
+{
+        struct node *n = job->node;
+        struct lease *l = n->config.lease;
+        uint64_t last;
+        int r = l->ops->get_last_term(l, &last, &job->e);
+
+        if (r < 0 || last <= n->whole_term)
+                return r < 0 ? r : 0;
+        if (!n->has_warned_stale)
+                log_warn(
+                        "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for a "
+                        "node that was, instead of discarding what was written; should there be none any more, "
+                        "delete the key `term` under the lease's key",
+                        (unsigned long long)last, (unsigned long long)n->whole_term);
+        n->has_warned_stale = true;
+        return err_text(&job->e, E_NOT_PRIMARY,
+                        "this node's data is older than the cluster's last term");
+}
+
+static void
+begin_term(struct node *n, uint64_t term)
+{
+        struct lease *l = n->config.lease;
+        struct err e = ERR_INIT;
+
+        /* Ours first: should the service's alone be written, no node would be good enough. */
+        if (term_file_save(os_host(), n->config.data_dir, term, &e) < 0 ||
+            l->ops->put_last_term(l, term, &e) < 0)
+                log_warn("remember the term: %s", e.text);
+        n->whole_term = term;
+        n->has_warned_stale = false;
+}
+
+struct term_job {
+        struct work work;
+        struct node *n;
+        uint64_t term;
+};
+
+static void
+save_term(struct work *w)
+{
+        struct term_job *job = (struct term_job *)w;
+        struct err e = ERR_INIT;
+
+        if (term_file_save(os_host(), job->n->config.data_dir, job->term, &e) < 0)
+                log_warn("remember the term: %s", e.text);
+        else
+                job->n->whole_term = job->term;
+        job->n->has_warned_stale = false;
+        free(job);
+}
+
+void
+node_save_term(struct node *n, uint64_t term)
+{
+        struct term_job *job = calloc(1, sizeof *job);
+
+        if (job == NULL)
+                return;
+        *job = (struct term_job){ { save_term, NULL }, n, term };
+        workers_post(n->lease_worker, &job->work);
 }
 
 /* The first primary names the cluster. */
@@ -63,6 +132,8 @@ acquire(struct lease_job *job)
         int r = check_cluster(job, id);
 
         if (r == 0)
+                r = check_stale(job);
+        if (r == 0)
                 r = job->what == ROLE_ACQUIRE ? l->ops->acquire(l, &job->state, &job->e)
                                               : l->ops->take_over(l, job->token, &job->state, &job->e);
         if (r < 0)
@@ -70,6 +141,8 @@ acquire(struct lease_job *job)
         r = name_cluster(job, id);
         if (r < 0)
                 l->ops->release(l);
+        else
+                begin_term(job->node, job->state.term);
         return r;
 }
 

@@ -344,6 +344,7 @@ follow_ready(void *arg)
         struct primary *p = arg;
 
         role_set_behind(&p->node->role, node_now_ms(p->node), false);
+        node_save_term(p->node, p->node->role.term);
         node_set_ready(p->node);
 }
 
@@ -406,6 +407,7 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         struct err e = ERR_INIT;
         int r = 0;
 
+        p->heard_ms = node_now_ms(p->node);
         if (!p->is_upgraded) {
                 r = upgrade_feed(&p->head, &data, &n, &e);
                 if (r > 0)
@@ -488,6 +490,20 @@ node_follow(struct node *n, const struct lease_state *holder)
                 return;
         }
         n->primary = p;
+        p->heard_ms = node_now_ms(n);
+        loop_timer_start(n->heartbeat, HEARTBEAT_MS);
+}
+
+void
+node_check_silence(struct node *n)
+{
+        struct primary *p = n->primary;
+
+        if (p == NULL || p->follow == NULL || node_now_ms(n) - p->heard_ms < SILENCE_MS)
+                return;
+        log_warn("the primary at %s has said nothing for %lld ms: leaving its stream", p->address,
+                 (long long)(node_now_ms(n) - p->heard_ms));
+        conn_close(p->conn);
 }
 
 void

@@ -46,10 +46,12 @@ earlier(int64_t a, int64_t b)
 static void
 set_timer(struct role *r)
 {
-        int64_t at = r->next_read_ms;
+        /* A request that is out goes on by its answer. */
+        int64_t at = r->has_request ? INT64_MAX : r->next_read_ms;
 
         if (r->state == ROLE_PRIMARY)
-                at = earlier(r->next_renew_ms, r->config.ops->deadline_ms(r->config.arg));
+                at = earlier(r->has_request ? INT64_MAX : r->next_renew_ms,
+                             r->config.ops->deadline_ms(r->config.arg));
         else if (r->state == ROLE_FOLLOWING && !r->is_connected)
                 at = earlier(at, r->next_connect_ms);
         if (r->state != ROLE_STOPPED)
@@ -138,7 +140,7 @@ on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
         bool is_other = r->state != ROLE_FOLLOWING || s->term != r->holder.term ||
                         strcmp(s->advertise_url, r->holder.advertise_url) != 0;
 
-        if (is_stale(r, now_ms, s) && !r->is_connected && may_acquire(r, now_ms)) {
+        if (is_stale(r, now_ms, s) && may_acquire(r, now_ms)) {
                 log_info("the primary %s has not renewed its lease for %lld ms: taking its place",
                          s->hostname, (long long)(now_ms - r->mark_since_ms));
                 r->holder = *s;
@@ -201,7 +203,7 @@ role_timer(struct role *r, int64_t now_ms)
                         log_warn(
                                 "the lease could not be renewed in time: this node is no longer the primary");
                         leave_primary(r, now_ms);
-                } else if (now_ms >= r->next_renew_ms && r->config.ttl_ms > 0) {
+                } else if (now_ms >= r->next_renew_ms && r->config.ttl_ms > 0 && !r->has_request) {
                         r->next_renew_ms = now_ms + r->config.ttl_ms / 4;
                         ask(r, ROLE_RENEW);
                 }
@@ -210,7 +212,7 @@ role_timer(struct role *r, int64_t now_ms)
                 r->next_connect_ms = INT64_MAX;
                 r->config.ops->follow(r->config.arg, &r->holder);
         }
-        if (r->state != ROLE_PRIMARY && now_ms >= r->next_read_ms) {
+        if (r->state != ROLE_PRIMARY && now_ms >= r->next_read_ms && !r->has_request) {
                 r->next_read_ms = now_ms + read_interval(r);
                 ask(r, r->wants_take_over ? ROLE_TAKE_OVER : ROLE_READ);
                 r->wants_take_over = false;
@@ -282,7 +284,7 @@ role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state
                 }
                 break;
         }
-        set_timer(r);
+        role_timer(r, now_ms); /* what had to wait for the answer */
 }
 
 void

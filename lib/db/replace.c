@@ -1,0 +1,231 @@
+/* A snapshot of another history: what the cluster does not have is set aside, not lost.
+ *
+ * The new state is built in a directory of its own, whole and durable, with a base and an empty log. Then two renames:
+ * the old directory goes to DATA/orphans/DIR-TXID, the new one takes its place. A crash between them leaves no
+ * database of that name, and the primary sends it again. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "db/base_file.h"
+#include "db/db_internal.h"
+#include "ltx/checksum.h"
+
+struct replacement {
+        struct db *db;
+        const struct received *rx;
+        char dir[PATH_MAX];    /* where the new state is built */
+        char orphan[PATH_MAX]; /* where the old one goes */
+        struct pagesum sums;
+};
+
+static int
+make_paths(struct replacement *rp)
+{
+        struct db *db = rp->db;
+        const char *name = strrchr(db->dir, '/');
+        int n, m;
+
+        name = name != NULL ? name + 1 : db->dir;
+        n = snprintf(rp->dir, sizeof rp->dir, "%s/%s.new", db->env->tmp_dir, name);
+        m = snprintf(rp->orphan, sizeof rp->orphan, "%s/../../orphans/%s-%016llx-%016llx", db->dir, name,
+                     (unsigned long long)db->pos.txid, (unsigned long long)db->pos.checksum);
+        return n < (int)sizeof rp->dir && m < (int)sizeof rp->orphan ? 0 : -ENAMETOOLONG;
+}
+
+static uint32_t
+copy_sums(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n)
+{
+        const struct pagesum *sums = arg;
+        uint32_t i;
+
+        for (i = 0; i < n && first_pgno + i <= sums->n_pages; i++)
+                ret[i] = pagesum_get(sums, first_pgno + i);
+        return i;
+}
+
+/* The pages into @fd, and their checksums. */
+static int
+write_pages(struct replacement *rp, int fd, struct err *e)
+{
+        const struct os *os = rp->db->env->os;
+        struct received_pages *pages;
+        struct ltx_header h;
+        uint8_t *page = malloc(DB_PAGE_BUF);
+        uint32_t pgno;
+        int r = page == NULL ? err_set(e, -ENOMEM, "replace") : 0;
+
+        if (r < 0)
+                return r;
+        r = received_pages_open(rp->rx, &pages, &h, e);
+        if (r < 0) {
+                free(page);
+                return r;
+        }
+        r = pagesum_resize(&rp->sums, h.commit);
+        while (r == 0 && (r = received_pages_next(pages, page, &pgno, e)) > 0) {
+                pagesum_set(&rp->sums, pgno, ltx_page_checksum(pgno, page, h.page_size));
+                r = os_pwrite_all(os, "replace:write", fd, page, h.page_size,
+                                  (off_t)(pgno - 1) * h.page_size);
+        }
+        received_pages_close(pages);
+        free(page);
+        if (r == 0)
+                r = os_ftruncate(os, "replace:size", fd, (off_t)h.commit * h.page_size);
+        if (r == 0 && pagesum_total(&rp->sums) != rp->rx->record.post_apply_checksum)
+                return err_text(e, E_CHECKSUM, "the snapshot's pages do not have its checksum");
+        return r < 0 && (e == NULL || e->code != r) ? err_set(e, r, "write %s/database", rp->dir) : r;
+}
+
+static int
+write_database(struct replacement *rp, struct err *e)
+{
+        const struct os *os = rp->db->env->os;
+        char path[PATH_MAX + 16];
+        struct stat st;
+        int fd, r;
+
+        snprintf(path, sizeof path, "%s/database", rp->dir);
+        fd = os_open(os, "replace:create", path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        if (fd < 0)
+                return err_set(e, fd, "create %s", path);
+        if (rp->db->fd >= 0 && os_fstat(os, "replace:stat", rp->db->fd, &st) == 0) {
+                (void)!fchmod(fd, st.st_mode & 07777);
+                if (geteuid() == 0)
+                        (void)!fchown(fd, st.st_uid, st.st_gid);
+        }
+        r = write_pages(rp, fd, e);
+        if (r == 0 && (r = os_fdatasync(os, "replace:sync", fd)) < 0)
+                err_set(e, r, "sync %s", path);
+        os_close(os, "replace:close", fd);
+        return r;
+}
+
+static int
+build(struct replacement *rp, struct err *e)
+{
+        const struct txlog_record *rec = &rp->rx->record;
+        const struct os *os = rp->db->env->os;
+        struct base_info info = { .txid = rec->max_txid,
+                                  .page_size = rec->page_size,
+                                  .timestamp_ms = rec->timestamp_ms };
+        int r;
+
+        r = os_mkdir_all(os, "replace:mkdir", rp->dir, 0777);
+        if (r < 0)
+                return err_set(e, r, "create %s", rp->dir);
+        r = write_database(rp, e);
+        if (r == 0)
+                r = base_file_write(os, rp->dir, &info, copy_sums, &rp->sums, e);
+        if (r == 0)
+                r = base_file_publish(os, rp->dir, e);
+        return r;
+}
+
+/* The two renames. */
+static int
+swap(struct replacement *rp, struct err *e)
+{
+        struct db *db = rp->db;
+        const struct os *os = db->env->os;
+        char parent[PATH_MAX + 8];
+        int r;
+
+        snprintf(parent, sizeof parent, "%s/../../orphans", db->dir);
+        r = os_mkdir_all(os, "replace:mkdir", parent, 0777);
+        if (r == 0)
+                r = os_rename(os, "replace:orphan", db->dir, rp->orphan);
+        if (r < 0)
+                return err_set(e, r, "move %s to %s", db->dir, rp->orphan);
+        r = os_rename(os, "replace:swap", rp->dir, db->dir);
+        if (r < 0 && os_rename(os, "replace:back", rp->orphan, db->dir) < 0)
+                db_fail(db, "its directory could not be put back");
+        if (r < 0)
+                return err_set(e, r, "move %s to %s", rp->dir, db->dir);
+        (void)os_sync_dir(os, "replace:sync", parent);
+        snprintf(parent, sizeof parent, "%s/..", db->dir);
+        r = os_sync_dir(os, "replace:sync", parent);
+        return r < 0 ? err_set(e, r, "sync %s", parent) : 0;
+}
+
+/* Everything that was of the old state goes; what the new directory says comes. With the lock. */
+static int
+reopen(struct db *db, struct err *e)
+{
+        const struct os *os = db->env->os;
+        int r;
+
+        db_discard_open(db);
+        db_leave_no_journal(db);
+        overlay_reset(&db->late);
+        os_close(os, "replace:close", db->wal.fd);
+        db->wal.fd = -1;
+        wal_reset(db);
+        os_close(os, "replace:close", db->fd);
+        db->fd = -1;
+        txlog_close(db->log);
+        db->log = NULL;
+        pagesum_release(&db->sums);
+        db->sums = (struct pagesum){ 0 };
+        db->pos = (struct ltx_pos){ 0 };
+        db->page_size = db->page_count = 0;
+        db->is_wal = false;
+        db->base_txid = db->last_lsn = db->base_lsn = db->late_lsn = 0;
+        r = recover(db, e);
+        if (r < 0) {
+                db_fail(db, e != NULL ? e->text : "the new state did not open");
+                return r;
+        }
+        overlay_set_page_size(&db->open, db->page_size);
+        overlay_set_page_size(&db->late, db->page_size);
+        db->size_bytes = (uint64_t)db->page_count * db->page_size;
+        return 0;
+}
+
+static bool
+is_log_in_use(struct db *db)
+{
+        bool is;
+
+        pthread_mutex_lock(&db->lock);
+        is = db->syncing != NULL || txlog_has_readers(db->log);
+        pthread_mutex_unlock(&db->lock);
+        return is;
+}
+
+int
+replace_all(struct db *db, const struct received *rx, struct err *e)
+{
+        struct replacement rp = { .db = db, .rx = rx };
+        struct ltx_pos old = db->pos;
+        int r = make_paths(&rp);
+
+        if (r < 0)
+                return err_set(e, r, "replace %s", db->name);
+        if (is_log_in_use(db))
+                return err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
+        r = build(&rp, e);
+        pthread_mutex_lock(&db->keeping);
+        if (r == 0 && is_log_in_use(db))
+                r = err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
+        if (r == 0)
+                r = swap(&rp, e);
+        if (r == 0) {
+                pthread_mutex_lock(&db->lock);
+                r = reopen(db, e);
+                pthread_mutex_unlock(&db->lock);
+        }
+        pthread_mutex_unlock(&db->keeping);
+        pagesum_release(&rp.sums);
+        if (r == 0)
+                log_event(
+                        LOG_WARN, db->name,
+                        "its history differed from the cluster's: the state at %016llx/%016llx is kept in %s",
+                        (unsigned long long)old.txid, (unsigned long long)old.checksum, rp.orphan);
+        return r;
+}
