@@ -1,0 +1,233 @@
+"""A cluster of the test's own: a lease server, nodes that find each other by it, and links that can be cut."""
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "lease")]
+
+import litefs_fixture
+from lease_fixture import free_ports, stop_process
+from litefs_fixture import wait_until
+from tcp_link import Link
+
+SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+
+BECAME = "primary lease acquired"
+CEASED = "this node is no longer the primary"
+
+
+def need(*programs):
+    for program in programs:
+        if shutil.which(program) is None:
+            print(f"skipped: there is no {program} (scripts/setup --cluster-tests installs it)")
+            sys.exit(77)
+
+
+def consul():
+    from test_consul import Consul
+    return Consul()
+
+
+def etcd():
+    from test_etcd import Etcd
+    return Etcd()
+
+
+def lease_section(backend, url, ttl, lock_delay):
+    if backend == "consul":
+        return (f"  consul:\n    url: {url}\n    key: litefs/test\n    ttl: {ttl}\n    lock-delay: {lock_delay}\n")
+    return f"  etcd:\n    endpoints: [\"{url}\"]\n    key: litefs/test\n    ttl: {ttl}\n"
+
+
+class Member(litefs_fixture.Node):
+    """A node of a cluster. `link` is the way of others to it, `lease_link` its way to the lease server."""
+
+    def __init__(self, cluster, name, candidate=True, options=""):
+        super().__init__()
+        self.name = name
+        self.listen_port = free_ports(1)[0]
+        self.link = Link(self.listen_port)
+        self.lease_link = Link(int(cluster.server.url.rsplit(":", 1)[1]))
+        self.log_begin = 0
+        self.is_paused = False
+        with open(self.config, "w") as f:
+            f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n{cluster.data_options}"
+                    f"http:\n  addr: \"127.0.0.1:{self.listen_port}\"\n"
+                    f"log:\n  debug: true\n  timestamp: true\n"
+                    f"lease:\n  type: {cluster.backend}\n  hostname: {name}\n"
+                    f"  advertise-url: http://127.0.0.1:{self.link.port}\n"
+                    f"  candidate: {str(candidate).lower()}\n  reconnect-delay: 100ms\n{options}"
+                    + lease_section(cluster.backend, f"http://127.0.0.1:{self.lease_link.port}", cluster.ttl,
+                                    cluster.lock_delay))
+
+    def start(self, **kw):
+        if os.path.exists(self.log_path):
+            self.log_begin = os.path.getsize(self.log_path)
+        self.is_paused = False
+        return super().start(**kw)
+
+    def recent_log(self):
+        """Of this run of the process."""
+        with open(self.log_path, errors="replace") as f:
+            f.seek(self.log_begin)
+            return f.read()
+
+    def is_up(self):
+        return self.process is not None and not self.is_paused
+
+    def is_primary(self):
+        log = self.recent_log() if self.is_up() else ""
+        return log.rfind(BECAME) > log.rfind(CEASED)
+
+    def wait_log(self, text, seconds=10):
+        wait_until(lambda: text in self.recent_log(), f"'{text}' in the log of {self.name}", seconds)
+
+    def pause(self):
+        self.is_paused = True
+        stop_process(self.process)
+
+    def resume(self):
+        self.is_paused = False
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        if self.process is not None:
+            if self.is_paused:
+                self.resume()
+            try:
+                self.stop()
+            except Exception:
+                self.kill()
+                raise
+            finally:
+                self.forget()
+        else:
+            self.forget()
+
+    def forget(self):
+        import subprocess
+        subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
+        self.link.close()
+        self.lease_link.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class Cluster:
+    """`with Cluster(3) as c:` runs three nodes and waits until one is the primary and the others follow."""
+
+    def __init__(self, n=3, backend="consul", ttl="10s", lock_delay="1s", data_options="", options=""):
+        self.backend, self.ttl, self.lock_delay = backend, ttl, lock_delay
+        self.data_options, self.options = data_options, options
+        self.server = consul() if backend == "consul" else etcd()
+        self.n = n
+        self.nodes = []
+
+    def add(self, candidate=True, options=""):
+        node = Member(self, f"node{len(self.nodes) + 1}", candidate, options or self.options)
+        self.nodes.append(node)
+        return node
+
+    def primaries(self):
+        return [n for n in self.nodes if n.is_primary()]
+
+    def wait_primary(self, seconds=20, other_than=()):
+        """The node that is the primary: the only one."""
+        def one():
+            now = self.primaries()
+            return len(now) == 1 and now[0] not in other_than
+        wait_until(one, f"a primary among {[n.name for n in self.nodes]}", seconds)
+        return self.primaries()[0]
+
+    def replicas(self):
+        return [n for n in self.nodes if n.is_up() and not n.is_primary()]
+
+    def wait_followers(self, seconds=20):
+        p = self.wait_primary(seconds)
+        for r in self.replicas():
+            wait_until(lambda r=r: r.recent_log().rfind(f"following primary={p.name}") >= 0,
+                       f"{r.name} to follow {p.name}", seconds)
+        return p
+
+    def in_step(self, name="t.db", seconds=20):
+        p = self.wait_primary(seconds)
+        for r in self.replicas():
+            def same(r=r):
+                try:
+                    return r.pos(name) == p.pos(name)
+                except FileNotFoundError:
+                    return False
+            try:
+                wait_until(same, f"{name}", seconds)
+            except AssertionError:
+                raise AssertionError(f"{name}: {p.name} (primary) at {pos_or_none(p, name)}, {r.name} at "
+                                     f"{pos_or_none(r, name)} after {seconds} s") from None
+        return p
+
+    def check_equal(self, name="t.db", seconds=20):
+        """Every node that is up has the same position, bytes that its log makes, and a database that is sound."""
+        p = self.in_step(name, seconds)
+        want = None
+        for n in [p, *self.replicas()]:
+            n.check(name)
+            image = n.visible(name)
+            want = image if want is None else want
+            assert image == want, f"{name}: {len(want)} bytes on {p.name}, {len(image)} on {n.name}, or others"
+        for n in [p, *self.replicas()]:
+            c = n.connect(name)
+            assert c.execute("pragma integrity_check").fetchone()[0] == "ok", f"{name} on {n.name}"
+            c.close()
+
+    def names(self, node):
+        return sorted(n[:-4] for n in os.listdir(node.mnt) if n.endswith("-pos"))
+
+    def __enter__(self):
+        try:
+            for _ in range(self.n):
+                self.add().start()
+            self.wait_followers()
+        except BaseException:
+            self.close(is_failure=True)
+            raise
+        return self
+
+    def __exit__(self, kind, value, tb):
+        self.close(kind is not None)
+
+    def close(self, is_failure):
+        problem = None
+        for node in self.nodes:
+            if is_failure:
+                sys.stderr.write(f"--- log of {node.name} ---\n{shorten(node.log())}---\n")
+            try:
+                node.close()
+            except Exception as e:
+                problem = problem or e
+        self.server.close()
+        if problem is not None and not is_failure:
+            raise problem
+
+
+def shorten(log):
+    return log if len(log) < 20000 else log[:4000] + "\n[...]\n" + log[-16000:]
+
+
+def pos_or_none(node, name):
+    try:
+        return node.pos(name)
+    except OSError:
+        return None
+
+
+def is_readonly(error):
+    """SQLite's ways to say that this node may not write."""
+    return any(s in str(error) for s in ("readonly", "read-only", "read only"))
+
+
+def run(module):
+    print(f"SEED={SEED}", flush=True)
+    litefs_fixture.run(module)
