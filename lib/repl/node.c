@@ -204,12 +204,9 @@ on_heartbeat(void *arg)
 {
         struct node *n = arg;
 
-        if (n->is_primary)
-                node_heartbeat(n);
-        else if (n->primary != NULL)
-                node_check_silence(n);
-        else
+        if (!n->is_primary)
                 return;
+        node_heartbeat(n);
         loop_timer_start(n->heartbeat, HEARTBEAT_MS);
 }
 

@@ -20,7 +20,7 @@
 #include "repl/upgrade.h"
 
 #define HEARTBEAT_MS 1000
-#define SILENCE_MS (4 * HEARTBEAT_MS) /* after which a primary that says nothing is left */
+#define SILENCE_MS 3000 /* a primary that has said nothing for so long is taken for gone */
 #define CONNECT_TIMEOUT_MS 5000
 
 /* Tells the loop which databases have something to send. */
@@ -49,9 +49,10 @@ struct primary {
         struct conn *conn;
         struct upgrade head;
         bool is_upgraded;
+        bool is_deaf; /* we do not read for now */
+        struct loop_timer *silence;
         struct follow *follow;
         char address[LEASE_URL_SIZE];
-        int64_t heard_ms; /* when something last came */
 };
 
 struct lease_job {
@@ -118,8 +119,6 @@ void node_follow(struct node *n, const struct lease_state *holder);
 /* All replicas: @code and @text as in feed_end. */
 void node_end_feeds(struct node *n, int code, const char *text);
 void node_heartbeat(struct node *n);
-/* Closes the stream of a primary that is silent: stopped, or cut off without a word. */
-void node_check_silence(struct node *n);
 void node_send_commits(struct node *n);
 void node_applied(void *arg, struct db *db, struct ltx_pos pos);
 void node_failed(void *arg, struct db *db, int code, const struct err *e);

@@ -279,6 +279,7 @@ primary_writev(struct link *l, const struct iovec *iov, int n)
 static void
 primary_read_stop(struct link *l)
 {
+        primary_of(l)->is_deaf = true;
         if (primary_of(l)->conn != NULL)
                 conn_read_stop(primary_of(l)->conn);
 }
@@ -286,6 +287,8 @@ primary_read_stop(struct link *l)
 static void
 primary_read_start(struct link *l)
 {
+        primary_of(l)->is_deaf = false;
+        loop_timer_start(primary_of(l)->silence, SILENCE_MS);
         if (primary_of(l)->conn != NULL)
                 conn_read_start(primary_of(l)->conn);
 }
@@ -391,12 +394,26 @@ start_follow(struct primary *p, struct err *e)
         return r < 0 ? err_set(e, r, "follow") : follow_start(p->follow, e);
 }
 
+/* Heartbeats come once a second. A host that has lost its power, or a process that stands still, says nothing. */
+static void
+on_silence(void *arg)
+{
+        struct primary *p = arg;
+
+        if (p->is_deaf)
+                return; /* starts again when we listen */
+        if (p->node->role.n_failures == 0)
+                log_warn("the primary at %s has said nothing for %d ms", p->address, SILENCE_MS);
+        conn_close(p->conn);
+}
+
 static void
 primary_opened(void *arg, struct conn *c)
 {
         struct primary *p = arg;
         char buf[LEASE_URL_SIZE + 256];
 
+        loop_timer_start(p->silence, SILENCE_MS);
         (void)conn_write(c, buf, upgrade_request(p->address, buf, sizeof buf));
 }
 
@@ -407,7 +424,7 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         struct err e = ERR_INIT;
         int r = 0;
 
-        p->heard_ms = node_now_ms(p->node);
+        loop_timer_start(p->silence, SILENCE_MS);
         if (!p->is_upgraded) {
                 r = upgrade_feed(&p->head, &data, &n, &e);
                 if (r > 0)
@@ -437,6 +454,7 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
         /* One line when it goes, not one for each attempt to get it back. */
         if (n->primary == p && code < 0 && code != -ECANCELED && n->role.n_failures == 0)
                 log_info("stream from the primary at %s ended: %s", p->address, e->text);
+        loop_timer_free(p->silence);
         follow_free(p->follow);
         if (n->primary == p) {
                 n->primary = NULL;
@@ -473,7 +491,8 @@ node_follow(struct node *n, const struct lease_state *holder)
         if (holder == NULL)
                 return;
         p = calloc(1, sizeof *p);
-        if (p == NULL) {
+        if (p == NULL || loop_timer_new(n->loop, on_silence, p, &p->silence) < 0) {
+                free(p);
                 n->role.next_connect_ms = node_now_ms(n) + n->config.reconnect_ms;
                 return;
         }
@@ -485,25 +504,12 @@ node_follow(struct node *n, const struct lease_state *holder)
                                                           &primary_handler, p, &p->conn, &e) < 0) {
                 if (e.code != 0)
                         log_warn("connect to the primary: %s", e.text);
+                loop_timer_free(p->silence);
                 free(p);
                 n->role.next_connect_ms = node_now_ms(n) + 10;
                 return;
         }
         n->primary = p;
-        p->heard_ms = node_now_ms(n);
-        loop_timer_start(n->heartbeat, HEARTBEAT_MS);
-}
-
-void
-node_check_silence(struct node *n)
-{
-        struct primary *p = n->primary;
-
-        if (p == NULL || p->follow == NULL || node_now_ms(n) - p->heard_ms < SILENCE_MS)
-                return;
-        log_warn("the primary at %s has said nothing for %lld ms: leaving its stream", p->address,
-                 (long long)(node_now_ms(n) - p->heard_ms));
-        conn_close(p->conn);
 }
 
 void

@@ -7,6 +7,7 @@
 #define READ_MAX_MS 1000    /* how often the lease is looked at, at the least */
 #define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves the lease to the others */
 #define RETRY_MS 100
+#define LAST_WORDS_MS 300    /* how long a stream is read on after nobody holds the lease */
 #define STATIC_READ_MS 60000 /* nothing changes there */
 
 void
@@ -128,6 +129,7 @@ begin_following(struct role *r, int64_t now_ms, const struct lease_state *s)
         r->holder = *s;
         r->is_connected = false;
         r->n_failures = 0;
+        r->nobody_since_ms = 0;
         r->next_connect_ms = now_ms + r->config.reconnect_ms;
         set_state(r, ROLE_FOLLOWING);
         r->config.ops->changed(r->config.arg, false, s);
@@ -164,8 +166,15 @@ static void
 on_nobody(struct role *r, int64_t now_ms)
 {
         r->mark_since_ms = 0;
-        if (r->state == ROLE_FOLLOWING && r->is_connected)
-                return; /* the holder has just released or lost it; its stream says which */
+        if (r->state == ROLE_FOLLOWING && r->is_connected) {
+                /* The holder has just released or lost it, and its stream says so, after its last transactions.
+                 * Unless the holder stands still: then it says nothing. */
+                if (r->nobody_since_ms == 0)
+                        r->nobody_since_ms = now_ms;
+                r->next_read_ms = now_ms + RETRY_MS;
+                if (now_ms - r->nobody_since_ms < LAST_WORDS_MS)
+                        return;
+        }
         stop_following(r);
         r->holder.has_holder = false;
         r->config.ops->changed(r->config.arg, false, NULL);

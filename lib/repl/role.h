@@ -55,6 +55,7 @@ struct role {
         uint64_t mark_renewal;
         char mark_session[LEASE_SESSION_SIZE];
         int64_t mark_since_ms;
+        int64_t nobody_since_ms; /* the lease has been without a holder; 0: it has one, or nothing is known */
         unsigned n_failures; /* to connect, in a row */
         bool is_connected, wants_take_over;
         bool is_behind; /* this node knows of positions that it does not have */

@@ -224,8 +224,8 @@ def pos_or_none(node, name):
 
 
 def is_readonly(error):
-    """SQLite's ways to say that this node may not write."""
-    return any(s in str(error) for s in ("readonly", "read-only", "read only"))
+    """What SQLite says where it may not write: in WAL mode a write that fails is an I/O error to it."""
+    return any(s in str(error) for s in ("readonly", "disk I/O error"))
 
 
 def run(module):

@@ -8,6 +8,9 @@ import time
 from cluster_fixture import SEED, Cluster, need, run, wait_until
 
 need("consul")
+IS_SLOW = sys.argv[1:2] == ["slow"]
+if IS_SLOW:
+    del sys.argv[1]
 
 
 def test_each_journal_mode():
@@ -166,11 +169,11 @@ def transactions_under_readers(mode, n):
 
 
 def test_transactions_under_readers_wal():
-    transactions_under_readers("wal", 10000 if "slow" in os.environ.get("CLUSTER_TESTS", "") else 2000)
+    transactions_under_readers("wal", 10000 if IS_SLOW else 1000)
 
 
 def test_transactions_under_readers_delete():
-    transactions_under_readers("delete", 2000 if "slow" in os.environ.get("CLUSTER_TESTS", "") else 300)
+    transactions_under_readers("delete", 2000 if IS_SLOW else 200)
 
 
 if __name__ == "__main__":

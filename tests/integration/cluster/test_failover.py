@@ -1,0 +1,232 @@
+"""Who may write changes hands: in order, by a crash, by a node that stands still. How long writers wait is printed."""
+import sqlite3
+import sys
+import threading
+import time
+
+from cluster_fixture import Cluster, is_readonly, need, run, wait_until
+
+need("consul", "etcd")
+
+
+class Client(threading.Thread):
+    """An application on one node: appends numbered rows as long as it may, by one connection that it keeps."""
+
+    def __init__(self, node, who, mode="wal", pause=0.002):
+        super().__init__(daemon=True)
+        self.node, self.who, self.mode, self.pause = node, who, mode, pause
+        self.stop = threading.Event()
+        self.acked = []  # (number, begin, end)
+        self.errors = []  # (time, text)
+
+    def run(self):
+        c = None
+        n = 0
+        while not self.stop.is_set():
+            begin = time.monotonic()
+            try:
+                if c is None:
+                    c = sqlite3.connect(self.node.path("t.db"), isolation_level=None, timeout=1)
+                c.execute("insert into log(who, n) values(?, ?)", (self.who, n))
+                self.acked.append((n, begin, time.monotonic()))
+                n += 1
+            except sqlite3.Error as e:
+                self.errors.append((time.monotonic(), str(e)))
+                n += 1  # it may have been committed: the number is not used again
+            time.sleep(self.pause)
+        if c is not None:
+            try:
+                c.close()
+            except sqlite3.Error:
+                pass
+
+    def end(self):
+        self.stop.set()
+        self.join(30)
+        assert not self.is_alive(), f"the client on {self.node.name} hangs"
+
+    def first_after(self, t):
+        return next((end for _, begin, end in self.acked if begin > t), None)
+
+
+def make_table(node, mode="wal"):
+    c = node.connect()
+    c.execute(f"pragma journal_mode={mode}")
+    c.execute("pragma synchronous=normal")
+    c.execute("create table log(id integer primary key, who, n)")
+    c.close()
+
+
+def rows(node, who):
+    c = node.connect()
+    got = [n for n, in c.execute("select n from log where who = ? order by id", (who,))]
+    c.close()
+    return got
+
+
+def check_present(node, client, acked_by=None):
+    """The rows that `client` was told are committed (until `acked_by`) are there, once each, in their order."""
+    want = [n for n, _, end in client.acked if acked_by is None or end < acked_by]
+    got = rows(node, client.who)
+    missing = sorted(set(want) - set(got))
+    assert not missing, f"{len(missing)} of {len(want)} acknowledged rows of {client.who} are missing: {missing[:10]}"
+    assert got == sorted(set(got)), f"rows of {client.who} are out of order or there twice"
+
+
+def start_clients(cl):
+    clients = {n: Client(n, n.name) for n in cl.nodes}
+    for c in clients.values():
+        c.start()
+    return clients
+
+
+def fail_over(cl, how, limit, bystanders=True):
+    """`how(primary)` at a moment when it writes; seconds until another node has accepted a write."""
+    p = cl.wait_followers()
+    make_table(p)
+    cl.in_step()
+    clients = start_clients(cl)
+    wait_until(lambda: len(clients[p].acked) > 100, "the primary's client to write")
+    begin = time.monotonic()
+    how(p)
+    others = [clients[n] for n in cl.nodes if n is not p]
+    wait_until(lambda: any(c.first_after(begin) for c in others), "another node to accept writes", limit + 10)
+    took = min(t for t in (c.first_after(begin) for c in others) if t) - begin
+    return p, clients, begin, took
+
+
+def finish(cl, clients):
+    for c in clients.values():
+        c.end()
+    for c in clients.values():
+        other = [e for _, e in c.errors if not is_readonly(e)]
+        if other:
+            print(f"     other errors of {c.who}: {len(other)}, {sorted(set(other))}")
+
+
+def test_terminated_primary_consul():
+    with Cluster(ttl="10s") as cl:
+        p, clients, _, took = fail_over(cl, lambda p: p.stop(), 0.5)
+        print(f"     SIGTERM, Consul: {took * 1000:.0f} ms", flush=True)
+        time.sleep(0.2)
+        finish(cl, clients)
+        new = cl.wait_primary()
+        check_present(new, clients[p])
+        for n in cl.replicas():
+            check_present(new, clients[n])
+        cl.check_equal()
+        assert took < 0.5, took
+
+
+def test_terminated_primary_etcd():
+    with Cluster(backend="etcd", ttl="10s") as cl:
+        p, clients, _, took = fail_over(cl, lambda p: p.stop(), 0.5)
+        print(f"     SIGTERM, etcd: {took * 1000:.0f} ms", flush=True)
+        finish(cl, clients)
+        check_present(cl.wait_primary(), clients[p])
+        cl.check_equal()
+        assert took < 0.5, took
+
+
+def test_killed_primary_consul():
+    with Cluster(ttl="10s", lock_delay="1s") as cl:
+        p, clients, begin, took = fail_over(cl, lambda p: p.kill(), 12)
+        print(f"     SIGKILL, Consul, TTL 10 s, lock-delay 1 s: {took:.1f} s", flush=True)
+        finish(cl, clients)
+        p.start()
+        cl.check_equal()
+        check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
+        assert took < 12, took
+
+
+def test_killed_primary_etcd():
+    with Cluster(backend="etcd", ttl="2s") as cl:
+        p, clients, begin, took = fail_over(cl, lambda p: p.kill(), 4)
+        print(f"     SIGKILL, etcd, TTL 2 s: {took:.1f} s", flush=True)
+        finish(cl, clients)
+        p.start()
+        cl.check_equal()
+        check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
+        assert took < 4, took
+
+
+def stopped_primary(backend, ttl):
+    """A primary that stands still for longer than its lease acknowledges nothing when it goes on."""
+    with Cluster(backend=backend, ttl=f"{ttl}s") as cl:
+        p, clients, begin, took = fail_over(cl, lambda p: p.pause(), ttl + 2)
+        time.sleep(max(0, ttl * 1.5 - (time.monotonic() - begin)))
+        resumed = time.monotonic()
+        p.resume()
+        cl.wait_followers(20)
+        wait_until(lambda: any(t > resumed for t, _ in clients[p].errors), "the old primary's client to be refused")
+        finish(cl, clients)
+        print(f"     SIGSTOP, {backend}, TTL {ttl} s: {took:.1f} s; first refusal on the old primary "
+              f"{min(t for t, _ in clients[p].errors if t > resumed) - resumed:.3f} s after SIGCONT: "
+              f"{[e for t, e in clients[p].errors if t > resumed][0]}", flush=True)
+        # The lease was another's from `begin + took` at the latest.
+        late = [n for n, _, end in clients[p].acked if end > begin + took]
+        new = cl.wait_primary()
+        got = set(rows(new, p.name))
+        assert all(n in got for n in late), f"acknowledged after the lease was lost, and gone: {late}"
+        assert new is p or not late, f"acknowledged after the lease was lost: {late}"
+        cl.check_equal()
+
+
+def test_stopped_primary_consul():
+    stopped_primary("consul", 3)
+
+
+def test_stopped_primary_etcd():
+    stopped_primary("etcd", 2)
+
+
+def test_connections_outlive_the_role():
+    """Nobody opens a database anew because its node became the primary or ceased to be it."""
+    for mode in ("wal", "delete"):
+        with Cluster(2, backend="etcd", ttl="2s") as cl:
+            p = cl.wait_followers()
+            r, = cl.replicas()
+            make_table(p, mode)
+            cl.in_step()
+            on = {n: n.connect(timeout=5) for n in (p, r)}
+            on[p].execute("insert into log(who, n) values('p', 1)")
+            cl.in_step()
+            assert on[r].execute("select count(*) from log").fetchone() == (1,)
+            refuse(on[r])
+            # The primary stands still: the other takes over, and the connections stay.
+            p.lease_link.stall()
+            wait_until(lambda: r.is_primary(), "the replica to be promoted", 30)
+            p.lease_link.heal()
+            on[r].execute("insert into log(who, n) values('r', 2)")
+            wait_until(lambda: not p.is_primary(), "the old primary to step down", 30)
+            refuse(on[p])
+            cl.in_step()
+            assert on[p].execute("select n from log order by id").fetchall() == [(1,), (2,)]
+            on[r].execute("insert into log(who, n) values('r', 3)")
+            cl.in_step()
+            assert on[p].execute("select count(*) from log").fetchone() == (3,)
+            # And back.
+            r.lease_link.stall()
+            wait_until(lambda: p.is_primary(), "the first primary to be promoted again", 30)
+            r.lease_link.heal()
+            on[p].execute("insert into log(who, n) values('p', 4)")
+            wait_until(lambda: not r.is_primary(), "the second to step down", 30)
+            refuse(on[r])
+            cl.in_step()
+            for c in on.values():
+                assert [n for n, in c.execute("select n from log order by id")] == [1, 2, 3, 4]
+                c.close()
+            cl.check_equal()
+
+
+def refuse(c):
+    try:
+        c.execute("insert into log(who, n) values('x', 0)")
+    except sqlite3.OperationalError as e:
+        assert is_readonly(e), f"not an error that says readonly: {e}"
+    else:
+        raise AssertionError("a node that is not the primary accepted a write")
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
