@@ -194,8 +194,9 @@ transact(struct world *w)
                 rc = db_driver_exec(w->c, "commit");
         }
         trace(w, " %d%s", w->n_states - 1, rc == SQLITE_OK ? "" : "!");
+        /* One that changed nothing is not written, and so makes nothing before it durable. */
         if (rc == SQLITE_OK)
-                acknowledge(w, w->is_full);
+                acknowledge(w, w->is_full && w->states[w->n_states - 2] != w->states[w->n_states - 1]);
         else
                 REQUIRE(!has_power(w), "%s: %s", sql, sqlite3_errmsg(w->c));
 }
