@@ -9,6 +9,7 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,6 +278,18 @@ conn_read_stop(struct conn *c)
 {
         if (c->state == CONN_OPEN)
                 uv_read_stop((uv_stream_t *)&c->tcp);
+}
+
+int
+conn_dup(const struct conn *c)
+{
+        uv_os_fd_t fd;
+        int r = uv_fileno((const uv_handle_t *)&c->tcp, &fd);
+
+        if (r < 0)
+                return r;
+        r = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        return r < 0 ? -errno : r;
 }
 
 bool

@@ -12,6 +12,8 @@
 int conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limits,
                 void (*gone)(void *arg), void *gone_arg, struct conn **ret);
 bool conn_has_handler(const struct conn *c);
+/* Another descriptor of its socket, the caller's; <0: error. */
+int conn_dup(const struct conn *c);
 /* IP and port of @sa as text. */
 void conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE]);
 
