@@ -531,6 +531,7 @@ db_journal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct 
 {
         int r;
 
+        db_count(db, DB_COUNT_JOURNAL_WRITES);
         pthread_mutex_lock(&db->lock);
         r = write_journal(db, buf, n, off, done);
         pthread_mutex_unlock(&db->lock);

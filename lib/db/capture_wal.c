@@ -626,6 +626,7 @@ db_wal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
 
         if (n == 0)
                 return 0;
+        db_count(db, DB_COUNT_WAL_WRITES);
         pthread_mutex_lock(&db->lock);
         r = write_wal(db, buf, n, off, done);
         pthread_mutex_unlock(&db->lock);

@@ -176,6 +176,18 @@ db_log(struct db *db)
 }
 
 void
+db_count(struct db *db, enum db_counter what)
+{
+        atomic_fetch_add_explicit(&db->counters[what], 1, memory_order_relaxed);
+}
+
+uint64_t
+db_counter(struct db *db, enum db_counter what)
+{
+        return atomic_load_explicit(&db->counters[what], memory_order_relaxed);
+}
+
+void
 db_get_info(struct db *db, struct db_info *ret)
 {
         pthread_mutex_lock(&db->lock);
@@ -515,6 +527,7 @@ db_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done 
 {
         int r;
 
+        db_count(db, DB_COUNT_DATABASE_WRITES);
         pthread_mutex_lock(&db->lock);
         r = write_locked(db, buf, n, off, done);
         pthread_mutex_unlock(&db->lock);

@@ -80,7 +80,23 @@ int db_open(const struct db_env *env, const char *name, const char *dir, struct 
 /* Moves the base to the current position if it can, so that the next start is quick. */
 void db_close(struct db *db);
 
+/* What is counted of a database since it was opened. */
+enum db_counter {
+        DB_COUNT_DATABASE_WRITES, /* calls, of applications and checkpoints */
+        DB_COUNT_JOURNAL_WRITES,
+        DB_COUNT_WAL_WRITES,
+        DB_COUNT_COMMITS, /* of this node's own */
+        DB_COUNT_APPLIED, /* of other nodes' */
+        DB_COUNT_SENT_RECORDS,
+        DB_COUNT_SENT_SNAPSHOTS,
+        DB_COUNT_RECEIVED_SNAPSHOTS,
+        DB_N_COUNTERS
+};
+
 const char *db_name(const struct db *db); /* for the database's life */
+/* Any thread, any lock. */
+void db_count(struct db *db, enum db_counter what);
+uint64_t db_counter(struct db *db, enum db_counter what);
 void db_get_info(struct db *db, struct db_info *ret);
 struct txlog *db_log(struct db *db);
 /* The last transaction that may be sent to replicas: one whose application waits for it to be durable may not be

@@ -15,6 +15,7 @@
 #define LITEFS_DB_DB_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "db/apply.h"
 #include "db/db.h"
@@ -102,6 +103,8 @@ struct db {
         struct ltx_pos held_pos;
         pthread_mutex_t snapshot_lock; /* guards snapshot and what it points to; rank below lock */
         struct db_snapshot *snapshot;  /* that is being read, else NULL */
+
+        atomic_ullong counters[DB_N_COUNTERS];
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;

@@ -146,6 +146,8 @@ open_snapshot(struct cursor *c, const char *why, struct err *e)
         if (r == 0)
                 r = txlog_sync(db_log(c->db), txlog_end_lsn(db_log(c->db)), e);
         if (r == 0)
+                db_count(c->db, DB_COUNT_SENT_SNAPSHOTS);
+        if (r == 0)
                 log_event(LOG_INFO, db_name(c->db), "sending a snapshot of %u pages: %s",
                           c->record.commit, why);
         return r;
@@ -199,6 +201,8 @@ next_record(struct cursor *c, struct err *e)
         if (c->pos.txid >= db_shippable_txid(c->db))
                 return 0;
         r = txlog_reader_next(c->reader, &c->record, &c->src, e);
+        if (r > 0)
+                db_count(c->db, DB_COUNT_SENT_RECORDS);
         if (r <= 0 || follows(&c->record, c->pos))
                 return r;
         r = open_snapshot(c, "its position is not in our history", e);
