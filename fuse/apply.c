@@ -29,7 +29,8 @@ struct apply {
         int db_fd;  /* through the mount; -1 until needed */
         int shm_fd; /* likewise */
         enum hold hold;
-        bool is_pending; /* PENDING is ours: no new reader gets in */
+        bool is_reserved; /* WRITE is ours until the end */
+        bool is_pending;  /* PENDING is ours: no new reader gets in */
         int64_t pending_since_ms;
         int64_t rest_until_ms; /* for readers to come in, who would starve else */
         void *index;
@@ -409,7 +410,8 @@ by_wal(struct apply *a, const struct received *rx, struct err *e)
         if (r < 0)
                 return err_set(e, r, "take SQLite's locks");
         r = append_frames(a, rx, e);
-        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
+        if (!a->is_reserved)
+                (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
         if (r == 0)
                 checkpoint(a);
         return r;
@@ -442,18 +444,29 @@ directly(struct apply *a, const struct received *rx, struct err *e)
 }
 
 static int
+open_database(struct apply *a, struct err *e)
+{
+        int fd;
+
+        if (a->db_fd >= 0)
+                return 0;
+        fd = open_through(a, "", 0, 0);
+        if (fd < 0)
+                return err_set(e, fd, "open %s through the mount", db_name(a->db));
+        a->db_fd = fd;
+        return 0;
+}
+
+static int
 apply_under_locks(struct apply *a, const struct received *rx, struct err *e)
 {
         int r;
 
         if (!db_exists(a->db) || (rx->record.commit == 0 && !db_needs_replacing(a->db, rx)))
                 return directly(a, rx, e);
-        if (a->db_fd < 0) {
-                r = open_through(a, "", 0, 0);
-                if (r < 0)
-                        return err_set(e, r, "open %s through the mount", db_name(a->db));
-                a->db_fd = r;
-        }
+        r = open_database(a, e);
+        if (r < 0)
+                return r;
         if (db_needs_replacing(a->db, rx)) {
                 r = take_exclusive(a);
                 return r < 0 ? err_set(e, r, "wait for readers of %s", db_name(a->db))
@@ -479,6 +492,30 @@ apply_transaction(struct apply *a, const struct received *rx, struct err *e)
 
         db_apply_shown(a->db);
         return r;
+}
+
+/* --- for a transaction of our own --- */
+
+int
+apply_reserve(struct apply *a, struct err *e)
+{
+        int r = 0;
+
+        if (!db_exists(a->db))
+                return 0;
+        r = open_database(a, e);
+        if (r < 0)
+                return r;
+        r = set_lock(a->db_fd, F_WRLCK, SQLITE_RESERVED_BYTE, 1);
+        if (r == 0 && db_wal_exists(a->db)) {
+                r = take_shared(a);
+                if (r == 0)
+                        r = open_shm(a);
+                if (r == 0)
+                        r = set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
+                a->is_reserved = r == 0;
+        }
+        return r < 0 ? err_set(e, r, "wait for the writers of %s", db_name(a->db)) : 0;
 }
 
 /* --- life --- */

@@ -166,7 +166,13 @@ end_apply(void *handle)
         apply_free(handle);
 }
 
-static const struct apply_ops apply_ops = { begin_apply, apply, end_apply };
+static int
+reserve_apply(void *handle, struct err *e)
+{
+        return apply_reserve(handle, e);
+}
+
+static const struct apply_ops apply_ops = { begin_apply, apply, end_apply, reserve_apply };
 
 static void
 on_role_changed(void *arg, bool is_primary)

@@ -154,7 +154,7 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
         pthread_mutex_lock(&db->lock);
         pos = db->pos;
         pthread_mutex_unlock(&db->lock);
-        if (rec->min_txid == 1)
+        if (rec->min_txid == 1 && (!rx->is_local || rec->max_txid == pos.txid + 1))
                 return 0;
         if (rec->min_txid == pos.txid + 1 && rec->pre_apply_checksum == pos.checksum)
                 return 0;
@@ -218,9 +218,15 @@ begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct
 static void
 end_apply(struct db *db, struct capturer *c)
 {
+        struct err e = ERR_INIT;
+        int r = db->received->is_local ? txlog_sync(db->log, db->last_lsn, &e) : 0;
+
         pthread_mutex_lock(&db->lock);
         db->received = NULL;
-        db->durable_txid = db->pos.txid; /* its primary has seen to that */
+        if (r < 0)
+                db_fail(db, e.text);
+        else
+                db->durable_txid = db->pos.txid; /* if it is another's, its primary has seen to that */
         pthread_mutex_unlock(&db->lock);
         capturer_release(c);
         db_end_busy(db);

@@ -19,6 +19,7 @@
 struct received {
         struct txlog_record record; /* filled in by received_verify */
         struct spool ltx;           /* the LTX v3 file */
+        bool is_local; /* made on this node (db/import.h): it needs the lease, and is made durable */
 };
 
 /* Strings of @env are borrowed. */

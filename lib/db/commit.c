@@ -215,7 +215,13 @@ finish_record(struct builder *b, uint64_t post, struct err *e)
                                 "transaction %016llx makes checksum %016llx here, not %016llx",
                                 (unsigned long long)rx->record.max_txid, (unsigned long long)post,
                                 (unsigned long long)rx->record.post_apply_checksum);
-        return copy_received(b, e);
+        r = copy_received(b, e);
+        if (r == 0 && rx->is_local) {
+                r = b->db->env->may_commit(b->db->env->arg);
+                if (r < 0)
+                        err_set(e, r, "commit");
+        }
+        return r;
 }
 
 static int
@@ -330,6 +336,10 @@ build(struct builder *b, struct err *e)
                 return r;
         }
         move_state(b, post);
+        db_count(db,
+                 rq->received == NULL || rq->received->is_local ? DB_COUNT_COMMITS : DB_COUNT_APPLIED);
+        if (rq->received != NULL && !rq->received->is_local && rq->received->record.min_txid == 1)
+                db_count(db, DB_COUNT_RECEIVED_SNAPSHOTS);
         return 1;
 }
 

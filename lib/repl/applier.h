@@ -22,6 +22,8 @@ struct apply_ops {
         /* 0, -EAGAIN (in the way; call again), or an error. */
         int (*apply)(void *handle, const struct received *rx, struct err *e);
         void (*end)(void *handle);
+        /* Before apply of a transaction that is made here: keeps writers out. As apply_reserve of fuse/apply.h. */
+        int (*reserve)(void *handle, struct err *e);
 };
 
 struct applier_config {
