@@ -209,6 +209,8 @@ open_node(struct daemon *d, struct err *e)
         };
         int r = node_open(&config, &d->node, e);
 
+        if (r == 0)
+                r = node_listen(d->node, NULL, NULL, e);
         if (r == 0) {
                 store_set_listener(d->store, d->node, on_committed);
                 if (node_port(d->node) > 0)

@@ -338,6 +338,14 @@ feed_acked(const struct feed *f, const struct db *db)
         return en == NULL ? (struct ltx_pos){ 0 } : en->acked;
 }
 
+void
+feed_each_acked(const struct feed *f, void (*fn)(void *arg, struct db *db, struct ltx_pos acked),
+                void *arg)
+{
+        for (const struct entry *en = f->entries; en != NULL; en = en->next)
+                fn(arg, en->cursor.db, en->acked);
+}
+
 static int
 is_behind(void *arg, struct db *db)
 {

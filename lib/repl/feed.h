@@ -45,6 +45,9 @@ bool feed_is_caught_up(struct feed *f);
 const struct frame_hello *feed_peer(const struct feed *f); /* NULL before its hello */
 /* What the replica has applied of @db. */
 struct ltx_pos feed_acked(const struct feed *f, const struct db *db);
+/* Each database that the replica is known to have, or is sent. */
+void feed_each_acked(const struct feed *f, void (*fn)(void *arg, struct db *db, struct ltx_pos acked),
+                     void *arg);
 /* Sends and tells nothing more; memory goes once the job has ended. */
 void feed_free(struct feed *f);
 

@@ -114,6 +114,13 @@ node_tell_role(struct node *n, bool is_primary)
 }
 
 static void
+tell_watcher(struct node *n)
+{
+        if (n->watcher.role_changed != NULL)
+                n->watcher.role_changed(n->watcher.arg);
+}
+
+static void
 finish_taking_over(struct node *n)
 {
         if (!n->is_taking_over || !applier_is_empty(n->applier))
@@ -124,6 +131,7 @@ finish_taking_over(struct node *n)
         log_info("primary lease acquired, advertising as %s, term=%llu", n->config.advertise_url,
                  (unsigned long long)n->held.term);
         node_tell_role(n, true);
+        tell_watcher(n);
         set_flag(n, &n->is_holder, true);
         node_set_ready(n);
         loop_timer_start(n->heartbeat, 0);
@@ -157,6 +165,7 @@ role_changed(void *arg, bool is_primary, const struct lease_state *holder)
         store_set_role(n->config.store, false, holder);
         if (n->is_primary || n->is_taking_over)
                 step_down(n);
+        tell_watcher(n);
 }
 
 static void
@@ -332,14 +341,24 @@ node_open(const struct node_config *config, struct node **ret, struct err *e)
                 r = start_threads(n, e);
         if (r == 0 && (r = loop_call(n->loop, make_timers, n)) < 0)
                 err_set(e, r, "start the node");
-        if (r == 0)
-                r = node_listen(n, e);
         if (r < 0) {
                 node_free(n);
                 return r;
         }
         *ret = n;
         return 0;
+}
+
+struct loop *
+node_loop(const struct node *n)
+{
+        return n->loop;
+}
+
+void
+node_watch(struct node *n, const struct node_watcher *w)
+{
+        n->watcher = *w;
 }
 
 static int
@@ -362,6 +381,7 @@ node_start(struct node *n)
 struct handoff {
         struct node *n;
         const char *hostname; /* NULL: anybody */
+        uint64_t node_id;     /* 0: anybody */
         struct frame_handoff frame;
         struct err *e;
 };
@@ -372,7 +392,8 @@ find_target(struct handoff *h)
         for (struct replica *rp = h->n->replicas; rp != NULL; rp = rp->next) {
                 const struct frame_hello *peer = rp->feed != NULL ? feed_peer(rp->feed) : NULL;
 
-                if (peer == NULL || (h->hostname != NULL && strcmp(peer->hostname, h->hostname) != 0))
+                if (peer == NULL || (h->hostname != NULL && strcmp(peer->hostname, h->hostname) != 0) ||
+                    (h->node_id != 0 && peer->node_id != h->node_id))
                         continue;
                 if (h->frame.node_id != 0 ? peer->node_id == h->frame.node_id
                                           : feed_is_caught_up(rp->feed))
@@ -449,9 +470,9 @@ take_back(struct lease *l, void *arg, struct err *e)
 }
 
 int
-node_handoff(struct node *n, const char *hostname, int64_t timeout_ms, struct err *e)
+node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t timeout_ms, struct err *e)
 {
-        struct handoff h = { .n = n, .hostname = hostname, .e = e };
+        struct handoff h = { .n = n, .hostname = hostname, .node_id = node_id, .e = e };
         int r;
 
         /* The writers' last commits are in the log now, and no new one is acknowledged. */
@@ -468,6 +489,55 @@ node_handoff(struct node *n, const char *hostname, int64_t timeout_ms, struct er
         }
         store_pause_writes(n->config.store, false);
         return r;
+}
+
+struct demotion {
+        struct node *n;
+        int64_t pause_ms;
+        struct err *e;
+};
+
+static int
+check_primary(void *arg)
+{
+        struct demotion *d = arg;
+
+        return d->n->is_primary ? 0 : err_text(d->e, E_NOT_PRIMARY, "this node is not the primary");
+}
+
+static int
+release_lease(struct lease *l, void *arg, struct err *e)
+{
+        (void)arg;
+        (void)e;
+        l->ops->release(l);
+        return 0;
+}
+
+static int
+finish_demotion(void *arg)
+{
+        struct demotion *d = arg;
+
+        role_demote(&d->n->role, node_now_ms(d->n), d->pause_ms);
+        return 0;
+}
+
+int
+node_demote(struct node *n, int64_t pause_ms, struct err *e)
+{
+        struct demotion d = { n, pause_ms, e };
+        int r = loop_call(n->loop, check_primary, &d);
+
+        if (r < 0)
+                return r;
+        if (n->config.lease->ttl_ms == 0)
+                return err_text(e, -ENOTSUP, "a static lease stays where the configuration puts it");
+        store_pause_writes(n->config.store, true);
+        (void)node_lease_call(n, release_lease, NULL, NULL);
+        (void)loop_call(n->loop, finish_demotion, &d);
+        store_pause_writes(n->config.store, false);
+        return 0;
 }
 
 static int
@@ -493,7 +563,7 @@ node_stop(struct node *n)
         is_holder = n->is_holder;
         pthread_mutex_unlock(&n->ready_lock);
         if (is_holder && n->config.lease->ttl_ms > 0 && n->replicas != NULL &&
-            node_handoff(n, NULL, STOP_HANDOFF_MS, &e) < 0)
+            node_handoff(n, NULL, 0, STOP_HANDOFF_MS, &e) < 0)
                 log_info("no handoff: %s", e.text);
         (void)loop_call(n->loop, stop_on_loop, n);
         /* While the mount still answers: what is being applied goes through it. */

@@ -9,6 +9,8 @@
 #include "repl/applier.h"
 #include "store/store.h"
 
+struct conn;
+struct loop;
 struct node;
 
 struct node_config {
@@ -28,8 +30,25 @@ struct node_config {
         void *arg;
 };
 
-/* Listens, but plays no part yet. */
+/* Plays no part yet. */
 int node_open(const struct node_config *config, struct node **ret, struct err *e);
+/* Of its own, for others to use as well. */
+struct loop *node_loop(const struct node *n);
+/* Listens at config.listen_address, if there is one. @accepted gets each connection on the loop and passes those on
+ * that open a stream, by node_accept; NULL: all are taken for such. */
+int node_listen(struct node *n, void (*accepted)(void *arg, struct conn *c), void *arg, struct err *e);
+void node_accept(struct node *n, struct conn *c);
+
+/* Who wants to know, on the loop. Before node_start. */
+struct node_watcher {
+        /* @db may show a new position, here or on this replica. */
+        void (*committed)(void *arg, struct db *db);
+        /* This node's role, or whom it knows to be the primary. */
+        void (*role_changed)(void *arg);
+        void *arg;
+};
+void node_watch(struct node *n, const struct node_watcher *w);
+
 /* Looks for the primary, or becomes it. */
 void node_start(struct node *n);
 /* Waits until the role is known: the primary, or a replica that has what the primary had. True, or false at
@@ -44,9 +63,37 @@ void node_free(struct node *n); /* NULL is fine */
 /* @db has transactions to send. */
 void node_committed(struct node *n, struct db *db);
 
-/* Passes the lease to the node called @hostname, or to any that is caught up when it is NULL; waits for it, at most
- * @timeout_ms. E_NOT_PRIMARY, E_NOT_FOUND (no such replica), -ETIMEDOUT (and then this node goes on as primary, if
+/* Passes the lease to the node called @hostname (NULL: any) with the id @node_id (0: any), which has to be caught
+ * up; waits for it, at most @timeout_ms. E_NOT_PRIMARY, E_NOT_FOUND (no such replica), -ETIMEDOUT (and then this node goes on as primary, if
  * it can), -ENOTSUP. Any thread but the loop's. */
-int node_handoff(struct node *n, const char *hostname, int64_t timeout_ms, struct err *e);
+int node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t timeout_ms,
+                 struct err *e);
+/* Gives the lease up and does not take it again for @pause_ms. E_NOT_PRIMARY, -ENOTSUP (a static lease). */
+int node_demote(struct node *n, int64_t pause_ms, struct err *e);
+
+/* --- what operators look at; the loop's thread --- */
+
+struct node_status {
+        uint64_t node_id;
+        char cluster_id[LEASE_CLUSTER_ID_SIZE];
+        const char *role; /* "primary", "replica", "candidate", ... */
+        bool is_primary;
+        bool is_ready;
+        bool is_connected;   /* a replica: to its primary */
+        uint64_t term;       /* the highest that it has seen */
+        int64_t lease_ms;    /* that a primary may still commit; -1: no end, or no primary */
+        unsigned n_replicas; /* streams of other nodes that follow this one */
+        uint64_t n_streams;  /* so far, in either direction */
+        uint64_t bytes_sent, bytes_received;
+};
+void node_get_status(struct node *n, struct node_status *ret);
+struct node_peer {
+        uint64_t node_id;
+        const char *hostname, *advertise_url;
+        bool is_caught_up;
+};
+/* The replicas, and what each has applied. @fn may be NULL to leave the latter out. */
+void node_each_replica(struct node *n, void (*peer)(void *arg, const struct node_peer *p),
+                       void (*acked)(void *arg, struct db *db, struct ltx_pos pos), void *arg);
 
 #endif

@@ -2,6 +2,7 @@
  *
  *   node.c          life, and the role machine's wishes
  *   node_lease.c    lease requests, on a thread of their own
+ *   node_status.c   what operators look at
  *   node_streams.c  connections: replicas that follow this node, and the primary that it follows
  *
  * All of it is the loop thread's, but where a field says otherwise. */
@@ -91,6 +92,10 @@ struct node {
         struct replica *replicas;
         struct primary *primary; /* NULL: follows nobody */
         struct commits commits;
+        struct node_watcher watcher;
+        void (*accepted)(void *arg, struct conn *c); /* NULL: node_accept */
+        void *accepted_arg;
+        uint64_t n_streams, bytes_sent, bytes_received;
 
         pthread_mutex_t ready_lock; /* guards what follows; a leaf */
         pthread_cond_t ready_cond;
@@ -113,7 +118,6 @@ int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct
 
 /* --- node_streams.c --- */
 void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);
-int node_listen(struct node *n, struct err *e);
 /* Connects to @holder, or only leaves whom it follows. */
 void node_follow(struct node *n, const struct lease_state *holder);
 /* All replicas: @code and @text as in feed_end. */

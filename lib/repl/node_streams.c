@@ -32,6 +32,8 @@ replica_writev(struct link *l, const struct iovec *iov, int n)
 {
         struct conn *c = replica_of(l)->conn;
 
+        for (int i = 0; i < n; i++)
+                replica_of(l)->node->bytes_sent += iov[i].iov_len;
         return c == NULL ? -ENOTCONN : conn_writev(c, iov, n);
 }
 
@@ -175,20 +177,31 @@ static const struct conn_handler replica_handler = { .read = replica_read,
                                                      .writable = replica_writable,
                                                      .closed = replica_closed };
 
-static void
-accepted(void *arg, struct conn *c)
+void
+node_accept(struct node *n, struct conn *c)
 {
-        struct node *n = arg;
         struct replica *rp = calloc(1, sizeof *rp);
 
         if (rp == NULL)
                 return;
+        n->n_streams++;
         rp->link.ops = &replica_link;
         rp->node = n;
         rp->conn = c;
         rp->next = n->replicas;
         n->replicas = rp;
         conn_set_handler(c, &replica_handler, rp);
+}
+
+static void
+accepted(void *arg, struct conn *c)
+{
+        struct node *n = arg;
+
+        if (n->accepted != NULL)
+                n->accepted(n->accepted_arg, c);
+        else
+                node_accept(n, c);
 }
 
 struct listen_call {
@@ -211,10 +224,12 @@ listen_on_loop(void *arg)
 }
 
 int
-node_listen(struct node *n, struct err *e)
+node_listen(struct node *n, void (*on_accepted)(void *arg, struct conn *c), void *arg, struct err *e)
 {
         struct listen_call lc = { n, e };
 
+        n->accepted = on_accepted;
+        n->accepted_arg = arg;
         if (n->config.listen_address == NULL || n->config.listen_address[0] == '\0')
                 return 0;
         return loop_call(n->loop, listen_on_loop, &lc);
@@ -257,6 +272,8 @@ node_send_commits(struct node *n)
                 for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
                         for (uint32_t i = 0; rp->feed != NULL && i < count; i++)
                                 feed_committed(rp->feed, dbs[i]);
+                for (uint32_t i = 0; n->watcher.committed != NULL && i < count; i++)
+                        n->watcher.committed(n->watcher.arg, dbs[i]);
         } while (count == 64);
 }
 
@@ -425,6 +442,7 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         int r = 0;
 
         loop_timer_start(p->silence, SILENCE_MS);
+        p->node->bytes_received += n;
         if (!p->is_upgraded) {
                 r = upgrade_feed(&p->head, &data, &n, &e);
                 if (r > 0)
@@ -519,6 +537,8 @@ node_applied(void *arg, struct db *db, struct ltx_pos pos)
 
         if (n->primary != NULL && n->primary->follow != NULL)
                 follow_applied(n->primary->follow, db, pos);
+        if (n->watcher.committed != NULL)
+                n->watcher.committed(n->watcher.arg, db);
 }
 
 void

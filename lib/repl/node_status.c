@@ -1,0 +1,70 @@
+/* What operators look at. */
+#include <string.h>
+
+#include "repl/node_internal.h"
+
+static const char *
+role_text(const struct node *n)
+{
+        if (n->is_primary)
+                return "primary";
+        switch (n->role.state) {
+        case ROLE_FOLLOWING:
+                return "replica";
+        case ROLE_STOPPED:
+                return "stopped";
+        default:
+                return n->config.is_candidate ? "candidate" : "waiting";
+        }
+}
+
+static int64_t
+lease_left_ms(const struct node *n)
+{
+        int64_t deadline_ms = n->config.lease->ops->deadline_ms(n->config.lease),
+                now_ms = node_now_ms(n);
+
+        if (!n->is_primary || deadline_ms == INT64_MAX)
+                return -1;
+        return deadline_ms > now_ms ? deadline_ms - now_ms : 0;
+}
+
+void
+node_get_status(struct node *n, struct node_status *ret)
+{
+        *ret = (struct node_status){ .node_id = n->node_id,
+                                     .role = role_text(n),
+                                     .is_primary = n->is_primary,
+                                     .is_connected = n->role.is_connected,
+                                     .term = n->role.term,
+                                     .lease_ms = lease_left_ms(n),
+                                     .n_streams = n->n_streams,
+                                     .bytes_sent = n->bytes_sent,
+                                     .bytes_received = n->bytes_received };
+        memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);
+        pthread_mutex_lock(&n->ready_lock);
+        ret->is_ready = n->is_ready;
+        pthread_mutex_unlock(&n->ready_lock);
+        if (n->is_primary && n->held.term > ret->term)
+                ret->term = n->held.term;
+        for (const struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                ret->n_replicas += rp->feed != NULL && feed_peer(rp->feed) != NULL;
+}
+
+void
+node_each_replica(struct node *n, void (*peer)(void *arg, const struct node_peer *p),
+                  void (*acked)(void *arg, struct db *db, struct ltx_pos pos), void *arg)
+{
+        for (const struct replica *rp = n->replicas; rp != NULL; rp = rp->next) {
+                const struct frame_hello *h = rp->feed != NULL ? feed_peer(rp->feed) : NULL;
+                struct node_peer p;
+
+                if (h == NULL)
+                        continue;
+                p = (struct node_peer){ h->node_id, h->hostname, h->advertise_url,
+                                        feed_is_caught_up(rp->feed) };
+                peer(arg, &p);
+                if (acked != NULL)
+                        feed_each_acked(rp->feed, acked, arg);
+        }
+}
