@@ -1,8 +1,8 @@
 /* The daemon as one more SQLite process on its own mount: it takes SQLite's locks (OFD locks, which the kernel
- * keeps on the node without asking us) and looks into the wal-index through a shared mapping, so that what it
+ * keeps on the node without asking us) and reads and writes the wal-index through the page cache, so that what it
  * sees and writes is what the applications see.
  *
- * All of this runs on workers. Opening, mapping and closing are requests to our own dispatch thread: no lock
+ * All of this runs on workers. Opening, reading and closing are requests to our own dispatch thread: no lock
  * that it may want is held here. */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -113,49 +112,66 @@ mount_probe(struct session *s, struct db *db, struct db_done done)
 
 /* --- the wal-index --- */
 
-static int
-map_index(struct session *s, struct db *db, int *ret_fd, void **ret)
-{
-        struct stat st;
-        int fd = open_through(s, db, "-shm");
+/* Its header, read and written by calls that the page cache makes coherent with SQLite's mappings. A mapping of our
+ * own would hang the node: munmap() of a file of FUSE waits until its dirty pages, SQLite's too, are written back,
+ * and holds this process's map meanwhile, which the dispatch thread may need to receive just that WRITE. */
+struct index_file {
+        int fd;
+        _Alignas(8) uint8_t header[WAL_INDEX_HEADER_SIZE];
+};
 
-        if (fd < 0)
-                return fd;
-        if (fstat(fd, &st) < 0 || st.st_size < WAL_INDEX_HEADER_SIZE) {
-                close(fd);
-                return -ENOENT;
-        }
-        *ret = mmap(NULL, WAL_INDEX_HEADER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (*ret == MAP_FAILED) {
-                close(fd);
-                return -errno;
-        }
-        *ret_fd = fd;
+static int
+open_index(struct session *s, struct db *db, struct index_file *ret)
+{
+        ret->fd = open_through(s, db, "-shm");
+        return ret->fd < 0 ? ret->fd : 0;
+}
+
+static int
+read_index(struct index_file *f)
+{
+        ssize_t n = pread(f->fd, f->header, sizeof f->header, 0);
+
+        return n == (ssize_t)sizeof f->header ? 0 : n < 0 ? -errno : -ENOENT;
+}
+
+/* The second copy first, as a writer does. */
+static int
+invalidate_index(struct index_file *f)
+{
+        const size_t copy = WAL_INDEX_COPY_SIZE;
+
+        wal_index_invalidate(f->header);
+        if (pwrite(f->fd, f->header + copy, copy, (off_t)copy) != (ssize_t)copy ||
+            pwrite(f->fd, f->header, copy, 0) != (ssize_t)copy)
+                return -EIO;
         return 0;
 }
 
 static void
-unmap_index(int fd, void *index)
+log_invalidated(struct db *db)
 {
-        munmap(index, WAL_INDEX_HEADER_SIZE);
-        close(fd);
+        log_event(LOG_WARN, db_name(db),
+                  "a writer ended between its commit and the wal-index: the commit stands, "
+                  "SQLite will read the WAL anew");
 }
 
 static void
 run_repair(struct work *w)
 {
         struct job *job = (struct job *)w;
-        void *index;
-        int fd, r;
+        struct index_file f;
+        int r;
 
-        r = map_index(job->s, job->db, &fd, &index);
+        r = open_index(job->s, job->db, &f);
         if (r == 0) {
-                wal_index_invalidate(index);
-                unmap_index(fd, index);
-                log_event(LOG_WARN, db_name(job->db),
-                          "a writer ended between its commit and the wal-index: the commit stands, "
-                          "SQLite will read the WAL anew");
+                r = read_index(&f);
+                if (r == 0)
+                        r = invalidate_index(&f);
+                close(f.fd);
         }
+        if (r == 0)
+                log_invalidated(job->db);
         job->done.fn(job->done.arg, r);
         free(job);
 }
@@ -172,20 +188,15 @@ check_index(struct session *s, struct db *db)
 {
         struct wal_index_header h;
         struct db_wal_mark mark;
-        void *index;
-        int fd;
+        struct index_file f;
 
-        if (map_index(s, db, &fd, &index) < 0)
+        if (open_index(s, db, &f) < 0)
                 return;
-        if (try_lock(fd, SQLITE_WAL_WRITE_LOCK) == 0 && db_wal_captured(db, &mark) &&
-            wal_index_read_header(index, &h) == 0 && h.salt[0] == mark.salt1 &&
-            h.salt[1] == mark.salt2 && h.mx_frame < mark.n_frames) {
-                wal_index_invalidate(index);
-                log_event(LOG_WARN, db_name(db),
-                          "a writer ended between its commit and the wal-index: the commit stands, "
-                          "SQLite will read the WAL anew");
-        }
-        unmap_index(fd, index);
+        if (try_lock(f.fd, SQLITE_WAL_WRITE_LOCK) == 0 && db_wal_captured(db, &mark) &&
+            read_index(&f) == 0 && wal_index_read_header(f.header, &h) == 0 && h.salt[0] == mark.salt1 &&
+            h.salt[1] == mark.salt2 && h.mx_frame < mark.n_frames && invalidate_index(&f) == 0)
+                log_invalidated(db);
+        close(f.fd);
 }
 
 static void
@@ -210,14 +221,14 @@ mount_read_backfill(struct session *s, struct db *db)
 {
         struct wal_index_header h;
         struct db_wal_mark mark;
-        void *index;
-        int fd;
+        struct index_file f;
 
         if (atomic_load(&s->is_stopping) || !db_wal_captured(db, &mark) || mark.n_frames == 0 ||
-            map_index(s, db, &fd, &index) < 0)
+            open_index(s, db, &f) < 0)
                 return;
         /* Only within one chain: a restart resets the count with the salts. */
-        if (wal_index_read_header(index, &h) == 0 && h.salt[0] == mark.salt1 && h.salt[1] == mark.salt2)
-                db_wal_backfilled(db, &mark, wal_index_backfill(index));
-        unmap_index(fd, index);
+        if (read_index(&f) == 0 && wal_index_read_header(f.header, &h) == 0 && h.salt[0] == mark.salt1 &&
+            h.salt[1] == mark.salt2)
+                db_wal_backfilled(db, &mark, wal_index_backfill(f.header));
+        close(f.fd);
 }

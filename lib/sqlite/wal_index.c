@@ -5,7 +5,7 @@
 
 #include "base/bytes.h"
 
-#define COPY_SIZE 48u
+#define COPY_SIZE WAL_INDEX_COPY_SIZE
 #define INDEX_VERSION 3007000u
 
 /* Byte offsets in a copy of the header, and of nBackfill in the file. */

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define WAL_INDEX_HEADER_SIZE 136
+#define WAL_INDEX_COPY_SIZE 48u
 
 struct wal_index_header {
         uint32_t mx_frame; /* valid frames in the WAL */
