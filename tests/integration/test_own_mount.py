@@ -1,0 +1,44 @@
+"""What the daemon does on its own mount must not make it wait for itself."""
+import os
+import shutil
+import sys
+
+import litefs_fixture
+from litefs_fixture import Node, wait_until
+
+
+def test_daemon_maps_no_file_of_its_mount():
+    """munmap() of a file of FUSE waits until dirty pages of it are written back and holds the process's map meanwhile;
+    the thread that has to receive the write may need the map: the node hangs, with every process that uses it. The
+    daemon looks into the wal-index half a second after commits, and when a writer has closed."""
+    if shutil.which("strace") is None:
+        print("strace is not installed (scripts/setup installs it)")
+        sys.exit(77)
+    n = Node()
+    trace = os.path.join(n.root, "trace")
+    # From the start, and as the parent of nobody: attached later it would stop a thread that answers another one.
+    n.start(wrapper=["strace", "-D", "-f", "-y", "-e", "trace=openat,mmap", "-o", trace])
+
+    def calls():
+        with open(trace) as f:
+            return [line for line in f if n.mnt + "/" in line]
+    try:
+        open_ones = []
+        for k in range(5):
+            c = n.connect(f"{k}.db")
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(a)")
+            c.execute("insert into t values(1)")
+            open_ones.append(c)
+        wait_until(lambda: any("openat(" in c and "-shm" in c for c in calls()), "a look into a wal-index")
+        for c in open_ones:
+            c.close()
+        n.stop()
+        mapped = [c for c in calls() if "mmap(" in c]
+        assert not mapped, mapped[:3]
+    finally:
+        n.__exit__(None, None, None)
+
+
+if __name__ == "__main__":
+    litefs_fixture.run(sys.modules[__name__])
