@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -116,37 +115,61 @@ take_exclusive(struct apply *a)
         return r;
 }
 
-/* --- the wal-index --- */
+/* --- the wal-index ---
+ *
+ * Worked on in a copy, written back by calls; why not in a mapping: mount_access.c. */
 
 static int
-map_index(struct apply *a, size_t size)
+write_index(struct apply *a, size_t from, size_t to)
 {
-        void *p;
+        ssize_t n = from < to ? pwrite(a->shm_fd, (uint8_t *)a->index + from, to - from, (off_t)from)
+                              : 0;
 
-        if (a->index != NULL && a->index_size >= size)
-                return 0;
-        if (a->index != NULL)
-                munmap(a->index, a->index_size);
-        a->index = NULL;
-        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, a->shm_fd, 0);
-        if (p == MAP_FAILED)
-                return -errno;
-        a->index = p;
-        a->index_size = size;
-        return 0;
+        return n < 0 ? -errno : n < (ssize_t)(to - from) ? -EIO : 0;
+}
+
+/* One word, which other processes change at other times. */
+static void
+write_word(struct apply *a, size_t at)
+{
+        if (write_index(a, at, at + sizeof(uint32_t)) < 0)
+                log_event(LOG_WARN, db_name(a->db), "the wal-index could not be written");
+}
+
+/* The copy's first @size bytes are the file's, from @from on read anew. */
+static int
+read_index(struct apply *a, size_t from, size_t size)
+{
+        ssize_t n = pread(a->shm_fd, (uint8_t *)a->index + from, size - from, (off_t)from);
+
+        return n < 0 ? -errno : n < (ssize_t)(size - from) ? -EIO : 0;
+}
+
+/* Readers and checkpoints of other processes move its marks. */
+static int
+refresh_index(struct apply *a)
+{
+        return read_index(a, 0, WAL_INDEX_HEADER_SIZE);
 }
 
 static int
 grow_index(struct apply *a, uint32_t n_frames)
 {
-        size_t want = wal_index_size(n_frames);
+        size_t want = wal_index_size(n_frames), had = a->index_size;
         struct stat st;
+        void *p;
 
-        if (fstat(a->shm_fd, &st) < 0)
+        if (want <= had)
+                return 0;
+        if (fstat(a->shm_fd, &st) < 0 ||
+            ((size_t)st.st_size < want && ftruncate(a->shm_fd, (off_t)want) < 0))
                 return -errno;
-        if ((size_t)st.st_size < want && ftruncate(a->shm_fd, (off_t)want) < 0)
-                return -errno;
-        return map_index(a, want);
+        p = realloc(a->index, want);
+        if (p == NULL)
+                return -ENOMEM;
+        a->index = p;
+        a->index_size = want;
+        return read_index(a, had, want);
 }
 
 /* The file as SQLite would make it: whoever may use the database may use it. */
@@ -183,7 +206,7 @@ open_shm(struct apply *a)
         return r;
 }
 
-static void
+static int
 publish(struct apply *a, const struct db_wal_applied *w, uint32_t mx_frame)
 {
         struct wal_index_commit commit = {
@@ -196,15 +219,27 @@ publish(struct apply *a, const struct db_wal_applied *w, uint32_t mx_frame)
         };
 
         wal_index_publish(a->index, &commit);
+        return write_index(a, 0, WAL_INDEX_PUBLISHED);
 }
 
 static int
 enter_frames(struct apply *a, const struct db_wal_applied *w)
 {
+        struct wal_index_range pgnos = { 0, 0 }, slots = { 0, 0 };
         int r = grow_index(a, w->first_frame + w->n_frames);
 
-        for (uint32_t i = 0; i < w->n_frames && r == 0; i++)
-                wal_index_enter(a->index, w->first_frame + i, w->pgnos[i]);
+        for (uint32_t i = 0; i < w->n_frames && r == 0; i++) {
+                uint32_t frame = w->first_frame + i;
+
+                wal_index_enter(a->index, frame, w->pgnos[i], &pgnos, &slots);
+                if (i + 1 < w->n_frames && wal_index_size(frame + 1) == wal_index_size(frame))
+                        continue;
+                /* The last one of its block. */
+                r = write_index(a, pgnos.from, pgnos.to);
+                if (r == 0)
+                        r = write_index(a, slots.from, slots.to);
+                pgnos = slots = (struct wal_index_range){ 0, 0 };
+        }
         return r;
 }
 
@@ -239,7 +274,11 @@ rebuild_index(struct apply *a, struct err *e)
         }
         if (r == 0) {
                 wal_index_restart(a->index);
-                publish(a, &w, w.n_frames);
+                r = write_index(a, WAL_INDEX_AT_BACKFILL, WAL_INDEX_HEADER_SIZE);
+                if (r == 0)
+                        r = publish(a, &w, w.n_frames);
+                if (r < 0)
+                        err_set(e, r, "rebuild the wal-index");
         }
         free(w.pgnos);
         (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 7);
@@ -261,6 +300,7 @@ safe_frame(struct apply *a, uint32_t mx_frame)
                         continue;
                 if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(i), 1) == 0) {
                         wal_index_set_read_mark(a->index, i, i == 1 ? safe : WAL_READ_MARK_NOT_USED);
+                        write_word(a, WAL_INDEX_AT_READ_MARK(i));
                         (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(i), 1);
                 } else {
                         safe = mark;
@@ -306,10 +346,12 @@ copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32
         if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(0), 1) < 0)
                 return;
         wal_index_set_backfill_attempted(a->index, to);
+        write_word(a, WAL_INDEX_AT_BACKFILL_ATTEMPTED);
         if (db_wal_checkpoint(a->db, from, to, &ch, &e) == 0) {
                 notify_pages(a, &ch);
                 settle_size(a);
                 wal_index_set_backfill(a->index, to);
+                write_word(a, WAL_INDEX_AT_BACKFILL);
                 db_wal_backfilled(a->db, mark, to);
         } else {
                 log_event(LOG_WARN, db_name(a->db), "checkpoint: %s", e.text);
@@ -327,12 +369,14 @@ checkpoint(struct apply *a)
         uint32_t from, to;
 
         if (a->index == NULL || !db_wal_captured(a->db, &mark) || mark.n_frames < CHECKPOINT_FRAMES ||
-            !is_index_right(a, &mark))
+            refresh_index(a) < 0 || !is_index_right(a, &mark))
                 return;
         from = wal_index_backfill(a->index);
         if (from >= mark.n_frames || set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 1) < 0)
                 return;
-        to = safe_frame(a, mark.n_frames);
+        /* With CKPT: where it is now, and where readers stand. */
+        to = refresh_index(a) == 0 ? safe_frame(a, mark.n_frames) : 0;
+        from = wal_index_backfill(a->index);
         if (to > from)
                 copy_back(a, &mark, from, to);
         (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 1);
@@ -359,7 +403,11 @@ restart_if_possible(struct apply *a, struct err *e)
                 r = db_wal_frames(a->db, &w, e);
         if (r == 0) {
                 wal_index_restart(a->index);
-                publish(a, &w, 0);
+                r = write_index(a, WAL_INDEX_AT_BACKFILL, WAL_INDEX_HEADER_SIZE);
+                if (r == 0)
+                        r = publish(a, &w, 0);
+                if (r < 0)
+                        err_set(e, r, "restart the wal-index");
                 free(w.pgnos);
         }
         (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
@@ -373,6 +421,9 @@ append_frames(struct apply *a, const struct received *rx, struct err *e)
         struct db_wal_mark mark;
         int r = 0;
 
+        r = refresh_index(a);
+        if (r < 0)
+                return err_set(e, r, "read the wal-index");
         if (!is_index_right(a, db_wal_captured(a->db, &mark) ? &mark : NULL))
                 r = rebuild_index(a, e);
         if (r == 0)
@@ -388,8 +439,8 @@ append_frames(struct apply *a, const struct received *rx, struct err *e)
                            w.n_frames * frame_size + (w.first_frame == 1 ? WAL_HEADER_SIZE : 0));
                 r = enter_frames(a, &w);
                 if (r == 0)
-                        publish(a, &w, w.first_frame + w.n_frames - 1);
-                else
+                        r = publish(a, &w, w.first_frame + w.n_frames - 1);
+                if (r < 0)
                         /* Committed, but readers cannot be told: the next transaction rebuilds it. */
                         log_event(LOG_WARN, db_name(a->db), "wal-index: %s", err_code_text(r));
                 r = 0;
@@ -537,8 +588,7 @@ apply_free(struct apply *a)
 {
         if (a == NULL)
                 return;
-        if (a->index != NULL)
-                munmap(a->index, a->index_size);
+        free(a->index);
         if (a->shm_fd >= 0)
                 close(a->shm_fd);
         if (a->db_fd >= 0)

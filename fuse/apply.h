@@ -12,7 +12,7 @@
 #include "db/apply.h"
 #include "fuse/session.h"
 
-struct apply; /* locks and mappings, kept between transactions that follow each other closely */
+struct apply; /* locks and open files, kept between transactions that follow each other closely */
 
 int apply_new(struct session *s, struct db *db, struct apply **ret);
 /* 0. -EAGAIN: a reader or an application's lock is in the way; keep @a, which goes on to keep new readers out

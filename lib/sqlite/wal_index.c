@@ -21,9 +21,9 @@ enum {
         AT_SALT = 32,
         AT_CKSUM = 40
 };
-#define AT_BACKFILL 96
-#define AT_READ_MARK 100
-#define AT_BACKFILL_ATTEMPTED 128
+#define AT_BACKFILL WAL_INDEX_AT_BACKFILL
+#define AT_READ_MARK WAL_INDEX_AT_READ_MARK(0)
+#define AT_BACKFILL_ATTEMPTED WAL_INDEX_AT_BACKFILL_ATTEMPTED
 
 /* Each block: page numbers of its frames, then a hash table of 2-byte slots: index within the block, from 1. */
 #define BLOCK_FRAMES 4096u
@@ -161,18 +161,35 @@ clear_from(struct block b, uint32_t at)
                 b.pgnos[i - 1] = 0;
 }
 
+static void
+extend(struct wal_index_range *r, const void *index, const volatile void *from, size_t n)
+{
+        size_t off = (size_t)((const volatile uint8_t *)from - (const volatile uint8_t *)index);
+
+        if (r->to == 0 || off < r->from)
+                r->from = off;
+        if (off + n > r->to)
+                r->to = off + n;
+}
+
 void
-wal_index_enter(void *index, uint32_t frame, uint32_t pgno)
+wal_index_enter(void *index, uint32_t frame, uint32_t pgno, struct wal_index_range *pgnos,
+                struct wal_index_range *slots)
 {
         uint32_t at, slot;
         struct block b = block_of(index, frame, &at);
 
-        if (at == 1 || b.pgnos[at - 1] != 0)
+        if (at == 1 || b.pgnos[at - 1] != 0) {
                 clear_from(b, at);
+                extend(pgnos, index, b.pgnos, b.n_frames * sizeof *b.pgnos);
+                extend(slots, index, b.hash, HASH_SLOTS * sizeof *b.hash);
+        }
         for (slot = pgno * HASH_FACTOR % HASH_SLOTS; b.hash[slot] != 0; slot = (slot + 1) % HASH_SLOTS)
                 ;
         b.pgnos[at - 1] = pgno;
         b.hash[slot] = (uint16_t)at;
+        extend(pgnos, index, &b.pgnos[at - 1], sizeof *b.pgnos);
+        extend(slots, index, &b.hash[slot], sizeof *b.hash);
 }
 
 static void

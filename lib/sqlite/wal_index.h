@@ -29,7 +29,10 @@ uint32_t wal_index_backfill(const void *index);
  * frames are never moved by that. */
 void wal_index_invalidate(void *index);
 
-/* --- writing it, as the process that holds WRITE --- */
+/* --- writing it, as the process that holds WRITE ---
+ *
+ * What follows works on a copy of the file's content in memory. The caller reads the copy and writes back the parts
+ * that are named, for a mapping of a file on FUSE is not for the process that serves it. */
 
 #define WAL_INDEX_BLOCK_SIZE 32768u
 #define WAL_READ_MARKS 5
@@ -37,9 +40,15 @@ void wal_index_invalidate(void *index);
 
 /* Bytes that the file must have to index @n_frames. */
 size_t wal_index_size(uint32_t n_frames);
-/* Enters frame @frame (counted from 1, one after the other) as an image of @pgno. Nobody sees it before
- * wal_index_publish. What a dead writer left from there on is cleared. */
-void wal_index_enter(void *index, uint32_t frame, uint32_t pgno);
+/* Bytes [from, to) of the copy that were changed; {0, 0}: none. */
+struct wal_index_range {
+        size_t from, to;
+};
+/* Enters frame @frame (counted from 1, one after the other) as an image of @pgno. Nobody looks at it before
+ * wal_index_publish. What a dead writer left from there on is cleared. The ranges, page numbers and slots, are
+ * extended; frames of another block need ranges of their own (wal_index_size tells: it grows). */
+void wal_index_enter(void *index, uint32_t frame, uint32_t pgno, struct wal_index_range *pgnos,
+                     struct wal_index_range *slots);
 
 struct wal_index_commit {
         uint32_t page_size;
@@ -49,8 +58,15 @@ struct wal_index_commit {
         uint32_t salt[2];
         bool is_big_endian_cksum;
 };
-/* Makes the frames up to mx_frame the WAL's content for transactions that begin from now on. */
+/* Sets both copies of the header, the first WAL_INDEX_PUBLISHED bytes: once they are written back (by one call: a
+ * reader who sees them half written finds that the copies differ), the frames up to mx_frame are the WAL's content
+ * for transactions that begin from then on. */
+#define WAL_INDEX_PUBLISHED 96
 void wal_index_publish(void *index, const struct wal_index_commit *commit);
+/* Where these words are in the file, 4 bytes each, for who changes one that others change, too. */
+#define WAL_INDEX_AT_BACKFILL 96
+#define WAL_INDEX_AT_READ_MARK(i) (100 + 4 * (i))
+#define WAL_INDEX_AT_BACKFILL_ATTEMPTED 128
 
 /* The WAL begins anew: no frame is copied, no reader needs one. With the locks READ(1) to READ(4), or when no
  * valid header was there. */
