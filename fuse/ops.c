@@ -361,7 +361,9 @@ new_handle(fuse_req_t req, struct inode *in, struct fuse_file_info *fi)
         fi->fh = (uint64_t)(uintptr_t)h;
         fi->direct_io = ops->is_uncached;
         fi->keep_cache = !ops->is_uncached;
-        fi->noflush = !ops->has_flush;
+        /* A daemon that is killed closes its own handles before it lets go of the connection: a FLUSH of them would
+         * wait for an answer from itself, for ever. */
+        fi->noflush = h->is_internal || !ops->has_flush;
         if (!h->is_internal)
                 atomic_fetch_add(&session_of(req)->n_open, 1);
         return h;

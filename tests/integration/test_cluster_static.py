@@ -215,6 +215,25 @@ def test_replica_that_is_ahead_is_set_aside():
                 c.close()
 
 
+def test_replica_killed_while_it_waits_for_a_reader():
+    """It has the database open through its own mount then, and must still be able to die."""
+    with primary() as p, replica_of(p) as r:
+        c = p.connect()
+        c.execute("create table t(a)")
+        in_step(p, r)
+        reader = r.connect()
+        reader.execute("begin")
+        reader.execute("select count(*) from t").fetchall()
+        c.execute("insert into t values(1)")
+        time.sleep(0.5)
+        assert r.pos() != p.pos()
+        r.kill()
+        reader.close()
+        r.start()
+        check_equal(p, r)
+        c.close()
+
+
 def test_large_transactions_and_many_databases():
     with primary() as p, replica_of(p) as r:
         c = p.connect()
