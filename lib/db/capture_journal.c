@@ -418,7 +418,7 @@ db_journal_create_finalised(struct db *db, uint64_t size_bytes)
         int r;
 
         pthread_mutex_lock(&db->lock);
-        r = db->state == DB_FAILED ? -EIO : db->env->may_commit(db->env->arg);
+        r = db->state == DB_FAILED ? -EIO : db_may_commit(db);
         if (r == 0 && db->journal.exists)
                 r = -EEXIST;
         if (r == 0)
@@ -513,7 +513,7 @@ write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct 
 
         if (db->state == DB_FAILED)
                 return -EIO;
-        r = db->env->may_commit(db->env->arg);
+        r = db_may_commit(db);
         if (r < 0)
                 return r;
         if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)

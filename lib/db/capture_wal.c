@@ -595,7 +595,7 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
                 return -EIO;
         if (w->fd < 0 || db->page_size == 0)
                 return -ENOENT;
-        r = db->env->may_commit(db->env->arg);
+        r = db_may_commit(db);
         if (r < 0)
                 return r;
         repeated = check_place(db, buf, n, off);

@@ -208,7 +208,7 @@ finish_record(struct builder *b, uint64_t post, struct err *e)
         if (rx == NULL) {
                 r = ltx_encoder_finish(b->db->encoder, post, NULL, e);
                 /* Asked last, when the work is done: the lease must hold now, not when it began. */
-                return r == 0 ? b->db->env->may_commit(b->db->env->arg) : r;
+                return r == 0 ? db_may_commit(b->db) : r;
         }
         if (post != rx->record.post_apply_checksum)
                 return err_text(e, E_CHECKSUM,
@@ -289,7 +289,7 @@ reserve_sums(struct builder *b)
 static int
 prepare(struct builder *b, struct err *e)
 {
-        int r = b->rq->received != NULL ? 0 : b->db->env->may_commit(b->db->env->arg);
+        int r = b->rq->received != NULL ? 0 : db_may_commit(b->db);
 
         if (r < 0)
                 return err_set(e, r, "commit");

@@ -188,6 +188,24 @@ db_counter(struct db *db, enum db_counter what)
 }
 
 void
+db_set_receiving(struct db *db, bool is_receiving)
+{
+        atomic_store(&db->is_receiving, is_receiving);
+}
+
+bool
+db_is_receiving(struct db *db)
+{
+        return atomic_load(&db->is_receiving);
+}
+
+int
+db_may_commit(struct db *db)
+{
+        return db_is_receiving(db) ? E_NOT_PRIMARY : db->env->may_commit(db->env->arg);
+}
+
+void
 db_get_info(struct db *db, struct db_info *ret)
 {
         pthread_mutex_lock(&db->lock);
@@ -518,7 +536,7 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                         return r;
         }
         /* A checkpoint adds nothing, and may be made on any node. This does. */
-        r = db->env->may_commit(db->env->arg);
+        r = db_may_commit(db);
         return r < 0 ? r : db_write_open(db, buf, n, off);
 }
 
@@ -595,7 +613,7 @@ truncate_locked(struct db *db, uint64_t size_bytes)
                 return -EFBIG;
         if (is_checkpoint_cut(db, size_bytes))
                 return cut_by_checkpoint(db, size_bytes);
-        r = db->env->may_commit(db->env->arg);
+        r = db_may_commit(db);
         return r < 0 ? r : db_truncate_open(db, size_bytes);
 }
 

@@ -102,6 +102,9 @@ struct txlog *db_log(struct db *db);
 /* The last transaction that may be sent to replicas: one whose application waits for it to be durable may not be
  * before it is, or a replica could have what its primary has lost. */
 uint64_t db_shippable_txid(struct db *db);
+/* Transactions of another node wait to be applied, or are: none is made here meanwhile, whatever the role. */
+void db_set_receiving(struct db *db, bool is_receiving);
+bool db_is_receiving(struct db *db);
 bool db_is_busy(struct db *db);
 /* It has pages, so it shows in the mount. */
 bool db_exists(struct db *db);

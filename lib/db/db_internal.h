@@ -105,6 +105,7 @@ struct db {
         struct db_snapshot *snapshot;  /* that is being read, else NULL */
 
         atomic_ullong counters[DB_N_COUNTERS];
+        atomic_bool is_receiving;
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;
@@ -142,6 +143,9 @@ capturer_here(struct db *db)
 /* The capturer for a worker: allocates. */
 int capturer_init_worker(struct capturer *c, struct db *db);
 void capturer_release(struct capturer *c);
+
+/* 0, or why no transaction can be made here now. */
+int db_may_commit(struct db *db);
 
 /* --- db.c --- */
 int db_path(const struct db *db, const char *file, char *buf, size_t size);

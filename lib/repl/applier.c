@@ -136,6 +136,7 @@ start(struct queue *q)
         if (q->head == NULL)
                 q->tail = &q->head;
         q->is_running = true;
+        db_set_receiving(q->db, true);
         q->e = (struct err)ERR_INIT;
         q->work = (struct work){ run, NULL };
         workers_post(q->a->config.workers, &q->work);
@@ -195,6 +196,14 @@ retry(void *arg)
         start(q);
 }
 
+/* A job without a batch gives the locks back. */
+static void
+release_locks(struct queue *q)
+{
+        q->work = (struct work){ run, NULL };
+        workers_post(q->a->config.workers, &q->work);
+}
+
 static void
 report(struct mail *m)
 {
@@ -206,6 +215,11 @@ report(struct mail *m)
                 free_items(a, q->batch);
                 q->batch = NULL;
                 q->is_dead = false;
+                if (q->handle != NULL) {
+                        release_locks(q);
+                        fire_drained(a);
+                        return;
+                }
         } else if (q->result == -EAGAIN) {
                 put_back(q);
                 q->retry_ms = q->retry_ms == 0                 ? RETRY_FIRST_MS
@@ -225,6 +239,8 @@ report(struct mail *m)
         q->retry_ms = 0;
         q->is_running = false;
         start(q);
+        if (!q->is_running)
+                db_set_receiving(q->db, false);
         fire_drained(a);
 }
 
@@ -302,11 +318,9 @@ applier_clear(struct applier *a)
                         q->is_dead = q->is_running;
                         continue;
                 }
-                /* A job without a batch gives the locks back. */
                 loop_timer_cancel(q->retry);
                 q->is_waiting = false;
-                q->work = (struct work){ run, NULL };
-                workers_post(a->config.workers, &q->work);
+                release_locks(q);
         }
 }
 

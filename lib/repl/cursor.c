@@ -161,6 +161,9 @@ find_place(struct cursor *c, struct err *e)
         struct db_info info;
         int r;
 
+        /* A replica that is ahead need not be, once this node has applied what it has from the last primary. */
+        if (db_is_receiving(c->db))
+                return -EAGAIN;
         db_get_info(c->db, &info);
         if (c->pos.txid == info.pos.txid) {
                 if (c->pos.checksum == info.pos.checksum || c->pos.txid == 0)

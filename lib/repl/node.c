@@ -121,10 +121,13 @@ tell_watcher(struct node *n)
 }
 
 static void
-finish_taking_over(struct node *n)
+take_over(void *arg)
 {
-        if (!n->is_taking_over || !applier_is_empty(n->applier))
+        struct node *n = arg;
+
+        if (!n->is_taking_over)
                 return;
+        loop_timer_cancel(n->take_over);
         n->is_taking_over = false;
         n->is_primary = true;
         store_set_role(n->config.store, true, &n->held);
@@ -135,6 +138,15 @@ finish_taking_over(struct node *n)
         set_flag(n, &n->is_holder, true);
         node_set_ready(n);
         loop_timer_start(n->heartbeat, 0);
+}
+
+/* At once, if there is nothing left to apply. What waits for a reader may take as long as the reader likes: until
+ * it is applied, that database alone takes no writes (db_set_receiving). */
+static void
+finish_taking_over(struct node *n)
+{
+        if (n->is_taking_over && applier_is_empty(n->applier))
+                take_over(n);
 }
 
 static void
@@ -159,6 +171,7 @@ role_changed(void *arg, bool is_primary, const struct lease_state *holder)
         if (is_primary) {
                 n->held = *holder;
                 n->is_taking_over = true;
+                loop_timer_start(n->take_over, DRAIN_MS);
                 finish_taking_over(n);
                 return;
         }
@@ -302,6 +315,8 @@ make_timers(void *arg)
         struct node *n = arg;
         int r = loop_timer_new(n->loop, on_role_timer, n, &n->role_timer);
 
+        if (r == 0)
+                r = loop_timer_new(n->loop, take_over, n, &n->take_over);
         return r < 0 ? r : loop_timer_new(n->loop, on_heartbeat, n, &n->heartbeat);
 }
 
@@ -587,6 +602,7 @@ node_free(struct node *n)
         applier_free(n->applier);
         loop_timer_free(n->role_timer);
         loop_timer_free(n->heartbeat);
+        loop_timer_free(n->take_over);
         loop_free(n->loop);
         free(n->commits.dbs);
         pthread_mutex_destroy(&n->commits.lock);

@@ -23,6 +23,7 @@
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS 3000 /* a primary that has said nothing for so long is taken for gone */
 #define CONNECT_TIMEOUT_MS 5000
+#define DRAIN_MS 500 /* how long what was received may hold up a new stream, or a new primary */
 
 /* Tells the loop which databases have something to send. */
 struct commits {
@@ -84,13 +85,14 @@ struct node {
         bool has_warned_stale;
 
         struct role role;
-        struct loop_timer *role_timer, *heartbeat;
+        struct loop_timer *role_timer, *heartbeat, *take_over;
         bool is_primary;         /* the role, once what was received is applied */
         bool is_taking_over;     /* waits for that */
         struct lease_state held; /* of this node, when is_primary or is_taking_over */
         char offered[LEASE_SESSION_SIZE];
         struct replica *replicas;
         struct primary *primary; /* NULL: follows nobody */
+        int64_t left_ms;         /* the last one */
         struct commits commits;
         struct node_watcher watcher;
         void (*accepted)(void *arg, struct conn *c); /* NULL: node_accept */

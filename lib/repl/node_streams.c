@@ -449,8 +449,11 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
                         r = upgrade_check_response(&p->head, &e);
                 else if (r == 0)
                         return;
-                if (r == 0)
+                if (r == 0) {
+                        /* What still waits for a reader will be sent again; the other databases cannot wait. */
+                        applier_clear(p->node->applier);
                         r = start_follow(p, &e);
+                }
                 p->is_upgraded = r == 0;
         }
         if (r == 0 && n > 0)
@@ -476,6 +479,7 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
         follow_free(p->follow);
         if (n->primary == p) {
                 n->primary = NULL;
+                n->left_ms = node_now_ms(n);
                 role_disconnected(&n->role, node_now_ms(n));
         }
         free(p);
@@ -504,8 +508,10 @@ node_follow(struct node *n, const struct lease_state *holder)
         struct primary *p = n->primary;
 
         n->primary = NULL;
-        if (p != NULL)
+        if (p != NULL) {
+                n->left_ms = node_now_ms(n);
                 conn_close(p->conn); /* its closed() frees it */
+        }
         if (holder == NULL)
                 return;
         p = calloc(1, sizeof *p);
@@ -517,9 +523,10 @@ node_follow(struct node *n, const struct lease_state *holder)
         p->link.ops = &primary_link;
         p->node = n;
         set_address(p, holder->advertise_url);
-        /* What an earlier stream has brought comes first: positions are told when it is applied. */
-        if (!applier_is_empty(n->applier) || conn_connect(n->loop, p->address, CONNECT_TIMEOUT_MS, NULL,
-                                                          &primary_handler, p, &p->conn, &e) < 0) {
+        /* What an earlier stream has brought comes first, if it can: positions are told when it is applied. */
+        if ((!applier_is_empty(n->applier) && node_now_ms(n) - n->left_ms < DRAIN_MS) ||
+            conn_connect(n->loop, p->address, CONNECT_TIMEOUT_MS, NULL, &primary_handler, p, &p->conn,
+                         &e) < 0) {
                 if (e.code != 0)
                         log_warn("connect to the primary: %s", e.text);
                 loop_timer_free(p->silence);
