@@ -473,8 +473,9 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
 
         (void)c;
         /* One line when it goes, not one for each attempt to get it back. */
-        if (n->primary == p && code < 0 && code != -ECANCELED && n->role.n_failures == 0)
-                log_info("stream from the primary at %s ended: %s", p->address, e->text);
+        if (n->primary == p && code != -ECANCELED && n->role.n_failures == 0)
+                log_info("stream from the primary at %s ended%s%s", p->address, code < 0 ? ": " : "",
+                         code < 0 ? e->text : "");
         loop_timer_free(p->silence);
         follow_free(p->follow);
         if (n->primary == p) {
