@@ -296,19 +296,27 @@ session_stop(struct session *s, int drain_ms)
         }
 }
 
+static const char *const request_names[] = {
+#define REQUEST_NAME(n) #n,
+        REQUEST_TYPES(REQUEST_NAME)
+#undef REQUEST_NAME
+};
+
+void
+session_each_request(struct session *s, void (*fn)(void *arg, const char *type, uint64_t n), void *arg)
+{
+        for (int i = 0; i < N_REQUEST_TYPES; i++)
+                fn(arg, request_names[i], atomic_load(&s->counts[i]));
+}
+
 void
 session_log_requests(struct session *s)
 {
-        static const char *const names[] = {
-#define REQUEST_NAME(n) #n,
-                REQUEST_TYPES(REQUEST_NAME)
-#undef REQUEST_NAME
-        };
         char text[900] = "";
         size_t n = 0;
 
         for (int i = 0; i < N_REQUEST_TYPES && n < sizeof text; i++)
-                n += (size_t)snprintf(text + n, sizeof text - n, " %s=%llu", names[i],
+                n += (size_t)snprintf(text + n, sizeof text - n, " %s=%llu", request_names[i],
                                       (unsigned long long)atomic_load(&s->counts[i]));
         log_info("fuse requests:%s", text);
 }

@@ -37,6 +37,9 @@ void session_stop(struct session *s, int drain_ms);
 void session_role_changed(struct session *s);
 /* Writes one log line with the number of requests by type since the mount. Any thread. */
 void session_log_requests(struct session *s);
+/* The same numbers. Any thread. */
+void session_each_request(struct session *s, void (*fn)(void *arg, const char *type, uint64_t n),
+                          void *arg);
 /* After session_run has returned. NULL is fine. */
 void session_free(struct session *s);
 

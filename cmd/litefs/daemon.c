@@ -1,5 +1,6 @@
 #include "cmd/litefs/daemon.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,10 +12,13 @@
 
 #include "base/log.h"
 #include "base/workers.h"
+#include "cmd/litefs/access.h"
 #include "cmd/litefs/config.h"
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/make_lease.h"
+#include "http/api.h"
+#include "http/prom.h"
 #include "repl/node.h"
 #include "store/leftovers.h"
 #include "store/store.h"
@@ -32,6 +36,8 @@ struct daemon {
         struct session *session;
         struct workers *appliers;
         struct node *node;
+        char *token;
+        struct api *api;
         pthread_t signal_thread;
 };
 
@@ -79,6 +85,7 @@ wait_for_signals(void *arg)
         if (d->options->on_signal != NULL)
                 d->options->on_signal(d->options->arg, sig);
         log_info("signal received, litefs shutting down");
+        api_stop(d->api);
         node_stop(d->node);
         session_stop(d->session, DRAIN_MS);
         return NULL;
@@ -187,6 +194,60 @@ on_committed(void *arg, struct db *db)
         node_committed(arg, db);
 }
 
+/* --- the HTTP API --- */
+
+static void
+add_fuse_type(void *arg, const char *type, uint64_t n)
+{
+        char name[32];
+        size_t i = 0;
+
+        for (; type[i] != '\0' && i + 1 < sizeof name; i++)
+                name[i] = (char)tolower((unsigned char)type[i]);
+        name[i] = '\0';
+        prom_int(arg, n, PROM_LABELS("type", name));
+}
+
+static void
+add_fuse_metrics(void *arg, struct text *t)
+{
+        struct prom p = { t, NULL };
+
+        prom_family(&p, "litefs_fuse_requests_total", "counter", "File system requests by type.");
+        session_each_request(((struct daemon *)arg)->session, add_fuse_type, &p);
+}
+
+static int
+open_api(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->options->config;
+        struct api_config config = {
+                .store = d->store,
+                .node = d->node,
+                .clock = clock_host(),
+                .apply_ops = &apply_ops,
+                .apply_arg = d,
+                .appliers = d->appliers,
+                .data_dir = d->options->data_dir,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .is_candidate = c->lease.candidate,
+                .max_lag_ms = c->proxy.max_lag_ns / 1000000,
+                .demote_ms = c->lease.demote_delay_ns / 1000000,
+                .token = d->token,
+                .version = LITEFS_VERSION[0] != '\0' ? LITEFS_VERSION : LITEFS_COMMIT,
+                .more_metrics = add_fuse_metrics,
+                .arg = d,
+        };
+        int r = access_read_token(c, &d->token, e);
+
+        if (r < 0)
+                return r;
+        config.token = d->token;
+        access_warn(c);
+        return api_new(&config, &d->api, e);
+}
+
 static int
 open_node(struct daemon *d, struct err *e)
 {
@@ -210,7 +271,9 @@ open_node(struct daemon *d, struct err *e)
         int r = node_open(&config, &d->node, e);
 
         if (r == 0)
-                r = node_listen(d->node, NULL, NULL, e);
+                r = open_api(d, e);
+        if (r == 0)
+                r = node_listen(d->node, api_accepted, d->api, e);
         if (r == 0) {
                 store_set_listener(d->store, d->node, on_committed);
                 if (node_port(d->node) > 0)
@@ -276,7 +339,10 @@ tear_down(struct daemon *d)
         workers_drain(d->workers);
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */
+        api_stop(d->api);
         node_free(d->node);
+        api_free(d->api);
+        free(d->token);
         session_free(d->session);
         store_close(d->store);
         if (d->lease != NULL)
@@ -292,6 +358,9 @@ daemon_run(const struct daemon_options *options, struct err *e)
         int r;
 
         raise_file_limit();
+        r = access_check(options->config, e);
+        if (r < 0)
+                return r;
         r = workers_new(N_WORKERS, &d.workers);
         if (r == 0)
                 r = workers_new(N_APPLIERS, &d.appliers);

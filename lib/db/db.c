@@ -217,6 +217,7 @@ db_get_info(struct db *db, struct db_info *ret)
                 .is_wal = db->is_wal,
                 .is_failed = db->state == DB_FAILED,
                 .base_txid = db->base_txid,
+                .apply_lag_ms = db->apply_lag_ms,
         };
         pthread_mutex_unlock(&db->lock);
 }

@@ -71,6 +71,7 @@ struct db_info {
         bool is_wal;          /* the header says so */
         bool is_failed;
         uint64_t base_txid;
+        int64_t apply_lag_ms; /* how old the last transaction was when it was applied here; 0: it is this node's */
 };
 
 /* Opens the database kept in @dir (created when absent), whose path in the mount is @name. Recovers:

@@ -72,7 +72,8 @@ struct db {
         bool is_wal;
         struct ltx_pos pos;
         int64_t timestamp_ms;
-        struct pagesum sums; /* of the committed image */
+        int64_t apply_lag_ms; /* see struct db_info */
+        struct pagesum sums;  /* of the committed image */
 
         struct txlog *log;
         struct ltx_encoder *encoder;

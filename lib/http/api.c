@@ -1,0 +1,248 @@
+/* Which request is answered by whom, who may ask, and how answers look. */
+#include "http/api.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "http/api_internal.h"
+#include "store/dbname.h"
+
+enum method { GET = 1, POST = 2, DELETE = 4 };
+
+static const struct route {
+        const char *path;
+        unsigned methods;
+        bool is_change; /* needs the token */
+        void (*fn)(struct api *a, struct http_call *call);
+} routes[] = {
+        { "/info", GET, false, api_info },
+        { "/healthz", GET, false, api_healthz },
+        { "/readyz", GET, false, api_readyz },
+        { "/db", GET, false, api_databases },
+        { "/metrics", GET, false, api_metrics },
+        { "/events", GET, false, api_events },
+        { "/debug/vars", GET, false, api_debug_vars },
+        { "/export", GET, false, api_export },
+        { "/import", POST, true, api_import },
+        { "/handoff", POST, true, api_handoff },
+        { "/promote", POST, true, api_promote },
+        { "/demote", POST, true, api_demote },
+        { "/halt", POST | DELETE, true, api_halt },
+        { "/tx", POST, true, api_tx },
+};
+
+/* --- answers --- */
+
+void
+api_reply_error(struct http_call *call, int status, const char *fmt, ...)
+{
+        char buf[1024];
+        va_list ap;
+        int n;
+
+        va_start(ap, fmt);
+        n = vsnprintf(buf, sizeof buf - 1, fmt, ap);
+        va_end(ap);
+        n = n < 0 ? 0 : n > (int)sizeof buf - 2 ? (int)sizeof buf - 2 : n;
+        if (status >= 500)
+                log_warn("http: %s %s: error: %.*s", http_call_method(call), http_call_path(call), n,
+                         buf);
+        else
+                log_debug("http: %s %s: error: %.*s", http_call_method(call), http_call_path(call), n,
+                          buf);
+        buf[n++] = '\n';
+        http_call_reply(call, status, API_TEXT, buf, (size_t)n);
+}
+
+void
+api_reply_code(struct http_call *call, int code, const struct err *e)
+{
+        api_reply_error(call, api_status(code), "%s", e->code != 0 ? e->text : err_code_text(code));
+}
+
+void
+api_reply_empty(struct http_call *call)
+{
+        http_call_reply(call, 200, NULL, NULL, 0);
+}
+
+void
+api_reply_json(struct http_call *call, int status, json_t *json)
+{
+        char *s = json != NULL ? json_dumps(json, JSON_INDENT(2)) : NULL;
+        size_t n = s != NULL ? strlen(s) : 0;
+
+        json_decref(json);
+        if (s == NULL) {
+                api_reply_error(call, 500, "out of memory");
+                return;
+        }
+        s[n] = '\n'; /* for the zero */
+        http_call_reply(call, status, API_JSON, s, n + 1);
+        free(s);
+}
+
+const char *
+api_database_name(struct http_call *call)
+{
+        const char *name = http_call_query(call, "name");
+
+        if (name == NULL || name[0] == '\0') {
+                api_reply_error(call, 400, "name required");
+                return NULL;
+        }
+        if (!dbname_is_valid(name, strlen(name))) {
+                api_reply_error(call, 400, "invalid database name");
+                return NULL;
+        }
+        return name;
+}
+
+/* --- requests --- */
+
+static unsigned
+method_of(const struct http_call *call)
+{
+        const char *m = http_call_method(call);
+
+        if (strcmp(m, "GET") == 0 || strcmp(m, "HEAD") == 0)
+                return GET;
+        if (strcmp(m, "POST") == 0)
+                return POST;
+        return strcmp(m, "DELETE") == 0 ? DELETE : 0;
+}
+
+static const struct route *
+find_route(const char *path)
+{
+        for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++)
+                if (strcmp(routes[i].path, path) == 0)
+                        return &routes[i];
+        return NULL;
+}
+
+/* In a time that tells nothing about the token but the length of what was given. */
+static bool
+is_token(const char *token, const char *given)
+{
+        size_t n = strlen(given), n_token = strlen(token);
+        volatile unsigned char differ = n != n_token;
+
+        for (size_t i = 0; i < n; i++)
+                differ |= (unsigned char)(given[i] ^ token[n_token > 0 ? i % n_token : 0]);
+        return differ == 0;
+}
+
+static bool
+is_allowed(const struct api *a, const struct http_call *call)
+{
+        const char *given = http_call_header(call, "Authorization");
+
+        if (a->config.token == NULL || a->config.token[0] == '\0')
+                return true;
+        return given != NULL && strncasecmp(given, "Bearer ", 7) == 0 &&
+               is_token(a->config.token, given + 7);
+}
+
+static void
+on_request(void *arg, struct http_call *call)
+{
+        struct api *a = arg;
+        const struct route *route = find_route(http_call_path(call));
+
+        if (route == NULL && strcmp(http_call_path(call), "/stream") == 0) {
+                http_call_add_header(call, "Upgrade", "litefs-stream/1");
+                api_reply_error(call, 426, "/stream is opened by a GET with Upgrade: litefs-stream/1");
+        } else if (route == NULL) {
+                api_reply_error(call, 404, "404 page not found");
+        } else if ((route->methods & method_of(call)) == 0) {
+                http_call_add_header(call, "Allow",
+                                     route->methods == GET    ? "GET, HEAD"
+                                     : route->methods == POST ? "POST"
+                                                              : "POST, DELETE");
+                api_reply_error(call, 405, "method not allowed");
+        } else if (route->is_change && !is_allowed(a, call)) {
+                http_call_add_header(call, "WWW-Authenticate", "Bearer realm=\"litefs\"");
+                api_reply_error(call, 401,
+                                "this needs the header Authorization: Bearer TOKEN (http.token)");
+        } else {
+                route->fn(a, call);
+        }
+}
+
+/* --- life --- */
+
+void
+api_accepted(void *arg, struct conn *c)
+{
+        http_server_accept(((struct api *)arg)->server, c);
+}
+
+static void
+on_stream(void *arg, struct conn *c)
+{
+        node_accept(((struct api *)arg)->config.node, c);
+}
+
+static void
+on_committed(void *arg, struct db *db)
+{
+        events_committed(((struct api *)arg)->events, db);
+}
+
+static void
+on_role_changed(void *arg)
+{
+        events_role_changed(((struct api *)arg)->events);
+}
+
+int
+api_new(const struct api_config *config, struct api **ret, struct err *e)
+{
+        struct api *a = calloc(1, sizeof *a);
+        struct http_server_config server = {
+                .loop = node_loop(config->node), .stream = on_stream, .request = on_request, .arg = a
+        };
+        struct node_watcher watcher = { on_committed, on_role_changed, a };
+        int r;
+
+        if (a == NULL)
+                return err_set(e, -ENOMEM, "start the HTTP API");
+        a->config = *config;
+        r = events_new(a, &a->events);
+        if (r < 0)
+                err_set(e, r, "start the HTTP API");
+        else
+                r = http_server_new(&server, &a->server, e);
+        if (r < 0) {
+                api_free(a);
+                return r;
+        }
+        node_watch(config->node, &watcher);
+        *ret = a;
+        return 0;
+}
+
+void
+api_stop(struct api *a)
+{
+        if (a == NULL || a->is_stopped)
+                return;
+        a->is_stopped = true;
+        http_server_stop(a->server);
+        events_stop(a->events);
+}
+
+void
+api_free(struct api *a)
+{
+        if (a == NULL)
+                return;
+        http_server_free(a->server);
+        events_free(a->events);
+        free(a);
+}

@@ -1,0 +1,98 @@
+/* lib/http/api_internal.h - the inside of the API, for lib/http only: one file for each group of endpoints. */
+#ifndef LITEFS_HTTP_API_INTERNAL_H
+#define LITEFS_HTTP_API_INTERNAL_H
+
+#include <jansson.h>
+
+#include "http/api.h"
+#include "net/http_server.h"
+#include "net/loop.h"
+
+#define API_TEXT "text/plain; charset=utf-8"
+#define API_JSON "application/json"
+#define API_WAIT_MS 2000 /* for what is in use by another */
+
+struct events;
+
+struct api {
+        struct api_config config;
+        struct http_server *server;
+        struct events *events;
+        bool is_stopped;
+};
+
+/* --- api.c: answers --- */
+/* @fmt and a newline as text; said in the log, too, when the fault is ours. */
+void api_reply_error(struct http_call *call, int status, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+/* @code becomes the status. */
+void api_reply_code(struct http_call *call, int code, const struct err *e);
+void api_reply_empty(struct http_call *call);
+/* Takes the reference. Indented by two. */
+void api_reply_json(struct http_call *call, int status, json_t *json);
+/* A name that may be a database's from the query; NULL: answered. */
+const char *api_database_name(struct http_call *call);
+
+/* --- status.c --- */
+int api_status(int code);
+
+/* --- nodes.c: what the loop knows, copied for a worker --- */
+struct api_ack {
+        struct db *db;
+        struct ltx_pos pos;
+};
+struct api_peer {
+        uint64_t node_id;
+        char *hostname, *advertise_url;
+        bool is_caught_up;
+        struct api_ack *acks;
+        size_t n_acks, capacity;
+};
+struct api_nodes {
+        struct node_status self;
+        struct api_peer *peers;
+        size_t n_peers, capacity;
+        bool is_cut; /* memory ran out */
+};
+/* The loop's thread. */
+void api_nodes_take(struct api *a, struct api_nodes *ret);
+void api_nodes_release(struct api_nodes *n);
+void api_format_node_id(uint64_t id, char ret[17]);
+
+/* A request that looks at everything: data of the call, freed with it. */
+struct api_view {
+        struct api *api;
+        struct api_nodes nodes;
+        unsigned n_conns, n_listeners;
+        char *name; /* from the query, or NULL */
+};
+/* Makes the view and runs @fn(call, view) on a worker. */
+void api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view));
+
+/* --- endpoints: on the loop --- */
+void api_info(struct api *a, struct http_call *call);
+void api_healthz(struct api *a, struct http_call *call);
+void api_readyz(struct api *a, struct http_call *call);
+void api_debug_vars(struct api *a, struct http_call *call);
+void api_databases(struct api *a, struct http_call *call);
+void api_metrics(struct api *a, struct http_call *call);
+void api_export(struct api *a, struct http_call *call);
+void api_import(struct api *a, struct http_call *call);
+void api_handoff(struct api *a, struct http_call *call);
+void api_promote(struct api *a, struct http_call *call);
+void api_demote(struct api *a, struct http_call *call);
+void api_halt(struct api *a, struct http_call *call);
+void api_tx(struct api *a, struct http_call *call);
+void api_events(struct api *a, struct http_call *call);
+
+/* --- events.c --- */
+int events_new(struct api *a, struct events **ret);
+/* The loop's thread. */
+void events_committed(struct events *ev, struct db *db);
+void events_role_changed(struct events *ev);
+unsigned events_n_subscribers(const struct events *ev);
+/* Waits for the job under way. */
+void events_stop(struct events *ev);
+void events_free(struct events *ev); /* NULL is fine */
+
+#endif

@@ -1,0 +1,216 @@
+/* /import: a database file becomes the content of a database, in one transaction.
+ *
+ * The body goes to a file that nobody else sees, is looked at, and only then do SQLite's locks come into it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "db/import.h"
+#include "http/api_internal.h"
+
+#define BODY_MAX ((uint64_t)1 << 47) /* more than SQLite can */
+#define LOCK_WAIT_MS 10000
+
+struct import {
+        struct api *api;
+        char *name;
+        int fd;
+        uint64_t size_bytes;
+        struct import_file file;
+
+        /* On an applier, while a worker of the API waits. */
+        struct work work;
+        pthread_mutex_t lock;
+        pthread_cond_t done;
+        bool is_done;
+        int result;
+        struct err e;
+};
+
+static void
+free_import(void *data)
+{
+        struct import *im = data;
+
+        if (im->fd >= 0)
+                close(im->fd);
+        pthread_cond_destroy(&im->done);
+        pthread_mutex_destroy(&im->lock);
+        free(im->name);
+        free(im);
+}
+
+/* --- the body --- */
+
+static int
+open_temporary(struct import *im)
+{
+        const struct db_env *env = store_env(im->api->config.store);
+        int fd = os_open(env->os, "import:open", env->tmp_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+        im->fd = fd;
+        return fd < 0 ? fd : 0;
+}
+
+static int
+write_body(void *data, const void *buf, size_t n)
+{
+        struct import *im = data;
+        int r = im->fd < 0 ? open_temporary(im) : 0;
+
+        if (r == 0)
+                r = os_pwrite_all(store_env(im->api->config.store)->os, "import:write", im->fd, buf, n,
+                                  (off_t)im->size_bytes);
+        im->size_bytes += n;
+        return r;
+}
+
+/* --- the transaction --- */
+
+/* Calls @fn until nobody is in its way. */
+static int
+try_until(int (*fn)(void *handle, void *arg, struct err *e), void *handle, void *arg, struct err *e)
+{
+        struct timespec pause = { 0, 2000000 };
+        int r;
+
+        for (int waited_ms = 0;; waited_ms += 2) {
+                r = fn(handle, arg, e);
+                if (r != -EAGAIN)
+                        return r;
+                if (waited_ms >= LOCK_WAIT_MS)
+                        return err_text(e, E_BUSY_DB,
+                                        "the database is in use: a transaction in it did not end within "
+                                        "%d s, try again",
+                                        LOCK_WAIT_MS / 1000);
+                nanosleep(&pause, NULL);
+        }
+}
+
+struct attempt {
+        const struct apply_ops *ops;
+        struct received *rx;
+};
+
+static int
+try_reserve(void *handle, void *arg, struct err *e)
+{
+        return ((struct attempt *)arg)->ops->reserve(handle, e);
+}
+
+static int
+try_apply(void *handle, void *arg, struct err *e)
+{
+        return ((struct attempt *)arg)->ops->apply(handle, ((struct attempt *)arg)->rx, e);
+}
+
+static int
+replace(struct import *im, struct db *db, struct err *e)
+{
+        const struct api_config *c = &im->api->config;
+        struct received rx;
+        struct attempt at = { c->apply_ops, &rx };
+        void *handle;
+        int r = c->apply_ops->begin(c->apply_arg, db, &handle);
+
+        if (r < 0)
+                return err_set(e, r, "import");
+        received_init(&rx, store_env(c->store));
+        r = try_until(try_reserve, handle, &at, e);
+        if (r == 0)
+                r = import_build(db, im->fd, &im->file, &rx, e);
+        if (r == 0)
+                r = try_until(try_apply, handle, &at, e);
+        c->apply_ops->end(handle);
+        received_release(&rx);
+        return r;
+}
+
+static void
+run_import(struct work *w)
+{
+        struct import *im = (struct import *)((char *)w - offsetof(struct import, work));
+        struct store *store = im->api->config.store;
+        struct db *db;
+        int r;
+
+        r = store_may_commit(store);
+        if (r < 0)
+                err_text(&im->e, r, "lease expired");
+        else
+                r = store_create_db(store, im->name, &db, &im->e);
+        if (r == 0)
+                r = replace(im, db, &im->e);
+        pthread_mutex_lock(&im->lock);
+        im->result = r;
+        im->is_done = true;
+        pthread_cond_signal(&im->done);
+        pthread_mutex_unlock(&im->lock);
+}
+
+static int
+wait_for_import(struct import *im)
+{
+        im->work = (struct work){ run_import, NULL };
+        workers_post(im->api->config.appliers, &im->work);
+        pthread_mutex_lock(&im->lock);
+        while (!im->is_done)
+                pthread_cond_wait(&im->done, &im->lock);
+        pthread_mutex_unlock(&im->lock);
+        return im->result;
+}
+
+static void
+end_body(struct http_call *call, void *data, int result)
+{
+        struct import *im = data;
+        int r = result;
+
+        if (r < 0)
+                err_set(&im->e, r, "receive the file");
+        else if (im->fd < 0)
+                r = err_text(&im->e, E_FORMAT, "read database header: EOF");
+        if (r == 0)
+                r = import_check(store_env(im->api->config.store)->os, im->fd, &im->file, &im->e);
+        if (r == 0)
+                r = wait_for_import(im);
+        if (r < 0) {
+                api_reply_code(call, r, &im->e);
+                return;
+        }
+        log_event(LOG_INFO, im->name, "imported: %u pages of %u bytes", im->file.page_count,
+                  im->file.page_size);
+        api_reply_empty(call);
+}
+
+void
+api_import(struct api *a, struct http_call *call)
+{
+        static const struct http_receiver receiver = { write_body, end_body };
+        const char *name = api_database_name(call);
+        struct import *im;
+
+        if (name == NULL)
+                return;
+        if (store_may_commit(a->config.store) < 0) {
+                api_reply_error(call, 503, "lease expired");
+                return;
+        }
+        im = calloc(1, sizeof *im);
+        if (im == NULL || (im->name = strdup(name)) == NULL) {
+                free(im);
+                api_reply_error(call, 500, "out of memory");
+                return;
+        }
+        im->api = a;
+        im->fd = -1;
+        pthread_mutex_init(&im->lock, NULL);
+        pthread_cond_init(&im->done, NULL);
+        http_call_set_data(call, im, free_import);
+        http_call_receive(call, &receiver, BODY_MAX);
+}

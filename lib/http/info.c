@@ -1,0 +1,132 @@
+/* What this node is: /info, /healthz, /readyz, /debug/vars. */
+#include <stdio.h>
+#include <string.h>
+
+#include "http/api_internal.h"
+
+/* Who the primary is, "" when nobody is known. */
+static void
+find_primary(const struct api *a, bool is_primary, struct lease_state *ret)
+{
+        *ret = (struct lease_state){ 0 };
+        if (is_primary) {
+                snprintf(ret->hostname, sizeof ret->hostname, "%s", a->config.hostname);
+                snprintf(ret->advertise_url, sizeof ret->advertise_url, "%s", a->config.advertise_url);
+        } else {
+                (void)store_primary(a->config.store, ret);
+        }
+}
+
+static json_t *
+replicas_json(const struct api_nodes *n)
+{
+        json_t *list = json_array();
+
+        for (size_t i = 0; i < n->n_peers; i++) {
+                const struct api_peer *p = &n->peers[i];
+                char id[17];
+
+                api_format_node_id(p->node_id, id);
+                json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "nodeID", id, "hostname",
+                                                      p->hostname, "url", p->advertise_url, "isCaughtUp",
+                                                      p->is_caught_up));
+        }
+        return list;
+}
+
+/* LiteFS's members first, in its order; ours behind. */
+static void
+reply_info(struct http_call *call, void *view)
+{
+        struct api_view *v = view;
+        const struct api_config *c = &v->api->config;
+        const struct node_status *self = &v->nodes.self;
+        struct lease_state primary;
+        json_t *o = json_object();
+        char id[17];
+
+        find_primary(v->api, self->is_primary, &primary);
+        api_format_node_id(self->node_id, id);
+        if (self->cluster_id[0] != '\0')
+                json_object_set_new(o, "clusterID", json_string(self->cluster_id));
+        json_object_set_new(o, "isPrimary", json_boolean(self->is_primary));
+        json_object_set_new(o, "candidate", json_boolean(c->is_candidate));
+        json_object_set_new(o, "path", json_string(c->data_dir));
+        json_object_set_new(
+                o, "primary",
+                json_pack("{s:s, s:s}", "hostname", primary.hostname, "url", primary.advertise_url));
+        json_object_set_new(o, "nodeID", json_string(id));
+        json_object_set_new(o, "hostname", json_string(c->hostname));
+        json_object_set_new(o, "url", json_string(c->advertise_url));
+        json_object_set_new(o, "role", json_string(self->role));
+        json_object_set_new(o, "term", json_integer((json_int_t)self->term));
+        json_object_set_new(o, "lagMS", json_integer(store_lag_ms(c->store)));
+        if (self->lease_ms >= 0)
+                json_object_set_new(o, "leaseRemainingMS", json_integer(self->lease_ms));
+        json_object_set_new(o, "version", json_string(c->version));
+        json_object_set_new(o, "replicas", replicas_json(&v->nodes));
+        api_reply_json(call, 200, o);
+}
+
+void
+api_info(struct api *a, struct http_call *call)
+{
+        api_run_view(a, call, reply_info);
+}
+
+void
+api_healthz(struct api *a, struct http_call *call)
+{
+        (void)a;
+        http_call_reply(call, 200, API_TEXT, "OK\n", 3);
+}
+
+void
+api_readyz(struct api *a, struct http_call *call)
+{
+        struct node_status st;
+        int64_t lag_ms = store_lag_ms(a->config.store);
+
+        node_get_status(a->config.node, &st);
+        if (st.is_primary && st.lease_ms == 0)
+                api_reply_error(call, 503, "not ready: the lease has run out");
+        else if (!st.is_primary && !st.is_ready)
+                api_reply_error(call, 503, "not ready: this node has not caught up with a primary yet");
+        else if (!st.is_primary && a->config.max_lag_ms > 0 && lag_ms > a->config.max_lag_ms)
+                api_reply_error(call, 503, "not ready: Replication lag exceeded");
+        else
+                http_call_reply(call, 200, API_TEXT, "OK\n", 3);
+}
+
+static int
+add_vars(void *arg, struct db *db)
+{
+        struct db_info info;
+        char txid[24], sum[24];
+
+        db_get_info(db, &info);
+        snprintf(txid, sizeof txid, "%016llx", (unsigned long long)info.pos.txid);
+        snprintf(sum, sizeof sum, "%016llx", (unsigned long long)info.pos.checksum);
+        json_object_set_new(
+                arg, db_name(db),
+                json_pack("{s:s, s:s, s:s}", "name", db_name(db), "txid", txid, "checksum", sum));
+        return 0;
+}
+
+static void
+reply_vars(struct http_call *call, void *view)
+{
+        struct api_view *v = view;
+        json_t *dbs = json_object();
+
+        store_each(v->api->config.store, add_vars, dbs);
+        api_reply_json(call, 200,
+                       json_pack("{s:{s:b, s:b, s:o}}", "store", "isPrimary", v->nodes.self.is_primary,
+                                 "candidate", v->api->config.is_candidate, "dbs", dbs));
+}
+
+void
+api_debug_vars(struct api *a, struct http_call *call)
+{
+        api_run_view(a, call, reply_vars);
+}

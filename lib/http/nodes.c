@@ -1,0 +1,113 @@
+/* The state of this node and of its replicas, copied on the loop for a worker. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/api_internal.h"
+
+/* Room for one more of @size bytes behind the @n at *@items. */
+static bool
+grow(void *items, size_t n, size_t *capacity, size_t size)
+{
+        void **p = items, *grown;
+        size_t want = *capacity == 0 ? 8 : *capacity * 2;
+
+        if (n < *capacity)
+                return true;
+        grown = realloc(*p, want * size);
+        if (grown == NULL)
+                return false;
+        *p = grown;
+        *capacity = want;
+        return true;
+}
+
+static void
+add_peer(void *arg, const struct node_peer *p)
+{
+        struct api_nodes *n = arg;
+        struct api_peer *peer;
+
+        if (n->is_cut || !grow(&n->peers, n->n_peers, &n->capacity, sizeof *n->peers)) {
+                n->is_cut = true;
+                return;
+        }
+        peer = &n->peers[n->n_peers++];
+        *peer = (struct api_peer){ .node_id = p->node_id,
+                                   .is_caught_up = p->is_caught_up,
+                                   .hostname = strdup(p->hostname),
+                                   .advertise_url = strdup(p->advertise_url) };
+        n->is_cut = peer->hostname == NULL || peer->advertise_url == NULL;
+}
+
+static void
+add_ack(void *arg, struct db *db, struct ltx_pos pos)
+{
+        struct api_nodes *n = arg;
+        struct api_peer *peer;
+
+        if (n->is_cut || n->n_peers == 0)
+                return;
+        peer = &n->peers[n->n_peers - 1];
+        if (!grow(&peer->acks, peer->n_acks, &peer->capacity, sizeof *peer->acks))
+                n->is_cut = true;
+        else
+                peer->acks[peer->n_acks++] = (struct api_ack){ db, pos };
+}
+
+void
+api_nodes_take(struct api *a, struct api_nodes *ret)
+{
+        *ret = (struct api_nodes){ 0 };
+        node_get_status(a->config.node, &ret->self);
+        node_each_replica(a->config.node, add_peer, add_ack, ret);
+}
+
+void
+api_nodes_release(struct api_nodes *n)
+{
+        for (size_t i = 0; i < n->n_peers; i++) {
+                free(n->peers[i].hostname);
+                free(n->peers[i].advertise_url);
+                free(n->peers[i].acks);
+        }
+        free(n->peers);
+        *n = (struct api_nodes){ 0 };
+}
+
+void
+api_format_node_id(uint64_t id, char ret[17])
+{
+        snprintf(ret, 17, "%016" PRIX64, id);
+}
+
+static void
+free_view(void *data)
+{
+        struct api_view *v = data;
+
+        api_nodes_release(&v->nodes);
+        free(v->name);
+        free(v);
+}
+
+void
+api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view))
+{
+        const char *name = http_call_query(call, "name");
+        struct api_view *v = calloc(1, sizeof *v);
+
+        if (v != NULL) {
+                v->api = a;
+                v->name = name != NULL ? strdup(name) : NULL;
+                v->n_conns = http_server_n_conns(a->server);
+                v->n_listeners = events_n_subscribers(a->events);
+                api_nodes_take(a, &v->nodes);
+                http_call_set_data(call, v, free_view);
+        }
+        if (v == NULL || v->nodes.is_cut || (name != NULL && v->name == NULL))
+                api_reply_error(call, 500, "out of memory");
+        else
+                http_call_run(call, fn);
+}

@@ -1,0 +1,54 @@
+#include "http/prom.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+void
+prom_family(struct prom *p, const char *name, const char *type, const char *help)
+{
+        p->name = name;
+        text_printf(p->t, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void
+add_escaped(struct text *t, const char *s)
+{
+        for (; *s != '\0'; s++) {
+                if (*s == '\n')
+                        text_add(t, "\\n", 2);
+                else if (*s == '"' || *s == '\\')
+                        text_printf(t, "\\%c", *s);
+                else
+                        text_add(t, s, 1);
+        }
+}
+
+static void
+add_series(struct prom *p, const char *const *labels)
+{
+        text_printf(p->t, "%s", p->name);
+        for (int i = 0; labels != NULL && labels[i] != NULL; i += 2) {
+                text_printf(p->t, "%s%s=\"", i == 0 ? "{" : ",", labels[i]);
+                add_escaped(p->t, labels[i + 1]);
+                text_add(p->t, "\"", 1);
+        }
+        if (labels != NULL && labels[0] != NULL)
+                text_add(p->t, "}", 1);
+}
+
+void
+prom_int(struct prom *p, uint64_t value, const char *const *labels)
+{
+        add_series(p, labels);
+        text_printf(p->t, " %" PRIu64 "\n", value);
+}
+
+void
+prom_real(struct prom *p, double value, const char *const *labels)
+{
+        add_series(p, labels);
+        if (isinf(value))
+                text_printf(p->t, " %cInf\n", value > 0 ? '+' : '-');
+        else
+                text_printf(p->t, " %.9g\n", value);
+}

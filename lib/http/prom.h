@@ -1,0 +1,23 @@
+/* lib/http/prom.h - metrics in Prometheus' text format (version 0.0.4).
+ *
+ * A family first, then its samples, all of a family together. Labels are name, value, name, value, NULL; values may
+ * be any text. */
+#ifndef LITEFS_HTTP_PROM_H
+#define LITEFS_HTTP_PROM_H
+
+#include "http/text.h"
+
+#define PROM_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* @type: "gauge" or "counter". @name is borrowed until the next family. */
+struct prom {
+        struct text *t;
+        const char *name;
+};
+void prom_family(struct prom *p, const char *name, const char *type, const char *help);
+void prom_int(struct prom *p, uint64_t value, const char *const *labels);
+void prom_real(struct prom *p, double value, const char *const *labels);
+
+#define PROM_LABELS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+#endif
