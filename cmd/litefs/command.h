@@ -7,6 +7,12 @@
 int command_mount(int argc, char **argv);
 int command_version(int argc, char **argv);
 int command_ltx(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_import(int argc, char **argv);
+int command_handoff(int argc, char **argv);
+int command_promote(int argc, char **argv);
+int command_demote(int argc, char **argv);
+int command_status(int argc, char **argv);
 int command_help(int argc, char **argv);
 
 /* "LiteFS <version>, commit=<commit>", as LiteFS words it. To stdout. */

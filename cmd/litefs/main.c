@@ -9,6 +9,12 @@ static const struct {
         const char *summary;
 } commands[] = {
         { "mount", command_mount, "mount the file system and replicate what is in it" },
+        { "status", command_status, "show the cluster: nodes, roles, databases" },
+        { "export", command_export, "copy a database out of a running node" },
+        { "import", command_import, "replace a database by a file" },
+        { "promote", command_promote, "make this node the primary" },
+        { "handoff", command_handoff, "pass the primary's part to another node" },
+        { "demote", command_demote, "stop being the primary" },
         { "ltx", command_ltx, "list, show, verify and extract logged transactions" },
         { "version", command_version, "print the version" },
         { "help", command_help, "print this text" },

@@ -16,6 +16,11 @@ struct http_client {
         char *body;
         size_t size, capacity, max_size;
         bool is_too_large, is_out_of_memory;
+        struct byte_source_state {
+                struct byte_src *source;
+                struct byte_sink *sink;
+                int result; /* of their last call */
+        } stream;
         char words[CURL_ERROR_SIZE];
 };
 
@@ -44,8 +49,15 @@ static size_t
 receive(char *data, size_t one, size_t n, void *arg)
 {
         struct http_client *c = arg;
+        long status = 0;
 
         (void)one; /* 1, says curl */
+        if (c->stream.sink != NULL)
+                curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (status == 200) {
+                c->stream.result = c->stream.sink->write(c->stream.sink, data, n);
+                return c->stream.result < 0 ? 0 : n;
+        }
         if (n > c->max_size - c->size) {
                 c->is_too_large = true;
                 return 0;
@@ -58,6 +70,17 @@ receive(char *data, size_t one, size_t n, void *arg)
         c->size += n;
         c->body[c->size] = '\0';
         return n;
+}
+
+static size_t
+send_source(char *buf, size_t one, size_t n, void *arg)
+{
+        struct http_client *c = arg;
+        ssize_t r = c->stream.source->read(c->stream.source, buf, one * n);
+
+        if (r < 0)
+                c->stream.result = (int)r;
+        return r < 0 ? CURL_READFUNC_ABORT : (size_t)r;
 }
 
 /* --- the client --- */
@@ -212,12 +235,26 @@ set_request(struct http_client *c, const struct http_request *q, struct curl_sli
                 curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body_size);
                 curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, q->method);
         }
+        if (q->source != NULL) {
+                curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, NULL);
+                curl_easy_setopt(c->curl, CURLOPT_READFUNCTION, send_source);
+                curl_easy_setopt(c->curl, CURLOPT_READDATA, c);
+        }
+        c->stream = (struct byte_source_state){ q->source, q->sink, 0 };
+        if (q->source != NULL || q->sink != NULL) {
+                curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+                curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, (long)(timeout_ms / 1000 + 1));
+                timeout_ms = 0;
+        } else {
+                curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, 0L);
+        }
         curl_easy_setopt(c->curl, CURLOPT_URL, q->url);
         curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
         curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
         /* Without a known length it is receive() that counts. */
-        curl_easy_setopt(c->curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)q->max_response_size);
+        curl_easy_setopt(c->curl, CURLOPT_MAXFILESIZE_LARGE,
+                         q->sink != NULL ? 0 : (curl_off_t)q->max_response_size);
         c->size = 0;
         c->max_size = q->max_response_size;
         c->is_too_large = c->is_out_of_memory = false;
@@ -239,6 +276,8 @@ request_error(struct http_client *c, const struct http_request *q, CURLcode code
         const char *words = c->words[0] != '\0' ? c->words : curl_easy_strerror(code);
         curl_off_t elapsed_us = 0;
 
+        if (c->stream.result < 0)
+                return err_set(e, c->stream.result, "%s %s", q->method, q->url);
         if (c->is_too_large || code == CURLE_FILESIZE_EXCEEDED)
                 return err_text(e, -EMSGSIZE, "%s %s: the answer is larger than %zu bytes", q->method,
                                 q->url, q->max_response_size);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/stream.h"
 
 struct http_client;
 
@@ -32,6 +33,10 @@ struct http_request {
         int64_t connect_timeout_ms; /* 0: as long as timeout_ms */
         size_t max_response_size;   /* of the body; more is -EMSGSIZE */
         const char *const *headers; /* as in the options, of this request */
+        /* Instead of @body, @body_size bytes of this. */
+        struct byte_src *source;
+        /* Takes the body of a 200, however long it is; any other goes to the response. */
+        struct byte_sink *sink;
 };
 
 struct http_response {
@@ -43,7 +48,8 @@ struct http_response {
 /* -EINVAL when a file of @options cannot be read, else only -ENOMEM. Copies what it needs. */
 int http_client_new(const struct http_client_options *options, struct http_client **ret, struct err *e);
 
-/* 0: an answer came, of any status. -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (no such name, too),
+/* With a source or a sink, timeout_ms is how long nothing may move, and their errors are returned as they are.
+ * 0: an answer came, of any status. -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH (no such name, too),
  * -EMSGSIZE, -EPROTO (TLS, or not HTTP), -EIO (all else). Whether the server acted is then not known. */
 int http_client_do(struct http_client *c, const struct http_request *request, struct http_response *ret,
                    struct err *e);

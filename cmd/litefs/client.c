@@ -1,0 +1,233 @@
+#include "cmd/litefs/client.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cmd/litefs/access.h"
+#include "cmd/litefs/command.h"
+#include "net/addr.h"
+
+#define DEFAULT_URL "http://localhost:20202"
+#define REQUEST_MS 30000
+#define ANSWER_MAX ((size_t)64 << 20)
+
+static int
+base_from_address(struct client *c, const struct config *config, struct err *e)
+{
+        struct addr a;
+        bool is_any;
+        int r = addr_parse(config->http.addr, &a, e);
+
+        if (r < 0)
+                return r;
+        if (a.port == 0)
+                return err_text(
+                        e, E_CONFIG,
+                        "http.addr %s of %s names no fixed port: give the node's address with -url",
+                        config->http.addr, config->path);
+        is_any = a.host[0] == '\0' || strcmp(a.host, "0.0.0.0") == 0 || strcmp(a.host, "::") == 0;
+        if (is_any)
+                snprintf(c->base, sizeof c->base, "http://localhost:%d", a.port);
+        else
+                snprintf(c->base, sizeof c->base,
+                         strchr(a.host, ':') != NULL ? "http://[%s]:%d" : "http://%s:%d", a.host,
+                         a.port);
+        return 0;
+}
+
+/* Without a file at the usual places there is none; one that was named must be there. */
+static int
+read_config(struct client *c, struct config *config, bool *ret_found, struct err *e)
+{
+        int r = config_init(config);
+
+        if (r == 0)
+                r = config_load(config, c->config_path, false, e);
+        *ret_found = r == 0;
+        return r == -ENOENT && c->config_path == NULL ? 0 : r;
+}
+
+static int
+resolve(struct client *c, struct err *e)
+{
+        struct config config;
+        bool has_config = false;
+        int r = 0;
+
+        if (c->url != NULL) {
+                snprintf(c->base, sizeof c->base, "%s", c->url);
+                while (c->base[0] != '\0' && c->base[strlen(c->base) - 1] == '/')
+                        c->base[strlen(c->base) - 1] = '\0';
+        } else {
+                snprintf(c->base, sizeof c->base, "%s", DEFAULT_URL);
+        }
+        memset(&config, 0, sizeof config);
+        if (c->url == NULL || c->config_path != NULL)
+                r = read_config(c, &config, &has_config, e);
+        if (r == 0 && has_config && c->url == NULL)
+                r = base_from_address(c, &config, e);
+        if (r == 0 && c->token_path != NULL && !has_config)
+                r = config_init(&config);
+        if (r == 0 && c->token_path != NULL) {
+                free(config.http.token);
+                free(config.http.token_file);
+                config.http.token = strdup("");
+                config.http.token_file = strdup(c->token_path);
+                has_config = true;
+                if (config.http.token == NULL || config.http.token_file == NULL)
+                        r = err_set(e, -ENOMEM, "configuration");
+        }
+        if (r == 0 && has_config)
+                r = access_read_token(&config, &c->token, e);
+        config_release(&config);
+        return r;
+}
+
+int
+client_open(struct client *c, struct err *e)
+{
+        char header[600] = "";
+        const char *headers[] = { header, NULL };
+        struct http_client_options options = { 0 };
+        int r = resolve(c, e);
+
+        if (r < 0)
+                return r;
+        if (c->token != NULL && c->token[0] != '\0') {
+                snprintf(header, sizeof header, "Authorization: Bearer %s", c->token);
+                options.headers = headers;
+        }
+        return http_client_new(&options, &c->http, e);
+}
+
+void
+client_close(struct client *c)
+{
+        http_client_free(c->http);
+        free(c->token);
+}
+
+int
+client_make_url(const char *base, const char *path, const char *key, const char *value, char *buf,
+                size_t size)
+{
+        size_t n = (size_t)snprintf(buf, size, "%s%s", base, path);
+
+        if (key != NULL && value != NULL) {
+                n += (size_t)snprintf(n < size ? buf + n : NULL, n < size ? size - n : 0, "?%s=", key);
+                for (; *value != '\0' && n + 4 < size; value++) {
+                        if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~",
+                                   *value) != NULL)
+                                buf[n++] = *value;
+                        else
+                                n += (size_t)snprintf(buf + n, size - n, "%%%02X",
+                                                      (unsigned char)*value);
+                }
+                if (*value != '\0')
+                        return -ENAMETOOLONG;
+                buf[n] = '\0';
+        }
+        return n < size ? 0 : -ENAMETOOLONG;
+}
+
+int
+client_check(const struct http_response *rs, struct err *e)
+{
+        int n = (int)strcspn(rs->body, "\r\n");
+
+        if (rs->status == 200)
+                return 0;
+        if (rs->status == 404 && strncmp(rs->body, "database not found", 18) == 0)
+                return err_text(e, E_NOT_FOUND, "database not found");
+        return err_text(e, -EIO, "invalid response: code=%d%s%.*s", rs->status, n > 0 ? ": " : "", n,
+                        rs->body);
+}
+
+int
+client_request(struct client *c, const char *method, const char *url, int *ret_status, struct err *e)
+{
+        struct http_request rq = {
+                .method = method, .url = url, .timeout_ms = REQUEST_MS, .max_response_size = ANSWER_MAX
+        };
+        struct http_response rs;
+        int r = http_client_do(c->http, &rq, &rs, e);
+
+        if (r < 0)
+                return r;
+        if (ret_status != NULL)
+                *ret_status = rs.status;
+        if (rs.status == 200)
+                return 0;
+        return err_text(e, -EIO, "%.*s", (int)strcspn(rs.body, "\r\n"),
+                        rs.body_size > 0 ? rs.body : "the node gave no reason");
+}
+
+int
+client_get_json(struct client *c, const char *base, const char *path, json_t **ret, struct err *e)
+{
+        char url[2048];
+        struct http_request rq = {
+                .method = "GET", .url = url, .timeout_ms = 5000, .max_response_size = ANSWER_MAX
+        };
+        struct http_response rs;
+        int r;
+
+        snprintf(url, sizeof url, "%s%s", base, path);
+        r = http_client_do(c->http, &rq, &rs, e);
+        if (r == 0)
+                r = client_check(&rs, e);
+        if (r < 0)
+                return r;
+        *ret = json_loadb(rs.body, rs.body_size, 0, NULL);
+        return *ret == NULL ? err_text(e, -EPROTO, "%s: the answer is not JSON", url) : 0;
+}
+
+int
+client_exit(int r, const struct err *e)
+{
+        if (r >= 0)
+                return 0;
+        fprintf(stderr, "ERROR: %s\n", e->code != 0 ? e->text : err_code_text(r));
+        return 1;
+}
+
+int
+client_parse(const struct flag *flags, int argc, char **argv, int max_words, const char *usage,
+             struct flag_words *ret)
+{
+        struct err e = ERR_INIT;
+        int r = flags_parse(flags, argc, argv, ret, &e);
+
+        if (r > 0) {
+                printf("%s\nThe flags are:\n\n", usage);
+                flags_print(flags);
+                return 1 + EXIT_USAGE;
+        }
+        if (r == 0 && ret->n + ret->n_rest > max_words)
+                r = err_text(&e, -EINVAL, "too many arguments");
+        return r < 0 ? 1 + client_exit(r, &e) : 0;
+}
+
+int64_t
+client_now_ns(void)
+{
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+void
+client_format_duration(int64_t ns, char *buf, size_t size)
+{
+        if (ns >= 60000000000)
+                snprintf(buf, size, "%lldm%.9gs", (long long)(ns / 60000000000),
+                         (double)(ns % 60000000000) / 1e9);
+        else if (ns >= 1000000000)
+                snprintf(buf, size, "%.9gs", (double)ns / 1e9);
+        else
+                snprintf(buf, size, "%.6gms", (double)ns / 1e6);
+}

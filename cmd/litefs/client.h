@@ -1,0 +1,53 @@
+/* cmd/litefs/client.h - what the commands that talk to a running node have in common.
+ *
+ * The node is that of -url; else the one that the configuration describes (http.addr and its token); else, without
+ * a configuration, the one at http://localhost:20202. */
+#ifndef LITEFS_CMD_CLIENT_H
+#define LITEFS_CMD_CLIENT_H
+
+#include <jansson.h>
+
+#include "cmd/litefs/config.h"
+#include "cmd/litefs/flags.h"
+#include "net/http_client.h"
+
+struct client {
+        const char *url, *config_path, *token_path; /* flags */
+        char base[1024];
+        char *token; /* "" for none */
+        struct http_client *http;
+};
+
+#define CLIENT_FLAGS(c) \
+        { "url", "URL", "address of the node, else http.addr of the configuration", NULL, &(c)->url }, \
+                { "config", "PATH", "configuration file of the node", NULL, &(c)->config_path }, \
+        { \
+                "token-file", "PATH", "file with the token that the node asks for", NULL, \
+                        &(c)->token_path \
+        }
+
+int client_open(struct client *c, struct err *e);
+void client_close(struct client *c); /* of a zeroed one is fine */
+
+/* "BASE/PATH?KEY=VALUE" with the value escaped; no query when @key or @value is NULL. */
+int client_make_url(const char *base, const char *path, const char *key, const char *value, char *buf,
+                    size_t size);
+/* POST or GET, for an answer of text. Any other status than 200 is an error with the node's words; its status is in
+ * *@ret_status (may be NULL). */
+int client_request(struct client *c, const char *method, const char *url, int *ret_status,
+                   struct err *e);
+/* GET @base/@path; the reference is the caller's. */
+int client_get_json(struct client *c, const char *base, const char *path, json_t **ret, struct err *e);
+/* The error that an answer is. */
+int client_check(const struct http_response *rs, struct err *e);
+
+/* Prints "ERROR: ..." when @r is negative; the exit status. */
+int client_exit(int r, const struct err *e);
+/* flags_parse, with the text of the command when it asks for help or is wrong: 0, or 1 + exit status. */
+int client_parse(const struct flag *flags, int argc, char **argv, int max_words, const char *usage,
+                 struct flag_words *ret);
+/* "1.234567s" as Go prints a duration. */
+void client_format_duration(int64_t ns, char *buf, size_t size);
+int64_t client_now_ns(void);
+
+#endif

@@ -1,0 +1,32 @@
+/* litefs demote: this node stops being the primary. */
+#include <stdio.h>
+
+#include "cmd/litefs/client.h"
+#include "cmd/litefs/command.h"
+
+int
+command_demote(int argc, char **argv)
+{
+        static const char usage[] =
+                "Stops this node from being the primary: it hands over to a replica that has everything or, if\n"
+                "there is none, gives the lease up and does not take it again for lease.demote-delay.\n\n"
+                "Usage:\n\n    litefs demote [flags]\n";
+        struct client c = { 0 };
+        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        struct flag_words w;
+        struct err e = ERR_INIT;
+        char url[2048];
+        int r = client_parse(flags, argc, argv, 0, usage, &w);
+
+        if (r > 0)
+                return r - 1;
+        r = client_open(&c, &e);
+        if (r == 0) {
+                (void)client_make_url(c.base, "/demote", NULL, NULL, url, sizeof url);
+                r = client_request(&c, "POST", url, NULL, &e);
+        }
+        client_close(&c);
+        if (r == 0)
+                printf("demoted\n");
+        return client_exit(r, &e);
+}

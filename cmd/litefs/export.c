@@ -1,0 +1,152 @@
+/* litefs export: a consistent copy of a database, in place only when it is complete. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "cmd/litefs/client.h"
+#include "cmd/litefs/command.h"
+
+#define STALL_MS 60000
+#define BUSY_TRIES 60
+
+struct target {
+        struct byte_sink base;
+        const char *path;
+        char tmp[PATH_MAX];
+        int fd;
+        uint64_t size_bytes;
+        bool has_progress;
+};
+
+static int
+write_target(struct byte_sink *sink, const void *buf, size_t n)
+{
+        struct target *t = (struct target *)sink;
+        int r = os_pwrite_all(os_host(), "export:write", t->fd, buf, n, (off_t)t->size_bytes);
+
+        if (t->has_progress && (t->size_bytes + n) >> 23 != t->size_bytes >> 23)
+                fprintf(stderr, "\r%llu MiB", (unsigned long long)((t->size_bytes + n) >> 20));
+        t->size_bytes += n;
+        return r;
+}
+
+static void
+unlink_with(const char *path, const char *suffix)
+{
+        char full[PATH_MAX];
+
+        if (snprintf(full, sizeof full, "%s%s", path, suffix) < (int)sizeof full)
+                (void)unlink(full);
+}
+
+/* Journals of what was there would be taken for the copy's. */
+static int
+publish(struct target *t, struct err *e)
+{
+        char copy[PATH_MAX];
+        int r = os_fsync(os_host(), "export:sync", t->fd);
+
+        if (r < 0)
+                return err_set(e, r, "sync %s", t->tmp);
+        unlink_with(t->path, "-journal");
+        unlink_with(t->path, "-wal");
+        unlink_with(t->path, "-shm");
+        r = os_rename(os_host(), "export:rename", t->tmp, t->path);
+        snprintf(copy, sizeof copy, "%s", t->path);
+        if (r == 0)
+                r = os_sync_dir(os_host(), "export:rename", dirname(copy));
+        return r < 0 ? err_set(e, r, "rename %s to %s", t->tmp, t->path) : 0;
+}
+
+/* The node reads a database for one at a time. */
+static int
+download(struct client *c, const char *url, struct target *t, struct err *e)
+{
+        struct http_request rq = { .method = "GET",
+                                   .url = url,
+                                   .timeout_ms = STALL_MS,
+                                   .max_response_size = 65536,
+                                   .sink = &t->base };
+        struct timespec pause = { 1, 0 };
+        struct http_response rs = { 0 };
+        int r;
+
+        for (int i = 0; i < BUSY_TRIES; i++) {
+                r = http_client_do(c->http, &rq, &rs, e);
+                if (r < 0)
+                        return r;
+                if (rs.status != 503)
+                        break;
+                nanosleep(&pause, NULL);
+        }
+        return client_check(&rs, e);
+}
+
+static int
+export_to(struct client *c, const char *url, const char *path, struct err *e)
+{
+        struct target t = { .base.write = write_target, .path = path, .has_progress = isatty(2) == 1 };
+        int r;
+
+        if (snprintf(t.tmp, sizeof t.tmp, "%s.tmp", path) >= (int)sizeof t.tmp)
+                return err_set(e, -ENAMETOOLONG, "%s", path);
+        t.fd = os_open(os_host(), "export:open", t.tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (t.fd < 0)
+                return err_set(e, t.fd, "create %s", t.tmp);
+        r = download(c, url, &t, e);
+        if (t.has_progress && t.size_bytes > 0)
+                fprintf(stderr, "\r\033[K");
+        if (r == 0)
+                r = publish(&t, e);
+        os_close(os_host(), "export:close", t.fd);
+        if (r < 0)
+                (void)unlink(t.tmp);
+        return r;
+}
+
+int
+command_export(int argc, char **argv)
+{
+        static const char usage[] =
+                "Copies a database of a running node, as of one transaction, to PATH. Replaces what is there.\n\n"
+                "Usage:\n\n    litefs export [flags] -name NAME PATH\n";
+        struct client c = { 0 };
+        const char *name = NULL;
+        const struct flag flags[] = { { "name", "NAME", "the database", NULL, &name },
+                                      CLIENT_FLAGS(&c),
+                                      { 0 } };
+        struct flag_words w;
+        struct err e = ERR_INIT;
+        char url[2048], took[64];
+        int64_t begin_ns = client_now_ns();
+        int r = client_parse(flags, argc, argv, 1, usage, &w);
+
+        if (r > 0)
+                return r - 1;
+        if (w.n + w.n_rest == 0) {
+                printf("%s\nThe flags are:\n\n", usage);
+                flags_print(flags);
+                return EXIT_USAGE;
+        }
+        if (name == NULL || name[0] == '\0')
+                r = err_text(&e, -EINVAL, "database name required");
+        if (r == 0)
+                r = client_open(&c, &e);
+        if (r == 0 && (r = client_make_url(c.base, "/export", "name", name, url, sizeof url)) < 0)
+                err_set(&e, r, "%s", name);
+        if (r == 0)
+                r = export_to(&c, url, w.n > 0 ? w.words[0] : w.rest[0], &e);
+        client_close(&c);
+        if (r < 0)
+                return client_exit(r, &e);
+        client_format_duration(client_now_ns() - begin_ns, took, sizeof took);
+        printf("Export of database \"%s\" in %s\n", name, took);
+        return 0;
+}

@@ -1,0 +1,48 @@
+/* litefs handoff: the primary passes its part on. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd/litefs/client.h"
+#include "cmd/litefs/command.h"
+
+/* 16 hex digits are a node's id, anything else its hostname. */
+static bool
+is_node_id(const char *s)
+{
+        return strlen(s) == 16 && strspn(s, "0123456789abcdefABCDEF") == 16;
+}
+
+int
+command_handoff(int argc, char **argv)
+{
+        static const char usage[] =
+                "Passes the primary's part from this node to NODE (its hostname or id), or to any replica that\n"
+                "has everything. Writers see a busy or read-only database for a moment; no commit is lost.\n\n"
+                "Usage:\n\n    litefs handoff [flags] [NODE]\n";
+        struct client c = { 0 };
+        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        const char *node = NULL;
+        struct flag_words w;
+        struct err e = ERR_INIT;
+        char url[2048];
+        int r = client_parse(flags, argc, argv, 1, usage, &w);
+
+        if (r > 0)
+                return r - 1;
+        if (w.n + w.n_rest > 0)
+                node = w.n > 0 ? w.words[0] : w.rest[0];
+        r = client_open(&c, &e);
+        if (r == 0 && (r = client_make_url(c.base, "/handoff",
+                                           node == NULL       ? NULL
+                                           : is_node_id(node) ? "nodeID"
+                                                              : "hostname",
+                                           node, url, sizeof url)) < 0)
+                err_set(&e, r, "%s", node);
+        if (r == 0)
+                r = client_request(&c, "POST", url, NULL, &e);
+        client_close(&c);
+        if (r == 0)
+                printf("handed over\n");
+        return client_exit(r, &e);
+}

@@ -1,0 +1,61 @@
+/* litefs promote: this node asks for the primary's part, and waits until it has it. */
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "cmd/litefs/client.h"
+#include "cmd/litefs/command.h"
+
+#define WAIT_MS 10000
+
+static int
+wait_until_primary(struct client *c, struct err *e)
+{
+        struct timespec pause = { 0, 10000000 };
+
+        for (int waited_ms = 0; waited_ms < WAIT_MS; waited_ms += 10) {
+                json_t *info;
+                int r = client_get_json(c, c->base, "/info", &info, e);
+                bool is_primary;
+
+                if (r < 0)
+                        return r;
+                is_primary = json_is_true(json_object_get(info, "isPrimary"));
+                json_decref(info);
+                if (is_primary)
+                        return 0;
+                nanosleep(&pause, NULL);
+        }
+        return err_text(
+                e, -ETIMEDOUT,
+                "the primary has handed over, but this node has not become the primary within %d s",
+                WAIT_MS / 1000);
+}
+
+int
+command_promote(int argc, char **argv)
+{
+        static const char usage[] =
+                "Makes this node the primary, by a handoff of the present one, and waits until it is.\n\n"
+                "Usage:\n\n    litefs promote [flags]\n";
+        struct client c = { 0 };
+        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        struct flag_words w;
+        struct err e = ERR_INIT;
+        char url[2048];
+        int r = client_parse(flags, argc, argv, 0, usage, &w);
+
+        if (r > 0)
+                return r - 1;
+        r = client_open(&c, &e);
+        if (r == 0) {
+                (void)client_make_url(c.base, "/promote", NULL, NULL, url, sizeof url);
+                r = client_request(&c, "POST", url, NULL, &e);
+        }
+        if (r == 0)
+                r = wait_until_primary(&c, &e);
+        client_close(&c);
+        if (r == 0)
+                printf("this node is the primary\n");
+        return client_exit(r, &e);
+}
