@@ -419,6 +419,22 @@ db_read(struct db *db, void *buf, size_t n, uint64_t off)
 
 /* --- writes --- */
 
+/* A rollback writes back pages that the transaction has not come to write. That must go on a full disk: else the
+ * journal stays, and nobody can read the database. */
+static int
+put_page(struct db *db, uint32_t pgno, const uint8_t *p)
+{
+        uint8_t *now = db->page_buf;
+        int r = overlay_put(&db->open, pgno, p);
+
+        if (r == -ENOSPC && (uint64_t)pgno * db->page_size <= db->size_bytes &&
+            read_visible(db, now, db->page_size, (uint64_t)(pgno - 1) * db->page_size,
+                         now + DB_PAGE_BUF) == 0 &&
+            memcmp(now, p, db->page_size) == 0)
+                r = 0;
+        return r;
+}
+
 static int
 put_open(struct db *db, uint32_t pgno, const uint8_t *p, uint32_t at, uint32_t n)
 {
@@ -427,7 +443,7 @@ put_open(struct db *db, uint32_t pgno, const uint8_t *p, uint32_t at, uint32_t n
         int r;
 
         if (n == ps)
-                return overlay_put(&db->open, pgno, p);
+                return put_page(db, pgno, p);
         r = read_visible(db, page, ps, (uint64_t)(pgno - 1) * ps, page + DB_PAGE_BUF);
         if (r < 0)
                 return r;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +143,18 @@ write_memory(struct spool *s, const uint8_t *p, size_t n, uint64_t off)
         return 0;
 }
 
+/* What is written again needs no more memory, and must not need a file for which there may be no space. */
+static bool
+is_in_memory(const struct spool *s, size_t n, uint64_t off)
+{
+        if (off + n > s->size_bytes)
+                return false;
+        for (uint64_t i = off / SPOOL_CHUNK; i <= (off + n - 1) / SPOOL_CHUNK; i++)
+                if (i >= s->n_chunks || s->chunks[i] == NULL)
+                        return false;
+        return true;
+}
+
 int
 spool_write(struct spool *s, const void *buf, size_t n, uint64_t off)
 {
@@ -152,8 +165,9 @@ spool_write(struct spool *s, const void *buf, size_t n, uint64_t off)
         if (off > INT64_MAX - n)
                 return -EFBIG;
         /* The table of chunks counts too: a write far out must not cost memory for the hole. */
-        if (s->fd < 0 && (s->used_bytes + n > s->cap_bytes ||
-                          (off + n) / SPOOL_CHUNK * sizeof(void *) > s->cap_bytes)) {
+        if (s->fd < 0 && !is_in_memory(s, n, off) &&
+            (s->used_bytes + n > s->cap_bytes ||
+             (off + n) / SPOOL_CHUNK * sizeof(void *) > s->cap_bytes)) {
                 r = spill(s);
                 if (r < 0)
                         return r;

@@ -197,6 +197,26 @@ START_TEST(spill_that_fails_loses_nothing)
 }
 END_TEST
 
+START_TEST(what_is_in_memory_is_written_again_without_a_file)
+{
+        struct os os = *os_host();
+
+        os.pwrite = failing_pwrite;
+        writes_left = 0;
+        spool_init(&s, &os, dir, 4 * SPOOL_CHUNK);
+        memset(model, 0, sizeof model);
+        ck_assert_int_eq(spool_write(&s, model, 4 * SPOOL_CHUNK, 0), 0);
+        model[3 * SPOOL_CHUNK - 1] = model[3 * SPOOL_CHUNK] = 'x';
+        ck_assert_int_eq(spool_write(&s, "xx", 2, 3 * SPOOL_CHUNK - 1), 0);
+        check_against_model(4 * SPOOL_CHUNK);
+        /* A hole at the end has no memory yet. */
+        ck_assert_int_eq(spool_truncate(&s, 6 * SPOOL_CHUNK), 0);
+        ck_assert_int_eq(spool_write(&s, "y", 1, 5 * SPOOL_CHUNK), -ENOSPC);
+        check_against_model(6 * SPOOL_CHUNK);
+        s.os = os_host();
+}
+END_TEST
+
 START_TEST(directory_that_is_gone_is_an_error_of_the_write)
 {
         char *gone = strdup(dir);
@@ -222,6 +242,7 @@ main(void)
         tcase_add_test(tc, write_of_nothing_extends_nothing);
         tcase_add_test(tc, peek_gives_what_lies_in_one_piece);
         tcase_add_test(tc, spill_that_fails_loses_nothing);
+        tcase_add_test(tc, what_is_in_memory_is_written_again_without_a_file);
         tcase_add_test(tc, directory_that_is_gone_is_an_error_of_the_write);
         return run_tests("db_spool", tc);
 }
