@@ -11,7 +11,7 @@ import tempfile
 import time
 
 import litefs_fixture
-from litefs_fixture import LITEFS, REPLAY, Node, is_mounted, wait_until
+from litefs_fixture import LITEFS, REPLAY, Node, wait_until
 
 MIB = 1 << 20
 
@@ -76,12 +76,14 @@ def out_of_space(mode):
             assert reader.execute("pragma integrity_check").fetchone() == ("ok",)
         n.check()
 
-        # It fails the same way the second time, and a smaller transaction does not tear anything either.
+        # A transaction that fails while its pages are written leaves a journal. It is rolled back without space.
         try:
             c.execute("insert into t values(-1, randomblob(3000000))")
             raise AssertionError("3 MB fitted on a full disk")
         except sqlite3.OperationalError:
             pass
+        assert c.execute("select count(*) from t").fetchone() == (rows,)
+        assert n.connect().execute("pragma integrity_check").fetchone() == ("ok",)
         n.check()
 
         disk.resize(200)
@@ -182,7 +184,7 @@ def test_idle_daemon_sleeps():
         time.sleep(10)
         made = wakeups(n) - before
         print(f"idle for 10 s: {made} wake-ups", flush=True)
-        assert made <= 10, made
+        assert made <= 11, made  # a timer of one second may fire at both ends
         for c in open_ones:
             c.close()
 
@@ -221,8 +223,13 @@ def test_500_databases():
 
 # --- without privileges ---
 
+# /dev/fuse as udev makes it; in a container it may be root's alone.
+OPEN_DEVICE = 'mknod -m 666 "$0/fuse" c 10 229 && mount --bind "$0/fuse" /dev/fuse && exec "$@"'
+
+
 class NobodysNode(Node):
-    """Runs as nobody, mounted by fusermount3. Nobody else can look into the mount, root neither."""
+    """Runs as nobody, in a mount namespace of its own, mounted by fusermount3. Nobody else can look into the mount,
+    root neither."""
 
     def __init__(self):
         super().__init__()
@@ -237,14 +244,20 @@ class NobodysNode(Node):
 
     def start(self):
         self.log_file = open(self.log_path, "a")
-        self.process = subprocess.Popen([*self.prefix, self.binary, "mount", "-config", self.config],
+        self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", OPEN_DEVICE, tempfile.mkdtemp(dir=self.root),
+                                         *self.prefix, self.binary, "mount", "-config", self.config],
                                         stdout=self.log_file, stderr=self.log_file, cwd=self.root)
-        wait_until(lambda: is_mounted(self.mnt) or self.process.poll() is not None, "mount", 30)
+        wait_until(lambda: self.is_mounted() or self.process.poll() is not None, "mount", 30)
         assert self.process.poll() is None, f"litefs exited with {self.process.returncode}:\n{self.log()}"
         return self
 
+    def is_mounted(self):
+        with open(f"/proc/{self.process.pid}/mountinfo") as f:
+            return any(line.split()[4] == self.mnt for line in f)
+
     def run(self, *argv):
-        r = subprocess.run([*self.prefix, *argv], capture_output=True, text=True, cwd=self.root, timeout=60)
+        inside = ["nsenter", "-t", str(self.process.pid), "-m", "--"]
+        r = subprocess.run([*inside, *self.prefix, *argv], capture_output=True, text=True, cwd=self.root, timeout=60)
         assert r.returncode == 0, f"{argv}: {r.stdout}{r.stderr}"
         return r.stdout
 
