@@ -241,6 +241,22 @@ walk_log(struct request *rq, record_fn fn, struct err *e)
         return r < 0 ? r : 0;
 }
 
+/* Behind the last record there is nothing, or one that is being written at this moment, or damage. */
+static int
+check_end(struct request *rq, struct err *e)
+{
+        char end[PATH_MAX + 64];
+
+        if (txlog_torn_bytes(rq->log) == 0)
+                return 0;
+        txlog_describe_end(rq->log, end, sizeof end);
+        return err_text(
+                e, E_CORRUPT_DB,
+                "%s: %llu bytes are no record. While litefs runs, it may be writing one: verify again. "
+                "Otherwise transactions from there on are damaged or were never finished",
+                end, (unsigned long long)txlog_torn_bytes(rq->log));
+}
+
 static int
 usage(const struct flag *flags)
 {
@@ -302,6 +318,8 @@ command_ltx(int argc, char **argv)
                 fputs(actions[i].heading, stdout);
                 r = walk_log(&rq, actions[i].fn, &e);
         }
+        if (r == 0 && actions[i].fn == verify_record && rq.txid == 0)
+                r = check_end(&rq, &e);
         txlog_close(rq.log);
         config_release(&rq.config);
         if (r < 0)

@@ -367,7 +367,11 @@ measure(struct adoption *a, struct err *e)
         if (st.st_size == 0)
                 return 0;
         if (n < (ssize_t)sizeof buf || sqlite_dbheader_parse(buf, sizeof buf, &h) < 0)
-                return err_set(e, E_CORRUPT_DB, "%s/database is no SQLite database", a->dir);
+                return err_text(
+                        e, E_CORRUPT_DB,
+                        "%s/database is no SQLite database: its header, at offset 0, is wrong; restore "
+                        "the file from a backup, or move %s out",
+                        a->dir, a->dir);
         a->ret->page_size = h.page_size;
         a->ret->page_count = (uint32_t)((st.st_size + h.page_size - 1) / h.page_size);
         return 0;

@@ -237,5 +237,9 @@ base_file_read(const struct os *os, const char *dir, struct base_info *ret, stru
                 return err_set(e, fd, "open %s", path);
         r = read_all(os, fd, ret, sums, &off);
         os_close(os, "base:read", fd);
-        return r < 0 ? err_set(e, r, "read %s at offset %llu", path, (unsigned long long)off) : 1;
+        return r < 0 ? err_set(e, r,
+                               "%s is damaged at offset %llu (move it out and start again: the database is "
+                               "rebuilt from its log, if that is complete; else restore it from a backup)",
+                               path, (unsigned long long)off)
+                     : 1;
 }

@@ -359,9 +359,12 @@ recover(struct db *db, struct err *e)
                 r = txlog_open(db->env->os, log_dir, &options, base.txid, &db->log, e);
         if (r < 0)
                 return r;
-        if (txlog_torn_bytes(db->log) > 0)
-                log_event(LOG_WARN, db->name, "recovered: %llu bytes of an unfinished log record cut",
-                          (unsigned long long)txlog_torn_bytes(db->log));
+        if (txlog_torn_bytes(db->log) > 0) {
+                txlog_describe_end(db->log, log_dir, sizeof log_dir);
+                log_event(LOG_WARN, db->name,
+                          "recovered: %llu bytes of an unfinished log record cut from %s",
+                          (unsigned long long)txlog_torn_bytes(db->log), log_dir);
+        }
         r = db_open_file(db);
         if (r < 0)
                 return err_set(e, r, "open %s/database", db->dir);

@@ -59,6 +59,8 @@ void txlog_close(struct txlog *log);
 
 /* Bytes that the torn tail had when it was cut at open, 0 when there was none. */
 uint64_t txlog_torn_bytes(const struct txlog *log);
+/* Where the last record ends, for messages: "FILE at offset N". */
+void txlog_describe_end(const struct txlog *log, char *buf, size_t size);
 
 /* Appends one record: begin, LTX bytes to the returned sink, commit. The sink is borrowed from the log
  * and valid until commit or abort. Small records are gathered in memory and written with one pwrite at

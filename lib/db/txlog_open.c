@@ -363,6 +363,12 @@ make_dir(struct txlog *log)
         return r;
 }
 
+static bool
+is_readonly_or_whole(const struct txlog *log, const struct scan *scan)
+{
+        return log->is_readonly || !scan->has_last || scan->last.max_txid >= scan->verify_from;
+}
+
 static int
 open_log(struct txlog *log, uint64_t verify_from_txid, struct err *e)
 {
@@ -376,6 +382,10 @@ open_log(struct txlog *log, uint64_t verify_from_txid, struct err *e)
                 err_set(e, r, "open the log in %s", log->dir);
         else
                 r = take_all(log, &scan, e);
+        /* The base moves to durable records only: what is missing now is no torn tail, and stays for whoever can
+         * make something of it. */
+        if (r == 0 && !is_readonly_or_whole(log, &scan))
+                r = damaged(log, log->tail->header.seq, log->tail->end, e);
         if (r == 0)
                 r = cut_torn(log, e);
         if (r == 0)
@@ -425,4 +435,16 @@ uint64_t
 txlog_torn_bytes(const struct txlog *log)
 {
         return log->torn_bytes;
+}
+
+void
+txlog_describe_end(const struct txlog *log, char *buf, size_t size)
+{
+        const struct segment *s = log->tail;
+
+        if (s == NULL)
+                snprintf(buf, size, "%s", log->dir);
+        else
+                snprintf(buf, size, "%s/%016llx.seg at offset %llu", log->dir,
+                         (unsigned long long)s->header.seq, (unsigned long long)s->end);
 }
