@@ -401,20 +401,42 @@ struct handoff {
         struct err *e;
 };
 
+static bool
+is_wanted(const struct handoff *h, const struct frame_hello *peer)
+{
+        return peer != NULL && (h->hostname == NULL || strcmp(peer->hostname, h->hostname) == 0) &&
+               (h->node_id == 0 || peer->node_id == h->node_id);
+}
+
 static struct replica *
 find_target(struct handoff *h)
 {
         for (struct replica *rp = h->n->replicas; rp != NULL; rp = rp->next) {
                 const struct frame_hello *peer = rp->feed != NULL ? feed_peer(rp->feed) : NULL;
 
-                if (peer == NULL || (h->hostname != NULL && strcmp(peer->hostname, h->hostname) != 0) ||
-                    (h->node_id != 0 && peer->node_id != h->node_id))
+                if (!is_wanted(h, peer))
                         continue;
                 if (h->frame.node_id != 0 ? peer->node_id == h->frame.node_id
                                           : feed_is_caught_up(rp->feed))
                         return rp;
         }
         return NULL;
+}
+
+/* Before writers have to wait: whether it can come to anything. */
+static int
+check_handoff(void *arg)
+{
+        struct handoff *h = arg;
+
+        if (!h->n->is_primary)
+                return err_text(h->e, E_NOT_PRIMARY, "this node is not the primary");
+        if (h->n->config.lease->ttl_ms == 0)
+                return err_text(h->e, -ENOTSUP, "a static lease stays where the configuration puts it");
+        for (struct replica *rp = h->n->replicas; rp != NULL; rp = rp->next)
+                if (rp->feed != NULL && is_wanted(h, feed_peer(rp->feed)))
+                        return 0;
+        return err_text(h->e, E_NOT_FOUND, "no such replica is connected");
 }
 
 static int
@@ -490,6 +512,9 @@ node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t tim
         struct handoff h = { .n = n, .hostname = hostname, .node_id = node_id, .e = e };
         int r;
 
+        r = loop_call(n->loop, check_handoff, &h);
+        if (r < 0)
+                return r;
         /* The writers' last commits are in the log now, and no new one is acknowledged. */
         store_pause_writes(n->config.store, true);
         r = wait_for_target(&h, timeout_ms);
