@@ -207,6 +207,7 @@ begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct
                 db->state = DB_CAPTURING;
                 db->received = rx;
                 db->is_pos_held = true;
+                db->is_apply_local = rx->is_local;
                 db->held_pos = db->pos;
         }
         pthread_mutex_unlock(&db->lock);
@@ -237,6 +238,10 @@ db_apply_shown(struct db *db)
 {
         pthread_mutex_lock(&db->lock);
         db->is_pos_held = false;
+        if (db->is_apply_local &&
+            db->env->committed != NULL) /* it was not to be sent before: see db_shippable_txid */
+                db->env->committed(db->env->arg, db);
+        db->is_apply_local = false;
         pthread_mutex_unlock(&db->lock);
 }
 

@@ -101,6 +101,7 @@ struct db {
 
         const struct received *received; /* what is being applied, else NULL */
         bool is_pos_held;                /* applied, but caches above do not know: held_pos is shown */
+        bool is_apply_local;             /* what was applied last was made here */
         struct ltx_pos held_pos;
         pthread_mutex_t snapshot_lock; /* guards snapshot and what it points to; rank below lock */
         struct db_snapshot *snapshot;  /* that is being read, else NULL */

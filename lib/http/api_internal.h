@@ -3,6 +3,7 @@
 #define LITEFS_HTTP_API_INTERNAL_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 #include "http/api.h"
 #include "net/http_server.h"
@@ -10,7 +11,7 @@
 
 #define API_TEXT "text/plain; charset=utf-8"
 #define API_JSON "application/json"
-#define API_WAIT_MS 2000 /* for what is in use by another */
+#define API_WAIT_MS 5000 /* for what is in use by another */
 
 struct events;
 
@@ -18,6 +19,7 @@ struct api {
         struct api_config config;
         struct http_server *server;
         struct events *events;
+        atomic_bool is_importing; /* one at a time: it keeps an applier and a worker */
         bool is_stopped;
 };
 

@@ -9,6 +9,7 @@
 #include "net/http_client.h"
 
 #define HANDOFF_MS 5000
+#define DEMOTE_WAIT_MS 2000
 
 struct control {
         struct api *api;
@@ -167,7 +168,7 @@ run_demote(struct http_call *call, void *data)
 {
         struct control *c = data;
         struct err e = ERR_INIT;
-        int r = node_handoff(c->api->config.node, NULL, 0, API_WAIT_MS, &e);
+        int r = node_handoff(c->api->config.node, NULL, 0, DEMOTE_WAIT_MS, &e);
 
         if (r < 0 && r != E_NOT_PRIMARY)
                 r = node_demote(c->api->config.node, c->api->config.demote_ms, &e);

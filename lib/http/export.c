@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "db/snapshot.h"
@@ -11,6 +10,7 @@
 #include "ltx/decoder.h"
 
 #define CHUNK_BYTES (256u * 1024)
+#define RETRY_MS 10
 
 /* The snapshot is a byte stream of LTX, which the decoder turns into pages. */
 struct export
@@ -26,6 +26,7 @@ struct export
         bool is_end; /* of the snapshot */
         struct txlog_record record;
         uint32_t next_pgno;
+        unsigned waited_ms;
 };
 
 static struct export *
@@ -140,19 +141,11 @@ read_pages(void *data, void *buf, size_t n)
         return (ssize_t)done;
 }
 
-/* Another snapshot may be under way. */
 static int
 open_snapshot(struct export *x, struct db *db, struct err *e)
 {
-        struct timespec pause = { 0, 5000000 };
-        int r;
+        int r = db_snapshot_open(db, &x->snapshot, &x->record, e);
 
-        for (int waited_ms = 0;; waited_ms += 5) {
-                r = db_snapshot_open(db, &x->snapshot, &x->record, e);
-                if (r != -EAGAIN || waited_ms >= API_WAIT_MS)
-                        break;
-                nanosleep(&pause, NULL);
-        }
         /* What was not durable could be gone again while the copy is kept. */
         return r < 0 ? r : txlog_sync(db_log(db), txlog_end_lsn(db_log(db)), e);
 }
@@ -171,6 +164,11 @@ begin_export(struct http_call *call, void *data)
                 return;
         }
         r = open_snapshot(x, db, &e);
+        if (r == -EAGAIN && x->waited_ms < API_WAIT_MS) { /* another snapshot is under way */
+                x->waited_ms += RETRY_MS;
+                http_call_run_again(call, RETRY_MS);
+                return;
+        }
         if (r == 0 && x->record.commit == 0)
                 r = err_text(&e, -ENOENT, "database not found");
         if (r == 0 && (r = ltx_decoder_new(&x->decoder)) < 0)

@@ -177,8 +177,12 @@ end_body(struct http_call *call, void *data, int result)
                 r = err_text(&im->e, E_FORMAT, "read database header: EOF");
         if (r == 0)
                 r = import_check(store_env(im->api->config.store)->os, im->fd, &im->file, &im->e);
-        if (r == 0)
+        if (r == 0 && atomic_exchange(&im->api->is_importing, true)) {
+                r = err_text(&im->e, -EBUSY, "another import is under way, try again");
+        } else if (r == 0) {
                 r = wait_for_import(im);
+                atomic_store(&im->api->is_importing, false);
+        }
         if (r < 0) {
                 api_reply_code(call, r, &im->e);
                 return;
@@ -199,6 +203,10 @@ api_import(struct api *a, struct http_call *call)
                 return;
         if (store_may_commit(a->config.store) < 0) {
                 api_reply_error(call, 503, "lease expired");
+                return;
+        }
+        if (atomic_load(&a->is_importing)) {
+                api_reply_error(call, 503, "another import is under way, try again");
                 return;
         }
         im = calloc(1, sizeof *im);

@@ -201,7 +201,7 @@ add_node(struct prom *p, const struct api_view *v, size_t n_dbs)
         add_gauge(p, "litefs_subscriber_count", "Replicas that follow this node.", st->n_replicas);
         add_gauge(p, "litefs_http_stream_count", "Connected replication streams.", st->n_replicas);
         add_gauge(p, "litefs_http_connections", "Connections of the HTTP API.", v->n_conns);
-        add_gauge(p, "litefs_http_event_subscriber_count", "Listeners of /events.", v->n_listeners);
+        add_gauge(p, "litefs_http_event_subscribers", "Listeners of /events.", v->n_listeners);
         add_gauge(p, "litefs_term", "Term of the primary.", st->term);
         add_counter(p, "litefs_streams_total", "Replication streams that were opened to this node.",
                     st->n_streams);

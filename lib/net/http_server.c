@@ -73,6 +73,13 @@ struct http_server {
         struct http_call *calls;
 };
 
+/* A call that waits to be run again. */
+struct again {
+        uv_timer_t timer; /* first */
+        struct loop_item item;
+        struct http_call *call;
+};
+
 struct http_call {
         struct http_server *server;
         struct http_call *prev, *next;
@@ -89,9 +96,12 @@ struct http_call {
 
         uint64_t n_dropped;
         void (*run)(struct http_call *call, void *data);
+        unsigned again_ms; /* run() asks to be called again */
+        struct again *again;
 
         const struct http_receiver *receiver;
         uint64_t n_received, max_bytes;
+        uint64_t n_received_then; /* at the last tick */
         int receive_result;
         bool is_body_over;
 
@@ -165,11 +175,58 @@ resume(struct http_call *call)
 /* --- jobs --- */
 
 static void
+free_again(uv_handle_t *handle)
+{
+        free(handle);
+}
+
+static void
+stop_again(struct loop_item *item)
+{
+        struct again *again = (struct again *)((char *)item - offsetof(struct again, item));
+
+        if (!uv_is_closing((uv_handle_t *)&again->timer))
+                uv_close((uv_handle_t *)&again->timer, free_again);
+}
+
+static void
+on_again(uv_timer_t *timer)
+{
+        struct again *again = (struct again *)timer;
+        struct http_call *call = again->call;
+
+        call->again = NULL;
+        stop_again(&again->item);
+        workers_post(call->server->workers, &call->work);
+}
+
+/* The request stays suspended, its job waits for the timer. */
+static bool
+plan_again(struct http_call *call)
+{
+        struct http_server *s = call->server;
+        struct again *again = s->is_stopping ? NULL : calloc(1, sizeof *again);
+
+        if (again == NULL)
+                return false;
+        again->item.stop = stop_again;
+        again->call = call;
+        uv_timer_init(&s->config.loop->uv, &again->timer);
+        again->timer.data = &again->item;
+        uv_timer_start(&again->timer, on_again, call->again_ms, 0);
+        call->again_ms = 0;
+        call->again = again;
+        return true;
+}
+
+static void
 job_done(struct mail *m)
 {
         struct http_call *call = (struct http_call *)((char *)m - offsetof(struct http_call, mail));
         struct http_server *s = call->server;
 
+        if (call->again_ms > 0 && plan_again(call))
+                return;
         resume(call);
         run(s);
 }
@@ -336,7 +393,10 @@ queue_reply(struct http_call *call)
 static void
 call_job(struct http_call *call)
 {
+        call->again_ms = 0;
         call->run(call, call->data);
+        if (call->again_ms > 0)
+                return;
         call->run = NULL;
         if (call->status == 0)
                 http_call_reply(call, 500, NULL, NULL, 0);
@@ -713,12 +773,31 @@ is_peer_gone(int fd)
         return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-/* Of a suspended connection nobody notices that it is gone. */
 static void
 end_push(struct http_call *call)
 {
         call->is_end = true;
         resume(call);
+}
+
+/* libmicrohttpd 0.9.75 takes a read of less than it asked for as a sign that there is no more, so it may not see
+ * the end of a peer that went in the middle of a body; and nobody sees that of a suspended connection. */
+static bool
+look_after(struct http_call *call)
+{
+        bool is_stuck = call->receiver != NULL && !call->is_body_over && !call->is_suspended &&
+                        call->n_received == call->n_received_then;
+
+        call->n_received_then = call->n_received;
+        if (call->conn == NULL || !is_peer_gone(call->conn->fd))
+                return false;
+        if (call->is_push && call->is_suspended)
+                end_push(call);
+        else if (is_stuck)
+                evict(call->conn);
+        else
+                return false;
+        return true;
 }
 
 static void
@@ -736,11 +815,7 @@ on_tick(uv_timer_t *timer)
                         is_any = true;
                 }
         for (struct http_call *call = s->calls; call != NULL; call = call->next)
-                if (call->is_push && call->is_suspended && call->conn != NULL &&
-                    is_peer_gone(call->conn->fd)) {
-                        end_push(call);
-                        is_any = true;
-                }
+                is_any |= look_after(call);
         if (is_any)
                 run(s);
 }
@@ -832,9 +907,13 @@ begin_stop(void *arg)
         s->is_stopping = true;
         while (s->oldest != NULL)
                 drop_waiting(s->oldest);
-        for (struct http_call *call = s->calls; call != NULL; call = call->next)
+        for (struct http_call *call = s->calls; call != NULL; call = call->next) {
+                if (call->again != NULL)
+                        stop_again(&call->again->item);
+                call->again = NULL;
                 if (call->is_push)
                         end_push(call);
+        }
         run(s);
         return 0;
 }
@@ -957,6 +1036,12 @@ void
 http_call_run(struct http_call *call, void (*fn)(struct http_call *call, void *data))
 {
         call->run = fn;
+}
+
+void
+http_call_run_again(struct http_call *call, unsigned ms)
+{
+        call->again_ms = ms > 0 ? ms : 1;
 }
 
 void

@@ -68,6 +68,9 @@ int http_call_status(const struct http_call *call);
 /* @fn runs on a worker. */
 void http_call_run(struct http_call *call, void (*fn)(struct http_call *call, void *data));
 
+/* In such a function instead of an answer: what it needs is in use. It is called again in @ms, and no worker waits. */
+void http_call_run_again(struct http_call *call, unsigned ms);
+
 /* The body, on a worker: write() for each piece in order (an error stops it; the rest is dropped), then end()
  * with the first error, -EFBIG when more than @max_bytes came, or 0. */
 struct http_receiver {
