@@ -1,6 +1,6 @@
 /* A connection on its way:
  *
- *   http_server_accept -> WAITING for its first bytes -+-> "GET /stream ": config.stream
+ *   http_server_accept -> WAITING for its first bytes -+-> a head that begins "GET /stream ": config.stream
  *                                                      +-> else: libmicrohttpd's
  *
  * libmicrohttpd runs on the loop: its epoll descriptor is polled, and its timeouts are a timer's. A request that
@@ -22,6 +22,7 @@
 
 #define STREAM_START "GET /stream "
 #define START_LEN (sizeof STREAM_START - 1) /* no request is shorter */
+#define STREAM_HEAD_MAX 4096                /* more is not waited for: the stream will refuse it */
 #define MAX_WAITING 512u
 #define WAITING_MS 10000
 #define DEFAULT_WORKERS 4u
@@ -687,24 +688,39 @@ give_to_stream(struct waiting *w)
         conn_read_start(c);
 }
 
+/* It wakes us when @n bytes are there. */
+static int
+wait_for_bytes(struct waiting *w, size_t n)
+{
+        int low = (int)n;
+
+        return setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0 ? -errno : 0;
+}
+
 static void
 on_first_bytes(uv_poll_t *poll, int status, int events)
 {
         struct waiting *w = poll->data;
-        char buf[START_LEN];
-        int one = 1;
+        char buf[STREAM_HEAD_MAX];
+        bool is_stream, is_whole;
         ssize_t n;
 
-        (void)events;
         n = status < 0 ? -1 : recv(w->fd, buf, sizeof buf, MSG_PEEK | MSG_DONTWAIT);
         if (n < 0 && status == 0 && (errno == EAGAIN || errno == EINTR))
                 return;
-        if (n < (ssize_t)sizeof buf) { /* it ended, or will not get there */
+        if (n < (ssize_t)START_LEN) { /* it ended, or will not get there */
                 drop_waiting(w);
                 return;
         }
-        (void)setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
-        if (w->server->config.stream != NULL && memcmp(buf, STREAM_START, sizeof buf) == 0)
+        is_stream = w->server->config.stream != NULL && memcmp(buf, STREAM_START, START_LEN) == 0;
+        is_whole = n == (ssize_t)sizeof buf || memmem(buf, (size_t)n, "\r\n\r\n", 4) != NULL;
+        if (is_stream && !is_whole) {
+                if ((events & UV_DISCONNECT) != 0 || wait_for_bytes(w, (size_t)n + 1) < 0)
+                        drop_waiting(w);
+                return;
+        }
+        (void)wait_for_bytes(w, 1);
+        if (is_stream)
                 give_to_stream(w);
         else
                 give_to_http(w);
@@ -714,14 +730,13 @@ static int
 start_waiting(struct waiting *w)
 {
         struct http_server *s = w->server;
-        int low = START_LEN, r;
+        int r;
 
         w->fd = conn_dup(w->conn);
         if (w->fd < 0)
                 return w->fd;
-        if (setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0)
-                r = -errno;
-        else
+        r = wait_for_bytes(w, START_LEN);
+        if (r == 0)
                 r = uv_poll_init(&s->config.loop->uv, &w->poll, w->fd);
         if (r < 0) {
                 close(w->fd);
@@ -781,7 +796,7 @@ end_push(struct http_call *call)
 }
 
 /* libmicrohttpd 0.9.75 takes a read of less than it asked for as a sign that there is no more, so it may not see
- * the end of a peer that went in the middle of a body; and nobody sees that of a suspended connection. */
+ * the end of a peer that went in the middle of a head or a body; and nobody sees that of a suspended connection. */
 static bool
 look_after(struct http_call *call)
 {
@@ -810,7 +825,9 @@ on_tick(uv_timer_t *timer)
         while (s->oldest != NULL && now_ms - s->oldest->since_ms > WAITING_MS)
                 drop_waiting(s->oldest);
         for (struct http_conn *hc = s->conns; hc != NULL; hc = hc->next)
-                if (!hc->has_request && !hc->is_evicted && now_ms - hc->since_ms > s->config.head_ms) {
+                if (!hc->has_request && !hc->is_evicted &&
+                    (now_ms - hc->since_ms > s->config.head_ms ||
+                     (now_ms - hc->since_ms > TICK_MS && is_peer_gone(hc->fd)))) {
                         evict(hc);
                         is_any = true;
                 }

@@ -1,7 +1,7 @@
 /* lib/net/http_server.h - HTTP/1.1 requests, answered on the loop or by workers.
  *
  * It takes connections that a listener has accepted. One whose request begins with "GET /stream " is passed on
- * unread; all others are HTTP's from then on.
+ * unread, once its head is there; all others are HTTP's from then on.
  *
  * Order, for each request: config.request() on the loop, which asks for exactly one of http_call_reply,
  * http_call_run, http_call_receive, http_call_push_open. What was asked for begins when the body has come (but
