@@ -1,6 +1,7 @@
 #include "tests/sim/cluster.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef unsigned long long ull;
@@ -50,8 +51,8 @@ check_granted(struct node *n, const struct lease_state *s, const char *token)
         n->has_offer = token[0] != '\0' && strcmp(token, c->offered_token) == 0;
 }
 
-/* A node that has all of somebody's last term has what that one acknowledged; one that is behind loses it, and
- * others forget it when they follow. */
+/* A node that got as far under the same primary or a later one has what the other acknowledged. One that is behind
+ * loses it, and others forget it when they follow. */
 static void
 check_acknowledged(struct node *n, struct node *other)
 {
@@ -65,7 +66,7 @@ check_acknowledged(struct node *n, struct node *other)
                 sim_fail(
                         n->c->sim,
                         "%s takes over at %u of term %llu without %u of term %llu, which %s acknowledged",
-                        n->host.name, pos.txid, (ull)pos.term, acked->txid, (ull)acked->term,
+                        n->host.name, pos.txid, (ull)n->synced_term, acked->txid, (ull)acked->term,
                         other->host.name);
         n->c->n_lost++;
         *acked = (struct txn_pos){ 0 };
@@ -88,15 +89,17 @@ check_takes_over(struct node *n)
         c->leader = n;
         for (int i = 0; i < c->n_nodes; i++)
                 check_acknowledged(n, &c->nodes[i]);
+        n->synced_term = n->held.term;
 }
 
 /* What comes from an earlier primary when another has already begun without it is lost already. */
 void
-check_ack(struct node *n)
+check_ack(struct node *n, uint64_t term)
 {
         const struct node *leader = n->c->leader;
 
         n->acked = txn_log_pos(&n->log);
+        n->acked.term = term;
         if (leader != NULL && !txn_log_has(&leader->log, n->acked.txid, n->acked.sum))
                 n->acked = (struct txn_pos){ 0 };
 }
@@ -111,6 +114,18 @@ check_apply(struct node *n, const struct item *it)
                          (ull)it->term, (ull)n->highest_term);
         if (it->is_snapshot)
                 n->acked = (struct txn_pos){ 0 };
+        n->synced_term = it->term;
+}
+
+bool
+check_has_heir(const struct cluster *c)
+{
+        uint64_t last = strtoull(c->consul.last_term, NULL, 10);
+
+        for (int i = 0; i < c->n_nodes; i++)
+                if (!c->nodes[i].is_gone && c->nodes[i].is_candidate && c->nodes[i].whole_term >= last)
+                        return true;
+        return false;
 }
 
 bool
@@ -120,7 +135,7 @@ check_converged(struct cluster *c, char *ret_why, size_t size)
 
         ret_why[0] = '\0';
         for (int i = 0; i < c->n_nodes; i++)
-                if (node_may_commit(&c->nodes[i]))
+                if (node_may_commit(&c->nodes[i]) && !c->nodes[i].is_gone)
                         primary = &c->nodes[i];
         if (primary == NULL) {
                 snprintf(ret_why, size, "nobody is the primary");
@@ -130,7 +145,7 @@ check_converged(struct cluster *c, char *ret_why, size_t size)
                 struct node *n = &c->nodes[i];
                 struct txn_pos pos = txn_log_pos(&n->log);
 
-                if (n == primary)
+                if (n == primary || n->is_gone)
                         continue;
                 if (!stream_is_connected(n, primary))
                         snprintf(ret_why, size, "%s does not follow %s", n->host.name,

@@ -50,6 +50,7 @@ enum lease_call {
         CALL_OFFER,
         CALL_TAKE_BACK,
         CALL_RELEASE,
+        CALL_SAVE_TERM,
 };
 
 struct lease_job {
@@ -58,6 +59,7 @@ struct lease_job {
         enum lease_call call;
         enum role_request what;
         struct lease_state seen, state;
+        uint64_t term;
         char token[LEASE_SESSION_SIZE];
         int result;
         bool is_done;
@@ -82,10 +84,14 @@ struct node {
         bool is_candidate, is_stopping;
         bool is_cut_off; /* from Consul */
         struct txn_log log;
+        uint64_t whole_term; /* as lib/repl/term_file.h */
         /* For the checks. */
         uint64_t highest_term; /* that it followed or led */
-        struct txn_pos acked;  /* the last that it acknowledged, while that counts */
-        bool has_offer;        /* it took the lease over with what is in offered */
+        uint64_t synced_term;  /* of the last primary whose history its log is part of */
+        struct txn_pos
+                acked;  /* the last that it acknowledged, while that counts; its term is the stream's */
+        bool is_gone;   /* in trouble for good: nobody waits for it */
+        bool has_offer; /* it took the lease over with what is in offered */
 
         /* Of one life. */
         struct lease *lease;
@@ -124,7 +130,7 @@ struct cluster {
         uint64_t commit_term;      /* of the last commit */
         struct txn_pos offered;
         char offered_token[LEASE_SESSION_SIZE]; /* what goes with it; "": nothing is being handed over */
-        uint64_t n_commits, n_lost, n_take_overs, n_handoffs;
+        uint64_t n_commits, n_lost, n_take_overs, n_handoffs, n_heirless;
 };
 
 void cluster_init(struct cluster *c, struct sim *s);
@@ -143,6 +149,8 @@ void node_stop(struct node *n);
 void node_handoff(struct node *n);
 bool node_may_commit(const struct node *n);
 void node_applies_drained(struct node *n);
+/* The log has all of what the primary of role.term had when it was asked. */
+void node_whole(struct node *n);
 void node_offered(struct node *n, const char *token);
 void node_free_life(struct node *n);
 
@@ -152,6 +160,8 @@ struct stream;
 /* What node_follow() does with @holder, or NULL. */
 void stream_follow(struct node *n, const struct lease_state *holder);
 void stream_committed(struct node *n);
+/* As primary: once a second. */
+void stream_heartbeat(struct node *n);
 /* As primary: tells all replicas that it is over. */
 void stream_end_all(struct node *n);
 /* A replica that has everything, by @index or any (-1): its index, or -1. */
@@ -167,11 +177,14 @@ void stream_drop_items(struct node *n);
 
 void check_step(struct cluster *c);
 void check_commit(struct node *n);
-void check_ack(struct node *n);
+/* By a stream of @term. */
+void check_ack(struct node *n, uint64_t term);
 void check_apply(struct node *n, const struct item *it);
 /* Holds the lease; and later: leads. */
 void check_granted(struct node *n, const struct lease_state *s, const char *token);
 void check_takes_over(struct node *n);
+/* Whether a candidate that is there was there in the last term, too; else all wait for one, rather than lose data. */
+bool check_has_heir(const struct cluster *c);
 /* Whether all is as it should be when nothing has happened for a while; says what is not. */
 bool check_converged(struct cluster *c, char *ret_why, size_t size);
 
@@ -179,6 +192,11 @@ bool check_converged(struct cluster *c, char *ret_why, size_t size);
 
 /* Troubles begin, until cluster.is_calm. */
 void nemesis_start(struct cluster *c);
+/* Ends them; or leaves one node dead, stopped or cut off, if a candidate remains. */
 void nemesis_heal(struct cluster *c);
+/* Starts again what has ended, or was about to, when the troubles ended. */
+void nemesis_revive(struct cluster *c);
+/* Also for the one that was left. False: there was none. */
+bool nemesis_ends(struct cluster *c);
 
 #endif

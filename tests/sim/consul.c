@@ -187,17 +187,18 @@ answer_bool(char *ret, bool value)
         return 200;
 }
 
+/* Keys with a raw value, no session's. */
 static int
-cluster_id_request(struct consul *c, const char *method, const char *body, char *ret)
+raw_request(char *value, size_t size, const char *method, bool is_kept, const char *body, char *ret)
 {
         if (strcmp(method, "PUT") == 0) {
-                if (c->cluster_id[0] != '\0')
+                if (is_kept && value[0] != '\0')
                         return answer_bool(ret, false);
-                snprintf(c->cluster_id, sizeof c->cluster_id, "%s", body);
+                snprintf(value, size, "%s", body);
                 return answer_bool(ret, true);
         }
-        strcpy(ret, c->cluster_id);
-        return c->cluster_id[0] != '\0' ? 200 : 404;
+        strcpy(ret, value);
+        return value[0] != '\0' ? 200 : 404;
 }
 
 static int
@@ -233,7 +234,9 @@ consul_request(struct consul *c, const char *method, const char *path, const cha
         if (strcmp(path, "/txn") == 0)
                 return transact(c, body, ret);
         if (strstr(path, "/clusterid") != NULL)
-                return cluster_id_request(c, method, body, ret);
+                return raw_request(c->cluster_id, sizeof c->cluster_id, method, true, body, ret);
+        if (strstr(path, "/term") != NULL)
+                return raw_request(c->last_term, sizeof c->last_term, method, false, body, ret);
         if ((p = strstr(path, "?acquire=")) != NULL)
                 return find_session(c, parse_id(p + 9)) == NULL
                                ? 500

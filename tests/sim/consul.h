@@ -24,7 +24,7 @@ struct consul {
         uint64_t key_index, key_session;
         char key_value[REMOTE_VALUE_SIZE];
         int64_t no_lock_until_us;
-        char cluster_id[LEASE_CLUSTER_ID_SIZE];
+        char cluster_id[LEASE_CLUSTER_ID_SIZE], last_term[24]; /* KEY/clusterid, KEY/term; "": none */
 };
 
 #define CONSUL_ANSWER_SIZE 4096

@@ -5,7 +5,7 @@ restart(void *arg, bool is_lost)
 {
         struct node *n = arg;
 
-        if (!is_lost)
+        if (!is_lost && !n->is_gone)
                 node_boot(n);
 }
 
@@ -14,7 +14,7 @@ wake_up(void *arg, bool is_lost)
 {
         struct node *n = arg;
 
-        if (is_lost || !n->host.is_up || !n->host.is_paused)
+        if (is_lost || n->is_gone || !n->host.is_up || !n->host.is_paused)
                 return;
         sim_trace(n->c->sim, &n->host, "goes on");
         host_resume(&n->host);
@@ -138,13 +138,68 @@ nemesis_start(struct cluster *c)
         sim_post(c->sim, NULL, sim_between(c->sim, 1, 2 * c->ttl_ms) * SIM_MS, strike, c);
 }
 
+/* False: it would be one too many. */
+static bool
+is_needed(const struct node *n)
+{
+        const struct cluster *c = n->c;
+
+        for (int i = 0; i < c->n_nodes; i++)
+                if (&c->nodes[i] != n && c->nodes[i].is_candidate)
+                        return false;
+        return true;
+}
+
+static void
+leave_one_behind(struct cluster *c)
+{
+        struct node *n = choose_node(c);
+        int64_t how = sim_between(c->sim, 0, 5);
+
+        if (how > 3 || is_needed(n))
+                return;
+        n->is_gone = true;
+        if (how < 2)
+                node_crash(n, how == 0);
+        else if (how == 2)
+                host_pause(&n->host);
+        else
+                n->is_cut_off = true;
+        sim_trace(c->sim, &n->host, "is left in trouble");
+}
+
+void
+nemesis_revive(struct cluster *c)
+{
+        for (int i = 0; i < c->n_nodes; i++)
+                if (!c->nodes[i].is_gone)
+                        node_boot(&c->nodes[i]);
+}
+
 void
 nemesis_heal(struct cluster *c)
 {
         c->is_calm = true;
         heal_network(c);
-        for (int i = 0; i < c->n_nodes; i++) {
+        for (int i = 0; i < c->n_nodes; i++)
                 wake_up(&c->nodes[i], false);
-                node_boot(&c->nodes[i]);
+        leave_one_behind(c);
+        nemesis_revive(c);
+}
+
+bool
+nemesis_ends(struct cluster *c)
+{
+        bool was_needed = false;
+
+        for (int i = 0; i < c->n_nodes; i++) {
+                struct node *n = &c->nodes[i];
+
+                was_needed |= n->is_gone;
+                n->is_gone = false;
+                n->is_cut_off = false;
+                wake_up(n, false);
+                node_boot(n);
         }
+        return was_needed;
 }

@@ -10,6 +10,7 @@
 #define POLL_MS 2
 #define DEMOTED_PAUSE_MS 2000
 #define RECONNECT_MS 1000
+#define HEARTBEAT_MS 1000
 
 static struct node *
 node_of(void *arg)
@@ -26,6 +27,26 @@ node_may_commit(const struct node *n)
 
 /* --- the lease's thread --- */
 
+/* As node_lease.c: not in a term that it knows nothing of, and then not without a word about the new one. */
+static int
+acquire(struct lease_job *job)
+{
+        struct node *n = job->node;
+        struct lease *l = n->lease;
+        uint64_t last;
+        int r = l->ops->get_last_term(l, &last, NULL);
+
+        if (r < 0 || last > n->whole_term)
+                return r < 0 ? r : E_NOT_PRIMARY;
+        r = job->what == ROLE_ACQUIRE ? l->ops->acquire(l, &job->state, NULL)
+                                      : l->ops->take_over(l, job->token, &job->state, NULL);
+        if (r < 0)
+                return r;
+        n->whole_term = job->state.term;
+        (void)l->ops->put_last_term(l, job->state.term, NULL);
+        return 0;
+}
+
 static int
 call_role(struct lease_job *job)
 {
@@ -39,9 +60,8 @@ call_role(struct lease_job *job)
         case ROLE_BREAK:
                 return l->ops->break_stale(l, &job->seen, NULL);
         case ROLE_ACQUIRE:
-                return l->ops->acquire(l, &job->state, NULL);
         case ROLE_TAKE_OVER:
-                return l->ops->take_over(l, job->token, &job->state, NULL);
+                return acquire(job);
         }
         abort();
 }
@@ -60,6 +80,10 @@ call(struct lease_job *job)
                 return l->ops->take_over(l, job->token, &job->state, NULL);
         case CALL_RELEASE:
                 l->ops->release(l);
+                return 0;
+        case CALL_SAVE_TERM:
+                if (job->node->host.is_up)
+                        job->node->whole_term = job->term;
                 return 0;
         }
         abort();
@@ -243,6 +267,18 @@ get_deadline(void *arg)
 static const struct role_ops role_ops = { do_request, do_follow, do_change, do_wake, get_deadline };
 
 void
+node_whole(struct node *n)
+{
+        struct lease_job *job = calloc(1, sizeof *job);
+
+        if (job == NULL)
+                abort();
+        job->call = CALL_SAVE_TERM;
+        job->term = n->role.term;
+        post_job(n, job);
+}
+
+void
 node_applies_drained(struct node *n)
 {
         finish_taking_over(n);
@@ -389,6 +425,17 @@ commit(void *arg, bool is_lost)
 }
 
 static void
+beat(void *arg, bool is_lost)
+{
+        struct node *n = arg;
+
+        if (is_lost)
+                return;
+        stream_heartbeat(n);
+        sim_post(n->c->sim, &n->host, HEARTBEAT_MS * SIM_MS, beat, n);
+}
+
+static void
 begin(void *arg, bool is_lost)
 {
         struct node *n = arg;
@@ -440,6 +487,7 @@ node_boot(struct node *n)
         role_init(&n->role, &role);
         sim_post(s, &n->host, 0, begin, n);
         sim_post(s, &n->host, 0, commit, n);
+        sim_post(s, &n->host, sim_between(s, 0, HEARTBEAT_MS) * SIM_MS, beat, n);
 }
 
 void

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_MS 5000
+#define SILENCE_MS 3000
 #define CUT_RETRY_MS 100
 #define KEEPALIVE_MS 690000 /* 15 s, and nine probes of the kernel's */
 #define REBOOT_PROBE_MS 75000
@@ -30,12 +31,26 @@ struct stream {
         /* The replica's end, as follow.c. */
         bool has_hello, is_ready, was_announced;
         uint64_t term;
+        int64_t heard_ms; /* the last that was heard of the primary */
 };
 
-enum message_kind { CONNECT, REFUSED, ACCEPTED, HELLO, POSITION, TXNS, READY, ACK, OFFER, END };
+enum message_kind {
+        CONNECT,
+        REFUSED,
+        ACCEPTED,
+        HELLO,
+        POSITION,
+        TXNS,
+        READY,
+        HEARTBEAT,
+        ACK,
+        OFFER,
+        END
+};
 
-static const char *const message_names[] = { "connect", "refused", "accepted", "hello", "position",
-                                             "txns",    "ready",   "ack",      "offer", "end" };
+static const char *const message_names[] = { "connect",  "refused", "accepted", "hello",
+                                             "position", "txns",    "ready",    "heartbeat",
+                                             "ack",      "offer",   "end" };
 
 struct message {
         struct stream *st;
@@ -305,6 +320,14 @@ stream_committed(struct node *n)
 }
 
 void
+stream_heartbeat(struct node *n)
+{
+        for (struct stream *st = n->c->streams; st != NULL && n->is_primary; st = st->next)
+                if (st->primary == n && st->is_primary_open && st->has_peer)
+                        send_plain(st, false, HEARTBEAT);
+}
+
+void
 stream_end_all(struct node *n)
 {
         for (struct stream *st = n->c->streams, *next; st != NULL; st = next) {
@@ -395,7 +418,7 @@ send_position(struct stream *st, enum message_kind kind)
 
         m->pos = txn_log_pos(&st->replica->log);
         if (kind == ACK)
-                check_ack(st->replica);
+                check_ack(st->replica, st->term);
         send_message(m);
 }
 
@@ -408,7 +431,9 @@ announce_ready(struct node *n)
             n->is_resyncing)
                 return;
         st->was_announced = true;
+        n->synced_term = st->term;
         role_set_behind(&n->role, host_now_ms(&n->host), false);
+        node_whole(n);
 }
 
 static void
@@ -549,6 +574,22 @@ connect_failed(void *arg, bool is_lost)
 }
 
 static void
+watch_silence(void *arg, bool is_lost)
+{
+        struct message *m = arg;
+        struct stream *st = m->st;
+        int64_t left_ms = st->heard_ms + SILENCE_MS - host_now_ms(&st->replica->host);
+
+        if (!is_lost && st->is_replica_open && left_ms > 0) {
+                sim_post(st->c->sim, &st->replica->host, left_ms * SIM_MS, watch_silence, m);
+                return;
+        }
+        if (!is_lost)
+                close_replica_end(st, true);
+        free_message(m);
+}
+
+static void
 on_syn(void *arg, bool is_lost)
 {
         struct message *m = arg;
@@ -559,6 +600,9 @@ on_syn(void *arg, bool is_lost)
                 st->is_primary_open = true;
                 /* The kernel accepts; a process that is stopped reads later. */
                 send_plain(st, true, CONNECT);
+                st->heard_ms = host_now_ms(&st->replica->host);
+                sim_post(st->c->sim, &st->replica->host, SILENCE_MS * SIM_MS, watch_silence,
+                         make_message(st, false, END));
         }
         free_message(m);
 }
@@ -631,7 +675,9 @@ on_message(struct message *m)
 {
         struct stream *st = m->st;
 
-        if (m->kind != TXNS && m->kind != ACK)
+        if (!m->to_primary)
+                st->heard_ms = host_now_ms(&st->replica->host);
+        if (m->kind != TXNS && m->kind != ACK && m->kind != HEARTBEAT)
                 sim_trace(st->c->sim, &receiver(m)->host, "gets %s from %s", message_names[m->kind],
                           (m->to_primary ? st->replica : st->primary)->host.name);
         switch (m->kind) {
@@ -656,6 +702,8 @@ on_message(struct message *m)
         case READY:
                 st->is_ready = true;
                 announce_ready(st->replica);
+                break;
+        case HEARTBEAT:
                 break;
         case ACK:
                 st->acked = m->pos;
