@@ -86,7 +86,7 @@ record_frame_encode(struct record_frame *f, uint64_t previous_chain, uint8_t buf
         const struct txlog_record *r = &f->record;
 
         memcpy(buf, FRAME_MAGIC, 4);
-        put_be32(buf + 4, 0);
+        put_be32(buf + 4, f->tag);
         put_be64(buf + 8, r->size_bytes);
         put_be64(buf + 16, r->min_txid);
         put_be64(buf + 24, r->max_txid);
@@ -100,11 +100,9 @@ record_frame_encode(struct record_frame *f, uint64_t previous_chain, uint8_t buf
         put_be64(buf + 72, f->chain);
 }
 
-int
-record_frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct record_frame *ret)
+static void
+decode_fields(const uint8_t buf[FRAME_SIZE], struct record_frame *ret)
 {
-        if (memcmp(buf, FRAME_MAGIC, 4) != 0 || ltx_crc64(previous_chain, buf, 72) != get_be64(buf + 72))
-                return E_FORMAT;
         ret->record = (struct txlog_record){
                 .size_bytes = get_be64(buf + 8),
                 .min_txid = get_be64(buf + 16),
@@ -115,8 +113,17 @@ record_frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, stru
                 .page_size = get_be32(buf + 56),
                 .commit = get_be32(buf + 60),
         };
+        ret->tag = get_be32(buf + 4);
         ret->payload_crc = get_be64(buf + 64);
         ret->chain = get_be64(buf + 72);
+}
+
+int
+record_frame_decode(const uint8_t buf[FRAME_SIZE], uint64_t previous_chain, struct record_frame *ret)
+{
+        if (memcmp(buf, FRAME_MAGIC, 4) != 0 || ltx_crc64(previous_chain, buf, 72) != get_be64(buf + 72))
+                return E_FORMAT;
+        decode_fields(buf, ret);
         if (ret->record.min_txid == 0 || ret->record.max_txid < ret->record.min_txid)
                 return E_FORMAT;
         return 0;
@@ -163,4 +170,46 @@ record_frame_check_payload(const struct os *os, int fd, uint64_t off, const stru
         }
         free(buf);
         return r < 0 ? r : crc == f->payload_crc ? 0 : E_CHECKSUM;
+}
+
+/* Whether a frame at @off, whose chain cannot be followed, is one all the same. */
+static int
+is_durable_frame(const struct os *os, int fd, uint64_t off, uint64_t limit, const uint8_t *buf,
+                 uint64_t salt, uint64_t min_txid)
+{
+        struct record_frame f;
+        int r;
+
+        decode_fields(buf, &f);
+        if (f.tag != (record_frame_tag(salt) | RECORD_FRAME_PREVIOUS_DURABLE) ||
+            f.record.min_txid < min_txid || f.record.max_txid < f.record.min_txid ||
+            f.record.size_bytes > limit - off - FRAME_SIZE)
+                return 0;
+        r = record_frame_check_payload(os, fd, off, &f);
+        return r == 0 ? 1 : r == E_CHECKSUM ? 0 : r;
+}
+
+int
+record_frame_find_durable(const struct os *os, int fd, uint64_t off, uint64_t limit, uint64_t salt,
+                          uint64_t min_txid)
+{
+        uint8_t *buf = malloc(CHECK_BUF);
+        int r = buf == NULL ? -ENOMEM : 0;
+
+        while (r == 0 && off + FRAME_SIZE <= limit) {
+                size_t want = limit - off < CHECK_BUF ? (size_t)(limit - off) : CHECK_BUF;
+                ssize_t n = os_pread_all(os, "segment:read", fd, buf, want, (off_t)off);
+                size_t i;
+
+                if (n < (ssize_t)FRAME_SIZE) {
+                        r = n < 0 ? (int)n : 0;
+                        break;
+                }
+                for (i = 0; r == 0 && i + FRAME_SIZE <= (size_t)n; i += 8)
+                        if (memcmp(buf + i, FRAME_MAGIC, 4) == 0)
+                                r = is_durable_frame(os, fd, off + i, limit, buf + i, salt, min_txid);
+                off += i;
+        }
+        free(buf);
+        return r;
 }

@@ -332,6 +332,9 @@ txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64
         if (r == 0 && g->written == 0)
                 r = ready_tail(log, e);
         if (r == 0) {
+                f.tag = record_frame_tag(log->tail->header.salt);
+                if (txlog_synced_lsn(log) >= log->tail->lsn_start + log->tail->end)
+                        f.tag |= RECORD_FRAME_PREVIOUS_DURABLE;
                 r = write_record(log, &f);
                 if (r < 0) {
                         err_set(e, r, "append to the log in %s", log->dir);

@@ -141,6 +141,16 @@ count_torn(struct txlog *log, const struct segment *s, uint64_t size, uint64_t *
         return 0;
 }
 
+static int
+damaged(const struct txlog *log, uint64_t seq, uint64_t off, struct err *e)
+{
+        return err_text(
+                e, E_CORRUPT_DB,
+                "%s/%016llx.seg is damaged at offset %llu: a record is missing or changed that was "
+                "durable; restore the file from a backup, or the database from a replica",
+                log->dir, (unsigned long long)seq, (unsigned long long)off);
+}
+
 /* Takes away what lies behind the last record. Left there, it could be a log again: once the torn record is
  * appended a second time, byte for byte the same, whole records behind it would continue it. */
 static int
@@ -154,6 +164,15 @@ cut_torn(struct txlog *log, struct err *e)
                 return 0;
         r = count_torn(log, s, s->allocated, &n);
         log->torn_bytes += n;
+        if (r == 0 && n > 0) {
+                /* What is missing is the next transaction: a proof comes after it. */
+                uint64_t next = s->has_records ? s->last.max_txid + 1 : s->header.previous_txid + 1;
+
+                r = record_frame_find_durable(log->os, s->fd, s->end, s->allocated, s->header.salt,
+                                              next + 1);
+                if (r > 0)
+                        return damaged(log, s->header.seq, s->end, e);
+        }
         if (r == 0 && n > 0 && !log->is_readonly) {
                 r = os_ftruncate(log->os, "txlog:open", s->fd, (off_t)s->end);
                 s->allocated = s->end;
@@ -196,16 +215,6 @@ drop_from(struct txlog *log, const struct names *names, size_t i)
                         r = os_sync_dir(log->os, "txlog:open", log->dir);
         }
         return r;
-}
-
-static int
-damaged(const struct txlog *log, uint64_t seq, uint64_t off, struct err *e)
-{
-        return err_text(
-                e, E_CORRUPT_DB,
-                "%s/%016llx.seg is damaged at offset %llu: a record is missing or changed that was "
-                "durable; restore the file from a backup, or the database from a replica",
-                log->dir, (unsigned long long)seq, (unsigned long long)off);
 }
 
 struct scan {
