@@ -478,6 +478,8 @@ directly(struct apply *a, const struct received *rx, struct err *e)
         int r;
 
         r = db_apply_direct(a->db, rx, &ch, e);
+        if (ch.was_open)
+                notify_abandoned(a->s, a->db);
         if (r == 0 && ch.is_replaced)
                 notify_replaced(a->s, a->db);
         else if (r == 0 && rx->record.commit == 0)

@@ -205,3 +205,10 @@ notify_replaced(struct session *s, struct db *db)
         drop_node(s, db, "-wal", -1);
         drop_node(s, db, "-shm", -1);
 }
+
+void
+notify_abandoned(struct session *s, struct db *db)
+{
+        notify_content(s, db, "", 0, 0);
+        drop_node(s, db, "-journal", -1);
+}

@@ -21,6 +21,8 @@ void notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n);
 void notify_created(struct session *s, struct db *db);
 /* All of it is another: NAME's pages are asked for anew, -wal and -shm are gone. */
 void notify_replaced(struct session *s, struct db *db);
+/* An open transaction was forgotten, its journal too. */
+void notify_abandoned(struct session *s, struct db *db);
 /* It is gone. Who has it open reads on in @old_fd, which is taken over (-1: nothing). */
 void notify_dropped(struct session *s, struct db *db, int old_fd);
 

@@ -179,15 +179,6 @@ abandon_locked(struct db *db)
         db->wal.n_written = db->wal.n_captured;
 }
 
-void
-db_abandon_open(struct db *db)
-{
-        pthread_mutex_lock(&db->lock);
-        if (db->state == DB_READY)
-                abandon_locked(db);
-        pthread_mutex_unlock(&db->lock);
-}
-
 /* --- into the database file --- */
 
 /* Takes the database for this thread alone, as a long capture does. */
@@ -455,7 +446,7 @@ db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret
         struct capturer c;
         int r;
 
-        *ret = (struct db_changes){ .old_fd = -1 };
+        *ret = (struct db_changes){ .old_fd = -1, .was_open = db_is_dirty(db) || db->journal.exists };
         r = db_follows(db, rx, e);
         if (r == 0 && rx->record.commit > 0 && !db_needs_replacing(db, rx))
                 r = end_chain(db, e);

@@ -37,6 +37,7 @@ struct db_changes {
         uint32_t n_pages;
         uint32_t *pgnos;  /* the caller frees it */
         int old_fd;       /* the file of a database that was dropped, the caller's; else -1 */
+        bool was_open;    /* an open transaction was forgotten: all that caches have may be its */
         bool is_replaced; /* all of it, -wal and -shm included */
 };
 
@@ -79,8 +80,5 @@ bool db_wal_has_pending(struct db *db);
  * the log durable first. */
 int db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct db_changes *ret,
                       struct err *e);
-
-/* The node may not write any more, or follows another: an open transaction is forgotten. */
-void db_abandon_open(struct db *db);
 
 #endif

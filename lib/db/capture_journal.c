@@ -513,7 +513,7 @@ write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct 
 
         if (db->state == DB_FAILED)
                 return -EIO;
-        r = db_may_commit(db);
+        r = db->journal.is_active ? 0 : db_may_commit(db); /* see may_go_on in db.c */
         if (r < 0)
                 return r;
         if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)

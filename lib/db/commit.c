@@ -48,10 +48,15 @@ static int
 begin_record(struct builder *b, struct err *e)
 {
         struct db *db = b->db;
-        int r;
+        int r = 0;
 
         if (b->has_begun)
                 return 0;
+        /* Only now, when something has changed: a rollback is nobody's to refuse. */
+        if (b->rq->received == NULL)
+                r = db_may_commit(db);
+        if (r < 0)
+                return err_set(e, r, "commit");
         b->sink = txlog_append_begin(db->log);
         if (b->sink == NULL)
                 return err_set(e, -ENOMEM, "begin a log record");
@@ -292,10 +297,8 @@ reserve_sums(struct builder *b)
 static int
 prepare(struct builder *b, struct err *e)
 {
-        int r = b->rq->received != NULL ? 0 : db_may_commit(b->db);
+        int r;
 
-        if (r < 0)
-                return err_set(e, r, "commit");
         if (b->rq->is_snapshot)
                 r = pagesum_resize(&b->fresh, b->rq->commit);
         else

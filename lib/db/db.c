@@ -529,6 +529,14 @@ park_checkpoint_write(struct db *db, const void *buf, size_t n, uint64_t off, ui
         return r;
 }
 
+/* A transaction that was begun when it was allowed may write on: it must be able to roll back. Committing is what is
+ * refused then (commit.c). */
+static int
+may_go_on(struct db *db)
+{
+        return db->journal.is_active || db->is_unjournaled ? 0 : db_may_commit(db);
+}
+
 static int
 write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
 {
@@ -553,7 +561,7 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                         return r;
         }
         /* A checkpoint adds nothing, and may be made on any node. This does. */
-        r = db_may_commit(db);
+        r = may_go_on(db);
         return r < 0 ? r : db_write_open(db, buf, n, off);
 }
 
@@ -630,7 +638,7 @@ truncate_locked(struct db *db, uint64_t size_bytes)
                 return -EFBIG;
         if (is_checkpoint_cut(db, size_bytes))
                 return cut_by_checkpoint(db, size_bytes);
-        r = db_may_commit(db);
+        r = may_go_on(db);
         return r < 0 ? r : db_truncate_open(db, size_bytes);
 }
 

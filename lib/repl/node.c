@@ -79,22 +79,11 @@ struct role_job {
         bool is_primary;
 };
 
-static int
-abandon(void *arg, struct db *db)
-{
-        (void)arg;
-        db_abandon_open(db);
-        return 0;
-}
-
 static void
 run_role_job(struct work *w)
 {
         struct role_job *job = (struct role_job *)w;
 
-        /* What applications have not committed can no longer be. */
-        if (!job->is_primary)
-                store_each(job->n->config.store, abandon, NULL);
         if (job->n->config.role_changed != NULL)
                 job->n->config.role_changed(job->n->config.arg, job->is_primary);
         free(job);
@@ -499,11 +488,14 @@ make_offer(struct lease *l, void *arg, struct err *e)
 }
 
 static int
-take_back(struct lease *l, void *arg, struct err *e)
+give_up(struct lease *l, void *arg, struct err *e)
 {
         struct lease_state state;
+        int r = l->ops->take_over(l, arg, &state, e);
 
-        return l->ops->take_over(l, arg, &state, e);
+        if (r == 0)
+                l->ops->release(l);
+        return r;
 }
 
 int
@@ -522,10 +514,10 @@ node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t tim
                 r = node_lease_call(n, make_offer, h.frame.token, e);
         if (r == 0) {
                 r = loop_call(n->loop, send_offer, &h);
-                if (r < 0 && node_lease_call(n, take_back, h.frame.token, NULL) == 0)
-                        err_set(e, r, "the replica is gone; this node stays the primary");
-                else
-                        (void)loop_call(n->loop, demote_on_loop, n);
+                /* Offered to nobody: whoever is there first takes it, in a new term. */
+                if (r < 0 && node_lease_call(n, give_up, h.frame.token, NULL) == 0)
+                        err_set(e, r, "the replica is gone; the lease is free");
+                (void)loop_call(n->loop, demote_on_loop, n);
         }
         store_pause_writes(n->config.store, false);
         return r;
