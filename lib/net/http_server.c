@@ -1136,6 +1136,8 @@ http_call_push(struct http_call *call, const void *buf, size_t n, size_t max_byt
                 resume(call);
         } else {
                 end_push(call);
+                if (call->conn != NULL)
+                        evict(call->conn); /* what it was sent before it will not read either */
         }
         /* The timer runs it, after the others that are pushed to now. */
         uv_timer_start(&call->server->timer, on_timeout, 0, 0);

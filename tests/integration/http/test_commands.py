@@ -1,0 +1,189 @@
+"""litefs export, import, status, handoff, promote and demote: messages, exit codes, and what they do."""
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+
+from http_fixture import Node, get, in_step, make_file, post, replica_of, run, wait_until
+from litefs_fixture import LITEFS
+
+COMMANDS = ("export", "import", "status", "handoff", "promote", "demote")
+
+
+def litefs(*args, cwd="/", code=None, env=None):
+    p = subprocess.run([LITEFS, *args], capture_output=True, text=True, timeout=60, cwd=cwd, env=env)
+    if code is not None:
+        assert p.returncode == code, (args, p.returncode, p.stdout, p.stderr)
+    return p
+
+
+def url(node):
+    return f"http://127.0.0.1:{node.port()}"
+
+
+def test_help_and_usage():
+    for command in COMMANDS:
+        for flag in ("-h", "--help"):
+            p = litefs(command, flag, code=2)
+            assert "Usage:" in p.stdout and f"litefs {command}" in p.stdout and "-url" in p.stdout, p.stdout
+            assert p.stderr == ""
+        p = litefs(command, "-nonsense", code=1)
+        assert p.stderr.startswith("ERROR: ") and "nonsense" in p.stderr, p.stderr
+        p = litefs(command, "a", "b", "c", code=1)
+        assert p.stderr == "ERROR: too many arguments\n", p.stderr
+        assert command in litefs("help", code=2).stdout
+    for command in ("export", "import"):
+        assert "Usage:" in litefs(command, code=2).stdout
+        assert litefs(command, "x.db", code=1).stderr == "ERROR: database name required\n"
+
+
+def test_nobody_answers():
+    for command, words in (("export", ["-name", "a", "/tmp/does-not-matter.db"]), ("status", []), ("handoff", []), ("promote", []),
+                           ("demote", [])):
+        p = litefs(command, "-url", "http://127.0.0.1:1", *words, code=1)
+        assert p.stderr.startswith("ERROR: ") and "Connection refused" in p.stderr, p.stderr
+    p = litefs("status", "-config", "/does/not/exist.yml", code=1)
+    assert "/does/not/exist.yml" in p.stderr
+
+
+def test_export_and_import():
+    with Node() as n:
+        src, out = os.path.join(n.root, "src.db"), os.path.join(n.root, "out.db")
+        make_file(src, "create table t(a); insert into t values('x')")
+        p = litefs("import", "-url", url(n), "-name", "sub dir+ü.db", src, code=0)
+        assert re.fullmatch(r'Import of database "sub dir\+ü\.db" in [\d.]+m?s\n', p.stdout), p.stdout
+        assert p.stderr == ""
+        c = n.connect("sub dir+ü.db")
+        assert c.execute("select a from t").fetchall() == [("x",)]
+        c.close()
+        for suffix in ("", "-wal", "-journal", "-shm"):  # of another database
+            with open(out + suffix, "wb") as f:
+                f.write(b"old")
+        p = litefs("export", "--url=" + url(n) + "/", "--name", "sub dir+ü.db", out, code=0)
+        assert re.fullmatch(r'Export of database "sub dir\+ü\.db" in [\d.]+m?s\n', p.stdout), p.stdout
+        c = sqlite3.connect(out)
+        assert c.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert c.execute("select a from t").fetchall() == [("x",)]
+        c.close()
+        assert sorted(f for f in os.listdir(n.root) if f.startswith("out.db")) == ["out.db"]
+        with open(out, "rb") as f:
+            before = f.read()
+        p = litefs("export", "-url", url(n), "-name", "none.db", out, code=1)
+        assert p.stderr == "ERROR: database not found\n", p.stderr
+        p = litefs("export", "-url", url(n), "-name", "../x", out, code=1)
+        assert p.stderr == "ERROR: invalid response: code=400: invalid database name\n", p.stderr
+        with open(out, "rb") as f:
+            assert f.read() == before, "a failed export touched what was there"
+        assert not os.path.exists(out + ".tmp")
+
+
+def test_import_refuses():
+    with Node() as n, replica_of(n) as r:
+        src = os.path.join(n.root, "src.db")
+        c = sqlite3.connect(src, isolation_level=None)
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(a)")
+        p = litefs("import", "-url", url(n), "-name", "a.db", src, code=1)
+        assert "src.db-wal exists" in p.stderr and "wal_checkpoint" in p.stderr, p.stderr
+        c.close()
+        litefs("import", "-url", url(n), "-name", "a.db", src, code=0)
+        p = litefs("import", "-url", url(r), "-name", "a.db", src, code=1)
+        assert p.stderr == "ERROR: invalid response: code=503: lease expired\n", p.stderr
+        p = litefs("import", "-url", url(n), "-name", "b.db", n.root, code=1)
+        assert p.stderr.endswith("is not a file\n"), p.stderr
+        p = litefs("import", "-url", url(n), "-name", "b.db", src + ".none", code=1)
+        assert "No such file" in p.stderr
+        text = os.path.join(n.root, "text")
+        with open(text, "w") as f:
+            f.write("no database\n" * 1000)
+        p = litefs("import", "-url", url(n), "-name", "b.db", text, code=1)
+        assert p.stderr == "ERROR: invalid response: code=400: read database header: this is not a SQLite database\n", p.stderr
+
+
+def test_export_that_breaks_off():
+    """The node dies in the middle: what was at PATH stays, and nothing half is left."""
+    with Node() as n:
+        out = os.path.join(n.root, "out.db")
+        body = make_file(os.path.join(n.root, "n.db"),
+                         "create table t(a); with recursive r(i) as (select 1 union all select i+1 from r where i<100) "
+                         "insert into t select randomblob(1000000) from r")
+        assert post(n, "/import", name="t.db", body=body).status == 200
+        with open(out, "wb") as f:
+            f.write(b"precious")
+        p = subprocess.Popen([LITEFS, "export", "-url", url(n), "-name", "t.db", out], stderr=subprocess.PIPE, text=True)
+        wait_until(lambda: os.path.exists(out + ".tmp") and os.path.getsize(out + ".tmp") > 0 or p.poll() is not None, "bytes")
+        n.kill()
+        stderr = p.communicate(timeout=60)[1]
+        if p.returncode == 0:
+            print("     the export was quicker than the kill")
+        else:
+            assert stderr.startswith("ERROR: "), stderr
+            with open(out, "rb") as f:
+                assert f.read() == b"precious"
+        assert not os.path.exists(out + ".tmp")
+
+
+def test_address_and_token_of_the_configuration():
+    with Node() as n:
+        pass
+    n = Node()
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    token = os.path.join(n.root, "token")
+    with open(token, "w") as f:
+        f.write("abc\n")
+    with open(n.config) as f:
+        text = f.read()
+    with open(n.config, "w") as f:
+        f.write(text.replace('127.0.0.1:0"\n', f'127.0.0.1:{port}"\n  token-file: {token}\n'))
+    with n:
+        src = os.path.join(n.root, "src.db")
+        make_file(src, "create table t(a)")
+        p = litefs("import", "-url", url(n), "-name", "a.db", src, code=1)
+        assert "code=401" in p.stderr, p.stderr
+        litefs("import", "-config", n.config, "-name", "a.db", src, code=0)
+        litefs("import", "-url", url(n), "-token-file", token, "-name", "b.db", src, code=0)
+        litefs("import", "-name", "c.db", src, code=0, cwd=n.root)  # ./litefs.yml
+        p = litefs("status", "-config", n.config, code=0)
+        assert all(name in p.stdout for name in ("a.db", "b.db", "c.db")), p.stdout
+        assert "abc" not in p.stdout
+
+
+def test_status():
+    with Node() as n, replica_of(n) as r:
+        c = n.connect()
+        c.execute("create table t(a)")
+        in_step(n, r)
+        c.close()
+        ids = [get(x, "/info").json["nodeID"] for x in (n, r)]
+        for node in (n, r):
+            p = litefs("status", "-url", url(node), code=0)
+            rows = {line.split()[0]: line.split() for line in p.stdout.splitlines() if line.strip()}
+            assert rows[ids[0]][2] == "primary" and rows[ids[1]][2] == "replica", p.stdout
+            assert rows["t.db"][1] == n.pos()[:16], p.stdout
+            o = json.loads(litefs("status", "-json", "-url", url(node), code=0).stdout)
+            assert o["node"]["nodeID"] == ids[node is r]
+            assert [d["name"] for d in o["databases"]] == ["t.db"]
+            assert (o["primary"] is None) == (node is n)
+        n.stop()
+        p = litefs("status", "-url", url(r), code=0)
+        assert "could not be asked" in p.stdout, p.stdout
+        n.start()
+
+
+def test_roles_of_a_static_lease():
+    with Node() as n, replica_of(n) as r:
+        wait_until(lambda: get(r, "/readyz").status == 200, "readiness")
+        assert litefs("promote", "-url", url(n), code=0).stdout == "this node is the primary\n"
+        assert litefs("promote", "-url", url(r), code=1).stderr == "ERROR: not eligible to become primary\n"
+        assert litefs("handoff", "-url", url(r), code=1).stderr == "ERROR: cannot handoff: node is not currently primary\n"
+        assert "static lease" in litefs("handoff", "-url", url(n), code=1).stderr
+        assert "static lease" in litefs("demote", "-url", url(n), code=1).stderr
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
