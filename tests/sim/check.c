@@ -33,7 +33,7 @@ check_commit(struct node *n)
         if (n->held.term < c->commit_term)
                 sim_fail(c->sim, "%s commits in term %llu, after commits in term %llu", n->host.name,
                          (ull)n->held.term, (ull)c->commit_term);
-        if (n->items != NULL)
+        if (!n->leads || !stream_is_drained(n))
                 sim_fail(c->sim, "%s commits before what it received", n->host.name);
         c->commit_term = n->held.term;
 }
@@ -105,9 +105,18 @@ check_ack(struct node *n, uint64_t term)
 }
 
 void
+check_follow(struct node *n, uint64_t term)
+{
+        if (term < n->highest_term)
+                sim_fail(n->c->sim, "%s follows term %llu after %llu", n->host.name, (ull)term,
+                         (ull)n->highest_term);
+        n->highest_term = term;
+}
+
+void
 check_apply(struct node *n, const struct item *it)
 {
-        if (n->store_is_primary)
+        if (n->leads)
                 sim_fail(n->c->sim, "%s applies %u.. as the primary", n->host.name, it->first_txid);
         if (it->term < n->highest_term)
                 sim_fail(n->c->sim, "%s applies what came in term %llu after term %llu", n->host.name,

@@ -99,6 +99,7 @@ struct node {
         int64_t wake_ms;
         bool has_wake;
         bool is_primary, is_taking_over, is_handing_over;
+        int64_t drain_end_ms;
         bool store_is_primary, store_is_paused;
         struct lease_state held;
         char offered[LEASE_SESSION_SIZE];
@@ -106,7 +107,11 @@ struct node {
         bool has_worker;
         struct stream *primary; /* that it follows */
         struct item *items, **items_end;
-        bool is_applying, is_resyncing;
+        struct item *running; /* being applied: not to be taken back any more */
+        bool has_applier;     /* a job or a timer is under way */
+        bool is_resyncing;
+        int64_t left_ms; /* whom it followed before */
+        bool leads;      /* is the primary, with all that it had received */
 };
 
 struct cluster {
@@ -172,6 +177,8 @@ void stream_host_died(struct node *n, bool is_silent);
 void stream_break_one(struct cluster *c);
 bool stream_is_connected(const struct node *n, const struct node *primary);
 void stream_drop_items(struct node *n);
+/* Nothing is left to apply. */
+bool stream_is_drained(const struct node *n);
 
 /* --- check.c --- */
 
@@ -180,7 +187,8 @@ void check_commit(struct node *n);
 /* By a stream of @term. */
 void check_ack(struct node *n, uint64_t term);
 void check_apply(struct node *n, const struct item *it);
-/* Holds the lease; and later: leads. */
+void check_follow(struct node *n, uint64_t term);
+/* Holds the lease; and later: leads, with all that it had received. */
 void check_granted(struct node *n, const struct lease_state *s, const char *token);
 void check_takes_over(struct node *n);
 /* Whether a candidate that is there was there in the last term, too; else all wait for one, rather than lose data. */

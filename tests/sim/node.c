@@ -11,6 +11,7 @@
 #define DEMOTED_PAUSE_MS 2000
 #define RECONNECT_MS 1000
 #define HEARTBEAT_MS 1000
+#define DRAIN_MS 500
 
 static struct node *
 node_of(void *arg)
@@ -21,7 +22,7 @@ node_of(void *arg)
 bool
 node_may_commit(const struct node *n)
 {
-        return n->host.is_up && n->store_is_primary && !n->store_is_paused &&
+        return n->host.is_up && n->store_is_primary && !n->store_is_paused && stream_is_drained(n) &&
                host_now_ms(&n->host) < n->lease->ops->deadline_ms(n->lease);
 }
 
@@ -190,17 +191,35 @@ do_request(void *arg, enum role_request what, const struct lease_state *seen)
         post_job(n, job);
 }
 
+/* What it had received is applied: from now on it commits. */
 static void
-finish_taking_over(struct node *n)
+lead_if_drained(struct node *n)
 {
-        if (!n->is_taking_over || n->items != NULL || n->is_applying)
+        if (!n->is_primary || n->leads || !stream_is_drained(n))
                 return;
-        n->is_taking_over = false;
-        n->is_primary = true;
-        n->store_is_primary = true;
+        n->leads = true;
         check_takes_over(n);
         sim_trace(n->c->sim, &n->host, "primary, term %llu, at %u", (unsigned long long)n->held.term,
                   n->log.n);
+}
+
+static void
+take_over(struct node *n)
+{
+        if (!n->is_taking_over)
+                return;
+        n->is_taking_over = false;
+        n->is_primary = n->store_is_primary = true;
+        lead_if_drained(n);
+}
+
+static void
+drain_no_more(void *arg, bool is_lost)
+{
+        struct node *n = arg;
+
+        if (!is_lost && n->is_taking_over && host_now_ms(&n->host) >= n->drain_end_ms)
+                take_over(n);
 }
 
 static void
@@ -211,10 +230,13 @@ do_change(void *arg, bool is_primary, const struct lease_state *holder)
         if (is_primary) {
                 n->held = *holder;
                 n->is_taking_over = true;
-                finish_taking_over(n);
+                n->drain_end_ms = host_now_ms(&n->host) + DRAIN_MS;
+                sim_post(n->c->sim, &n->host, host_until_us(&n->host, n->drain_end_ms), drain_no_more,
+                         n);
+                node_applies_drained(n);
                 return;
         }
-        n->store_is_primary = false;
+        n->store_is_primary = n->leads = false;
         if (!n->is_primary && !n->is_taking_over)
                 return;
         if (n->is_primary) {
@@ -281,7 +303,10 @@ node_whole(struct node *n)
 void
 node_applies_drained(struct node *n)
 {
-        finish_taking_over(n);
+        if (!stream_is_drained(n))
+                return;
+        take_over(n);
+        lead_if_drained(n);
 }
 
 void
@@ -477,7 +502,8 @@ node_boot(struct node *n)
                 return;
         sim_trace(s, &n->host, "starts at %u", n->log.n);
         host_start(&n->host);
-        n->has_wake = n->has_worker = n->is_applying = n->is_resyncing = false;
+        n->has_wake = n->has_worker = n->has_applier = n->is_resyncing = n->leads = false;
+        n->left_ms = 0;
         n->is_primary = n->is_taking_over = n->is_handing_over = n->is_stopping = false;
         n->store_is_primary = n->store_is_paused = false;
         n->offered[0] = '\0';
@@ -513,6 +539,8 @@ node_free_life(struct node *n)
                 free(job);
         }
         stream_drop_items(n);
+        free(n->running);
+        n->running = NULL;
         if (n->lease != NULL)
                 n->lease->ops->free(n->lease);
         n->lease = NULL;

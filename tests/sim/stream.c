@@ -7,6 +7,7 @@
 
 #define CONNECT_TIMEOUT_MS 5000
 #define SILENCE_MS 3000
+#define DRAIN_MS 500
 #define CUT_RETRY_MS 100
 #define KEEPALIVE_MS 690000 /* 15 s, and nine probes of the kernel's */
 #define REBOOT_PROBE_MS 75000
@@ -190,6 +191,7 @@ close_replica_end(struct stream *st, bool tells)
                 send_plain(st, true, END);
         if (n->primary == st) {
                 n->primary = NULL;
+                n->left_ms = host_now_ms(&n->host);
                 role_disconnected(&n->role, host_now_ms(&n->host));
         }
         st->n_messages--;
@@ -427,8 +429,7 @@ announce_ready(struct node *n)
 {
         struct stream *st = n->primary;
 
-        if (st == NULL || !st->is_ready || st->was_announced || n->items != NULL || n->is_applying ||
-            n->is_resyncing)
+        if (st == NULL || !st->is_ready || st->was_announced || !stream_is_drained(n) || n->is_resyncing)
                 return;
         st->was_announced = true;
         n->synced_term = st->term;
@@ -441,6 +442,8 @@ on_accepted(struct stream *st)
 {
         struct message *m = make_message(st, true, HELLO);
 
+        /* What waits for a reader will be sent again. */
+        stream_drop_items(st->replica);
         st->term = m->term = st->replica->role.term;
         send_message(m);
         send_position(st, POSITION);
@@ -461,8 +464,7 @@ on_hello(struct stream *st, uint64_t term)
         role_set_behind(&n->role, host_now_ms(&n->host), true);
         sim_trace(st->c->sim, &n->host, "follows %s, term %llu", st->primary->host.name,
                   (unsigned long long)term);
-        if (n->highest_term < term)
-                n->highest_term = term;
+        check_follow(n, term);
 }
 
 static void apply_later(struct node *n);
@@ -482,38 +484,63 @@ follows(const struct node *n, const struct item *it)
 }
 
 static void
-apply(void *arg, bool is_lost)
+apply(struct node *n, struct item *it)
 {
-        struct node *n = arg;
-        struct item *it = n->items;
+        struct stream *st = n->primary;
 
-        if (is_lost)
-                return;
-        n->is_applying = false;
-        if (it == NULL) { /* cleared away meanwhile */
-                drained(n);
-                return;
-        }
+        sim_trace(n->c->sim, &n->host, "applies %u..%u%s: %s", it->first_txid,
+                  it->first_txid + it->n - 1, it->is_snapshot ? " (snapshot)" : "",
+                  follows(n, it) ? "follows" : "does not follow");
         if (follows(n, it)) {
                 check_apply(n, it);
                 memcpy(&n->log.txns[it->first_txid - 1], it->txns, it->n * sizeof it->txns[0]);
                 n->log.n = it->first_txid - 1 + it->n;
-                n->items = it->next;
-                free(it);
-                if (n->items == NULL)
-                        n->items_end = &n->items;
-                if (n->primary != NULL && n->primary->has_hello)
-                        send_position(n->primary, ACK);
-        } else {
-                stream_drop_items(n);
-                n->is_resyncing = n->primary != NULL;
-                if (n->primary != NULL)
-                        send_position(n->primary, POSITION);
+                stream_committed(n); /* a primary may still have had something to apply */
+                if (st != NULL && st->has_hello)
+                        send_position(st, ACK);
+                return;
         }
+        stream_drop_items(n);
+        n->is_resyncing = st != NULL;
+        if (st != NULL)
+                send_position(st, POSITION);
+}
+
+static void
+end_job(void *arg, bool is_lost)
+{
+        struct node *n = arg;
+        struct item *it = n->running;
+
+        if (is_lost)
+                return;
+        n->running = NULL;
+        n->has_applier = false;
+        apply(n, it);
+        free(it);
         if (n->items != NULL)
                 apply_later(n);
         else
                 drained(n);
+}
+
+static void
+begin_job(void *arg, bool is_lost)
+{
+        struct node *n = arg;
+
+        if (is_lost)
+                return;
+        n->running = n->items;
+        if (n->running == NULL) { /* cleared away meanwhile */
+                n->has_applier = false;
+                drained(n);
+                return;
+        }
+        n->items = n->running->next;
+        if (n->items == NULL)
+                n->items_end = &n->items;
+        sim_post(n->c->sim, &n->host, sim_between(n->c->sim, 50, 2000), end_job, n);
 }
 
 /* A reader may hold it up. */
@@ -521,14 +548,14 @@ static void
 apply_later(struct node *n)
 {
         struct cluster *c = n->c;
-        int64_t delay_us = sim_between(c->sim, 50, 2000);
+        int64_t delay_us = 0;
 
-        if (n->is_applying)
+        if (n->has_applier)
                 return;
-        n->is_applying = true;
-        if (sim_chance(c->sim, c->is_calm ? 0 : c->spike_permille))
+        n->has_applier = true;
+        if (!c->is_calm && sim_chance(c->sim, c->spike_permille))
                 delay_us = sim_between(c->sim, 0, 2 * c->ttl_ms) * SIM_MS;
-        sim_post(c->sim, &n->host, delay_us, apply, n);
+        sim_post(c->sim, &n->host, delay_us, begin_job, n);
 }
 
 static void
@@ -561,6 +588,12 @@ stream_drop_items(struct node *n)
                 free(it);
         }
         n->items_end = &n->items;
+}
+
+bool
+stream_is_drained(const struct node *n)
+{
+        return n->items == NULL && n->running == NULL;
 }
 
 static void
@@ -649,12 +682,14 @@ stream_follow(struct node *n, const struct lease_state *holder)
         struct stream *st = n->primary;
 
         n->primary = NULL;
-        if (st != NULL)
+        if (st != NULL) {
+                n->left_ms = host_now_ms(&n->host);
                 close_replica_end(st, true);
+        }
         n->is_resyncing = false;
         if (holder == NULL)
                 return;
-        if (n->items != NULL || n->is_applying) {
+        if (!stream_is_drained(n) && host_now_ms(&n->host) - n->left_ms < DRAIN_MS) {
                 n->role.next_connect_ms = host_now_ms(&n->host) + 10;
                 return;
         }
@@ -677,7 +712,7 @@ on_message(struct message *m)
 
         if (!m->to_primary)
                 st->heard_ms = host_now_ms(&st->replica->host);
-        if (m->kind != TXNS && m->kind != ACK && m->kind != HEARTBEAT)
+        if (m->kind != HEARTBEAT)
                 sim_trace(st->c->sim, &receiver(m)->host, "gets %s from %s", message_names[m->kind],
                           (m->to_primary ? st->replica : st->primary)->host.name);
         switch (m->kind) {
