@@ -226,8 +226,7 @@ on_drained(void *arg)
 {
         struct node *n = arg;
 
-        if (n->primary != NULL && n->primary->follow != NULL)
-                follow_drained(n->primary->follow);
+        node_drained(n);
         finish_taking_over(n);
 }
 

@@ -53,7 +53,7 @@ struct primary {
         bool is_upgraded;
         bool is_deaf; /* we do not read for now */
         struct loop_timer *silence;
-        struct follow *follow;
+        struct follow *follow; /* NULL until is_upgraded, and what was being applied then is */
         char address[LEASE_URL_SIZE];
 };
 
@@ -126,6 +126,7 @@ void node_follow(struct node *n, const struct lease_state *holder);
 void node_end_feeds(struct node *n, int code, const char *text);
 void node_heartbeat(struct node *n);
 void node_send_commits(struct node *n);
+void node_drained(struct node *n);
 void node_applied(void *arg, struct db *db, struct ltx_pos pos);
 void node_failed(void *arg, struct db *db, int code, const struct err *e);
 

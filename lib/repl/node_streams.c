@@ -411,6 +411,29 @@ start_follow(struct primary *p, struct err *e)
         return r < 0 ? err_set(e, r, "follow") : follow_start(p->follow, e);
 }
 
+/* Not while transactions of an earlier stream are being applied: the positions that we tell must count them. */
+static int
+begin_follow(struct primary *p, struct err *e)
+{
+        return p->follow != NULL || !applier_is_empty(p->node->applier) ? 0 : start_follow(p, e);
+}
+
+void
+node_drained(struct node *n)
+{
+        struct primary *p = n->primary;
+        struct err e = ERR_INIT;
+
+        if (p == NULL || !p->is_upgraded)
+                return;
+        if (begin_follow(p, &e) < 0) {
+                log_warn("stream from the primary at %s: %s", p->address, e.text);
+                conn_close(p->conn);
+        } else if (p->follow != NULL) {
+                follow_drained(p->follow);
+        }
+}
+
 /* Heartbeats come once a second. A host that has lost its power, or a process that stands still, says nothing. */
 static void
 on_silence(void *arg)
@@ -450,14 +473,15 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
                 else if (r == 0)
                         return;
                 if (r == 0) {
+                        p->is_upgraded = true;
                         /* What still waits for a reader will be sent again; the other databases cannot wait. */
                         applier_clear(p->node->applier);
-                        r = start_follow(p, &e);
+                        r = begin_follow(p, &e);
                 }
-                p->is_upgraded = r == 0;
         }
         if (r == 0 && n > 0)
-                r = follow_input(p->follow, data, n, &e);
+                r = p->follow != NULL ? follow_input(p->follow, data, n, &e)
+                                      : err_text(&e, -ECONNRESET, "the primary ends the stream");
         if (r < 0) {
                 if (p->node->role.n_failures == 0)
                         log_warn("stream from the primary at %s: %s", p->address, e.text);
