@@ -12,6 +12,13 @@
 #define KEEPALIVE_MS 690000 /* 15 s, and nine probes of the kernel's */
 #define REBOOT_PROBE_MS 75000
 
+/* What is on its way to one end, in order. Each has an event, which delivers whatever is first. */
+struct pipe {
+        struct stream *st;
+        struct message *head, **tail;
+        int64_t last_us;
+};
+
 /* A connection. Each end knows only what has arrived. */
 struct stream {
         struct stream *next;
@@ -19,8 +26,8 @@ struct stream {
         struct node *replica, *primary;
         unsigned n_messages;
         bool is_replica_open, is_primary_open;
-        bool is_dead; /* one end's host is gone without a word: nothing arrives */
-        int64_t last_us[2];
+        bool is_dead;         /* one end's host is gone without a word: nothing arrives */
+        struct pipe pipes[2]; /* to the replica, to the primary */
 
         /* The primary's end, as feed.c. */
         uint64_t primary_term;
@@ -30,7 +37,7 @@ struct stream {
         struct txn_pos acked;
 
         /* The replica's end, as follow.c. */
-        bool has_hello, is_ready, was_announced;
+        bool is_accepted, has_said_hello, has_hello, is_ready, was_announced;
         uint64_t term;
         int64_t heard_ms; /* the last that was heard of the primary */
 };
@@ -54,6 +61,7 @@ static const char *const message_names[] = { "connect",  "refused", "accepted", 
                                              "ack",      "offer",   "end" };
 
 struct message {
+        struct message *next;
         struct stream *st;
         bool to_primary;
         enum message_kind kind;
@@ -103,33 +111,46 @@ free_message(struct message *m)
         free_if_unused(st);
 }
 
-static void deliver(void *arg, bool is_lost);
-
-static void
-transmit(struct message *m, int64_t delay_us)
+static struct node *
+receiver_of(const struct pipe *p)
 {
-        struct stream *st = m->st;
-        int64_t *last_us = &st->last_us[m->to_primary], at_us = st->c->sim->now_us + delay_us;
-
-        if (at_us < *last_us)
-                at_us = *last_us;
-        *last_us = at_us;
-        sim_post(st->c->sim, &receiver(m)->host, at_us - st->c->sim->now_us, deliver, m);
+        return p == &p->st->pipes[1] ? p->st->primary : p->st->replica;
 }
 
 static void
 deliver(void *arg, bool is_lost)
 {
-        struct message *m = arg;
-        struct stream *st = m->st;
+        struct pipe *p = arg;
+        struct stream *st = p->st;
+        struct message *m = p->head;
 
         if (!is_lost && !st->is_dead && cluster_is_cut(st->c, st->replica, st->primary)) {
-                transmit(m, CUT_RETRY_MS * SIM_MS); /* TCP tries again */
+                /* TCP tries again */
+                sim_post(st->c->sim, &receiver_of(p)->host, CUT_RETRY_MS * SIM_MS, deliver, p);
                 return;
         }
+        p->head = m->next;
+        if (p->head == NULL)
+                p->tail = &p->head;
         if (!is_lost && !st->is_dead && is_open(m))
                 on_message(m);
         free_message(m);
+}
+
+static void
+transmit(struct message *m, int64_t delay_us)
+{
+        struct pipe *p = &m->st->pipes[m->to_primary];
+        struct sim *s = m->st->c->sim;
+        int64_t at_us = s->now_us + delay_us;
+
+        if (at_us < p->last_us)
+                at_us = p->last_us;
+        p->last_us = at_us;
+        m->next = NULL;
+        *p->tail = m;
+        p->tail = &m->next;
+        sim_post(s, &receiver_of(p)->host, at_us - s->now_us, deliver, p);
 }
 
 static struct message *
@@ -438,15 +459,26 @@ announce_ready(struct node *n)
 }
 
 static void
-on_accepted(struct stream *st)
+say_hello(struct stream *st)
 {
-        struct message *m = make_message(st, true, HELLO);
+        struct message *m;
 
-        /* What waits for a reader will be sent again. */
-        stream_drop_items(st->replica);
+        if (st->has_said_hello || !stream_is_drained(st->replica))
+                return;
+        st->has_said_hello = true;
+        m = make_message(st, true, HELLO);
         st->term = m->term = st->replica->role.term;
         send_message(m);
         send_position(st, POSITION);
+}
+
+static void
+on_accepted(struct stream *st)
+{
+        /* What waits for a reader will be sent again; what is being applied counts in the position. */
+        st->is_accepted = true;
+        stream_drop_items(st->replica);
+        say_hello(st);
 }
 
 static void
@@ -472,6 +504,8 @@ static void apply_later(struct node *n);
 static void
 drained(struct node *n)
 {
+        if (n->primary != NULL && n->primary->is_accepted)
+                say_hello(n->primary);
         announce_ready(n);
         node_applies_drained(n);
 }
@@ -501,8 +535,8 @@ apply(struct node *n, struct item *it)
                 return;
         }
         stream_drop_items(n);
-        n->is_resyncing = st != NULL;
-        if (st != NULL)
+        n->is_resyncing = st != NULL && st->has_said_hello;
+        if (n->is_resyncing)
                 send_position(st, POSITION);
 }
 
@@ -528,6 +562,8 @@ static void
 begin_job(void *arg, bool is_lost)
 {
         struct node *n = arg;
+        struct cluster *c = n->c;
+        int64_t delay_us;
 
         if (is_lost)
                 return;
@@ -540,7 +576,10 @@ begin_job(void *arg, bool is_lost)
         n->items = n->running->next;
         if (n->items == NULL)
                 n->items_end = &n->items;
-        sim_post(n->c->sim, &n->host, sim_between(n->c->sim, 50, 2000), end_job, n);
+        delay_us = sim_between(c->sim, 50, 2000);
+        if (!c->is_calm && sim_chance(c->sim, c->spike_permille)) /* a slow disk */
+                delay_us = sim_between(c->sim, 0, c->ttl_ms / 2) * SIM_MS;
+        sim_post(c->sim, &n->host, delay_us, end_job, n);
 }
 
 /* A reader may hold it up. */
@@ -662,6 +701,10 @@ begin_stream(struct node *n, struct node *primary)
         st->replica = n;
         st->primary = primary;
         st->is_replica_open = true;
+        for (int i = 0; i < 2; i++) {
+                st->pipes[i].st = st;
+                st->pipes[i].tail = &st->pipes[i].head;
+        }
         st->next = c->streams;
         c->streams = st;
         if (primary->host.is_up && !cluster_is_cut(c, n, primary)) {
