@@ -386,6 +386,7 @@ struct handoff {
         const char *hostname; /* NULL: anybody */
         uint64_t node_id;     /* 0: anybody */
         struct frame_handoff frame;
+        struct lease_state regained; /* when the offer could not be sent */
         struct err *e;
 };
 
@@ -487,14 +488,23 @@ make_offer(struct lease *l, void *arg, struct err *e)
 }
 
 static int
-give_up(struct lease *l, void *arg, struct err *e)
+take_back(struct lease *l, void *arg, struct err *e)
 {
-        struct lease_state state;
-        int r = l->ops->take_over(l, arg, &state, e);
+        struct handoff *h = arg;
+        int r = l->ops->take_over(l, h->frame.token, &h->regained, e);
 
         if (r == 0)
-                l->ops->release(l);
+                node_begin_term(h->n, h->regained.term);
         return r;
+}
+
+static int
+regain_on_loop(void *arg)
+{
+        struct handoff *h = arg;
+
+        role_regained(&h->n->role, node_now_ms(h->n), &h->regained);
+        return 0;
 }
 
 int
@@ -513,10 +523,12 @@ node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t tim
                 r = node_lease_call(n, make_offer, h.frame.token, e);
         if (r == 0) {
                 r = loop_call(n->loop, send_offer, &h);
-                /* Offered to nobody: whoever is there first takes it, in a new term. */
-                if (r < 0 && node_lease_call(n, give_up, h.frame.token, NULL) == 0)
-                        err_set(e, r, "the replica is gone; the lease is free");
-                (void)loop_call(n->loop, demote_on_loop, n);
+                if (r < 0 && node_lease_call(n, take_back, &h, NULL) == 0) {
+                        (void)loop_call(n->loop, regain_on_loop, &h);
+                        err_set(e, r, "the replica is gone; this node stays the primary");
+                } else {
+                        (void)loop_call(n->loop, demote_on_loop, n);
+                }
         }
         store_pause_writes(n->config.store, false);
         return r;

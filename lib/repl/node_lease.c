@@ -51,8 +51,8 @@ check_stale(struct lease_job *job)
                         "this node's data is older than the cluster's last term");
 }
 
-static void
-begin_term(struct node *n, uint64_t term)
+void
+node_begin_term(struct node *n, uint64_t term)
 {
         struct lease *l = n->config.lease;
         struct err e = ERR_INIT;
@@ -142,7 +142,7 @@ acquire(struct lease_job *job)
         if (r < 0)
                 l->ops->release(l);
         else
-                begin_term(job->node, job->state.term);
+                node_begin_term(job->node, job->state.term);
         return r;
 }
 

@@ -363,6 +363,17 @@ role_demote(struct role *r, int64_t now_ms, int64_t pause_ms)
 }
 
 void
+role_regained(struct role *r, int64_t now_ms, const struct lease_state *state)
+{
+        if (r->state == ROLE_STOPPED)
+                return;
+        if (r->state == ROLE_PRIMARY) /* what was begun in the old term ends with it */
+                leave_primary(r, now_ms);
+        become_primary(r, now_ms, state);
+        set_timer(r);
+}
+
+void
 role_stop(struct role *r)
 {
         set_state(r, ROLE_STOPPED);

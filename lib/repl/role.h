@@ -78,6 +78,8 @@ void role_offered(struct role *r, int64_t now_ms);
 /* Gives up being the primary, and does not take it again for @pause_ms. The caller has released or offered the
  * lease. */
 void role_demote(struct role *r, int64_t now_ms, int64_t pause_ms);
+/* The caller has taken the lease back that it had offered: this node leads in @state's term, a new one. */
+void role_regained(struct role *r, int64_t now_ms, const struct lease_state *state);
 void role_stop(struct role *r);
 
 #endif

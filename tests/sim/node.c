@@ -49,6 +49,19 @@ acquire(struct lease_job *job)
 }
 
 static int
+take_back(struct lease_job *job)
+{
+        struct lease *l = job->node->lease;
+        int r = l->ops->take_over(l, job->token, &job->state, NULL);
+
+        if (r == 0) {
+                job->node->whole_term = job->state.term;
+                (void)l->ops->put_last_term(l, job->state.term, NULL);
+        }
+        return r;
+}
+
+static int
 call_role(struct lease_job *job)
 {
         struct lease *l = job->node->lease;
@@ -78,7 +91,7 @@ call(struct lease_job *job)
         case CALL_OFFER:
                 return l->ops->offer(l, job->token, NULL);
         case CALL_TAKE_BACK:
-                return l->ops->take_over(l, job->token, &job->state, NULL);
+                return take_back(job);
         case CALL_RELEASE:
                 l->ops->release(l);
                 return 0;
@@ -347,6 +360,7 @@ make_offer(struct node *n, int target, const char *token)
                         return;
                 if (back.result == 0) {
                         check_granted(n, &back.state, token);
+                        role_regained(&n->role, host_now_ms(&n->host), &back.state);
                         return;
                 }
         }
