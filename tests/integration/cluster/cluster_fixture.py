@@ -3,9 +3,8 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
+import subprocess
 import sys
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "lease")]
@@ -42,6 +41,20 @@ def lease_section(backend, url, ttl, lock_delay):
     if backend == "consul":
         return (f"  consul:\n    url: {url}\n    key: litefs/test\n    ttl: {ttl}\n    lock-delay: {lock_delay}\n")
     return f"  etcd:\n    endpoints: [\"{url}\"]\n    key: litefs/test\n    ttl: {ttl}\n"
+
+
+def where_it_waits(pid):
+    """The kernel stacks of the threads that are left; needs root."""
+    text = ""
+    for task in sorted(os.listdir(f"/proc/{pid}/task")):
+        try:
+            with open(f"/proc/{pid}/task/{task}/stack", encoding="utf-8") as f:
+                stack = f.read()
+        except OSError:
+            continue
+        if stack:
+            text += f"thread {task}:\n{stack}"
+    return text
 
 
 class Member(litefs_fixture.Node):
@@ -88,6 +101,21 @@ class Member(litefs_fixture.Node):
     def wait_log(self, text, seconds=10):
         wait_until(lambda: text in self.recent_log(), f"'{text}' in the log of {self.name}", seconds)
 
+    def kill(self, may_hang=False):
+        """SIGKILL. The process must go by itself: one that waits for an answer of its own mount never does, nor do the
+        applications that use it, until the connection to the kernel is aborted."""
+        self.process.kill()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            sys.stderr.write(where_it_waits(self.process.pid))
+            subprocess.run(["umount", "-f", self.mnt], check=False, capture_output=True)
+            self.process.wait(5)
+            if not may_hang:
+                raise AssertionError(f"{self.name} did not end by SIGKILL: it waited for itself") from None
+        finally:
+            super().kill()
+
     def pause(self):
         self.is_paused = True
         stop_process(self.process)
@@ -111,7 +139,6 @@ class Member(litefs_fixture.Node):
             self.forget()
 
     def forget(self):
-        import subprocess
         subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
         self.link.close()
         self.lease_link.close()
