@@ -10,7 +10,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "cluster")]
 
 import litefs_fixture
-from litefs_fixture import Node, wait_until
+from litefs_fixture import wait_until
 
 
 class Answer:
@@ -77,6 +77,16 @@ def cpu_seconds(node):
 
 def count_fds(node):
     return len(os.listdir(f"/proc/{node.process.pid}/fd"))
+
+
+class Node(litefs_fixture.Node):
+    """Knows its part when the test begins, if it is to be the primary."""
+
+    def start(self, **kw):
+        super().start(**kw)
+        if "candidate: false" not in self.extra:
+            wait_until(lambda: get(self, "/readyz").status == 200, "the primary to be ready")
+        return self
 
 
 def replica_of(p, extra=""):
