@@ -59,6 +59,7 @@ draw_conditions(struct cluster *c)
         c->commit_ms = c->ttl_ms / sim_between(s, 3, 30);
         c->trouble_ms = c->ttl_ms * sim_between(s, 1, 8) / 2;
         c->spike_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
+        c->consul.stale_permille = sim_chance(s, 250) ? 100 : 0;
         c->loss_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 100);
 }
 

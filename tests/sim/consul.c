@@ -26,9 +26,9 @@ find_session(struct consul *c, uint64_t id)
 static void
 end_session(struct consul *c, struct consul_session *s, int64_t at_us)
 {
-        if (c->has_key && c->key_session == s->id) {
-                c->has_key = false;
-                c->key_session = 0;
+        if (c->key.is_there && c->key.session == s->id) {
+                c->key.is_there = false;
+                c->key.session = 0;
                 c->index++;
                 c->no_lock_until_us = at_us + s->lock_delay_us;
                 sim_trace(c->sim, NULL, "consul: session %" PRIx64 " ended with the lock", s->id);
@@ -88,27 +88,41 @@ create_session(struct consul *c, const char *body, char *ret)
 static void
 set_key(struct consul *c, uint64_t session, const char *value)
 {
-        c->has_key = true;
-        c->key_session = session;
-        c->key_index = ++c->index;
-        snprintf(c->key_value, sizeof c->key_value, "%s", value);
+        c->key.is_there = true;
+        c->key.session = session;
+        c->key.index = ++c->index;
+        snprintf(c->key.value, sizeof c->key.value, "%s", value);
+}
+
+/* Of some TTLs ago, now and then. */
+static const struct consul_key *
+choose_key(struct consul *c, int64_t age_us)
+{
+        bool is_stale = sim_chance(c->sim, c->stale_permille);
+
+        if (c->sim->now_us - c->old_key_us > age_us) {
+                c->old_key = c->key;
+                c->old_key_us = c->sim->now_us;
+        }
+        return is_stale ? &c->old_key : &c->key;
 }
 
 static int
 read_key(struct consul *c, char *ret)
 {
+        const struct consul_key *key = choose_key(c, 20000 * SIM_MS);
         char value[BASE64_SIZE(REMOTE_VALUE_SIZE)], text[BASE64_SIZE(REMOTE_VALUE_SIZE) + 2] = "null";
         char session[40] = "";
 
-        if (!c->has_key)
+        if (!key->is_there)
                 return 404;
-        if (c->key_value[0] != '\0') {
-                base64_encode(c->key_value, strlen(c->key_value), value);
+        if (key->value[0] != '\0') {
+                base64_encode(key->value, strlen(key->value), value);
                 sprintf(text, "\"%s\"", value);
         }
-        if (c->key_session != 0)
-                sprintf(session, ",\"Session\":\"%08" PRIx64 "\"", c->key_session);
-        snprintf(ret, CONSUL_ANSWER_SIZE, "[{\"ModifyIndex\":%" PRIu64 ",\"Value\":%s%s}]", c->key_index,
+        if (key->session != 0)
+                sprintf(session, ",\"Session\":\"%08" PRIx64 "\"", key->session);
+        snprintf(ret, CONSUL_ANSWER_SIZE, "[{\"ModifyIndex\":%" PRIu64 ",\"Value\":%s%s}]", key->index,
                  text, session);
         return 200;
 }
@@ -116,9 +130,9 @@ read_key(struct consul *c, char *ret)
 static bool
 acquire(struct consul *c, uint64_t session, const char *value)
 {
-        if (c->has_key && c->key_session != 0 && c->key_session != session)
+        if (c->key.is_there && c->key.session != 0 && c->key.session != session)
                 return false;
-        if (c->key_session == 0 && c->sim->now_us < c->no_lock_until_us)
+        if (c->key.session == 0 && c->sim->now_us < c->no_lock_until_us)
                 return false;
         set_key(c, session, value);
         return true;
@@ -127,7 +141,7 @@ acquire(struct consul *c, uint64_t session, const char *value)
 static bool
 release(struct consul *c, uint64_t session)
 {
-        if (!c->has_key || c->key_session != session)
+        if (!c->key.is_there || c->key.session != session)
                 return false;
         set_key(c, 0, "");
         return true;
@@ -148,13 +162,13 @@ do_operation(struct consul *c, const json_t *op)
         if (base64 != NULL)
                 value[base64_decode(base64, value, sizeof value - 1)] = '\0';
         if (strcmp(verb, "check-session") == 0)
-                return c->has_key && c->key_session == session;
+                return c->key.is_there && c->key.session == session;
         if (strcmp(verb, "check-index") == 0)
-                return c->has_key && c->key_index == index;
+                return c->key.is_there && c->key.index == index;
         if (strcmp(verb, "unlock") == 0)
                 return release(c, session);
         if (strcmp(verb, "lock") != 0 || find_session(c, session) == NULL ||
-            (c->has_key && c->key_session != 0 && c->key_session != session))
+            (c->key.is_there && c->key.session != 0 && c->key.session != session))
                 return false;
         set_key(c, session, value);
         return true;
@@ -174,7 +188,7 @@ transact(struct consul *c, const char *body, char *ret)
                 *c = before;
                 return 409;
         }
-        sprintf(ret, "{\"Results\":[{\"KV\":{\"ModifyIndex\":%" PRIu64 "}}]}", c->key_index);
+        sprintf(ret, "{\"Results\":[{\"KV\":{\"ModifyIndex\":%" PRIu64 "}}]}", c->key.index);
         return 200;
 }
 

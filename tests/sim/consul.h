@@ -1,7 +1,10 @@
 /* tests/sim/consul.h - a Consul with one key, as lease/consul.c uses it; and the network to it.
  *
  * Sessions live for their TTL and, as with the real one, up to as long again. A session that ends while it locks the
- * key deletes it, and nobody can acquire it for the lock-delay. Transactions do not mind the lock-delay. */
+ * key deletes it, and nobody can acquire it for the lock-delay. Transactions do not mind the lock-delay.
+ *
+ * Unlike the real one, it can be made to answer some reads with what was true a while ago: terms are there for
+ * whoever does not keep the promise of "consistent", and for what they cannot do nothing else would be tested. */
 #ifndef LITEFS_TESTS_SIM_CONSUL_H
 #define LITEFS_TESTS_SIM_CONSUL_H
 
@@ -20,9 +23,13 @@ struct consul {
         uint64_t next_session, index;
         int laziness_permille; /* how much of a second TTL a session may live */
         struct consul_session sessions[CONSUL_SESSIONS_MAX];
-        bool has_key;
-        uint64_t key_index, key_session;
-        char key_value[REMOTE_VALUE_SIZE];
+        struct consul_key {
+                bool is_there;
+                uint64_t index, session; /* 0: not locked */
+                char value[REMOTE_VALUE_SIZE];
+        } key, old_key;
+        int stale_permille;
+        int64_t old_key_us; /* when old_key was true */
         int64_t no_lock_until_us;
         char cluster_id[LEASE_CLUSTER_ID_SIZE], last_term[24]; /* KEY/clusterid, KEY/term; "": none */
 };

@@ -180,6 +180,7 @@ void
 nemesis_heal(struct cluster *c)
 {
         c->is_calm = true;
+        c->consul.stale_permille = 0;
         heal_network(c);
         for (int i = 0; i < c->n_nodes; i++)
                 wake_up(&c->nodes[i], false);
