@@ -1,6 +1,6 @@
 /* Nodes, their lease and their streams under crashes, pauses, cuts and hand-overs, from a seed.
  *
- *   sim_failover                    seeds 1 to 3000
+ *   sim_failover                    seeds 1 to 2000
  *   FIRST=N COUNT=M sim_failover    others
  *   SEED=N sim_failover             one, with a trace on stderr */
 #include <stdio.h>
@@ -10,8 +10,8 @@
 #include "base/log.h"
 #include "tests/sim/cluster.h"
 
-#define COUNT_DEFAULT 3000
-#define N_TTLS 15 /* of trouble */
+#define COUNT_DEFAULT 2000
+#define N_TTLS 12 /* of trouble */
 
 struct totals {
         uint64_t n_steps, n_commits, n_take_overs, n_handoffs, n_lost, n_heirless;
