@@ -8,6 +8,8 @@
 #define RETRY_FIRST_MS 1
 #define RETRY_MAX_MS 50
 #define BATCH_MAX 64
+#define FAILURE_PAUSE_MS \
+        100 /* before the second failure is told; doubled for each after that, up to 12.8 s */
 
 struct item {
         struct item *next;
@@ -24,9 +26,11 @@ struct queue {
         struct mail mail;
         struct loop_timer *retry;
         int retry_ms;
-        bool is_running; /* a job or the retry timer is under way */
-        bool is_waiting; /* the timer */
-        bool is_dead;    /* what the job has was cleared away meanwhile */
+        bool is_running;     /* a job or the retry timer is under way */
+        bool is_waiting;     /* the timer */
+        bool is_failing;     /* for the timer, to tell of a failure that came again */
+        unsigned n_failures; /* since one was applied */
+        bool is_dead;        /* what the job has was cleared away meanwhile */
 
         /* The job's while is_running. */
         struct item *batch;
@@ -172,6 +176,7 @@ report_done(struct queue *q)
 
                 list = it->next;
                 free_item(q->a, it);
+                q->n_failures = 0;
                 if (!q->is_dead)
                         c->applied(c->arg, q->db, pos);
         }
@@ -186,12 +191,49 @@ fire_drained(struct applier *a)
         }
 }
 
+/* Nothing of what came behind it is of use: whoever is told asks for what is. */
+static void
+tell_failure(struct queue *q)
+{
+        free_items(q->a, q->batch);
+        free_items(q->a, q->head);
+        q->batch = q->head = NULL;
+        q->tail = &q->head;
+        q->is_failing = false;
+        q->a->config.failed(q->a->config.arg, q->db, q->result, &q->e);
+}
+
+/* A database that fails again and again must not have its primary send all of it again and again. */
+static int
+failure_pause_ms(const struct queue *q)
+{
+        unsigned doublings = q->n_failures - 1 < 7 ? q->n_failures - 1 : 7;
+
+        return q->n_failures <= 1 ? 0 : FAILURE_PAUSE_MS << doublings;
+}
+
+static void
+go_on(struct queue *q)
+{
+        q->retry_ms = 0;
+        q->is_running = false;
+        start(q);
+        if (!q->is_running)
+                db_set_receiving(q->db, false);
+        fire_drained(q->a);
+}
+
 static void
 retry(void *arg)
 {
         struct queue *q = arg;
 
         q->is_waiting = false;
+        if (q->is_failing) {
+                tell_failure(q);
+                go_on(q);
+                return;
+        }
         q->is_running = false;
         start(q);
 }
@@ -230,18 +272,15 @@ report(struct mail *m)
                 fire_drained(a);
                 return;
         } else if (q->result < 0) {
-                free_items(a, q->batch);
-                free_items(a, q->head);
-                q->batch = q->head = NULL;
-                q->tail = &q->head;
-                a->config.failed(a->config.arg, q->db, q->result, &q->e);
+                q->n_failures++;
+                if (failure_pause_ms(q) > 0) {
+                        q->is_waiting = q->is_failing = true;
+                        loop_timer_start(q->retry, failure_pause_ms(q));
+                        return;
+                }
+                tell_failure(q);
         }
-        q->retry_ms = 0;
-        q->is_running = false;
-        start(q);
-        if (!q->is_running)
-                db_set_receiving(q->db, false);
-        fire_drained(a);
+        go_on(q);
 }
 
 static struct queue *
@@ -319,7 +358,7 @@ applier_clear(struct applier *a)
                         continue;
                 }
                 loop_timer_cancel(q->retry);
-                q->is_waiting = false;
+                q->is_waiting = q->is_failing = false;
                 release_locks(q);
         }
 }
