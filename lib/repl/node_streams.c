@@ -182,8 +182,10 @@ node_accept(struct node *n, struct conn *c)
 {
         struct replica *rp = calloc(1, sizeof *rp);
 
-        if (rp == NULL)
+        if (rp == NULL) {
+                conn_close(c);
                 return;
+        }
         n->n_streams++;
         rp->link.ops = &replica_link;
         rp->node = n;
