@@ -231,3 +231,40 @@ client_format_duration(int64_t ns, char *buf, size_t size)
         else
                 snprintf(buf, size, "%.6gms", (double)ns / 1e6);
 }
+
+int
+client_transfer(const struct client_transfer *t, int argc, char **argv)
+{
+        struct client c = { 0 };
+        const char *name = NULL;
+        const struct flag flags[] = { { "name", "NAME", "the database", NULL, &name },
+                                      CLIENT_FLAGS(&c),
+                                      { 0 } };
+        struct flag_words w;
+        struct err e = ERR_INIT;
+        char url[2048], took[64];
+        int64_t begin_ns = client_now_ns();
+        int r = client_parse(flags, argc, argv, 1, t->usage, &w);
+
+        if (r > 0)
+                return r - 1;
+        if (w.n + w.n_rest == 0) {
+                printf("%s\nThe flags are:\n\n", t->usage);
+                flags_print(flags);
+                return EXIT_USAGE;
+        }
+        if (name == NULL || name[0] == '\0')
+                r = err_text(&e, -EINVAL, "database name required");
+        if (r == 0)
+                r = client_open(&c, &e);
+        if (r == 0 && (r = client_make_url(c.base, t->target, "name", name, url, sizeof url)) < 0)
+                err_set(&e, r, "%s", name);
+        if (r == 0)
+                r = t->run(&c, url, w.n > 0 ? w.words[0] : w.rest[0], &e);
+        client_close(&c);
+        if (r < 0)
+                return client_exit(r, &e);
+        client_format_duration(client_now_ns() - begin_ns, took, sizeof took);
+        printf("%s of database \"%s\" in %s\n", t->noun, name, took);
+        return 0;
+}

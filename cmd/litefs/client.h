@@ -50,4 +50,14 @@ int client_parse(const struct flag *flags, int argc, char **argv, int max_words,
 void client_format_duration(int64_t ns, char *buf, size_t size);
 int64_t client_now_ns(void);
 
+/* A command that copies one database between a node and a file. */
+struct client_transfer {
+        const char *usage;
+        const char *target; /* of the request: "/export" */
+        const char *noun;   /* "Export" */
+        int (*run)(struct client *c, const char *url, const char *path, struct err *e);
+};
+/* Parses `-name NAME PATH`, does it, and says how long it took: the exit status. */
+int client_transfer(const struct client_transfer *t, int argc, char **argv);
+
 #endif

@@ -96,39 +96,15 @@ import_from(struct client *c, const char *url, const char *path, struct err *e)
 int
 command_import(int argc, char **argv)
 {
-        static const char usage[] =
-                "Makes the SQLite database at PATH the content of a database of the primary, in one transaction.\n\n"
-                "Usage:\n\n    litefs import [flags] -name NAME PATH\n";
-        struct client c = { 0 };
-        const char *name = NULL;
-        const struct flag flags[] = { { "name", "NAME", "the database", NULL, &name },
-                                      CLIENT_FLAGS(&c),
-                                      { 0 } };
-        struct flag_words w;
-        struct err e = ERR_INIT;
-        char url[2048], took[64];
-        int64_t begin_ns = client_now_ns();
-        int r = client_parse(flags, argc, argv, 1, usage, &w);
+        static const struct client_transfer transfer = {
+                .usage =
+                        "Makes the SQLite database at PATH the content of a database of the primary, in one "
+                        "transaction.\n\n"
+                        "Usage:\n\n    litefs import [flags] -name NAME PATH\n",
+                .target = "/import",
+                .noun = "Import",
+                .run = import_from,
+        };
 
-        if (r > 0)
-                return r - 1;
-        if (w.n + w.n_rest == 0) {
-                printf("%s\nThe flags are:\n\n", usage);
-                flags_print(flags);
-                return EXIT_USAGE;
-        }
-        if (name == NULL || name[0] == '\0')
-                r = err_text(&e, -EINVAL, "database name required");
-        if (r == 0)
-                r = client_open(&c, &e);
-        if (r == 0 && (r = client_make_url(c.base, "/import", "name", name, url, sizeof url)) < 0)
-                err_set(&e, r, "%s", name);
-        if (r == 0)
-                r = import_from(&c, url, w.n > 0 ? w.words[0] : w.rest[0], &e);
-        client_close(&c);
-        if (r < 0)
-                return client_exit(r, &e);
-        client_format_duration(client_now_ns() - begin_ns, took, sizeof took);
-        printf("Import of database \"%s\" in %s\n", name, took);
-        return 0;
+        return client_transfer(&transfer, argc, argv);
 }
