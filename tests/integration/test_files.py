@@ -277,6 +277,7 @@ def test_replica_role_is_read_only():
         n.start()
         assert stat.S_IMODE(os.stat(n.mnt).st_mode) == 0o555
         assert stat.S_IMODE(os.stat(n.path("t.db")).st_mode) == 0o444
+        wait_until(lambda: os.path.exists(n.path(".primary")), "the replica to know its primary")
         assert read(n.path(".primary")) == b"localhost\n"
         c = n.connect()
         assert c.execute("select x from t").fetchone()[0] == 1
