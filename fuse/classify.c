@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "fuse/fuse_internal.h"
+#include "fuse/resolve.h"
 #include "sqlite/dbheader.h"
 #include "store/dbname.h"
 
@@ -204,4 +204,63 @@ classify_start(struct session *s, struct inode *in)
         in->is_busy = true;
         workers_post(s->config.workers, &job->work);
         return 0;
+}
+
+/* --- what may show that a plain file is a database --- */
+
+bool
+classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int *ret_error)
+{
+        struct session *s = session_of(req);
+        char base[NAME_MAX + 1], path[PATH_MAX];
+        struct inode *in;
+        enum inode_kind kind;
+        struct db *db;
+        size_t len;
+
+        if (dbname_classify(name, &len) != DBNAME_JOURNAL || len == 0)
+                return false;
+        memcpy(base, name, len);
+        base[len] = '\0';
+        if (inode_child_path(parent, base, path, sizeof path) < 0)
+                return false;
+        in = inode_child(&s->inodes, parent, base);
+        if (in == NULL) {
+                if (resolve_name(s, parent, base, &kind, &db) != 1 || kind != INODE_PLAIN)
+                        return false;
+                in = inode_add(&s->inodes, parent, base, INODE_PLAIN, NULL);
+                if (in == NULL)
+                        return false;
+        } else {
+                inode_ref(in);
+        }
+        if (in->kind == INODE_PLAIN && in->pending_error != 0) {
+                *ret_error = in->pending_error;
+                in->pending_error = 0;
+        } else if (in->is_busy || (classify_wants(s, in, true) && classify_start(s, in) == 0)) {
+                session_park(s, req);
+                inode_unref(&s->inodes, in, 1);
+                return true;
+        }
+        inode_unref(&s->inodes, in, 1);
+        return false;
+}
+
+bool
+classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error)
+{
+        struct session *s = session_of(req);
+
+        *ret_error = 0;
+        if (in->kind != INODE_PLAIN)
+                return false;
+        if (in->pending_error != 0) {
+                *ret_error = in->pending_error;
+                in->pending_error = 0;
+                return false;
+        }
+        if (!classify_wants(s, in, false) || classify_start(s, in) < 0)
+                return false;
+        session_park(s, req);
+        return true;
 }

@@ -1,7 +1,9 @@
 /* fuse/fuse_internal.h - the inside of the mount, for the files of fuse/ only.
  *
  *   session.c       connection, dispatch loop, requests put aside, shutdown
- *   ops.c           the request table: decode, find the node, call its kind
+ *   ops.c           the request table
+ *   fs_*.c          its handlers: decode, find the node, call its kind
+ *   resolve.c       what a name stands for
  *   inode.c         the tree of names that the kernel knows
  *   node_*.c        one file a kind of node
  *   classify.c      plain file becomes database
@@ -147,6 +149,11 @@ void dir_readdir(fuse_req_t req, struct inode *dir, size_t size, off_t off);
 bool classify_wants(struct session *s, struct inode *in, bool is_finalising);
 /* Makes it one by a worker; requests on it are parked meanwhile. 0 or negative. */
 int classify_start(struct session *s, struct inode *in);
+/* When a plain journal goes or is cut to nothing, its database may have made its first commit: takes that over
+ * first, and handles the request again. True when the request was put aside. */
+bool classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int *ret_error);
+/* Syncing or closing a plain file may show that it is a database. True when the request was put aside. */
+bool classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error);
 
 /* --- mount_access.c --- */
 /* Captures pages written without a journal if no SQLite process is in a transaction. @done is called from a

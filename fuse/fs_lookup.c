@@ -1,0 +1,189 @@
+/* Requests that ask about nodes and change their attributes. */
+#include "fuse/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fuse/resolve.h"
+#include "store/dbname.h"
+
+static void
+reply_negative(fuse_req_t req, const char *name)
+{
+        struct fuse_entry_param e = { .entry_timeout = CACHE_FOREVER };
+        size_t len;
+
+        /* Names that appear without a request that creates them must not be remembered as absent. */
+        if (dbname_classify(name, &len) == DBNAME_POS || strcmp(name, ".primary") == 0)
+                fuse_reply_err(req, ENOENT);
+        else
+                fuse_reply_entry(req, &e);
+}
+
+void
+fs_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
+{
+        struct session *s = session_of(req);
+        struct inode *parent = node_of(req, parent_ino), *in;
+        enum inode_kind kind;
+        struct db *db;
+        int r;
+
+        request_count(req, REQUEST_LOOKUP, parent_ino, name);
+        if (strlen(name) > NAME_MAX) {
+                fuse_reply_err(req, ENAMETOOLONG);
+                return;
+        }
+        in = inode_child(&s->inodes, parent, name);
+        if (in != NULL) {
+                inode_ref(in);
+                reply_entry(req, in, NULL);
+                return;
+        }
+        r = resolve_name(s, parent, name, &kind, &db);
+        if (r == -ENOENT) {
+                reply_negative(req, name);
+                return;
+        }
+        if (r < 0) {
+                reply_result(req, r);
+                return;
+        }
+        in = inode_add(&s->inodes, parent, name, kind, db);
+        if (in == NULL)
+                fuse_reply_err(req, ENOMEM);
+        else
+                reply_entry(req, in, NULL);
+}
+
+static void
+forget_one(struct session *s, fuse_ino_t ino, uint64_t n)
+{
+        if (ino != FUSE_ROOT_ID)
+                inode_unref(&s->inodes, (struct inode *)(uintptr_t)ino, n);
+}
+
+void
+fs_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+        forget_one(session_of(req), ino, n);
+        fuse_reply_none(req);
+}
+
+void
+fs_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *list)
+{
+        for (size_t i = 0; i < n; i++)
+                forget_one(session_of(req), list[i].ino, list[i].nlookup);
+        fuse_reply_none(req);
+}
+
+/* --- attributes --- */
+
+void
+fs_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+        (void)fi;
+        request_count(req, REQUEST_GETATTR, ino, NULL);
+        reply_attr(req, node_of(req, ino));
+}
+
+struct later_attr {
+        fuse_req_t req;
+        struct inode *in; /* referenced */
+};
+
+/* Under no lock, from a worker. */
+static void
+finish_truncate(void *arg, int r)
+{
+        struct later_attr *la = arg;
+        struct session *s = session_of(la->req);
+
+        pthread_mutex_lock(&s->lock);
+        if (r < 0)
+                reply_result(la->req, r);
+        else
+                reply_attr(la->req, la->in);
+        inode_unref(&s->inodes, la->in, 1);
+        pthread_mutex_unlock(&s->lock);
+        free(la);
+}
+
+static int
+set_size(fuse_req_t req, struct inode *in, uint64_t size)
+{
+        const struct node_ops *ops = node_ops_of(in);
+        struct later_attr *la;
+        int r;
+
+        if (ops->truncate == NULL)
+                return in->kind == INODE_DIR ? -EISDIR : -EACCES;
+        la = malloc(sizeof *la);
+        if (la == NULL)
+                return -ENOMEM;
+        *la = (struct later_attr){ req, in };
+        inode_ref(in);
+        r = ops->truncate(session_of(req), in, size, (struct db_done){ finish_truncate, la });
+        if (r != DB_PENDING) {
+                inode_unref(&session_of(req)->inodes, in, 1);
+                free(la);
+        }
+        return r;
+}
+
+static int
+set_owner_and_times(struct session *s, struct inode *in, const struct stat *attr, int to_set)
+{
+        const struct node_ops *ops = node_ops_of(in);
+        struct timespec tv[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+        int r = 0;
+
+        if ((to_set & FUSE_SET_ATTR_MODE) && ops->chmod != NULL)
+                r = ops->chmod(s, in, attr->st_mode);
+        if (r == 0 && (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) && ops->chown != NULL)
+                r = ops->chown(s, in, to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1,
+                               to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1);
+        if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+                tv[0].tv_nsec = UTIME_NOW;
+        else if (to_set & FUSE_SET_ATTR_ATIME)
+                tv[0] = attr->st_atim;
+        if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+                tv[1].tv_nsec = UTIME_NOW;
+        else if (to_set & FUSE_SET_ATTR_MTIME)
+                tv[1] = attr->st_mtim;
+        if (r == 0 && (tv[0].tv_nsec != UTIME_OMIT || tv[1].tv_nsec != UTIME_OMIT) &&
+            ops->utimens != NULL)
+                r = ops->utimens(s, in, tv);
+        return r;
+}
+
+void
+fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+        struct session *s = session_of(req);
+        struct inode *in = node_of(req, ino);
+        int r, error = 0;
+
+        (void)fi;
+        request_count(req, REQUEST_SETATTR, ino, NULL);
+        if (request_parks(req, in))
+                return;
+        if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size == 0 && in->name != NULL &&
+            in->kind == INODE_PLAIN && classify_by_journal(req, in->parent, in->name, &error))
+                return;
+        r = error < 0 ? error : set_owner_and_times(s, in, attr, to_set);
+        if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE)) {
+                r = attr->st_size < 0 ? -EINVAL : set_size(req, in, (uint64_t)attr->st_size);
+                if (r == DB_PENDING)
+                        return;
+        }
+        if (r < 0)
+                reply_result(req, r);
+        else
+                reply_attr(req, in);
+}
