@@ -4,6 +4,7 @@ import mmap
 import os
 import random
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -236,6 +237,21 @@ def test_second_daemon_on_the_data_directory_is_refused():
     with Node() as n:
         r = subprocess.run([litefs_fixture.LITEFS, "mount", "-config", n.config], capture_output=True, text=True)
         assert r.returncode == 1 and "in use by another litefs" in r.stderr, r
+
+
+def test_database_that_cannot_be_taken_over_fails_its_sync():
+    """What is no database to litefs has not been made durable as one."""
+    with Node() as n:
+        image = os.path.join(n.root, "plain.db")
+        c = sqlite3.connect(image)
+        c.execute("create table t(x)")
+        c.commit()
+        c.close()
+        write(os.path.join(n.data, "dbs", "t.db"), b"in the way")
+        fd = os.open(n.path("t.db"), os.O_RDWR | os.O_CREAT)
+        os.write(fd, read(image))
+        fails_with(errno.ENOTDIR, os.fsync, fd)
+        fails_with(errno.ENOTDIR, os.close, fd)
 
 
 def test_stale_mount_of_a_killed_daemon_is_cleared():
