@@ -239,12 +239,7 @@ open_api(struct daemon *d, struct err *e)
                 .more_metrics = add_fuse_metrics,
                 .arg = d,
         };
-        int r = access_read_token(c, &d->token, e);
 
-        if (r < 0)
-                return r;
-        config.token = d->token;
-        access_warn(c);
         return api_new(&config, &d->api, e);
 }
 
@@ -260,6 +255,7 @@ open_node(struct daemon *d, struct err *e)
                 .listen_address = c->http.addr,
                 .hostname = c->lease.hostname,
                 .advertise_url = c->lease.advertise_url,
+                .token = d->token,
                 .is_candidate = c->lease.candidate,
                 .reconnect_ms = c->lease.reconnect_delay_ns / 1000000,
                 .apply_ops = &apply_ops,
@@ -359,8 +355,11 @@ daemon_run(const struct daemon_options *options, struct err *e)
 
         raise_file_limit();
         r = access_check(options->config, e);
+        if (r == 0)
+                r = access_read_token(options->config, &d.token, e);
         if (r < 0)
                 return r;
+        access_warn(options->config);
         r = workers_new(N_WORKERS, &d.workers);
         if (r == 0)
                 r = workers_new(N_APPLIERS, &d.appliers);

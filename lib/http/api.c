@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bearer.h"
 #include "base/log.h"
 #include "http/api_internal.h"
 #include "store/dbname.h"
@@ -16,7 +17,7 @@ enum method { GET = 1, POST = 2, DELETE = 4 };
 static const struct route {
         const char *path;
         unsigned methods;
-        bool is_change; /* needs the token */
+        bool is_guarded; /* changes something or gives the data away: needs the token */
         void (*fn)(struct api *a, struct http_call *call);
 } routes[] = {
         { "/info", GET, false, api_info },
@@ -26,7 +27,7 @@ static const struct route {
         { "/metrics", GET, false, api_metrics },
         { "/events", GET, false, api_events },
         { "/debug/vars", GET, false, api_debug_vars },
-        { "/export", GET, false, api_export },
+        { "/export", GET, true, api_export },
         { "/import", POST, true, api_import },
         { "/handoff", POST, true, api_handoff },
         { "/promote", POST, true, api_promote },
@@ -125,27 +126,10 @@ find_route(const char *path)
         return NULL;
 }
 
-/* In a time that tells nothing about the token but the length of what was given. */
-static bool
-is_token(const char *token, const char *given)
-{
-        size_t n = strlen(given), n_token = strlen(token);
-        volatile unsigned char differ = n != n_token;
-
-        for (size_t i = 0; i < n; i++)
-                differ |= (unsigned char)(given[i] ^ token[n_token > 0 ? i % n_token : 0]);
-        return differ == 0;
-}
-
 static bool
 is_allowed(const struct api *a, const struct http_call *call)
 {
-        const char *given = http_call_header(call, "Authorization");
-
-        if (a->config.token == NULL || a->config.token[0] == '\0')
-                return true;
-        return given != NULL && strncasecmp(given, "Bearer ", 7) == 0 &&
-               is_token(a->config.token, given + 7);
+        return bearer_matches(http_call_header(call, "Authorization"), a->config.token);
 }
 
 static void
@@ -165,7 +149,7 @@ on_request(void *arg, struct http_call *call)
                                      : route->methods == POST ? "POST"
                                                               : "POST, DELETE");
                 api_reply_error(call, 405, "method not allowed");
-        } else if (route->is_change && !is_allowed(a, call)) {
+        } else if (route->is_guarded && !is_allowed(a, call)) {
                 http_call_add_header(call, "WWW-Authenticate", "Bearer realm=\"litefs\"");
                 api_reply_error(call, 401,
                                 "this needs the header Authorization: Bearer TOKEN (http.token)");

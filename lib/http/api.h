@@ -22,7 +22,7 @@ struct api_config {
         bool is_candidate;
         int64_t max_lag_ms; /* of a replica that is ready; 0: any */
         int64_t demote_ms;  /* a demoted node is not the primary again before */
-        const char *token;  /* that changes need; "" or NULL: none */
+        const char *token;  /* that changes and /export need; "" or NULL: none */
         const char *version;
         /* Adds other parts' metrics; on a worker. */
         void (*more_metrics)(void *arg, struct text *t);

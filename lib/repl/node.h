@@ -20,6 +20,7 @@ struct node_config {
         const char *data_dir;       /* for the cluster's id */
         const char *listen_address; /* "" or NULL: none, and no replica can follow this node */
         const char *hostname, *advertise_url;
+        const char *token; /* that streams need, in either direction; "" or NULL: none. Borrowed */
         bool is_candidate;
         int64_t reconnect_ms;
         const struct apply_ops *apply_ops;

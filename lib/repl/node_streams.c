@@ -117,6 +117,8 @@ on_request(struct replica *rp)
 
         if (status != 0)
                 refuse(rp, status, "this address serves the replication stream at /stream");
+        else if (!upgrade_has_token(&rp->head, rp->node->config.token))
+                refuse(rp, 401, "this needs the header Authorization: Bearer TOKEN (http.token)");
         else if (!rp->node->is_primary)
                 refuse(rp, 503, "this node is not the primary");
         else if (start_feed(rp) < 0)
@@ -453,10 +455,10 @@ static void
 primary_opened(void *arg, struct conn *c)
 {
         struct primary *p = arg;
-        char buf[LEASE_URL_SIZE + 256];
+        char buf[LEASE_URL_SIZE + 1024];
 
         loop_timer_start(p->silence, SILENCE_MS);
-        (void)conn_write(c, buf, upgrade_request(p->address, buf, sizeof buf));
+        (void)conn_write(c, buf, upgrade_request(p->address, p->node->config.token, buf, sizeof buf));
 }
 
 static void

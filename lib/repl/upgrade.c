@@ -1,11 +1,11 @@
 #include "repl/upgrade.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/bearer.h"
 #include "repl/frame.h"
 
 int
@@ -25,33 +25,56 @@ upgrade_feed(struct upgrade *u, const unsigned char **bytes, size_t *n, struct e
         return 0;
 }
 
-/* Whether a header's comma-separated value has @token. */
-static bool
-has_token(const struct upgrade *u, const char *name, const char *token)
+/* The value of the next header called @name behind @line, the end of a line before; NULL: there is none. Its own end
+ * goes to *@ret_end. */
+static const char *
+next_value(const char *line, const char *name, const char **ret_end)
 {
-        const char *line = strstr(u->head, "\r\n");
-        size_t name_len = strlen(name), token_len = strlen(token);
+        size_t n = strlen(name);
 
         while (line != NULL && line[2] != '\r') {
                 const char *end = strstr(line + 2, "\r\n");
 
                 line += 2;
                 if (end == NULL)
-                        break;
-                if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
-                        const char *p = line + name_len + 1;
-
-                        while (p < end) {
-                                p += strspn(p, " \t,");
-                                if (strncasecmp(p, token, token_len) == 0 &&
-                                    strchr(" \t,\r", p[token_len]) != NULL)
-                                        return true;
-                                p += strcspn(p, ",\r");
-                        }
+                        return NULL;
+                if (strncasecmp(line, name, n) == 0 && line[n] == ':') {
+                        *ret_end = end;
+                        return line + n + 1;
                 }
                 line = end;
         }
+        return NULL;
+}
+
+/* Whether a header's comma-separated value has @word. */
+static bool
+has_word(const struct upgrade *u, const char *name, const char *word)
+{
+        const char *line = strstr(u->head, "\r\n"), *p;
+        size_t n = strlen(word);
+
+        while ((p = next_value(line, name, &line)) != NULL)
+                while (p < line) {
+                        p += strspn(p, " \t,");
+                        if (strncasecmp(p, word, n) == 0 && strchr(" \t,\r", p[n]) != NULL)
+                                return true;
+                        p += strcspn(p, ",\r");
+                }
         return false;
+}
+
+bool
+upgrade_has_token(const struct upgrade *u, const char *token)
+{
+        char value[UPGRADE_HEAD_MAX];
+        const char *end = NULL, *p = next_value(strstr(u->head, "\r\n"), "Authorization", &end);
+
+        if (p == NULL)
+                return bearer_matches(NULL, token);
+        p += strspn(p, " \t");
+        snprintf(value, sizeof value, "%.*s", (int)(end > p ? end - p : 0), p);
+        return bearer_matches(value, token);
 }
 
 int
@@ -65,7 +88,7 @@ upgrade_check_request(const struct upgrade *u)
                 return 404;
         if (strncmp(target + 8, "HTTP/1.1\r\n", 10) != 0)
                 return 505;
-        return has_token(u, "Upgrade", FRAME_UPGRADE) && has_token(u, "Connection", "upgrade") ? 0 : 426;
+        return has_word(u, "Upgrade", FRAME_UPGRADE) && has_word(u, "Connection", "upgrade") ? 0 : 426;
 }
 
 int
@@ -74,8 +97,11 @@ upgrade_check_response(const struct upgrade *u, struct err *e)
         int line = (int)strcspn(u->head, "\r\n");
 
         if (strlen(u->head) == u->n && strncmp(u->head, "HTTP/1.1 101 ", 13) == 0 &&
-            has_token(u, "Upgrade", FRAME_UPGRADE))
+            has_word(u, "Upgrade", FRAME_UPGRADE))
                 return 0;
+        if (strncmp(u->head, "HTTP/1.1 401 ", 13) == 0)
+                return err_text(e, E_FORMAT,
+                                "it wants another token: http.token must be the same on all nodes");
         return err_text(e, E_FORMAT, "no stream there, the answer was: %.*s", line > 200 ? 200 : line,
                         u->head);
 }
@@ -87,14 +113,16 @@ clip(int n, size_t size)
 }
 
 size_t
-upgrade_request(const char *host, char *buf, size_t size)
+upgrade_request(const char *host, const char *token, char *buf, size_t size)
 {
-        return clip(
-                snprintf(
-                        buf, size,
-                        "GET /stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
-                        host, FRAME_UPGRADE),
-                size);
+        bool is_given = token != NULL && token[0] != '\0';
+
+        return clip(snprintf(buf, size,
+                             "GET /stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
+                             "Upgrade: %s\r\n%s%s%s\r\n",
+                             host, FRAME_UPGRADE, is_given ? "Authorization: Bearer " : "",
+                             is_given ? token : "", is_given ? "\r\n" : ""),
+                    size);
 }
 
 size_t
@@ -112,6 +140,8 @@ static const char *
 reason(int status)
 {
         switch (status) {
+        case 401:
+                return "Unauthorized";
         case 404:
                 return "Not Found";
         case 405:

@@ -4,6 +4,7 @@
 #ifndef LITEFS_REPL_UPGRADE_H
 #define LITEFS_REPL_UPGRADE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -25,8 +26,11 @@ int upgrade_check_request(const struct upgrade *u);
 /* The complete head of an answer: 0 when it is 101 for a stream, else E_FORMAT with the status line. */
 int upgrade_check_response(const struct upgrade *u, struct err *e);
 
-/* Length of the text written, less than @size. */
-size_t upgrade_request(const char *host, char *buf, size_t size);
+/* Whether the complete head of a request gives @token, as in bearer.h. */
+bool upgrade_has_token(const struct upgrade *u, const char *token);
+
+/* Length of the text written, less than @size. @token is sent with the request; "" or NULL: none. */
+size_t upgrade_request(const char *host, const char *token, char *buf, size_t size);
 size_t upgrade_accept(char *buf, size_t size);
 size_t upgrade_refuse(int status, const char *why, char *buf, size_t size);
 

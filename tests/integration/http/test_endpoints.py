@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -167,8 +168,9 @@ def test_static_lease_stays():
 # --- access ---
 
 TOKEN = "s3cret-Token"
-CHANGES = [("POST", "/import?name=x.db"), ("POST", "/handoff"), ("POST", "/promote"), ("POST", "/demote"),
-           ("POST", "/halt?name=x.db&id=1"), ("DELETE", "/halt?name=x.db&id=1"), ("POST", "/tx?name=x.db")]
+GUARDED = [("POST", "/import?name=x.db"), ("POST", "/handoff"), ("POST", "/promote"), ("POST", "/demote"),
+           ("GET", "/export?name=x.db"), ("POST", "/halt?name=x.db&id=1"), ("DELETE", "/halt?name=x.db&id=1"),
+           ("POST", "/tx?name=x.db")]
 
 
 def with_http(extra):
@@ -180,8 +182,19 @@ def with_http(extra):
     return n
 
 
+def open_stream(n, authorization):
+    """The status of the answer."""
+    with socket.create_connection(("127.0.0.1", n.port()), 10) as s:
+        s.sendall(b"GET /stream HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: litefs-stream/1\r\n"
+                  + (f"authorization:  {authorization}\r\n" if authorization else "").encode() + b"\r\n")
+        return int(s.makefile("rb").readline().split()[1])
+
+
 def check_token(n):
-    for method, path in CHANGES:
+    assert open_stream(n, f"Bearer {TOKEN}") == 101
+    for header in (None, "Bearer ", "Bearer x", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}"):
+        assert open_stream(n, header) == 401, header
+    for method, path in GUARDED:
         for header in (None, "Bearer", "Bearer ", "Bearer x", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}",
                        f"Bearer {TOKEN}{TOKEN}"):
             a = request(n, method, path, headers={"Authorization": header} if header else {})
@@ -190,7 +203,6 @@ def check_token(n):
         assert a.status != 401, (path, a.status)
     for path in ("/info", "/db", "/metrics", "/healthz"):
         assert get(n, path).status == 200
-    assert get(n, "/export?name=x.db").status == 404
     assert TOKEN not in n.log()
 
 
@@ -218,6 +230,21 @@ def test_warning_when_open_to_the_network():
                                       ('"localhost:0"', "", False), ('"127.0.0.1:0"', "", False)):
         with with_http(f"  addr: {address}\n" + (f"  token: {token}\n" if token else "")) as n:
             assert (warning in n.log()) == is_warned, (address, n.log())
+
+
+def test_replica_with_another_token():
+    with with_http(f'  addr: "127.0.0.1:0"\n  token: {TOKEN}\n') as n:
+        r = replica_of(n)
+        with r:
+            wait_until(lambda: "it wants another token: http.token" in r.log(), "the reason in the replica's log")
+        r = replica_of(n)
+        with open(r.config) as f:
+            text = f.read()
+        with open(r.config, "w") as f:
+            f.write(text.replace("http:\n", f"http:\n  token: {TOKEN}\n"))
+        with r:
+            fill(n, rows=5).close()
+            in_step(n, r)
 
 
 def refused(extra):
