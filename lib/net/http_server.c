@@ -1,14 +1,10 @@
-/* A connection on its way:
- *
- *   http_server_accept -> WAITING for its first bytes -+-> a head that begins "GET /stream ": config.stream
- *                                                      +-> else: libmicrohttpd's
+/* Connections come from http_intake.h, which has looked at their first bytes.
  *
  * libmicrohttpd runs on the loop: its epoll descriptor is polled, and its timeouts are a timer's. A request that
  * waits for a worker is suspended, so that nothing happens to it meanwhile; the worker's end comes by mail. */
 #include "net/http_server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -17,14 +13,9 @@
 #include <unistd.h>
 
 #include "base/workers.h"
-#include "net/conn_internal.h"
+#include "net/http_intake.h"
 #include "net/loop_internal.h"
 
-#define STREAM_START "GET /stream "
-#define START_LEN (sizeof STREAM_START - 1) /* no request is shorter */
-#define STREAM_HEAD_MAX 4096                /* more is not waited for: the stream will refuse it */
-#define MAX_WAITING 512u
-#define WAITING_MS 10000
 #define DEFAULT_WORKERS 4u
 #define DEFAULT_MAX_CONNS 1024u
 #define DEFAULT_HEAD_MS 30000
@@ -36,17 +27,6 @@
 #define BLOCK_SIZE ((size_t)64 * 1024)
 #define DROP_MAX ((uint64_t)64 * 1024)
 #define MAX_HEADERS 4
-
-/* A connection of which nothing is known yet. */
-struct waiting {
-        struct loop_item item;
-        struct http_server *server;
-        struct waiting *prev, *next; /* oldest first */
-        struct conn *conn;
-        uv_poll_t poll;
-        int fd; /* a duplicate of the connection's */
-        int64_t since_ms;
-};
 
 /* One of libmicrohttpd's connections. */
 struct http_conn {
@@ -67,8 +47,7 @@ struct http_server {
         uv_timer_t tick;
         bool is_stopping;
         bool has_handles;
-        struct waiting *oldest, *newest;
-        unsigned n_waiting;
+        struct http_intake intake;
         struct http_conn *conns, *last_conn;
         unsigned n_conns;
         struct http_call *calls;
@@ -585,191 +564,31 @@ evict_idlest(struct http_server *s)
                 evict(hc);
 }
 
-/* --- the first bytes --- */
-
 static void
-waiting_gone(uv_handle_t *handle)
+give_to_http(void *arg, int fd, const struct sockaddr *sa, socklen_t n)
 {
-        struct waiting *w = handle->data;
+        struct http_server *s = arg;
 
-        if (w->fd >= 0)
-                close(w->fd);
-        free(w);
-}
-
-static void
-unlink_waiting(struct waiting *w)
-{
-        struct http_server *s = w->server;
-
-        *(w->prev != NULL ? &w->prev->next : &s->oldest) = w->next;
-        *(w->next != NULL ? &w->next->prev : &s->newest) = w->prev;
-        s->n_waiting--;
-}
-
-/* Frees it, and lets go of the connection. */
-static void
-end_waiting(struct waiting *w)
-{
-        if (uv_is_closing((uv_handle_t *)&w->poll))
-                return;
-        unlink_waiting(w);
-        uv_close((uv_handle_t *)&w->poll, waiting_gone);
-}
-
-static void
-waiting_closed(void *arg, struct conn *c, int code, const struct err *e)
-{
-        (void)c;
-        (void)code;
-        (void)e;
-        end_waiting(arg);
-}
-
-/* What the connection is closed with when it is libmicrohttpd's under another descriptor. */
-static void
-let_go(void *arg, struct conn *c, int code, const struct err *e)
-{
-        (void)arg;
-        (void)c;
-        (void)code;
-        (void)e;
-}
-
-static const struct conn_handler waiting_handler = { .closed = waiting_closed };
-static const struct conn_handler gone_handler = { .closed = let_go };
-
-static void
-drop_waiting(struct waiting *w)
-{
-        conn_set_handler(w->conn, &gone_handler, NULL);
-        conn_close(w->conn);
-        end_waiting(w);
-}
-
-static void
-stop_waiting(struct loop_item *item)
-{
-        drop_waiting((struct waiting *)item);
-}
-
-static void
-give_to_http(struct waiting *w)
-{
-        struct http_server *s = w->server;
-        struct sockaddr_storage sa;
-        socklen_t n = sizeof sa;
-        int fd = w->fd;
-
-        uv_poll_stop(&w->poll);
-        w->fd = -1;
-        drop_waiting(w);
         if (s->n_conns >= s->config.max_conns)
                 evict_idlest(s);
-        if (getpeername(fd, (struct sockaddr *)&sa, &n) < 0) {
-                close(fd);
-                return;
-        }
         /* Closes it when it fails. */
-        (void)MHD_add_connection(s->daemon, fd, (struct sockaddr *)&sa, n);
+        (void)MHD_add_connection(s->daemon, fd, sa, n);
         run(s);
 }
 
 static void
-give_to_stream(struct waiting *w)
+give_to_stream(void *arg, struct conn *c)
 {
-        struct http_server *s = w->server;
-        struct conn *c = w->conn;
+        struct http_server *s = arg;
 
-        uv_poll_stop(&w->poll);
-        conn_set_handler(c, &gone_handler, NULL);
-        end_waiting(w);
         s->config.stream(s->config.arg, c);
-        conn_read_start(c);
-}
-
-/* It wakes us when @n bytes are there. */
-static int
-wait_for_bytes(struct waiting *w, size_t n)
-{
-        int low = (int)n;
-
-        return setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0 ? -errno : 0;
-}
-
-static void
-on_first_bytes(uv_poll_t *poll, int status, int events)
-{
-        struct waiting *w = poll->data;
-        char buf[STREAM_HEAD_MAX];
-        bool is_stream, is_whole;
-        ssize_t n;
-
-        n = status < 0 ? -1 : recv(w->fd, buf, sizeof buf, MSG_PEEK | MSG_DONTWAIT);
-        if (n < 0 && status == 0 && (errno == EAGAIN || errno == EINTR))
-                return;
-        if (n < (ssize_t)START_LEN) { /* it ended, or will not get there */
-                drop_waiting(w);
-                return;
-        }
-        is_stream = w->server->config.stream != NULL && memcmp(buf, STREAM_START, START_LEN) == 0;
-        is_whole = n == (ssize_t)sizeof buf || memmem(buf, (size_t)n, "\r\n\r\n", 4) != NULL;
-        if (is_stream && !is_whole) {
-                if ((events & UV_DISCONNECT) != 0 || wait_for_bytes(w, (size_t)n + 1) < 0)
-                        drop_waiting(w);
-                return;
-        }
-        (void)wait_for_bytes(w, 1);
-        if (is_stream)
-                give_to_stream(w);
-        else
-                give_to_http(w);
-}
-
-static int
-start_waiting(struct waiting *w)
-{
-        struct http_server *s = w->server;
-        int r;
-
-        w->fd = conn_dup(w->conn);
-        if (w->fd < 0)
-                return w->fd;
-        r = wait_for_bytes(w, START_LEN);
-        if (r == 0)
-                r = uv_poll_init(&s->config.loop->uv, &w->poll, w->fd);
-        if (r < 0) {
-                close(w->fd);
-                return r;
-        }
-        w->poll.data = &w->item;
-        uv_poll_start(&w->poll, UV_READABLE | UV_DISCONNECT, on_first_bytes);
-        return 0;
 }
 
 void
 http_server_accept(struct http_server *s, struct conn *c)
 {
-        struct waiting *w;
-
-        if (s->is_stopping || s->daemon == NULL || (w = calloc(1, sizeof *w)) == NULL)
-                return; /* the listener closes what nobody took */
-        w->item.stop = stop_waiting;
-        w->server = s;
-        w->conn = c;
-        w->since_ms = loop_now_ms(s->config.loop);
-        if (start_waiting(w) < 0) {
-                free(w);
-                return;
-        }
-        conn_set_handler(c, &waiting_handler, w);
-        conn_read_stop(c);
-        if (s->n_waiting >= MAX_WAITING)
-                drop_waiting(s->oldest);
-        w->prev = s->newest;
-        *(s->newest != NULL ? &s->newest->next : &s->oldest) = w;
-        s->newest = w;
-        s->n_waiting++;
+        if (!s->is_stopping && s->daemon != NULL)
+                http_intake_accept(&s->intake, c);
 }
 
 unsigned
@@ -822,8 +641,7 @@ on_tick(uv_timer_t *timer)
         int64_t now_ms = loop_now_ms(s->config.loop);
         bool is_any = false;
 
-        while (s->oldest != NULL && now_ms - s->oldest->since_ms > WAITING_MS)
-                drop_waiting(s->oldest);
+        http_intake_tick(&s->intake);
         for (struct http_conn *hc = s->conns; hc != NULL; hc = hc->next)
                 if (!hc->has_request && !hc->is_evicted &&
                     (now_ms - hc->since_ms > s->config.head_ms ||
@@ -901,6 +719,9 @@ http_server_new(const struct http_server_config *config, struct http_server **re
                 return err_set(e, -ENOMEM, "start the HTTP server");
         s->item.stop = stop_server;
         s->config = *config;
+        s->intake.config = (struct http_intake_config){ config->loop,
+                                                        config->stream != NULL ? give_to_stream : NULL,
+                                                        give_to_http, s };
         if (s->config.max_conns == 0)
                 s->config.max_conns = DEFAULT_MAX_CONNS;
         if (s->config.head_ms <= 0)
@@ -922,8 +743,7 @@ begin_stop(void *arg)
         struct http_server *s = arg;
 
         s->is_stopping = true;
-        while (s->oldest != NULL)
-                drop_waiting(s->oldest);
+        http_intake_stop(&s->intake);
         for (struct http_call *call = s->calls; call != NULL; call = call->next) {
                 if (call->again != NULL)
                         stop_again(&call->again->item);

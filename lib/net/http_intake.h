@@ -1,0 +1,39 @@
+/* lib/net/http_intake.h - connections of which nothing is known yet: a stream's or HTTP's?
+ *
+ *   accepted -> waits for its first bytes -+-> a head that begins "GET /stream ": config.stream, unread
+ *                                          +-> else: config.http
+ *
+ * What has not said what it wants within 10 s is closed; at most 512 wait, the oldest goes. The loop's thread. */
+#ifndef LITEFS_NET_HTTP_INTAKE_H
+#define LITEFS_NET_HTTP_INTAKE_H
+
+#include <sys/socket.h>
+
+#include "net/conn.h"
+#include "net/loop.h"
+
+struct http_intake_config {
+        struct loop *loop;
+        void (*stream)(void *arg, struct conn *c); /* calls conn_set_handler. NULL: HTTP gets all */
+        /* Takes @fd, a socket from which the request can be read. */
+        void (*http)(void *arg, int fd, const struct sockaddr *sa, socklen_t n);
+        void *arg;
+};
+
+struct http_waiting;
+
+/* Embedded. All zero is a valid one, to which only http_intake_stop may be done. */
+struct http_intake {
+        struct http_intake_config config;
+        struct http_waiting *oldest, *newest;
+        unsigned n;
+};
+
+/* A listener's accepted() passes @c on; the listener closes what is not taken. */
+void http_intake_accept(struct http_intake *in, struct conn *c);
+/* Now and then: closes what has waited for too long. */
+void http_intake_tick(struct http_intake *in);
+/* Closes all. */
+void http_intake_stop(struct http_intake *in);
+
+#endif
