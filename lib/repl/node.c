@@ -1,5 +1,6 @@
 #include "repl/node.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,10 +104,17 @@ node_tell_role(struct node *n, bool is_primary)
 }
 
 static void
-tell_watcher(struct node *n)
+tell_watchers(struct node *n)
 {
-        if (n->watcher.role_changed != NULL)
-                n->watcher.role_changed(n->watcher.arg);
+        for (unsigned i = 0; i < n->n_watchers; i++)
+                n->watchers[i].role_changed(n->watchers[i].arg);
+}
+
+void
+node_tell_shown(struct node *n, struct db *db)
+{
+        for (unsigned i = 0; i < n->n_watchers; i++)
+                n->watchers[i].committed(n->watchers[i].arg, db);
 }
 
 static void
@@ -123,7 +131,7 @@ take_over(void *arg)
         log_info("primary lease acquired, advertising as %s, term=%llu", n->config.advertise_url,
                  (unsigned long long)n->held.term);
         node_tell_role(n, true);
-        tell_watcher(n);
+        tell_watchers(n);
         set_flag(n, &n->is_holder, true);
         node_set_ready(n);
         loop_timer_start(n->heartbeat, 0);
@@ -167,7 +175,7 @@ role_changed(void *arg, bool is_primary, const struct lease_state *holder)
         store_set_role(n->config.store, false, holder);
         if (n->is_primary || n->is_taking_over)
                 step_down(n);
-        tell_watcher(n);
+        tell_watchers(n);
 }
 
 static void
@@ -361,7 +369,8 @@ node_loop(const struct node *n)
 void
 node_watch(struct node *n, const struct node_watcher *w)
 {
-        n->watcher = *w;
+        assert(n->n_watchers < NODE_MAX_WATCHERS);
+        n->watchers[n->n_watchers++] = *w;
 }
 
 static int

@@ -40,7 +40,8 @@ struct loop *node_loop(const struct node *n);
 int node_listen(struct node *n, void (*accepted)(void *arg, struct conn *c), void *arg, struct err *e);
 void node_accept(struct node *n, struct conn *c);
 
-/* Who wants to know, on the loop. Before node_start. */
+/* Who wants to know, on the loop. At most NODE_MAX_WATCHERS, before node_start. */
+#define NODE_MAX_WATCHERS 4
 struct node_watcher {
         /* @db may show a new position, here or on this replica. */
         void (*committed)(void *arg, struct db *db);

@@ -94,7 +94,8 @@ struct node {
         struct primary *primary; /* NULL: follows nobody */
         int64_t left_ms;         /* the last one */
         struct commits commits;
-        struct node_watcher watcher;
+        struct node_watcher watchers[NODE_MAX_WATCHERS];
+        unsigned n_watchers;
         void (*accepted)(void *arg, struct conn *c); /* NULL: node_accept */
         void *accepted_arg;
         uint64_t n_streams, bytes_sent, bytes_received;
@@ -109,6 +110,8 @@ struct node {
 int64_t node_now_ms(const struct node *n);
 void node_set_ready(struct node *n);
 void node_tell_role(struct node *n, bool is_primary);
+/* The watchers: @db may show a new position. */
+void node_tell_shown(struct node *n, struct db *db);
 
 /* --- node_lease.c --- */
 void node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen);

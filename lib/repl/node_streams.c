@@ -276,8 +276,8 @@ node_send_commits(struct node *n)
                 for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
                         for (uint32_t i = 0; rp->feed != NULL && i < count; i++)
                                 feed_committed(rp->feed, dbs[i]);
-                for (uint32_t i = 0; n->watcher.committed != NULL && i < count; i++)
-                        n->watcher.committed(n->watcher.arg, dbs[i]);
+                for (uint32_t i = 0; i < count; i++)
+                        node_tell_shown(n, dbs[i]);
         } while (count == 64);
 }
 
@@ -573,8 +573,7 @@ node_applied(void *arg, struct db *db, struct ltx_pos pos)
 
         if (n->primary != NULL && n->primary->follow != NULL)
                 follow_applied(n->primary->follow, db, pos);
-        if (n->watcher.committed != NULL)
-                n->watcher.committed(n->watcher.arg, db);
+        node_tell_shown(n, db);
 }
 
 void
