@@ -195,17 +195,14 @@ client_exit(int r, const struct err *e)
 }
 
 int
-client_parse(const struct flag *flags, int argc, char **argv, int max_words, const char *usage,
+client_parse(const struct flag *flags, int argc, char **argv, int max_words, const struct help *help,
              struct flag_words *ret)
 {
         struct err e = ERR_INIT;
         int r = flags_parse(flags, argc, argv, ret, &e);
 
-        if (r > 0) {
-                printf("%s\nThe flags are:\n\n", usage);
-                flags_print(flags);
-                return 1 + EXIT_USAGE;
-        }
+        if (r > 0)
+                return 1 + help_print(help, flags, ret->help);
         if (r == 0 && ret->n + ret->n_rest > max_words)
                 r = err_text(&e, -EINVAL, "too many arguments");
         return r < 0 ? 1 + client_exit(r, &e) : 0;
@@ -244,15 +241,12 @@ client_transfer(const struct client_transfer *t, int argc, char **argv)
         struct err e = ERR_INIT;
         char url[2048], took[64];
         int64_t begin_ns = client_now_ns();
-        int r = client_parse(flags, argc, argv, 1, t->usage, &w);
+        int r = client_parse(flags, argc, argv, 1, &t->help, &w);
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest == 0) {
-                printf("%s\nThe flags are:\n\n", t->usage);
-                flags_print(flags);
-                return EXIT_USAGE;
-        }
+        if (w.n + w.n_rest == 0)
+                return help_print(&t->help, flags, "");
         if (name == NULL || name[0] == '\0')
                 r = err_text(&e, -EINVAL, "database name required");
         if (r == 0)

@@ -9,6 +9,7 @@
 
 #include "cmd/litefs/config.h"
 #include "cmd/litefs/flags.h"
+#include "cmd/litefs/help.h"
 #include "net/http_client.h"
 
 struct client {
@@ -44,7 +45,7 @@ int client_check(const struct http_response *rs, struct err *e);
 /* Prints "ERROR: ..." when @r is negative; the exit status. */
 int client_exit(int r, const struct err *e);
 /* flags_parse, with the text of the command when it asks for help or is wrong: 0, or 1 + exit status. */
-int client_parse(const struct flag *flags, int argc, char **argv, int max_words, const char *usage,
+int client_parse(const struct flag *flags, int argc, char **argv, int max_words, const struct help *help,
                  struct flag_words *ret);
 /* "1.234567s" as Go prints a duration. */
 void client_format_duration(int64_t ns, char *buf, size_t size);
@@ -52,7 +53,7 @@ int64_t client_now_ns(void);
 
 /* A command that copies one database between a node and a file. */
 struct client_transfer {
-        const char *usage;
+        struct help help;
         const char *target; /* of the request: "/export" */
         const char *noun;   /* "Export" */
         int (*run)(struct client *c, const char *url, const char *path, struct err *e);

@@ -7,16 +7,25 @@
 int
 command_demote(int argc, char **argv)
 {
-        static const char usage[] =
-                "Stops this node from being the primary: it hands over to a replica that has everything or, if\n"
-                "there is none, gives the lease up and does not take it again for lease.demote-delay.\n\n"
-                "Usage:\n\n    litefs demote [flags]\n";
+        static const struct help_row examples[] = {
+                { "litefs demote",
+                  "take the primary's part from this node, before work on its machine" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "demote",
+                .synopsis = "[flags]",
+                .about =
+                        "Stops this node from being the primary: it hands over to a replica that has everything or, if\n"
+                        "there is none, gives the lease up and does not take it again for lease.demote-delay.",
+                .examples = examples,
+        };
         struct client c = { 0 };
         const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
         struct flag_words w;
         struct err e = ERR_INIT;
         char url[2048];
-        int r = client_parse(flags, argc, argv, 0, usage, &w);
+        int r = client_parse(flags, argc, argv, 0, &help, &w);
 
         if (r > 0)
                 return r - 1;

@@ -114,10 +114,20 @@ export_to(struct client *c, const char *url, const char *path, struct err *e)
 int
 command_export(int argc, char **argv)
 {
+        static const struct help_row examples[] = {
+                { "litefs export -name app.db /backup/app.db",
+                  "back app.db up, while it is being written" },
+                { "litefs export -url http://node2:20202 -name app.db copy.db",
+                  "copy it from another node" },
+                { 0 },
+        };
         static const struct client_transfer transfer = {
-                .usage =
-                        "Copies a database of a running node, as of one transaction, to PATH. Replaces what is there.\n\n"
-                        "Usage:\n\n    litefs export [flags] -name NAME PATH\n",
+                .help = {
+                        .name = "export",
+                        .synopsis = "[flags] -name NAME PATH",
+                        .about = "Copies a database of a running node, as of one transaction, to PATH. Replaces what is there.",
+                        .examples = examples,
+                },
                 .target = "/export",
                 .noun = "Export",
                 .run = export_to,

@@ -33,15 +33,17 @@ set_switch(const struct flag *f, const char *value, struct err *e)
 
 /* The flag at @argv[*i], which may take the next word too: as flags_parse. */
 static int
-take_flag(const struct flag *flags, int argc, char **argv, int *i, struct err *e)
+take_flag(const struct flag *flags, int argc, char **argv, int *i, const char **ret_help, struct err *e)
 {
         const char *word = argv[*i], *name = word + (word[1] == '-' ? 2 : 1), *value;
         size_t n = strcspn(name, "=");
         const struct flag *f = find(flags, name, n);
 
         value = name[n] == '=' ? name + n + 1 : NULL;
-        if (f == NULL && is_help(name, n))
+        if (f == NULL && is_help(name, n)) {
+                *ret_help = value != NULL ? value : "";
                 return 1;
+        }
         if (f == NULL)
                 return err_text(e, -EINVAL, "unknown flag %s (-h lists those there are)", word);
         if (f->value_name == NULL)
@@ -61,7 +63,9 @@ flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *
 
         while (end < argc && strcmp(argv[end], "--") != 0)
                 end++;
-        *ret = (struct flag_words){ .words = argv, .rest = argv + end, .has_dashes = end < argc };
+        *ret = (struct flag_words){
+                .words = argv, .rest = argv + end, .has_dashes = end < argc, .help = ""
+        };
         if (ret->has_dashes) {
                 ret->rest++;
                 ret->n_rest = argc - end - 1;
@@ -70,7 +74,7 @@ flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *
                 if (argv[i][0] != '-' || argv[i][1] == '\0')
                         ret->words[ret->n++] = argv[i];
                 else
-                        r = take_flag(flags, end, argv, &i, e);
+                        r = take_flag(flags, end, argv, &i, &ret->help, e);
         }
         return r;
 }

@@ -21,7 +21,8 @@ struct flag_words {
         int n;
         char **rest; /* behind "--" */
         int n_rest;
-        bool has_dashes; /* there was a "--" */
+        bool has_dashes;  /* there was a "--" */
+        const char *help; /* when help was asked for: the format, "" or what -help= names */
 };
 
 /* 0; 1 when help was asked for; -EINVAL with the words. */

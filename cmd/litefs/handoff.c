@@ -16,17 +16,26 @@ is_node_id(const char *s)
 int
 command_handoff(int argc, char **argv)
 {
-        static const char usage[] =
-                "Passes the primary's part from this node to NODE (its hostname or id), or to any replica that\n"
-                "has everything. Writers see a busy or read-only database for a moment; no commit is lost.\n\n"
-                "Usage:\n\n    litefs handoff [flags] [NODE]\n";
+        static const struct help_row examples[] = {
+                { "litefs handoff", "pass it to any replica that has everything" },
+                { "litefs handoff node2", "pass it to the node with that hostname" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "handoff",
+                .synopsis = "[flags] [NODE]",
+                .about =
+                        "Passes the primary's part from this node to NODE (its hostname or id), or to any replica that\n"
+                        "has everything. Writers see a busy or read-only database for a moment; no commit is lost.",
+                .examples = examples,
+        };
         struct client c = { 0 };
         const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
         const char *node = NULL;
         struct flag_words w;
         struct err e = ERR_INIT;
         char url[2048];
-        int r = client_parse(flags, argc, argv, 1, usage, &w);
+        int r = client_parse(flags, argc, argv, 1, &help, &w);
 
         if (r > 0)
                 return r - 1;

@@ -96,11 +96,17 @@ import_from(struct client *c, const char *url, const char *path, struct err *e)
 int
 command_import(int argc, char **argv)
 {
+        static const struct help_row examples[] = {
+                { "litefs import -name app.db old.db", "make old.db the content of app.db" },
+                { 0 },
+        };
         static const struct client_transfer transfer = {
-                .usage =
-                        "Makes the SQLite database at PATH the content of a database of the primary, in one "
-                        "transaction.\n\n"
-                        "Usage:\n\n    litefs import [flags] -name NAME PATH\n",
+                .help = {
+                        .name = "import",
+                        .synopsis = "[flags] -name NAME PATH",
+                        .about = "Makes the SQLite database at PATH the content of a database of the primary, in one transaction.",
+                        .examples = examples,
+                },
                 .target = "/import",
                 .noun = "Import",
                 .run = import_from,

@@ -12,6 +12,7 @@
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/config.h"
 #include "cmd/litefs/flags.h"
+#include "cmd/litefs/help.h"
 #include "db/txlog.h"
 #include "ltx/decoder.h"
 #include "store/dbname.h"
@@ -167,21 +168,26 @@ extract_record(struct request *rq, const struct txlog_record *rec, struct byte_s
         return 0;
 }
 
+static const struct help_row actions[] = {
+        { "list", "one line a transaction" },
+        { "dump", "header, page numbers and checksums of each transaction" },
+        { "verify", "decode every transaction and compare all checksums" },
+        { "extract", "write each transaction as MIN-MAX.ltx" },
+        { 0 },
+};
+/* In the order of `actions`. */
 static const struct {
-        const char *name;
         record_fn fn;
         const char *heading;
-        const char *summary;
-} actions[] = {
-        { "list", list_record,
+} work[] = {
+        { list_record,
           "min_txid          max_txid          size        commit      pre_apply         post_apply        "
-          "timestamp\n",
-          "one line a transaction" },
-        { "dump", dump_record, "", "header, page numbers and checksums of each transaction" },
-        { "verify", verify_record, "", "decode every transaction and compare all checksums" },
-        { "extract", extract_record, "", "write each transaction as MIN-MAX.ltx" },
+          "timestamp\n" },
+        { dump_record, "" },
+        { verify_record, "" },
+        { extract_record, "" },
 };
-#define N_ACTIONS (sizeof actions / sizeof actions[0])
+#define N_ACTIONS (sizeof work / sizeof work[0])
 
 /* --- finding the log --- */
 
@@ -258,25 +264,45 @@ check_end(struct request *rq, struct err *e)
 }
 
 static int
-usage(const struct flag *flags)
+print_help(const struct flag *flags, const char *format)
 {
-        printf("Looks into the transaction log of a database.\n\n"
-               "Usage:\n\n    litefs ltx <action> [flags] DB\n\nThe actions are:\n\n");
-        for (size_t i = 0; i < N_ACTIONS; i++)
-                printf("    %-10s %s\n", actions[i].name, actions[i].summary);
-        printf("\nThe flags are:\n\n");
-        flags_print(flags);
-        printf("\nDB is the database's path in the mount, for example app.db.\n");
-        return EXIT_USAGE;
+        static const struct help_row examples[] = {
+                { "litefs ltx list app.db", "list the transactions of app.db" },
+                { "litefs ltx verify -data-dir /var/lib/litefs app.db", "check all of its log" },
+                { "litefs ltx extract -txid 000000000000002a -o /tmp app.db",
+                  "write one transaction as a file" },
+                { 0 },
+        };
+        static const struct help_row exits[] = {
+                { "0", "done; verify: nothing is wrong" },
+                { "1",
+                  "failed, or something is wrong; the line on stderr that begins with ERROR: says what" },
+                { "2", "this help was asked for, or an argument is missing" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "ltx",
+                .synopsis = "ACTION [flags] DB",
+                .about =
+                        "Looks into the transaction log of a database, also while the node runs. DB is the\n"
+                        "database's path in the mount, for example app.db.",
+                .actions = actions,
+                .examples = examples,
+                .exits = exits,
+        };
+
+        return help_print(&help, flags, format);
 }
 
 static int
-parse(struct request *rq, const struct flag *flags, int argc, char **argv, struct err *e)
+parse(struct request *rq, const struct flag *flags, int argc, char **argv, const char **ret_help,
+      struct err *e)
 {
         struct flag_words w;
         int r;
 
         r = flags_parse(flags, argc, argv, &w, e);
+        *ret_help = w.help;
         if (r != 0)
                 return r;
         if (w.n + w.n_rest != 1)
@@ -299,26 +325,31 @@ command_ltx(int argc, char **argv)
                 { "o", "DIR", "where extract writes; default: here", NULL, &rq.out_dir },
                 { 0 },
         };
+        const char *help = "";
         struct err e = ERR_INIT;
         size_t i = 0;
         int r = 1;
 
-        while (argc > 0 && i < N_ACTIONS && strcmp(actions[i].name, argv[0]) != 0)
+        while (argc > 0 && i < N_ACTIONS && strcmp(actions[i].left, argv[0]) != 0)
                 i++;
         if (argc > 0 && i < N_ACTIONS)
-                r = parse(&rq, flags, argc - 1, argv + 1, &e);
-        else if (argc > 0 && argv[0][0] != '-' && strcmp(argv[0], "help") != 0)
+                r = parse(&rq, flags, argc - 1, argv + 1, &help, &e);
+        else if (argc > 0 && argv[0][0] == '-')
+                r = parse(&rq, flags, argc, argv, &help, &e);
+        else if (argc > 0 && strcmp(argv[0], "help") != 0)
                 r = err_text(&e, -EINVAL, "litefs ltx %s: unknown action; list, dump, verify or extract",
                              argv[0]);
+        if (r == 0 && i == N_ACTIONS)
+                r = err_text(&e, -EINVAL, "the action comes first: litefs ltx list|dump|verify|extract");
         if (r > 0)
-                return usage(flags);
+                return print_help(flags, help);
         if (r == 0)
                 r = open_log(&rq, &e);
         if (r == 0) {
-                fputs(actions[i].heading, stdout);
-                r = walk_log(&rq, actions[i].fn, &e);
+                fputs(work[i].heading, stdout);
+                r = walk_log(&rq, work[i].fn, &e);
         }
-        if (r == 0 && actions[i].fn == verify_record && rq.txid == 0)
+        if (r == 0 && work[i].fn == verify_record && rq.txid == 0)
                 r = check_end(&rq, &e);
         txlog_close(rq.log);
         config_release(&rq.config);

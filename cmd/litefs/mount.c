@@ -11,6 +11,7 @@
 #include "cmd/litefs/daemon.h"
 #include "cmd/litefs/exec.h"
 #include "cmd/litefs/flags.h"
+#include "cmd/litefs/help.h"
 
 struct mount {
         struct config config;
@@ -20,13 +21,34 @@ struct mount {
         bool is_mounted; /* it started: what goes wrong from now on is no start-up error */
 };
 
-static void
-usage(const struct flag *flags)
+static int
+print_help(const struct flag *flags, const char *format)
 {
-        printf("Mounts the file system and serves it until SIGINT or SIGTERM, or until CMD ends.\n\n"
-               "Usage:\n\n    litefs mount [flags] [-- CMD ARGS...]\n\nThe flags are:\n\n");
-        flags_print(flags);
-        printf("\nWithout -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml.\n");
+        static const struct help_row examples[] = {
+                { "litefs mount", "run as the configuration says, until a signal comes" },
+                { "litefs mount -config ./litefs.yml -- ./app -port 8080",
+                  "run an application beside it, which ends it" },
+                { 0 },
+        };
+        static const struct help_row exits[] = {
+                { "0", "stopped by SIGINT or SIGTERM, or the application ended with 0" },
+                { "1", "could not start or serve; the reason is the line that begins with ERROR:" },
+                { "2", "the configuration is wrong, or this help was asked for" },
+                { "other", "that of the application, which ended by itself" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "mount",
+                .synopsis = "[flags] [-- CMD ARGS...]",
+                .about =
+                        "Mounts the file system and serves it until SIGINT or SIGTERM, or until CMD ends. CMD\n"
+                        "replaces the key exec of the configuration. SIGUSR1 logs the numbers of requests.\n\n"
+                        "Without -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml.",
+                .examples = examples,
+                .exits = exits,
+        };
+
+        return help_print(&help, flags, format);
 }
 
 static void
@@ -78,10 +100,8 @@ parse(struct mount *m, int argc, char **argv)
         int r;
 
         r = flags_parse(flags, argc, argv, &w, &e);
-        if (r > 0) {
-                usage(flags);
-                return EXIT_USAGE;
-        }
+        if (r > 0)
+                return print_help(flags, w.help);
         if (r == 0 && w.n > 0)
                 r = err_text(&e, -EINVAL,
                              "too many arguments, specify a '--' to specify an exec command");

@@ -35,15 +35,24 @@ wait_until_primary(struct client *c, struct err *e)
 int
 command_promote(int argc, char **argv)
 {
-        static const char usage[] =
-                "Makes this node the primary, by a handoff of the present one, and waits until it is.\n\n"
-                "Usage:\n\n    litefs promote [flags]\n";
+        static const struct help_row examples[] = {
+                { "litefs promote", "make the node of this machine the primary" },
+                { "litefs promote -url http://node2:20202", "make another node the primary" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "promote",
+                .synopsis = "[flags]",
+                .about =
+                        "Makes this node the primary, by a handoff of the present one, and waits until it is.",
+                .examples = examples,
+        };
         struct client c = { 0 };
         const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
         struct flag_words w;
         struct err e = ERR_INIT;
         char url[2048];
-        int r = client_parse(flags, argc, argv, 0, usage, &w);
+        int r = client_parse(flags, argc, argv, 0, &help, &w);
 
         if (r > 0)
                 return r - 1;

@@ -173,9 +173,18 @@ print_json(struct view *v)
 int
 command_status(int argc, char **argv)
 {
-        static const char usage[] =
-                "Shows this node, the other nodes that it or its primary knows of, and its databases.\n\n"
-                "Usage:\n\n    litefs status [flags]\n";
+        static const struct help_row examples[] = {
+                { "litefs status", "show the cluster as the node of this machine sees it" },
+                { "litefs status -json | jq .node.role", "show this node's role" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "status",
+                .synopsis = "[flags]",
+                .about =
+                        "Shows this node, the other nodes that it or its primary knows of, and its databases.",
+                .examples = examples,
+        };
         struct client c = { 0 };
         bool is_json = false;
         const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL },
@@ -184,7 +193,7 @@ command_status(int argc, char **argv)
         struct view v = { 0 };
         struct flag_words w;
         struct err e = ERR_INIT;
-        int r = client_parse(flags, argc, argv, 0, usage, &w);
+        int r = client_parse(flags, argc, argv, 0, &help, &w);
 
         if (r > 0)
                 return r - 1;
