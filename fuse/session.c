@@ -175,12 +175,31 @@ clear_stale(const char *dir, struct err *e)
                      : 0;
 }
 
+/* libfuse's own words, as events like the others. */
+static void
+log_libfuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+        char text[512];
+        size_t n;
+
+        vsnprintf(text, sizeof text, fmt, ap);
+        n = strlen(text);
+        if (n > 0 && text[n - 1] == '\n')
+                text[n - 1] = '\0';
+        log_event(level <= FUSE_LOG_ERR       ? LOG_ERROR
+                  : level == FUSE_LOG_WARNING ? LOG_WARN
+                  : level == FUSE_LOG_DEBUG   ? LOG_DEBUG
+                                              : LOG_INFO,
+                  NULL, "%s", text);
+}
+
 static int
 make_fuse(struct session *s, struct err *e)
 {
         struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
         int r = 0;
 
+        fuse_set_log_func(log_libfuse);
         if (fuse_opt_add_arg(&args, "litefs") < 0 || fuse_opt_add_arg(&args, "-ofsname=litefs") < 0 ||
             (s->config.is_allow_other && fuse_opt_add_arg(&args, "-oallow_other") < 0))
                 r = err_set(e, -ENOMEM, "mount");

@@ -15,7 +15,7 @@ int command_demote(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_help(int argc, char **argv);
 
-/* "LiteFS <version>, commit=<commit>", as LiteFS words it. To stdout. */
-void print_version(void);
+/* "LiteFS <version>, commit=<commit>", as LiteFS words it. Static storage. */
+const char *version_text(void);
 
 #endif

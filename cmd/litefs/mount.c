@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +55,33 @@ print_help(const struct flag *flags, const char *format)
 static void
 print_error(int code, const struct err *e)
 {
-        fprintf(stderr, "ERROR: %s\n", e->code != 0 ? e->text : err_code_text(code));
+        const char *text = e->code != 0 ? e->text : err_code_text(code);
+
+        if (log_is_json())
+                log_error("%s", text);
+        else
+                fprintf(stderr, "ERROR: %s\n", text);
+}
+
+/* What LiteFS prints on stdout, and scripts look for there. In a log of JSON it is an event like the others. */
+static void
+print_notice(const char *text)
+{
+        if (log_is_json()) {
+                log_info("%s", text);
+        } else {
+                puts(text);
+                fflush(stdout);
+        }
+}
+
+static void
+print_config_path(const char *path)
+{
+        char text[PATH_MAX + 32];
+
+        snprintf(text, sizeof text, "config file read from %s", path);
+        print_notice(text);
 }
 
 /* The words behind "--" replace `exec`. */
@@ -79,6 +106,19 @@ warn_not_served(const struct config *c)
                 log_warn("proxy.addr is set, but the proxy is not available yet");
         if (c->backup.type[0] != '\0')
                 log_warn("backup.type is set, but backups are not available: nothing is backed up");
+}
+
+static void
+configure_log(const struct mount *m)
+{
+        struct log_config lc = {
+                .format = strcmp(m->config.log.format, "json") == 0 ? LOG_JSON : LOG_TEXT,
+                .is_debug = m->config.log.debug || m->debug,
+                .has_timestamp = m->config.log.timestamp,
+                .fd = STDERR_FILENO,
+        };
+
+        log_configure(&lc);
 }
 
 /* 0, or the exit status. */
@@ -110,7 +150,8 @@ parse(struct mount *m, int argc, char **argv)
         if (r == 0)
                 r = config_load(&m->config, m->config_path, m->no_expand_env, &e);
         if (r == 0) {
-                printf("config file read from %s\n", m->config.path);
+                configure_log(m);
+                print_config_path(m->config.path);
                 r = config_validate(&m->config, &e);
         }
         if (r == 0 && w.n_rest > 0)
@@ -120,19 +161,6 @@ parse(struct mount *m, int argc, char **argv)
                 return EXIT_USAGE;
         }
         return 0;
-}
-
-static void
-configure_log(const struct mount *m)
-{
-        struct log_config lc = {
-                .format = strcmp(m->config.log.format, "json") == 0 ? LOG_JSON : LOG_TEXT,
-                .is_debug = m->config.log.debug || m->debug,
-                .has_timestamp = m->config.log.timestamp,
-                .fd = STDERR_FILENO,
-        };
-
-        log_configure(&lc);
 }
 
 static int
@@ -147,8 +175,7 @@ on_mounted(void *arg, struct err *e)
                 return r;
         if (r < 0)
                 print_error(r, e);
-        printf("waiting for signal or subprocess to exit\n");
-        fflush(stdout);
+        print_notice("waiting for signal or subprocess to exit");
         return 0;
 }
 
@@ -212,6 +239,7 @@ linger(void)
 static int
 exit_status(struct mount *m)
 {
+        struct err e = ERR_INIT;
         int code;
 
         switch (exec_result(m->exec, &code)) {
@@ -220,7 +248,9 @@ exit_status(struct mount *m)
         case EXEC_STOPPED:
                 if (code == 0)
                         return 0;
-                fprintf(stderr, "ERROR: cannot wait for exec process: exit status %d\n", code);
+                print_error(
+                        err_text(&e, -ECANCELED, "cannot wait for exec process: exit status %d", code),
+                        &e);
                 return 1;
         default:
                 return 0;
@@ -237,8 +267,7 @@ command_mount(int argc, char **argv)
         code = parse(&m, argc, argv);
         if (code != 0)
                 goto out;
-        print_version();
-        configure_log(&m);
+        print_notice(version_text());
         warn_not_served(&m.config);
         daemon_block_signals();
         r = exec_new(on_exec_exit, NULL, &m.exec);

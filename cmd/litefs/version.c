@@ -11,16 +11,14 @@
 #define LITEFS_COMMIT ""
 #endif
 
-void
-print_version(void)
+const char *
+version_text(void)
 {
         if (LITEFS_VERSION[0] != '\0')
-                printf("LiteFS %s, commit=%s\n", LITEFS_VERSION, LITEFS_COMMIT);
-        else if (LITEFS_COMMIT[0] != '\0')
-                printf("LiteFS commit=%s\n", LITEFS_COMMIT);
-        else
-                printf("LiteFS development build\n");
-        fflush(stdout);
+                return "LiteFS " LITEFS_VERSION ", commit=" LITEFS_COMMIT;
+        if (LITEFS_COMMIT[0] != '\0')
+                return "LiteFS commit=" LITEFS_COMMIT;
+        return "LiteFS development build";
 }
 
 int
@@ -44,6 +42,6 @@ command_version(int argc, char **argv)
                 fprintf(stderr, "ERROR: %s\n", e.text);
                 return 1;
         }
-        print_version();
+        puts(version_text());
         return 0;
 }

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,8 +13,12 @@ static struct log_config config = { LOG_TEXT, false, false, STDERR_FILENO };
 
 static const char *const level_names[] = { "DEBUG", "INFO", "WARN", "ERROR" };
 
+/* A byte of a message becomes six at most, \u001b; so nothing that must follow it is ever cut off. */
+#define MESSAGE_MAX 1024
+#define NAME_MAX_SHOWN 512
+
 struct line {
-        char text[2048];
+        char text[6 * (MESSAGE_MAX + NAME_MAX_SHOWN) + 256];
         size_t n;
 };
 
@@ -27,6 +32,12 @@ bool
 log_is_debug(void)
 {
         return config.is_debug;
+}
+
+bool
+log_is_json(void)
+{
+        return config.format == LOG_JSON;
 }
 
 static void
@@ -46,28 +57,54 @@ put_str(struct line *l, const char *s)
         put(l, s, strlen(s));
 }
 
+/* The length of the UTF-8 character at @s, or 0 when there is none: JSON is UTF-8, and the names of files need not be.
+ * A message that was cut may end within one. */
+static size_t
+utf8_length(const unsigned char *s)
+{
+        uint32_t c;
+        size_t n;
+
+        if (s[0] < 0x80)
+                return 1;
+        n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+        if (s[0] < 0xc2 || s[0] > 0xf4)
+                return 0;
+        c = s[0] & (0x7fU >> n);
+        for (size_t i = 1; i < n; i++) {
+                if ((s[i] & 0xc0) != 0x80)
+                        return 0;
+                c = c << 6 | (s[i] & 0x3f);
+        }
+        if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
+            (c >= 0xd800 && c < 0xe000))
+                return 0;
+        return n;
+}
+
 /* The escapes that Go's and JSON's quoted strings share. */
 static void
-put_quoted(struct line *l, const char *s)
+put_quoted(struct line *l, const char *text, size_t max)
 {
+        const unsigned char *s = (const unsigned char *)text, *end = s + strnlen(text, max);
         char esc[8];
 
         put_str(l, "\"");
-        for (; *s != '\0'; s++) {
-                unsigned char c = (unsigned char)*s;
+        while (s < end) {
+                size_t n = utf8_length(s);
 
-                if (c == '"' || c == '\\') {
-                        esc[0] = '\\';
-                        esc[1] = (char)c;
-                        put(l, esc, 2);
-                } else if (c == '\n') {
-                        put(l, "\\n", 2);
-                } else if (c < 0x20 || c == 0x7f) {
-                        snprintf(esc, sizeof esc, "\\u%04x", c);
-                        put_str(l, esc);
-                } else {
-                        put(l, s, 1);
-                }
+                if (*s == '"' || *s == '\\')
+                        snprintf(esc, sizeof esc, "\\%c", *s);
+                else if (*s == '\n')
+                        snprintf(esc, sizeof esc, "\\n");
+                else if (*s < 0x20 || *s == 0x7f)
+                        snprintf(esc, sizeof esc, "\\u%04x", *s);
+                else if (n == 0 || n > (size_t)(end - s))
+                        snprintf(esc, sizeof esc, "\\ufffd"), n = 1;
+                else
+                        snprintf(esc, sizeof esc, "%.*s", (int)n, (const char *)s);
+                put_str(l, esc);
+                s += n;
         }
         put_str(l, "\"");
 }
@@ -96,10 +133,10 @@ format_text(struct line *l, const char *time, const char *level, const char *db,
         put_str(l, "level=");
         put_str(l, level);
         put_str(l, " msg=");
-        put_quoted(l, msg);
+        put_quoted(l, msg, MESSAGE_MAX);
         if (db != NULL) {
                 put_str(l, " db=");
-                put_quoted(l, db);
+                put_quoted(l, db, NAME_MAX_SHOWN);
         }
 }
 
@@ -109,16 +146,16 @@ format_json(struct line *l, const char *time, const char *level, const char *db,
         put_str(l, "{");
         if (config.has_timestamp) {
                 put_str(l, "\"time\":");
-                put_quoted(l, time);
+                put_quoted(l, time, MESSAGE_MAX);
                 put_str(l, ",");
         }
         put_str(l, "\"level\":");
-        put_quoted(l, level);
+        put_quoted(l, level, MESSAGE_MAX);
         put_str(l, ",\"msg\":");
-        put_quoted(l, msg);
+        put_quoted(l, msg, MESSAGE_MAX);
         if (db != NULL) {
                 put_str(l, ",\"db\":");
-                put_quoted(l, db);
+                put_quoted(l, db, NAME_MAX_SHOWN);
         }
         put_str(l, "}");
 }
@@ -127,7 +164,7 @@ void
 log_event(enum log_level level, const char *db, const char *fmt, ...)
 {
         struct line l = { .n = 0 };
-        char msg[1024], time[40];
+        char msg[MESSAGE_MAX], time[40];
         va_list ap;
 
         if (level == LOG_DEBUG && !config.is_debug)

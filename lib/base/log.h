@@ -3,7 +3,7 @@
  * text:  level=INFO msg="LiteFS mounted to: /litefs" db=app.db     (time= first, when asked for)
  * json:  {"time":"...","level":"INFO","msg":"...","db":"app.db"}
  *
- * Lines are written with one write(2), so threads do not mix them. Configure before the first
+ * Bytes that are no UTF-8 are shown as U+FFFD. Lines are written with one write(2), so threads do not mix them. Configure before the first
  * thread starts; safe from any thread afterwards. Libraries log at debug only (docs/architecture.md). */
 #ifndef LITEFS_BASE_LOG_H
 #define LITEFS_BASE_LOG_H
@@ -22,6 +22,7 @@ struct log_config {
 
 void log_configure(const struct log_config *config);
 bool log_is_debug(void);
+bool log_is_json(void);
 
 /* @db is the database concerned, or NULL. */
 void log_event(enum log_level level, const char *db, const char *fmt, ...)
