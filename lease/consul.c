@@ -612,14 +612,18 @@ static int
 consul_put_last_term(struct lease *l, uint64_t term, struct err *e)
 {
         struct consul_lease *c = (struct consul_lease *)l;
-        char url[REMOTE_URL_SIZE], text[24];
-        int r = make_url(c, url, "/kv/", c->key_path, "/term", "", e);
+        char key[REMOTE_KEY_SIZE + 8], text[24], base64[BASE64_SIZE(sizeof text)];
+        uint64_t index;
+        json_t *put;
 
+        if (c->r.session[0] == '\0')
+                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
         remote_begin(&c->r);
+        snprintf(key, sizeof key, "%s/term", c->r.key);
         snprintf(text, sizeof text, "%" PRIu64, term);
-        if (r == 0)
-                r = put_bool(c, url, text, e);
-        return r < 0 ? r : 0;
+        base64_encode(text, strlen(text), base64);
+        put = json_pack("{s:{s:s, s:s, s:s}}", "KV", "Verb", "set", "Key", key, "Value", base64);
+        return transact(c, json_pack("[o, o]", check_session(c, c->r.session), put), &index, e);
 }
 
 /* --- set-up --- */

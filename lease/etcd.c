@@ -535,46 +535,22 @@ etcd_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_S
 
 /* --- the last term --- */
 
-/* The answer of a transaction that does @then whether or not the key is there. */
-static int
-with_term_key(struct etcd_lease *c, json_t *(*then)(struct etcd_lease *c, uint64_t term), uint64_t term,
-              json_t **ret, struct err *e)
-{
-        uint64_t revision;
-        int r;
-
-        remote_begin(&c->r);
-        r = transact(c, is_absent(c->term_key64), branch(then(c, term)), branch(then(c, term)), ret,
-                     &revision, e);
-        return r < 0 ? r : 0;
-}
-
-static json_t *
-get_term(struct etcd_lease *c, uint64_t term)
-{
-        (void)term;
-        return get_key(c->term_key64);
-}
-
-static json_t *
-put_term(struct etcd_lease *c, uint64_t term)
-{
-        char text[24];
-        int n = snprintf(text, sizeof text, "%" PRIu64, term);
-
-        return put_key(c->term_key64, text, (size_t)n, "0");
-}
-
 static int
 etcd_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
 {
+        struct etcd_lease *c = (struct etcd_lease *)l;
         char text[24];
         const json_t *key;
+        uint64_t revision;
         json_t *j = NULL;
-        int n, r = with_term_key((struct etcd_lease *)l, get_term, 0, &j, e);
+        int n, r;
 
         *ret = 0;
+        remote_begin(&c->r);
+        r = transact(c, is_absent(c->term_key64), json_array(), branch(get_key(c->term_key64)), &j,
+                     &revision, e);
         key = r == 0 ? first_key(j) : NULL;
+        r = r < 0 ? r : 0;
         if (key != NULL) {
                 n = value_of(key, text, sizeof text, e);
                 r = n < 0 ? n : remote_parse_term(text, (size_t)n, ret, e);
@@ -586,11 +562,22 @@ etcd_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
 static int
 etcd_put_last_term(struct lease *l, uint64_t term, struct err *e)
 {
+        struct etcd_lease *c = (struct etcd_lease *)l;
+        char text[24];
+        uint64_t revision;
         json_t *j = NULL;
-        int r = with_term_key((struct etcd_lease *)l, put_term, term, &j, e);
+        int n = snprintf(text, sizeof text, "%" PRIu64, term), r;
 
+        if (c->r.session[0] == '\0')
+                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+        remote_begin(&c->r);
+        r = transact(c, compare(c->key64, "LEASE", "lease", c->r.session),
+                     branch(put_key(c->term_key64, text, (size_t)n, "0")), json_array(), &j, &revision,
+                     e);
         json_decref(j);
-        return r;
+        if (r == 0)
+                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
+        return r < 0 ? r : 0;
 }
 
 /* --- set-up --- */

@@ -72,7 +72,8 @@ struct lease_ops {
         /* The last term that began, kept for those who were not there: 0 when there is none. A node that has not
          * been part of that term may lack what was written in it. */
         int (*get_last_term)(struct lease *l, uint64_t *ret, struct err *e);
-        /* The holder's, once it has begun its term. */
+        /* The holder's, as it begins its term: a term never follows a later one. E_NOT_PRIMARY: it is no longer the
+         * holder. */
         int (*put_last_term)(struct lease *l, uint64_t term, struct err *e);
         /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */
         int64_t (*deadline_ms)(struct lease *l);

@@ -502,9 +502,7 @@ take_back(struct lease *l, void *arg, struct err *e)
         struct handoff *h = arg;
         int r = l->ops->take_over(l, h->frame.token, &h->regained, e);
 
-        if (r == 0)
-                node_begin_term(h->n, h->regained.term);
-        return r;
+        return r < 0 ? r : node_begin_term(h->n, h->regained.term, e);
 }
 
 static int

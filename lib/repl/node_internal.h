@@ -117,8 +117,8 @@ void node_tell_shown(struct node *n, struct db *db);
 void node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen);
 /* Remembers that this node has all the data of @term. */
 void node_save_term(struct node *n, uint64_t term);
-/* On the lease's thread: remembers that this node leads in @term. */
-void node_begin_term(struct node *n, uint64_t term);
+/* On the lease's thread: remembers that this node leads in @term. An error: it must not, and has released the lease. */
+int node_begin_term(struct node *n, uint64_t term, struct err *e);
 /* Runs @fn on the lease's thread and waits for it. Any thread but that and the loop's. */
 int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
                     struct err *e);

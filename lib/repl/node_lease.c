@@ -51,18 +51,25 @@ check_stale(struct lease_job *job)
                         "this node's data is older than the cluster's last term");
 }
 
-void
-node_begin_term(struct node *n, uint64_t term)
+/* Without a word about the new term, nodes that were not part of it would be taken for good ones. */
+int
+node_begin_term(struct node *n, uint64_t term, struct err *e)
 {
         struct lease *l = n->config.lease;
-        struct err e = ERR_INIT;
+        int r;
 
         /* Ours first: should the service's alone be written, no node would be good enough. */
-        if (term_file_save(os_host(), n->config.data_dir, term, &e) < 0 ||
-            l->ops->put_last_term(l, term, &e) < 0)
-                log_warn("remember the term: %s", e.text);
-        n->whole_term = term;
-        n->has_warned_stale = false;
+        r = term_file_save(os_host(), n->config.data_dir, term, e);
+        if (r == 0) {
+                n->whole_term = term;
+                n->has_warned_stale = false;
+                r = l->ops->put_last_term(l, term, e);
+        }
+        if (r < 0) {
+                err_prefix(e, "begin term %llu", (unsigned long long)term);
+                l->ops->release(l);
+        }
+        return r;
 }
 
 struct term_job {
@@ -141,9 +148,7 @@ acquire(struct lease_job *job)
         r = name_cluster(job, id);
         if (r < 0)
                 l->ops->release(l);
-        else
-                node_begin_term(job->node, job->state.term);
-        return r;
+        return r < 0 ? r : node_begin_term(job->node, job->state.term, &job->e);
 }
 
 static void answer(struct mail *m);
@@ -167,6 +172,9 @@ run(struct work *w)
         case ROLE_ACQUIRE:
         case ROLE_TAKE_OVER:
                 job->result = acquire(job);
+                break;
+        case ROLE_RELEASE:
+                l->ops->release(l);
                 break;
         }
         job->mail = (struct mail){ answer, NULL };

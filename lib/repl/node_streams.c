@@ -359,7 +359,7 @@ follow_connected(void *arg, const struct frame_hello *h)
                 workers_post(n->lease_worker, &job->work);
         }
         role_connected(&n->role, node_now_ms(n), h->term);
-        role_set_behind(&n->role, node_now_ms(n), true);
+        role_set_behind(&n->role, true);
 }
 
 static void
@@ -367,7 +367,7 @@ follow_ready(void *arg)
 {
         struct primary *p = arg;
 
-        role_set_behind(&p->node->role, node_now_ms(p->node), false);
+        role_set_behind(&p->node->role, false);
         node_save_term(p->node, p->node->role.term);
         node_set_ready(p->node);
 }

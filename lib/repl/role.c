@@ -5,7 +5,7 @@
 #include "base/log.h"
 
 #define READ_MAX_MS 1000    /* how often the lease is looked at, at the least */
-#define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves the lease to the others */
+#define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves a free lease to the others */
 #define RETRY_MS 100
 #define LAST_WORDS_MS 300    /* how long a stream is read on after nobody holds the lease */
 #define STATIC_READ_MS 60000 /* nothing changes there */
@@ -104,7 +104,17 @@ may_acquire(const struct role *r, int64_t now_ms)
 {
         if (!r->config.is_candidate || now_ms < r->no_acquire_until_ms)
                 return false;
-        return !r->is_behind || now_ms - r->behind_since_ms >= BEHIND_WAIT_MS;
+        return !r->is_behind || now_ms - r->free_since_ms >= BEHIND_WAIT_MS;
+}
+
+/* Somebody else may have it since the lease was free the last time. */
+static void
+note_free(struct role *r, int64_t now_ms, bool is_free)
+{
+        if (!is_free)
+                r->free_since_ms = 0;
+        else if (r->free_since_ms == 0)
+                r->free_since_ms = now_ms;
 }
 
 /* --- the lease as it was read --- */
@@ -129,7 +139,6 @@ begin_following(struct role *r, int64_t now_ms, const struct lease_state *s)
         r->holder = *s;
         r->is_connected = false;
         r->n_failures = 0;
-        r->nobody_since_ms = 0;
         r->next_connect_ms = now_ms + r->config.reconnect_ms;
         set_state(r, ROLE_FOLLOWING);
         r->config.ops->changed(r->config.arg, false, s);
@@ -141,8 +150,10 @@ on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
 {
         bool is_other = r->state != ROLE_FOLLOWING || s->term != r->holder.term ||
                         strcmp(s->advertise_url, r->holder.advertise_url) != 0;
+        bool is_free = is_stale(r, now_ms, s);
 
-        if (is_stale(r, now_ms, s) && may_acquire(r, now_ms)) {
+        note_free(r, now_ms, is_free);
+        if (is_free && may_acquire(r, now_ms)) {
                 log_info("the primary %s has not renewed its lease for %lld ms: taking its place",
                          s->hostname, (long long)(now_ms - r->mark_since_ms));
                 r->holder = *s;
@@ -166,13 +177,12 @@ static void
 on_nobody(struct role *r, int64_t now_ms)
 {
         r->mark_since_ms = 0;
+        note_free(r, now_ms, true);
         if (r->state == ROLE_FOLLOWING && r->is_connected) {
                 /* The holder has just released or lost it, and its stream says so, after its last transactions.
                  * Unless the holder stands still: then it says nothing. */
-                if (r->nobody_since_ms == 0)
-                        r->nobody_since_ms = now_ms;
                 r->next_read_ms = now_ms + RETRY_MS;
-                if (now_ms - r->nobody_since_ms < LAST_WORDS_MS)
+                if (now_ms - r->free_since_ms < LAST_WORDS_MS)
                         return;
         }
         stop_following(r);
@@ -208,10 +218,13 @@ role_timer(struct role *r, int64_t now_ms)
         if (r->state == ROLE_STOPPED)
                 return;
         if (r->state == ROLE_PRIMARY) {
-                if (now_ms >= r->config.ops->deadline_ms(r->config.arg)) {
+                int64_t deadline_ms = r->config.ops->deadline_ms(r->config.arg);
+
+                if (now_ms >= deadline_ms) {
                         log_warn(
                                 "the lease could not be renewed in time: this node is no longer the primary");
                         leave_primary(r, now_ms);
+                        r->owes_release = deadline_ms != INT64_MIN; /* else it was given up already */
                 } else if (now_ms >= r->next_renew_ms && r->config.ttl_ms > 0 && !r->has_request) {
                         r->next_renew_ms = now_ms + r->config.ttl_ms / 4;
                         ask(r, ROLE_RENEW);
@@ -220,6 +233,11 @@ role_timer(struct role *r, int64_t now_ms)
         if (r->state == ROLE_FOLLOWING && !r->is_connected && now_ms >= r->next_connect_ms) {
                 r->next_connect_ms = INT64_MAX;
                 r->config.ops->follow(r->config.arg, &r->holder);
+        }
+        /* A renewal that was under way may have succeeded after all: nobody would get the lease for a TTL. */
+        if (r->owes_release && !r->has_request) {
+                r->owes_release = false;
+                ask(r, ROLE_RELEASE);
         }
         if (r->state != ROLE_PRIMARY && now_ms >= r->next_read_ms && !r->has_request) {
                 r->next_read_ms = now_ms + read_interval(r);
@@ -236,6 +254,8 @@ become_primary(struct role *r, int64_t now_ms, const struct lease_state *s)
         r->holder = *s;
         r->term = s->term;
         r->is_behind = false;
+        r->owes_release = false;
+        r->free_since_ms = 0;
         r->next_renew_ms = r->config.ttl_ms > 0 ? now_ms + r->config.ttl_ms / 4 : INT64_MAX;
         set_state(r, ROLE_PRIMARY);
         r->config.ops->changed(r->config.arg, true, s);
@@ -292,6 +312,9 @@ role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state
                         ask(r, ROLE_ACQUIRE);
                 }
                 break;
+        case ROLE_RELEASE:
+                r->next_read_ms = now_ms;
+                break;
         }
         role_timer(r, now_ms); /* what had to wait for the answer */
 }
@@ -335,10 +358,8 @@ role_disconnected(struct role *r, int64_t now_ms)
 }
 
 void
-role_set_behind(struct role *r, int64_t now_ms, bool is_behind)
+role_set_behind(struct role *r, bool is_behind)
 {
-        if (is_behind && !r->is_behind)
-                r->behind_since_ms = now_ms;
         r->is_behind = is_behind;
 }
 

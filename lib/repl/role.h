@@ -20,7 +20,7 @@
 
 enum role_state { ROLE_START, ROLE_WAITING, ROLE_FOLLOWING, ROLE_ACQUIRING, ROLE_PRIMARY, ROLE_STOPPED };
 
-enum role_request { ROLE_READ, ROLE_ACQUIRE, ROLE_RENEW, ROLE_BREAK, ROLE_TAKE_OVER };
+enum role_request { ROLE_READ, ROLE_ACQUIRE, ROLE_RENEW, ROLE_BREAK, ROLE_TAKE_OVER, ROLE_RELEASE };
 
 struct role_ops {
         /* The result comes by role_answered. @seen: for ROLE_BREAK. */
@@ -55,12 +55,12 @@ struct role {
         uint64_t mark_renewal;
         char mark_session[LEASE_SESSION_SIZE];
         int64_t mark_since_ms;
-        int64_t nobody_since_ms; /* the lease has been without a holder; 0: it has one, or nothing is known */
-        unsigned n_failures; /* to connect, in a row */
+        int64_t free_since_ms; /* this node could take the lease, for all it knows; 0: somebody holds it */
+        unsigned n_failures;   /* to connect, in a row */
         bool is_connected, wants_take_over;
-        bool is_behind; /* this node knows of positions that it does not have */
-        int64_t behind_since_ms;
-        uint64_t term; /* the highest seen */
+        bool owes_release; /* it has fenced itself, but the service may still have it as the holder */
+        bool is_behind;    /* this node knows of positions that it does not have */
+        uint64_t term;     /* the highest seen */
 };
 
 void role_init(struct role *r, const struct role_config *config);
@@ -72,7 +72,7 @@ void role_connected(struct role *r, int64_t now_ms, uint64_t term);
 /* The stream ended or could not be had. */
 void role_disconnected(struct role *r, int64_t now_ms);
 /* What the last primary is known to have and this node does not. */
-void role_set_behind(struct role *r, int64_t now_ms, bool is_behind);
+void role_set_behind(struct role *r, bool is_behind);
 /* The primary offers its lease to this node. */
 void role_offered(struct role *r, int64_t now_ms);
 /* Gives up being the primary, and does not take it again for @pause_ms. The caller has released or offered the

@@ -167,6 +167,10 @@ do_operation(struct consul *c, const json_t *op)
                 return c->key.is_there && c->key.index == index;
         if (strcmp(verb, "unlock") == 0)
                 return release(c, session);
+        if (strcmp(verb, "set") == 0) {
+                snprintf(c->last_term, sizeof c->last_term, "%s", value);
+                return true;
+        }
         if (strcmp(verb, "lock") != 0 || find_session(c, session) == NULL ||
             (c->key.is_there && c->key.session != 0 && c->key.session != session))
                 return false;
@@ -201,12 +205,12 @@ answer_bool(char *ret, bool value)
         return 200;
 }
 
-/* Keys with a raw value, no session's. */
+/* Keys with a raw value, no session's: put once. */
 static int
-raw_request(char *value, size_t size, const char *method, bool is_kept, const char *body, char *ret)
+raw_request(char *value, size_t size, const char *method, const char *body, char *ret)
 {
         if (strcmp(method, "PUT") == 0) {
-                if (is_kept && value[0] != '\0')
+                if (value[0] != '\0')
                         return answer_bool(ret, false);
                 snprintf(value, size, "%s", body);
                 return answer_bool(ret, true);
@@ -248,9 +252,9 @@ consul_request(struct consul *c, const char *method, const char *path, const cha
         if (strcmp(path, "/txn") == 0)
                 return transact(c, body, ret);
         if (strstr(path, "/clusterid") != NULL)
-                return raw_request(c->cluster_id, sizeof c->cluster_id, method, true, body, ret);
+                return raw_request(c->cluster_id, sizeof c->cluster_id, method, body, ret);
         if (strstr(path, "/term") != NULL)
-                return raw_request(c->last_term, sizeof c->last_term, method, false, body, ret);
+                return raw_request(c->last_term, sizeof c->last_term, method, body, ret);
         if ((p = strstr(path, "?acquire=")) != NULL)
                 return find_session(c, parse_id(p + 9)) == NULL
                                ? 500

@@ -28,6 +28,20 @@ node_may_commit(const struct node *n)
 
 /* --- the lease's thread --- */
 
+/* As node_begin_term. */
+static int
+begin_term(struct node *n, uint64_t term)
+{
+        struct lease *l = n->lease;
+        int r;
+
+        n->whole_term = term;
+        r = l->ops->put_last_term(l, term, NULL);
+        if (r < 0)
+                l->ops->release(l);
+        return r;
+}
+
 /* As node_lease.c: not in a term that it knows nothing of, and then not without a word about the new one. */
 static int
 acquire(struct lease_job *job)
@@ -43,9 +57,7 @@ acquire(struct lease_job *job)
                                       : l->ops->take_over(l, job->token, &job->state, NULL);
         if (r < 0)
                 return r;
-        n->whole_term = job->state.term;
-        (void)l->ops->put_last_term(l, job->state.term, NULL);
-        return 0;
+        return begin_term(n, job->state.term);
 }
 
 static int
@@ -54,11 +66,7 @@ take_back(struct lease_job *job)
         struct lease *l = job->node->lease;
         int r = l->ops->take_over(l, job->token, &job->state, NULL);
 
-        if (r == 0) {
-                job->node->whole_term = job->state.term;
-                (void)l->ops->put_last_term(l, job->state.term, NULL);
-        }
-        return r;
+        return r < 0 ? r : begin_term(job->node, job->state.term);
 }
 
 static int
@@ -76,6 +84,9 @@ call_role(struct lease_job *job)
         case ROLE_ACQUIRE:
         case ROLE_TAKE_OVER:
                 return acquire(job);
+        case ROLE_RELEASE:
+                l->ops->release(l);
+                return 0;
         }
         abort();
 }
@@ -107,7 +118,9 @@ call(struct lease_job *job)
 static void
 answer(void *arg, bool is_lost)
 {
-        static const char *const names[] = { "read", "acquire", "renew", "break", "take-over" };
+        static const char *const names[] = {
+                "read", "acquire", "renew", "break", "take-over", "release"
+        };
         struct lease_job *job = arg;
         struct node *n = job->node;
 

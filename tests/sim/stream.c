@@ -454,7 +454,7 @@ announce_ready(struct node *n)
                 return;
         st->was_announced = true;
         n->synced_term = st->term;
-        role_set_behind(&n->role, host_now_ms(&n->host), false);
+        role_set_behind(&n->role, false);
         node_whole(n);
 }
 
@@ -493,7 +493,7 @@ on_hello(struct stream *st, uint64_t term)
         st->term = term;
         st->has_hello = true;
         role_connected(&n->role, host_now_ms(&n->host), term);
-        role_set_behind(&n->role, host_now_ms(&n->host), true);
+        role_set_behind(&n->role, true);
         sim_trace(st->c->sim, &n->host, "follows %s, term %llu", st->primary->host.name,
                   (unsigned long long)term);
         check_follow(n, term);

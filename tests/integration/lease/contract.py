@@ -247,6 +247,26 @@ class Contract:
         self.assertCode(b.call("read"), "E_FORMAT", "not what LiteFS writes")
         self.assertCode(b.call("acquire"), "E_NOT_PRIMARY")
 
+    # --- the last term ---
+
+    def test_the_last_term_is_the_holders(self):
+        a, b = self.node("a"), self.node("b")
+        self.assertEqual(a.ok("get-term").term, 0)
+        self.assertCode(a.call("put-term 1"), "E_NOT_PRIMARY")
+        term = a.ok("acquire").term
+        a.ok(f"put-term {term}")
+        self.assertEqual(b.ok("get-term").term, term)
+        self.assertCode(b.call(f"put-term {term + 1}"), "E_NOT_PRIMARY")
+
+    def test_a_holder_of_old_does_not_put_its_term_over_a_later_one(self):
+        a, b = self.holder(), self.node("b")
+        old = a.ok("read").term
+        self.end_session(a.ok("read").session)
+        wait_until(lambda: b.call("acquire").code == "OK", "the lock-delay to pass")
+        b.ok(f"put-term {b.ok('read').term}")
+        self.assertCode(a.call(f"put-term {old}"), "E_NOT_PRIMARY")
+        self.assertEqual(a.ok("get-term").term, b.ok("read").term)
+
     # --- handing over ---
 
     def test_an_offer_is_taken_over(self):

@@ -100,6 +100,10 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 r = ops->offer(n->lease, token, e);
                 *ret = json_pack("{s:s}", "token", token);
                 return r;
+        } else if (strcmp(verb, "put-term") == 0) {
+                return ops->put_last_term(n->lease, strtoull(arg, NULL, 10), e);
+        } else if (strcmp(verb, "get-term") == 0) {
+                r = ops->get_last_term(n->lease, &state.term, e);
         } else if (strcmp(verb, "take-over") == 0) {
                 r = ops->take_over(n->lease, arg, &state, e);
         } else {
