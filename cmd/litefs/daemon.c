@@ -17,6 +17,8 @@
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/make_lease.h"
+#include "cmd/litefs/notifier.h"
+#include "cmd/litefs/service.h"
 #include "http/api.h"
 #include "http/prom.h"
 #include "repl/node.h"
@@ -36,6 +38,8 @@ struct daemon {
         struct session *session;
         struct workers *appliers;
         struct node *node;
+        struct notifier notifier;
+        struct service *service;
         char *token;
         struct api *api;
         pthread_t signal_thread;
@@ -85,6 +89,7 @@ wait_for_signals(void *arg)
         if (d->options->on_signal != NULL)
                 d->options->on_signal(d->options->arg, sig);
         log_info("signal received, litefs shutting down");
+        service_stopping(d->service);
         api_stop(d->api);
         node_stop(d->node);
         session_stop(d->session, DRAIN_MS);
@@ -267,6 +272,8 @@ open_node(struct daemon *d, struct err *e)
         int r = node_open(&config, &d->node, e);
 
         if (r == 0)
+                r = service_new(&d->notifier, d->node, d->store, &d->service, e);
+        if (r == 0)
                 r = open_api(d, e);
         if (r == 0)
                 r = node_listen(d->node, api_accepted, d->api, e);
@@ -293,6 +300,7 @@ start_rest(void *arg)
         const struct daemon_options *o = st->daemon->options;
 
         node_start(st->daemon->node);
+        service_mounted(st->daemon->service, o->config->skip_sync);
         if (!node_wait_ready(st->daemon->node, READY_MS))
                 log_warn("no primary is known yet, or not all of its data is here; going on");
         if (o->on_mounted != NULL)
@@ -336,7 +344,10 @@ tear_down(struct daemon *d)
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */
         api_stop(d->api);
+        service_stop(d->service);
         node_free(d->node);
+        service_free(d->service);
+        notifier_close(&d->notifier);
         api_free(d->api);
         free(d->token);
         session_free(d->session);
@@ -347,6 +358,16 @@ tear_down(struct daemon *d)
         workers_free(d->workers);
 }
 
+/* That it cannot be told is no reason not to run. */
+static void
+open_notifier(struct daemon *d)
+{
+        struct err e = ERR_INIT;
+
+        if (notifier_open(&d->notifier, &e) < 0)
+                log_warn("%s: the service manager is told nothing", e.text);
+}
+
 int
 daemon_run(const struct daemon_options *options, struct err *e)
 {
@@ -354,6 +375,7 @@ daemon_run(const struct daemon_options *options, struct err *e)
         int r;
 
         raise_file_limit();
+        open_notifier(&d);
         r = access_check(options->config, e);
         if (r == 0)
                 r = access_read_token(options->config, &d.token, e);
