@@ -20,6 +20,8 @@
 #define PENDING_MS 1000 /* how long a reader that stays keeps others out */
 #define REST_MS 100
 
+#define REPLACE_WAIT_MS 2000 /* for those who have a database open that is to be replaced */
+
 enum hold { HOLD_NOTHING, HOLD_SHARED, HOLD_EXCLUSIVE };
 
 struct apply {
@@ -31,7 +33,8 @@ struct apply {
         bool is_reserved; /* WRITE is ours until the end */
         bool is_pending;  /* PENDING is ours: no new reader gets in */
         int64_t pending_since_ms;
-        int64_t rest_until_ms; /* for readers to come in, who would starve else */
+        int64_t rest_until_ms;    /* for readers to come in, who would starve else */
+        int64_t replace_since_ms; /* 0: nothing is to be replaced */
         void *index;
         size_t index_size;
 };
@@ -480,10 +483,8 @@ directly(struct apply *a, const struct received *rx, struct err *e)
         r = db_apply_direct(a->db, rx, &ch, e);
         if (ch.was_open)
                 notify_abandoned(a->s, a->db);
-        if (r == 0 && ch.is_replaced)
-                notify_replaced(a->s, a->db);
-        else if (r == 0 && rx->record.commit == 0)
-                notify_dropped(a->s, a->db, ch.old_fd);
+        if (r == 0 && rx->record.commit == 0)
+                notify_dropped(a->s, a->db, ch.old_fd, ch.old_wal_fd);
         else if (r == 0 && !existed)
                 notify_created(a->s, a->db);
         else
@@ -510,21 +511,81 @@ open_database(struct apply *a, struct err *e)
         return 0;
 }
 
+/* --- another history --- */
+
+static void
+close_files(struct apply *a)
+{
+        free(a->index);
+        a->index = NULL;
+        a->index_size = 0;
+        if (a->shm_fd >= 0)
+                close(a->shm_fd);
+        if (a->db_fd >= 0)
+                close(a->db_fd); /* and with them the locks */
+        a->shm_fd = a->db_fd = -1;
+        a->hold = HOLD_NOTHING;
+        a->is_pending = a->is_reserved = false;
+}
+
+static void
+detach(void *arg, int fd, int wal_fd)
+{
+        struct apply *a = arg;
+
+        if (a->hold == HOLD_EXCLUSIVE) {
+                notify_replaced(a->s, a->db, wal_fd);
+                if (fd >= 0)
+                        close(fd);
+        } else {
+                notify_detached(a->s, a->db, fd, wal_fd);
+        }
+}
+
+/* With EXCLUSIVE those who have the database open see the new state in it. In WAL mode connections that only stay open
+ * would keep that away for ever: then they keep the old files, as after a deletion, and whoever opens it anew sees the
+ * new ones. */
+static int
+replace(struct apply *a, const struct received *rx, struct err *e)
+{
+        bool stays = rx->record.commit > 0, existed = db_exists(a->db);
+        int64_t now_ms = clock_boot_ms(clock_host());
+        int r = existed && stays ? open_database(a, e) : 0;
+
+        if (r < 0)
+                return r;
+        if (a->replace_since_ms == 0)
+                a->replace_since_ms = now_ms;
+        r = existed && stays ? take_exclusive(a) : 0;
+        if (r < 0 && (r != -EAGAIN || now_ms - a->replace_since_ms < REPLACE_WAIT_MS))
+                return err_set(e, r, "wait for readers of %s", db_name(a->db));
+        r = db_replace(a->db, rx, detach, a, e);
+        if (r == 0 && a->hold == HOLD_EXCLUSIVE)
+                notify_content(a->s, a->db, "", 0, 0);
+        else if (r == 0 && db_exists(a->db))
+                notify_created(a->s, a->db);
+        else if (r == 0)
+                notify_dropped(a->s, a->db, -1, -1);
+        if (r == 0)
+                a->replace_since_ms = 0;
+        close_files(a);
+        return r;
+}
+
 static int
 apply_under_locks(struct apply *a, const struct received *rx, struct err *e)
 {
         int r;
 
-        if (!db_exists(a->db) || (rx->record.commit == 0 && !db_needs_replacing(a->db, rx)))
+        if (db_needs_replacing(a->db, rx))
+                return replace(a, rx, e);
+        if (rx->is_absent)
+                return 0;
+        if (!db_exists(a->db) || rx->record.commit == 0)
                 return directly(a, rx, e);
         r = open_database(a, e);
         if (r < 0)
                 return r;
-        if (db_needs_replacing(a->db, rx)) {
-                r = take_exclusive(a);
-                return r < 0 ? err_set(e, r, "wait for readers of %s", db_name(a->db))
-                             : directly(a, rx, e);
-        }
         if (a->hold == HOLD_SHARED && db_wal_exists(a->db)) {
                 r = by_wal(a, rx, e);
                 if (r != -EAGAIN)
@@ -590,10 +651,6 @@ apply_free(struct apply *a)
 {
         if (a == NULL)
                 return;
-        free(a->index);
-        if (a->shm_fd >= 0)
-                close(a->shm_fd);
-        if (a->db_fd >= 0)
-                close(a->db_fd); /* and with them the locks */
+        close_files(a);
         free(a);
 }

@@ -190,20 +190,43 @@ drop_node(struct session *s, struct db *db, const char *suffix, int fd)
         put(s, parent);
 }
 
-void
-notify_dropped(struct session *s, struct db *db, int old_fd)
+/* Those who have it mapped keep it; its path may soon be another's. */
+static void
+drop_shm(struct session *s, struct db *db)
 {
-        drop_node(s, db, "", old_fd);
-        for (size_t i = 1; i < N_SUFFIXES; i++)
-                drop_node(s, db, suffixes[i], -1);
+        struct inode *in = find(s, db, "-shm");
+
+        if (in == NULL)
+                return;
+        pthread_mutex_lock(&s->lock);
+        (void)shm_open_fd(s, in);
+        pthread_mutex_unlock(&s->lock);
+        put(s, in);
+        drop_node(s, db, "-shm", -1);
 }
 
 void
-notify_replaced(struct session *s, struct db *db)
+notify_dropped(struct session *s, struct db *db, int old_fd, int old_wal_fd)
 {
-        notify_content(s, db, "", 0, 0);
-        drop_node(s, db, "-wal", -1);
-        drop_node(s, db, "-shm", -1);
+        notify_detached(s, db, old_fd, old_wal_fd);
+        drop_node(s, db, "-pos", -1);
+}
+
+void
+notify_detached(struct session *s, struct db *db, int old_fd, int old_wal_fd)
+{
+        drop_node(s, db, "", old_fd);
+        drop_node(s, db, "-wal", old_wal_fd);
+        drop_node(s, db, "-journal", -1);
+        drop_shm(s, db);
+}
+
+void
+notify_replaced(struct session *s, struct db *db, int old_wal_fd)
+{
+        drop_node(s, db, "-wal", old_wal_fd);
+        drop_node(s, db, "-journal", -1);
+        drop_shm(s, db);
 }
 
 void

@@ -19,11 +19,14 @@ void notify_content(struct session *s, struct db *db, const char *suffix, int64_
 void notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n);
 /* A database appears: its names are no longer absent. Makes its directories. */
 void notify_created(struct session *s, struct db *db);
-/* All of it is another: NAME's pages are asked for anew, -wal and -shm are gone. */
-void notify_replaced(struct session *s, struct db *db);
+/* NAME's pages are about to be others, with nobody in a transaction: -wal and -shm are gone; who has the WAL open reads on
+ * in @old_wal_fd, which is taken over (-1: nothing). notify_content for NAME has to follow. */
+void notify_replaced(struct session *s, struct db *db, int old_wal_fd);
+/* All its files are about to be others. Who has the old ones open reads on in these descriptors, which are taken over. */
+void notify_detached(struct session *s, struct db *db, int old_fd, int old_wal_fd);
 /* An open transaction was forgotten, its journal too. */
 void notify_abandoned(struct session *s, struct db *db);
-/* It is gone. Who has it open reads on in @old_fd, which is taken over (-1: nothing). */
-void notify_dropped(struct session *s, struct db *db, int old_fd);
+/* It is gone; likewise. */
+void notify_dropped(struct session *s, struct db *db, int old_fd, int old_wal_fd);
 
 #endif

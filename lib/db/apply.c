@@ -154,7 +154,7 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
         pthread_mutex_lock(&db->lock);
         pos = db->pos;
         pthread_mutex_unlock(&db->lock);
-        if (rec->min_txid == 1 && (!rx->is_local || rec->max_txid == pos.txid + 1))
+        if (rx->is_absent || (rec->min_txid == 1 && (!rx->is_local || rec->max_txid == pos.txid + 1)))
                 return 0;
         if (rec->min_txid == pos.txid + 1 && rec->pre_apply_checksum == pos.checksum)
                 return 0;
@@ -182,7 +182,7 @@ abandon_locked(struct db *db)
 /* --- into the database file --- */
 
 /* Takes the database for this thread alone, as a long capture does. */
-static int
+int
 begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e)
 {
         int r = capturer_init_worker(c, db);
@@ -207,7 +207,7 @@ begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct
         return r;
 }
 
-static void
+void
 end_apply(struct db *db, struct capturer *c)
 {
         struct err e = ERR_INIT;
@@ -289,11 +289,11 @@ apply_fresh(struct db *db, const struct received *rx, struct err *e)
 }
 
 static void
-remove_companions(struct db *db)
+remove_companions(struct db *db, int *ret_wal_fd)
 {
         char path[PATH_MAX];
 
-        os_close(db->env->os, "apply:drop", db->wal.fd);
+        *ret_wal_fd = db->wal.fd;
         db->wal.fd = -1;
         if (db_path(db, "wal", path, sizeof path) == 0)
                 (void)os_unlink(db->env->os, "apply:drop", path);
@@ -302,7 +302,7 @@ remove_companions(struct db *db)
 }
 
 static int
-apply_drop(const struct capturer *c, int *ret_fd, struct err *e)
+apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
 {
         struct db *db = c->db;
         struct commit_request rq = { .page_size = db->page_size, .received = db->received };
@@ -317,8 +317,8 @@ apply_drop(const struct capturer *c, int *ret_fd, struct err *e)
                 return r;
         pthread_mutex_lock(&db->lock);
         abandon_locked(db);
-        db_leave_no_file(db, ret_fd);
-        remove_companions(db);
+        db_leave_no_file(db, &ret->old_fd);
+        remove_companions(db, &ret->old_wal_fd);
         pthread_mutex_unlock(&db->lock);
         return 0;
 }
@@ -423,43 +423,24 @@ end_chain(struct db *db, struct err *e)
         return r;
 }
 
-/* A snapshot that our own position is not behind of. */
-static bool
-is_other_history(struct db *db, const struct received *rx)
-{
-        return rx->record.min_txid == 1 && db->pos.txid > 0 && rx->record.max_txid <= db->pos.txid;
-}
-
-bool
-db_needs_replacing(struct db *db, const struct received *rx)
-{
-        bool needs;
-
-        pthread_mutex_lock(&db->lock);
-        needs = is_other_history(db, rx);
-        pthread_mutex_unlock(&db->lock);
-        return needs;
-}
-
 int
 db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret, struct err *e)
 {
         struct capturer c;
         int r;
 
-        *ret = (struct db_changes){ .old_fd = -1, .was_open = db_is_dirty(db) || db->journal.exists };
+        *ret = (struct db_changes){ .old_fd = -1,
+                                    .old_wal_fd = -1,
+                                    .was_open = db_is_dirty(db) || db->journal.exists };
         r = db_follows(db, rx, e);
-        if (r == 0 && rx->record.commit > 0 && !db_needs_replacing(db, rx))
+        if (r == 0 && rx->record.commit > 0)
                 r = end_chain(db, e);
         if (r == 0)
                 r = begin_apply(db, rx, &c, e);
         if (r < 0)
                 return r;
-        if (is_other_history(db, rx)) {
-                r = replace_all(db, rx, e);
-                ret->is_replaced = r == 0;
-        } else if (rx->record.commit == 0)
-                r = apply_drop(&c, &ret->old_fd, e);
+        if (rx->record.commit == 0)
+                r = apply_drop(&c, ret, e);
         else if (db->fd < 0)
                 r = apply_fresh(db, rx, e);
         else
@@ -795,7 +776,7 @@ db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct 
         uint8_t *page;
         int r;
 
-        *ret = (struct db_changes){ .page_size = db->page_size, .old_fd = -1 };
+        *ret = (struct db_changes){ .page_size = db->page_size, .old_fd = -1, .old_wal_fd = -1 };
         r = txlog_sync(db->log, txlog_end_lsn(db->log), e);
         if (r < 0)
                 return r;

@@ -18,8 +18,10 @@
 
 struct received {
         struct txlog_record record; /* filled in by received_verify */
+        enum txlog_history history; /* of a snapshot: where this node is, to the one that made it */
         struct spool ltx;           /* the LTX v3 file */
         bool is_local; /* made on this node (db/import.h): it needs the lease, and is made durable */
+        bool is_absent; /* no transaction: the cluster does not have the database, and this node no more after it */
 };
 
 /* Strings of @env are borrowed. */
@@ -35,15 +37,19 @@ int db_follows(struct db *db, const struct received *rx, struct err *e);
 struct db_changes {
         uint32_t page_size;
         uint32_t n_pages;
-        uint32_t *pgnos;  /* the caller frees it */
-        int old_fd;       /* the file of a database that was dropped, the caller's; else -1 */
-        bool was_open;    /* an open transaction was forgotten: all that caches have may be its */
-        bool is_replaced; /* all of it, -wal and -shm included */
+        uint32_t *pgnos; /* the caller frees it */
+        int old_fd;      /* the file of a database that was dropped, the caller's; else -1 */
+        int old_wal_fd;  /* likewise its WAL */
+        bool was_open;   /* an open transaction was forgotten: all that caches have may be its */
 };
 
-/* Whether @rx is a snapshot of another history than ours (we are ahead of it, or beside it): then the old state is set
- * aside in DATA/orphans, which takes EXCLUSIVE in WAL mode, too. */
+/* Whether @rx leaves out transactions of ours: then it goes by db_replace. */
 bool db_needs_replacing(struct db *db, const struct received *rx);
+/* The old state is set aside in DATA/orphans, and what @rx says takes its place, as another file. Before that, once
+ * nothing but two renames is left to do, @detach gets descriptors of the old file and the old WAL (-1: none), for
+ * reading only: whoever has them open must read from there then. They are its own. -EAGAIN: somebody uses the old log. */
+int db_replace(struct db *db, const struct received *rx, void (*detach)(void *arg, int fd, int wal_fd),
+               void *arg, struct err *e);
 
 /* For a database that nobody reads or writes: absent, or with SQLite's EXCLUSIVE held by the caller, and
  * without pages that only the WAL has. An open transaction here is dropped. Also for transactions that make,

@@ -796,17 +796,24 @@ db_wal_fd(struct db *db)
 int
 db_wal_stat(struct db *db, struct stat *ret)
 {
-        int fd = db_wal_fd(db);
+        int r;
 
-        return fd < 0 ? -ENOENT : os_fstat(db->env->os, "wal:stat", fd, ret);
+        pthread_mutex_lock(&db->lock); /* or the file could be closed, and its number be another's */
+        r = db->wal.fd < 0 ? -ENOENT : os_fstat(db->env->os, "wal:stat", db->wal.fd, ret);
+        pthread_mutex_unlock(&db->lock);
+        return r;
 }
 
 ssize_t
 db_wal_read(struct db *db, void *buf, size_t n, uint64_t off)
 {
-        int fd = db_wal_fd(db);
+        ssize_t r;
 
-        return fd < 0 ? -ENOENT : os_pread_all(db->env->os, "wal:read", fd, buf, n, (off_t)off);
+        pthread_mutex_lock(&db->lock);
+        r = db->wal.fd < 0 ? -ENOENT
+                           : os_pread_all(db->env->os, "wal:read", db->wal.fd, buf, n, (off_t)off);
+        pthread_mutex_unlock(&db->lock);
+        return r;
 }
 
 int

@@ -91,6 +91,7 @@ enum db_counter {
         DB_COUNT_SENT_RECORDS,
         DB_COUNT_SENT_SNAPSHOTS,
         DB_COUNT_RECEIVED_SNAPSHOTS,
+        DB_COUNT_DIVERGENCES, /* times that its state was set aside */
         DB_N_COUNTERS
 };
 

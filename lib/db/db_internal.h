@@ -232,17 +232,15 @@ void db_leave_no_journal(struct db *db);
 void db_leave_no_file(struct db *db, int *ret_fd);
 
 /* --- apply.c, for replace.c --- */
+/* Takes the database for this thread alone, as a long capture does, and gives it back. */
+int begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e);
+void end_apply(struct db *db, struct capturer *c);
 struct received_pages; /* a reader of what was received, page by page */
 int received_pages_open(const struct received *rx, struct received_pages **ret,
                         struct ltx_header *ret_header, struct err *e);
 /* 1: a page, 0: the end, and the whole was sound. */
 int received_pages_next(struct received_pages *rp, uint8_t *page, uint32_t *ret_pgno, struct err *e);
 void received_pages_close(struct received_pages *rp);
-
-/* --- replace.c --- */
-/* The snapshot becomes all there is: the old state goes to DATA/orphans. With the database CAPTURING. -EAGAIN: somebody
- * still uses the old log. */
-int replace_all(struct db *db, const struct received *rx, struct err *e);
 
 /* --- verify.c --- */
 /* Reads all of the committed image and compares each page with its checksum: E_CHECKSUM. */

@@ -1,8 +1,8 @@
-/* A snapshot of another history: what the cluster does not have is set aside, not lost.
+/* A snapshot of another history, or no such database in the cluster: what only this node has is set aside, not lost.
  *
- * The new state is built in a directory of its own, whole and durable, with a base and an empty log. Then two renames:
- * the old directory goes to DATA/orphans/DIR-TXID, the new one takes its place. A crash between them leaves no
- * database of that name, and the primary sends it again. */
+ * The new state is built in a directory of its own, whole and durable, with a base and an empty log (or empty). Then two
+ * renames: the old directory goes to DATA/orphans/DIR-TXID-CHECKSUM, the new one takes its place. A crash between them
+ * leaves no database of that name, and the primary sends it again. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -119,6 +119,8 @@ build(struct replacement *rp, struct err *e)
         r = os_mkdir_all(os, "replace:mkdir", rp->dir, 0777);
         if (r < 0)
                 return err_set(e, r, "create %s", rp->dir);
+        if (rp->rx->is_absent)
+                return 0;
         r = write_database(rp, e);
         if (r == 0)
                 r = base_file_write(os, rp->dir, &info, copy_sums, &rp->sums, e);
@@ -176,6 +178,7 @@ reopen(struct db *db, struct err *e)
         db->page_size = db->page_count = 0;
         db->is_wal = false;
         db->base_txid = db->last_lsn = db->base_lsn = db->late_lsn = 0;
+        db->timestamp_ms = 0;
         r = recover(db, e);
         if (r < 0) {
                 db_fail(db, e != NULL ? e->text : "the new state did not open");
@@ -198,34 +201,186 @@ is_log_in_use(struct db *db)
         return is;
 }
 
-int
-replace_all(struct db *db, const struct received *rx, struct err *e)
+static int
+copy_bytes(const struct os *os, int from, int to, uint8_t *buf)
 {
-        struct replacement rp = { .db = db, .rx = rx };
-        struct ltx_pos old = db->pos;
-        int r = make_paths(&rp);
+        uint64_t off = 0;
+        ssize_t n = 1;
+        int r = 0;
 
+        while (r == 0 && n > 0) {
+                n = os_pread_all(os, "replace:copy", from, buf, DB_PAGE_BUF, (off_t)off);
+                if (n > 0)
+                        r = os_pwrite_all(os, "replace:copy", to, buf, (size_t)n, (off_t)off);
+                off += n > 0 ? (uint64_t)n : 0;
+        }
+        return n < 0 ? (int)n : r;
+}
+
+/* A copy becomes the database's file, for the WAL's pages to go into: readers of the old file may stand before them. */
+static int
+take_copy(const struct capturer *c)
+{
+        struct db *db = c->db;
+        const struct os *os = db->env->os;
+        char path[PATH_MAX], copy[PATH_MAX];
+        int fd, r = db_path(db, "database", path, sizeof path);
+
+        if (r == 0)
+                r = db_path(db, "database.copy", copy, sizeof copy);
         if (r < 0)
-                return err_set(e, r, "replace %s", db->name);
+                return r;
+        fd = os_open(os, "replace:copy", copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return fd;
+        r = copy_bytes(os, db->fd, fd, c->page);
+        if (r == 0)
+                r = os_rename(os, "replace:copy", copy, path);
+        if (r < 0) {
+                os_close(os, "replace:copy", fd);
+                (void)os_unlink(os, "replace:copy", copy);
+                return r;
+        }
+        pthread_mutex_lock(&db->lock);
+        os_close(os, "replace:close", db->fd);
+        db->fd = fd;
+        pthread_mutex_unlock(&db->lock);
+        return 0;
+}
+
+/* To whoever looks at it among the orphans, the old file is the old state. Its log has all of it in any case. */
+static void
+complete_old_file(const struct capturer *c)
+{
+        struct db *db = c->db;
+        struct db_changes ch = { 0 };
+
+        if (db->fd < 0)
+                return;
+        if (db->wal.frames.n_pending > 0 && take_copy(c) == 0) {
+                (void)db_wal_checkpoint(db, 0, db->wal.n_captured, &ch, NULL);
+                free(ch.pgnos);
+        }
+        (void)os_fdatasync(db->env->os, "replace:sync", db->fd);
+}
+
+/* What readers of the file need must be there. */
+static int
+flush_late(const struct capturer *c, struct err *e)
+{
+        int r = txlog_sync(c->db->log, c->db->last_lsn, e);
+
+        return r < 0 ? r : (r = late_flush(c)) < 0 ? err_set(e, r, "write %s/database", c->db->dir) : 0;
+}
+
+static int
+open_old(struct db *db, const char *file)
+{
+        char path[PATH_MAX];
+
+        return db_path(db, file, path, sizeof path) < 0
+                       ? -1
+                       : os_open(db->env->os, "replace:open", path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+static int
+replace_all(struct replacement *rp, const struct capturer *c, void (*detach)(void *, int, int),
+            void *arg, struct err *e)
+{
+        struct db *db = rp->db;
+        int r;
+
         if (is_log_in_use(db))
                 return err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
-        r = build(&rp, e);
+        r = build(rp, e);
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&db->keeping);
-        if (r == 0 && is_log_in_use(db))
+        if (is_log_in_use(db)) {
                 r = err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
-        if (r == 0)
-                r = swap(&rp, e);
+        } else if ((r = flush_late(c, e)) == 0) {
+                detach(arg, open_old(db, "database"), open_old(db, "wal"));
+                complete_old_file(c);
+                r = swap(rp, e);
+        }
         if (r == 0) {
                 pthread_mutex_lock(&db->lock);
                 r = reopen(db, e);
                 pthread_mutex_unlock(&db->lock);
         }
         pthread_mutex_unlock(&db->keeping);
-        pagesum_release(&rp.sums);
-        if (r == 0)
-                log_event(
-                        LOG_WARN, db->name,
-                        "its history differed from the cluster's: the state at %016llx/%016llx is kept in %s",
-                        (unsigned long long)old.txid, (unsigned long long)old.checksum, rp.orphan);
         return r;
+}
+
+static void
+tell(const struct replacement *rp, struct ltx_pos old)
+{
+        db_count(rp->db, DB_COUNT_DIVERGENCES);
+        log_event(LOG_WARN, rp->db->name, "%s: the state at %016llx/%016llx is kept in %s",
+                  rp->rx->is_absent ? "the cluster does not have this database"
+                                    : "its history differed from the cluster's",
+                  (unsigned long long)old.txid, (unsigned long long)old.checksum, rp->orphan);
+}
+
+int
+db_replace(struct db *db, const struct received *rx, void (*detach)(void *arg, int fd, int wal_fd),
+           void *arg, struct err *e)
+{
+        struct replacement rp = { .db = db, .rx = rx };
+        struct ltx_pos old = db->pos;
+        struct capturer c;
+        int r = make_paths(&rp);
+
+        if (r < 0)
+                return err_set(e, r, "replace %s", db->name);
+        r = begin_apply(db, rx, &c, e);
+        if (r < 0)
+                return r;
+        r = replace_all(&rp, &c, detach, arg, e);
+        if (r == 0)
+                tell(&rp, old);
+        pagesum_release(&rp.sums);
+        end_apply(db, &c);
+        return r;
+}
+
+/* --- whether that is needed --- */
+
+/* Whether our last transaction was committed on this node: if so, the cluster need not have it. */
+static bool
+is_made_here(struct db *db, uint64_t txid)
+{
+        struct txlog_reader *reader;
+        struct txlog_record record;
+        struct byte_src *src;
+        struct ltx_header h;
+        uint8_t head[LTX_HEADER_SIZE];
+        bool is = false;
+
+        if (txlog_reader_open(db->log, txid - 1, &reader, NULL) < 0)
+                return false; /* the state came from elsewhere, as a whole */
+        if (txlog_reader_next(reader, &record, &src, NULL) > 0 &&
+            byte_src_read_all(src, head, sizeof head) == (ssize_t)sizeof head &&
+            ltx_header_decode(head, LTX_V3, &h, NULL) == 0)
+                is = h.node_id == db->env->node_id;
+        txlog_reader_close(reader);
+        return is;
+}
+
+bool
+db_needs_replacing(struct db *db, const struct received *rx)
+{
+        struct ltx_pos pos;
+
+        pthread_mutex_lock(&db->lock);
+        pos = db->pos;
+        pthread_mutex_unlock(&db->lock);
+        if (pos.txid == 0 || rx->is_local)
+                return false;
+        if (rx->is_absent)
+                return true;
+        if (rx->record.min_txid != 1)
+                return false;
+        return rx->record.max_txid <= pos.txid || rx->history == TXLOG_HISTORY_OTHER ||
+               (rx->history == TXLOG_HISTORY_UNKNOWN && is_made_here(db, pos.txid));
 }

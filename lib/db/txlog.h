@@ -110,6 +110,15 @@ int txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct b
 void txlog_reader_close(struct txlog_reader *r); /* NULL is fine */
 bool txlog_has_readers(struct txlog *log);
 
+/* Whether a position is one that this log has led through. */
+enum txlog_history {
+        TXLOG_HISTORY_OURS = 0,    /* it is, or there is no transaction in it */
+        TXLOG_HISTORY_OTHER = 1,   /* it is not: what led to it is nowhere here */
+        TXLOG_HISTORY_UNKNOWN = 2, /* the records that would tell are not in the log any more */
+};
+/* 0, or what stopped the search. */
+int txlog_find_history(struct txlog *log, struct ltx_pos pos, enum txlog_history *ret, struct err *e);
+
 /* Drops whole segments from the old end while: every record in it is <= @keep_after_txid, and the
  * segment's newest record is older than @max_age_ms at @now_ms or the log is larger than @max_bytes
  * (0: no limit). Never the last segment, nor one that a reader stands in or before. Returns how many

@@ -208,3 +208,44 @@ txlog_has_readers(struct txlog *log)
         pthread_mutex_unlock(&log->lock);
         return has;
 }
+
+/* --- where another log has been --- */
+
+/* The first record that reaches past @after_txid: 1, 0 when there is none; E_NOT_FOUND. */
+static int
+find_record(struct txlog *log, uint64_t after_txid, struct txlog_record *ret, struct err *e)
+{
+        struct txlog_reader *reader;
+        struct byte_src *src;
+        int r = txlog_reader_open(log, after_txid, &reader, e);
+
+        if (r == 0) {
+                r = txlog_reader_next(reader, ret, &src, e);
+                txlog_reader_close(reader);
+        }
+        return r;
+}
+
+static enum txlog_history
+is_same(uint64_t a, uint64_t b)
+{
+        return a == b ? TXLOG_HISTORY_OURS : TXLOG_HISTORY_OTHER;
+}
+
+int
+txlog_find_history(struct txlog *log, struct ltx_pos pos, enum txlog_history *ret, struct err *e)
+{
+        struct txlog_record record;
+        int r;
+
+        *ret = pos.txid == 0 ? TXLOG_HISTORY_OURS : TXLOG_HISTORY_UNKNOWN;
+        if (pos.txid == 0)
+                return 0;
+        r = find_record(log, pos.txid - 1, &record, NULL);
+        if (r > 0 && record.max_txid == pos.txid)
+                *ret = is_same(record.post_apply_checksum, pos.checksum);
+        else if (r == E_NOT_FOUND && (r = find_record(log, pos.txid, &record, NULL)) > 0 &&
+                 record.min_txid == pos.txid + 1)
+                *ret = is_same(record.pre_apply_checksum, pos.checksum);
+        return r < 0 && r != E_NOT_FOUND ? err_set(e, r, "look for a position in the log") : 0;
+}

@@ -126,6 +126,8 @@ static const struct counter {
         { "litefs_db_snapshots_sent_total", DB_COUNT_SENT_SNAPSHOTS, "Snapshots sent to replicas." },
         { "litefs_db_snapshots_received_total", DB_COUNT_RECEIVED_SNAPSHOTS,
           "Snapshots received from a primary." },
+        { "litefs_db_divergences_total", DB_COUNT_DIVERGENCES,
+          "Times that the database's state was set aside, since the cluster did not have it." },
 };
 
 static void

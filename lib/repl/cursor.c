@@ -91,6 +91,7 @@ put_begin(struct cursor *c, uint64_t term, uint32_t *next_stream, struct outbox 
         f.ltx.term = term;
         strncpy(f.ltx.name, db_name(c->db), sizeof f.ltx.name - 1);
         f.ltx.record = c->record;
+        f.ltx.history = c->snapshot != NULL ? c->history : TXLOG_HISTORY_OURS;
         return put_frame(o, &f, e);
 }
 
@@ -136,11 +137,12 @@ cursor_release(struct cursor *c)
 }
 
 static int
-open_snapshot(struct cursor *c, const char *why, struct err *e)
+open_snapshot(struct cursor *c, enum txlog_history history, const char *why, struct err *e)
 {
         int r;
 
         close_reader(c);
+        c->history = history;
         r = db_snapshot_open(c->db, &c->snapshot, &c->record, e);
         /* As durable as what comes record by record: see db_shippable_txid. */
         if (r == 0)
@@ -150,7 +152,7 @@ open_snapshot(struct cursor *c, const char *why, struct err *e)
         if (r == 0)
                 log_event(LOG_INFO, db_name(c->db), "sending a snapshot of %u pages: %s",
                           c->record.commit, why);
-        return r;
+        return r < 0 ? r : 1;
 }
 
 /* The log from the replica's position on, or a snapshot. 1: there is a reader or a snapshot; 0: the replica has
@@ -158,25 +160,34 @@ open_snapshot(struct cursor *c, const char *why, struct err *e)
 static int
 find_place(struct cursor *c, struct err *e)
 {
+        enum txlog_history history;
         struct db_info info;
+        struct txlog_record last;
         int r;
 
         /* A replica that is ahead need not be, once this node has applied what it has from the last primary. */
         if (db_is_receiving(c->db))
                 return -EAGAIN;
         db_get_info(c->db, &info);
-        if (c->pos.txid == info.pos.txid) {
-                if (c->pos.checksum == info.pos.checksum || c->pos.txid == 0)
-                        return 0;
-                r = open_snapshot(c, "it has another transaction at our position", e);
-        } else if (c->pos.txid > info.pos.txid) {
-                r = open_snapshot(c, "it is ahead", e);
-        } else {
-                r = txlog_reader_open(db_log(c->db), c->pos.txid, &c->reader, e);
-                if (r == E_NOT_FOUND)
-                        r = open_snapshot(
-                                c, c->pos.txid == 0 ? "it has nothing" : "our log begins later", e);
-        }
+        if (info.pos.txid == 0 || (c->pos.txid == info.pos.txid && c->pos.checksum == info.pos.checksum))
+                return 0;
+        if (c->pos.txid == info.pos.txid)
+                return open_snapshot(c, TXLOG_HISTORY_OTHER,
+                                     "it has another transaction at our position", e);
+        if (c->pos.txid > info.pos.txid)
+                return open_snapshot(c, TXLOG_HISTORY_OTHER, "it is ahead", e);
+        r = txlog_find_history(db_log(c->db), c->pos, &history, e);
+        if (r < 0)
+                return r;
+        if (history == TXLOG_HISTORY_OTHER)
+                return open_snapshot(c, history, "its position is not in our history", e);
+        /* A log that begins with a base has nothing of what led there. */
+        r = !txlog_last(db_log(c->db), &last) || last.max_txid <= c->pos.txid
+                    ? E_NOT_FOUND
+                    : txlog_reader_open(db_log(c->db), c->pos.txid, &c->reader, e);
+        if (r == E_NOT_FOUND || history == TXLOG_HISTORY_UNKNOWN)
+                return open_snapshot(c, history,
+                                     c->pos.txid == 0 ? "it has nothing" : "our log begins later", e);
         return r < 0 ? r : 1;
 }
 
@@ -208,8 +219,7 @@ next_record(struct cursor *c, struct err *e)
                 db_count(c->db, DB_COUNT_SENT_RECORDS);
         if (r <= 0 || follows(&c->record, c->pos))
                 return r;
-        r = open_snapshot(c, "its position is not in our history", e);
-        return r < 0 ? r : 1;
+        return open_snapshot(c, TXLOG_HISTORY_OTHER, "its position is not in our history", e);
 }
 
 /* --- the bytes --- */

@@ -26,6 +26,7 @@ struct cursor {
         struct byte_src *src; /* of the record that is being sent; NULL: between records */
         struct db_snapshot *snapshot;
         struct txlog_record record;
+        enum txlog_history history; /* of the replica's position, for the snapshot */
 };
 
 void outbox_init(struct outbox *o);

@@ -216,6 +216,7 @@ on_ltx(struct follow *f, const struct frame_ltx *l, struct err *e)
         received_init(f->rx, f->config.env);
         f->rx_stream = l->stream;
         f->rx_announced = l->record;
+        f->rx->history = (enum txlog_history)l->history;
         memcpy(f->rx_name, l->name, sizeof f->rx_name);
         return 0;
 }

@@ -243,7 +243,7 @@ is_pre_apply_checksum(const struct txlog_record *rec)
 }
 
 /* u32 stream, u64 term, u64 min TXID, u64 max TXID, u64 pre-apply checksum, u64 post-apply checksum,
- * i64 timestamp, u32 page size, u32 commit, u64 size, u8 length and name */
+ * i64 timestamp, u32 page size, u32 commit, u64 size, u8 history, u8 length and name */
 static void
 read_ltx(struct reader *r, struct frame *ret)
 {
@@ -265,6 +265,9 @@ read_ltx(struct reader *r, struct frame *ret)
         rec->commit = take_u32(r, "commit");
         rec->size_bytes = take_u64(r, "size");
         require(r, is_ltx_size(rec), "size", 8);
+        l->history = take_u8(r, "history");
+        require(r, l->history <= (rec->min_txid == 1 ? TXLOG_HISTORY_UNKNOWN : TXLOG_HISTORY_OURS),
+                "history", 1);
         take_name(r, l->name);
 }
 
@@ -448,6 +451,7 @@ write_ltx(struct writer *w, const struct frame *f)
         put_u32(w, rec->page_size);
         put_u32(w, rec->commit);
         put_u64(w, rec->size_bytes);
+        put_u8(w, f->ltx.history);
         put_text8(w, f->ltx.name, sizeof f->ltx.name);
 }
 
@@ -502,7 +506,7 @@ write_error(struct writer *w, const struct frame *f)
         put_text16(w, f->error.text, sizeof f->error.text);
 }
 
-#define LTX_FIXED (4 + 5 * 8 + 8 + 4 + 4 + 8)
+#define LTX_FIXED (4 + 5 * 8 + 8 + 4 + 4 + 8 + 1)
 #define HELLO_FIXED (2 + 8 + 8 + 1 + 1 + 2)
 
 static const struct type {

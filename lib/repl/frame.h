@@ -71,6 +71,7 @@ struct frame_ltx {
         uint64_t term;   /* of the primary that sends it, >= 1 */
         char name[DBNAME_MAX + 1];
         struct txlog_record record; /* size_bytes 0: a snapshot made while it is sent */
+        uint8_t history; /* enum txlog_history: the replica's position, to the sender; of snapshots */
 };
 
 struct frame_data {

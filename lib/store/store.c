@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "store/dbname.h"
 #include "store/housekeeper.h"
+#include "store/node_id.h"
 
 struct entry {
         char *name;
@@ -472,12 +472,8 @@ open_all(struct store *s, struct err *e)
 }
 
 static void
-fill_env(struct store *s)
+fill_env(struct store *s, uint64_t node_id)
 {
-        uint64_t node_id = 0;
-
-        if (getrandom(&node_id, sizeof node_id, GRND_NONBLOCK) < 0)
-                node_id = (uint64_t)getpid();
         s->env = (struct db_env){
                 .os = s->config.os,
                 .clock = s->config.clock,
@@ -497,6 +493,7 @@ fill_env(struct store *s)
 static int
 set_up(struct store *s, struct err *e)
 {
+        uint64_t node_id;
         int r;
 
         r = make_dirs(s, e);
@@ -505,7 +502,10 @@ set_up(struct store *s, struct err *e)
         if (r < 0)
                 return r;
         (void)os_list_dir(s->config.os, "store:tmp", s->tmp_dir, remove_entry, s);
-        fill_env(s);
+        r = node_id_load(s->config.os, s->config.data_dir, &node_id, e);
+        if (r < 0)
+                return r;
+        fill_env(s, node_id);
         r = open_all(s, e);
         if (r < 0)
                 return r;

@@ -1032,6 +1032,39 @@ START_TEST(sync_that_failed_is_never_made_good)
 }
 END_TEST
 
+static enum txlog_history
+history_of(uint64_t txid, uint64_t checksum)
+{
+        enum txlog_history history;
+        struct ltx_pos pos = { txid, checksum };
+
+        ck_assert_msg(txlog_find_history(tl, pos, &history, &e) == 0, "%s", e.text);
+        return history;
+}
+
+/* The checksums are record_of's. */
+START_TEST(position_is_found_as_far_as_the_log_reaches)
+{
+        open_log(0);
+        ck_assert_int_eq(history_of(0, 0), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(1, 5), TXLOG_HISTORY_UNKNOWN);
+        append_range(10, 20);
+        ck_assert_int_eq(history_of(0, 0), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(8, 8 * 5), TXLOG_HISTORY_UNKNOWN);
+        ck_assert_int_eq(history_of(9, 10 * 3), TXLOG_HISTORY_OURS); /* before the first record */
+        ck_assert_int_eq(history_of(9, 7), TXLOG_HISTORY_OTHER);
+        ck_assert_int_eq(history_of(10, 10 * 5), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(15, 15 * 5), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(15, 7), TXLOG_HISTORY_OTHER);
+        ck_assert_int_eq(history_of(20, 20 * 5), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(20, 7), TXLOG_HISTORY_OTHER);
+        ck_assert_int_eq(append_as(1, 21, 300), 0); /* every page, over whatever was there */
+        ck_assert_int_eq(history_of(20, 7), TXLOG_HISTORY_OTHER);
+        ck_assert_int_eq(history_of(21, 21 * 5), TXLOG_HISTORY_OURS);
+        ck_assert_int_eq(history_of(21, 7), TXLOG_HISTORY_OTHER);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -1074,5 +1107,6 @@ main(void)
         tcase_add_test(tc, readonly_open_works_while_another_appends);
         tcase_add_test(tc, append_that_fails_leaves_the_log_as_it_was);
         tcase_add_test(tc, sync_that_failed_is_never_made_good);
+        tcase_add_test(tc, position_is_found_as_far_as_the_log_reaches);
         return run_tests("db_txlog", tc);
 }

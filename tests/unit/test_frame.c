@@ -97,7 +97,7 @@ static const struct {
                                  .page_size = 4096,
                                  .commit = 7,
                                  .size_bytes = 5000 } } },
-          BYTES("\0\0\0\x4c\x03"
+          BYTES("\0\0\0\x4d\x03"
                 "\0\0\0\x03"
                 "\0\0\0\0\0\0\0\x04"
                 "\0\0\0\0\0\0\0\x11"
@@ -108,6 +108,7 @@ static const struct {
                 "\0\0\x10\0"
                 "\0\0\0\x07"
                 "\0\0\0\0\0\0\x13\x88"
+                "\0"
                 "\x06"
                 "t/7.db") },
         { "data",
@@ -247,9 +248,10 @@ static const struct {
         { 3, 66, BYTES("\0\0"), "size at offset 60" }, /* 0, and no snapshot */
         { 3, 66, BYTES("\0\x74"), "size at offset 60" },
         { 3, 60, BYTES("\x80"), "size at offset 60" },
-        { 3, 68, BYTES("\x05"), "end at offset 74 of 75: more bytes follow" },
-        { 3, 68, BYTES("\x07"), "name at offset 69 of 75: cut off" },
-        { 3, 69, BYTES("/"), "name at offset 69" },
+        { 3, 68, BYTES("\x01"), "history at offset 68" }, /* of a record that is no snapshot */
+        { 3, 69, BYTES("\x05"), "end at offset 75 of 76: more bytes follow" },
+        { 3, 69, BYTES("\x07"), "name at offset 70 of 76: cut off" },
+        { 3, 70, BYTES("/"), "name at offset 70" },
         { 4, 0, BYTES("\0\0\0\0"), "stream number at offset 0" },
         { 5, 4, BYTES("\x02"), "status at offset 4" },
         { 7, 15, BYTES("\0"), "term at offset 8" },
