@@ -65,6 +65,7 @@ struct session {
         atomic_bool is_stopping;
         atomic_int n_open; /* handles */
         atomic_ullong counts[N_REQUEST_TYPES];
+        atomic_ullong n_io_errors, n_no_space, n_readonly; /* answers of EIO, ENOSPC, EROFS */
         struct dirty_name *touched; /* databases whose mtime has moved; under touched_lock */
         pthread_mutex_t touched_lock;
 };

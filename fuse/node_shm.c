@@ -74,6 +74,7 @@ write_shm(struct session *s, struct inode *in, const void *buf, size_t n, uint64
         int r = shm_open_fd(s, in);
 
         (void)done;
+        db_count(in->db, DB_COUNT_SHM_WRITES);
         return r < 0 ? r : os_pwrite_all(os_host(), "shm:write", in->fd, buf, n, (off_t)off);
 }
 

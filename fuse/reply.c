@@ -22,10 +22,22 @@ reply_errno(int r)
         }
 }
 
+static int
+count_errno(struct session *s, int error)
+{
+        if (error == EIO)
+                atomic_fetch_add(&s->n_io_errors, 1);
+        else if (error == ENOSPC)
+                atomic_fetch_add(&s->n_no_space, 1);
+        else if (error == EROFS)
+                atomic_fetch_add(&s->n_readonly, 1);
+        return error;
+}
+
 void
 reply_result(fuse_req_t req, int r)
 {
-        fuse_reply_err(req, r < 0 ? reply_errno(r) : 0);
+        fuse_reply_err(req, r < 0 ? count_errno(session_of(req), reply_errno(r)) : 0);
 }
 
 const struct node_ops *
@@ -132,7 +144,7 @@ answer_write(void *arg, int r)
         struct later_write *lw = arg;
 
         if (r < 0)
-                fuse_reply_err(lw->req, reply_errno(r));
+                fuse_reply_err(lw->req, count_errno(lw->session, reply_errno(r)));
         else
                 fuse_reply_write(lw->req, lw->n);
         free(lw);

@@ -329,6 +329,14 @@ session_each_request(struct session *s, void (*fn)(void *arg, const char *type, 
 }
 
 void
+session_each_error(struct session *s, void (*fn)(void *arg, const char *name, uint64_t n), void *arg)
+{
+        fn(arg, "EIO", atomic_load(&s->n_io_errors));
+        fn(arg, "ENOSPC", atomic_load(&s->n_no_space));
+        fn(arg, "EROFS", atomic_load(&s->n_readonly));
+}
+
+void
 session_log_requests(struct session *s)
 {
         char text[900] = "";

@@ -40,6 +40,9 @@ void session_log_requests(struct session *s);
 /* The same numbers. Any thread. */
 void session_each_request(struct session *s, void (*fn)(void *arg, const char *type, uint64_t n),
                           void *arg);
+/* What applications were told, by the name of the errno: those that point to a fault or a role. Any thread. */
+void session_each_error(struct session *s, void (*fn)(void *arg, const char *name, uint64_t n),
+                        void *arg);
 /* After session_run has returned. NULL is fine. */
 void session_free(struct session *s);
 

@@ -214,12 +214,21 @@ add_fuse_type(void *arg, const char *type, uint64_t n)
 }
 
 static void
+add_fuse_errno(void *arg, const char *name, uint64_t n)
+{
+        prom_int(arg, n, PROM_LABELS("errno", name));
+}
+
+static void
 add_fuse_metrics(void *arg, struct text *t)
 {
         struct prom p = { t, NULL };
 
         prom_family(&p, "litefs_fuse_requests_total", "counter", "File system requests by type.");
         session_each_request(((struct daemon *)arg)->session, add_fuse_type, &p);
+        prom_family(&p, "litefs_fuse_errors_total", "counter",
+                    "Errors that applications were told, by the name of the errno.");
+        session_each_error(((struct daemon *)arg)->session, add_fuse_errno, &p);
 }
 
 static int

@@ -80,7 +80,7 @@ move_in(struct db *db, const char *path, struct err *e)
         char to[PATH_MAX];
         int r;
 
-        r = txlog_sync(db->log, db->last_lsn, e);
+        r = sync_now(db, db->last_lsn, e);
         if (r < 0)
                 return r;
         r = db_path(db, "database", to, sizeof to);

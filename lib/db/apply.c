@@ -211,7 +211,7 @@ void
 end_apply(struct db *db, struct capturer *c)
 {
         struct err e = ERR_INIT;
-        int r = db->received->is_local ? txlog_sync(db->log, db->last_lsn, &e) : 0;
+        int r = db->received->is_local ? sync_now(db, db->last_lsn, &e) : 0;
 
         pthread_mutex_lock(&db->lock);
         db->received = NULL;
@@ -312,7 +312,7 @@ apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
                 rq.page_size = db->received->record.page_size;
         r = commit_transaction(c, &rq, e);
         if (r > 0)
-                r = txlog_sync(db->log, db->last_lsn, e);
+                r = sync_now(db, db->last_lsn, e);
         if (r < 0)
                 return r;
         pthread_mutex_lock(&db->lock);

@@ -122,7 +122,7 @@ static int
 settle(const struct capturer *c, uint64_t cut, struct err *e)
 {
         struct db *db = c->db;
-        int r = txlog_sync(db->log, db->last_lsn, e);
+        int r = sync_now(db, db->last_lsn, e);
 
         if (r == 0 && cut != DB_NO_FLOOR) {
                 snapshot_save_file(db, cut, INT64_MAX);
@@ -142,7 +142,7 @@ settle(const struct capturer *c, uint64_t cut, struct err *e)
 static int
 sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e)
 {
-        int r = txlog_sync(c->db->log, lsn, e);
+        int r = sync_now(c->db, lsn, e);
 
         if (r < 0) {
                 capturer_lock(c);

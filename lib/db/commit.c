@@ -349,11 +349,39 @@ build(struct builder *b, struct err *e)
         return 1;
 }
 
+static void
+count_error(const struct builder *b, int r)
+{
+        const struct db_env *env = b->db->env;
+
+        if (r == E_NOT_PRIMARY || r == E_FENCED)
+                db_meter_error(env, DB_ERROR_REFUSED);
+        else if (b->rq->received == NULL || b->rq->received->is_local)
+                db_meter_error(env, DB_ERROR_COMMIT);
+        else if (r == E_CHECKSUM)
+                db_meter_error(env, DB_ERROR_CHECKSUM);
+        else
+                db_meter_error(env, DB_ERROR_APPLY);
+}
+
+/* A rollback counts as nothing, and another node's transaction took its time there. */
+static void
+measure(const struct builder *b, uint64_t begin_ns, int r)
+{
+        struct db_meters *m = b->db->env->meters;
+
+        if (r < 0)
+                count_error(b, r);
+        else if (r > 0 && m != NULL && b->rq->received == NULL)
+                histogram_add(&m->commit, histogram_now_ns() - begin_ns);
+}
+
 int
 commit_transaction(const struct capturer *c, const struct commit_request *rq, struct err *e)
 {
         struct db *db = c->db;
         struct builder b = { .c = c, .db = db, .rq = rq };
+        uint64_t begin_ns = histogram_now_ns();
         int r;
 
         if (db->state == DB_FAILED)
@@ -369,6 +397,7 @@ commit_transaction(const struct capturer *c, const struct commit_request *rq, st
                         ltx_encoder_abort(db->encoder);
                 txlog_append_abort(db->log);
         }
+        measure(&b, begin_ns, r);
         pagesum_release(&b.fresh);
         trim_changes(db);
         return r;

@@ -29,6 +29,7 @@ db_fail(struct db *db, const char *why)
         if (db->state == DB_FAILED)
                 return;
         db->state = DB_FAILED;
+        db_meter_error(db->env, DB_ERROR_STOPPED);
         log_event(LOG_ERROR, db->name, "writing is stopped until litefs is restarted, reads go on: %s",
                   why);
 }
@@ -178,7 +179,13 @@ db_log(struct db *db)
 void
 db_count(struct db *db, enum db_counter what)
 {
-        atomic_fetch_add_explicit(&db->counters[what], 1, memory_order_relaxed);
+        db_count_many(db, what, 1);
+}
+
+void
+db_count_many(struct db *db, enum db_counter what, uint64_t n)
+{
+        atomic_fetch_add_explicit(&db->counters[what], n, memory_order_relaxed);
 }
 
 uint64_t
@@ -611,7 +618,7 @@ cut_by_checkpoint(struct db *db, uint64_t size_bytes)
         struct err e = ERR_INIT;
         int r;
 
-        r = txlog_sync(db->log, db->last_lsn, &e);
+        r = sync_now(db, db->last_lsn, &e);
         if (r < 0) {
                 db_fail(db, e.text);
                 return -EIO;
@@ -718,7 +725,7 @@ append_drop(struct db *db, struct err *e)
         db_discard_open(db);
         r = commit_transaction(&c, &rq, e);
         if (r > 0)
-                r = txlog_sync(db->log, db->last_lsn, e);
+                r = sync_now(db, db->last_lsn, e);
         return r;
 }
 

@@ -27,6 +27,7 @@
 #include "base/err.h"
 #include "base/os.h"
 #include "base/workers.h"
+#include "db/meters.h"
 #include "db/txlog.h"
 #include "ltx/pos.h"
 
@@ -43,8 +44,9 @@ struct db_env {
         bool is_compressed;  /* LZ4 in the log */
         bool is_strict;      /* recompute the whole checksum after each commit */
         uint64_t node_id;
-        uint64_t segment_bytes; /* of the log (db/txlog.h); 0: its own choice */
-        uint64_t base_every;    /* log bytes after which the base moves; 0: 64 MiB */
+        uint64_t segment_bytes;   /* of the log (db/txlog.h); 0: its own choice */
+        uint64_t base_every;      /* log bytes after which the base moves; 0: 64 MiB */
+        struct db_meters *meters; /* of all databases; or NULL */
         void *arg;
         /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. Any thread, must not wait. */
         int (*may_commit)(void *arg);
@@ -86,18 +88,21 @@ enum db_counter {
         DB_COUNT_DATABASE_WRITES, /* calls, of applications and checkpoints */
         DB_COUNT_JOURNAL_WRITES,
         DB_COUNT_WAL_WRITES,
-        DB_COUNT_COMMITS, /* of this node's own */
-        DB_COUNT_APPLIED, /* of other nodes' */
+        DB_COUNT_SHM_WRITES, /* by the kernel: applications map it */
+        DB_COUNT_COMMITS,    /* of this node's own */
+        DB_COUNT_APPLIED,    /* of other nodes' */
         DB_COUNT_SENT_RECORDS,
         DB_COUNT_SENT_SNAPSHOTS,
         DB_COUNT_RECEIVED_SNAPSHOTS,
         DB_COUNT_DIVERGENCES, /* times that its state was set aside */
+        DB_COUNT_DROPPED,     /* transactions that retention took out of the log */
         DB_N_COUNTERS
 };
 
 const char *db_name(const struct db *db); /* for the database's life */
 /* Any thread, any lock. */
 void db_count(struct db *db, enum db_counter what);
+void db_count_many(struct db *db, enum db_counter what, uint64_t n);
 uint64_t db_counter(struct db *db, enum db_counter what);
 void db_get_info(struct db *db, struct db_info *ret);
 struct txlog *db_log(struct db *db);

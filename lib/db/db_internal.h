@@ -255,6 +255,8 @@ void snapshot_save_file(struct db *db, uint64_t from, uint64_t to);
 void snapshot_save_wal(struct db *db);
 
 /* --- sync.c --- */
+/* Makes the log durable to @lsn and waits for it, measured. */
+int sync_now(struct db *db, uint64_t lsn, struct err *e);
 /* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then
  * @done. DB_PENDING or a negative errno; 0 when the log is that durable already. With the lock. */
 int sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);

@@ -172,7 +172,7 @@ base_write(struct db *db, uint64_t txid, struct err *e)
         pthread_mutex_lock(&db->lock);
         lsn = db->last_lsn;
         pthread_mutex_unlock(&db->lock);
-        r = txlog_sync(db->log, lsn, e);
+        r = sync_now(db, lsn, e);
         if (r == 0)
                 r = base_file_publish(db->env->os, db->dir, e);
         if (r < 0)
@@ -222,7 +222,7 @@ sync_and_flush(struct db *db, struct err *e)
         pthread_mutex_unlock(&db->lock);
         if (!has_late)
                 return 0;
-        r = txlog_sync(db->log, lsn, e);
+        r = sync_now(db, lsn, e);
         pthread_mutex_lock(&db->lock);
         if (r < 0)
                 db_fail(db, "the log cannot be synced");
@@ -231,6 +231,18 @@ sync_and_flush(struct db *db, struct err *e)
         pthread_mutex_unlock(&db->lock);
         /* A transaction that committed meanwhile is late again: it asked for housekeeping itself. */
         return r == -EAGAIN ? 0 : r;
+}
+
+static int
+retain(struct db *db, const struct txlog_retention *policy, struct err *e)
+{
+        struct txlog_record before, after;
+        bool had = txlog_first(db->log, &before);
+        int r = txlog_retain(db->log, policy, e);
+
+        if (r > 0 && had && txlog_first(db->log, &after) && after.min_txid > before.min_txid)
+                db_count_many(db, DB_COUNT_DROPPED, after.min_txid - before.min_txid);
+        return r;
 }
 
 static bool
@@ -251,7 +263,7 @@ housekeep(struct db *db, const struct db_retention *retention, struct err *e)
                         .max_age_ms = retention->max_age_ms,
                 };
 
-                r = txlog_retain(db->log, &policy, e);
+                r = retain(db, &policy, e);
         }
         pthread_mutex_lock(&db->lock);
         wants_more = !overlay_is_empty(&db->late);

@@ -316,6 +316,10 @@ static void
 tell(const struct replacement *rp, struct ltx_pos old)
 {
         db_count(rp->db, DB_COUNT_DIVERGENCES);
+        if (!rp->rx->is_absent) {
+                db_count(rp->db, DB_COUNT_RECEIVED_SNAPSHOTS);
+                db_count(rp->db, DB_COUNT_APPLIED);
+        }
         log_event(LOG_WARN, rp->db->name, "%s: the state at %016llx/%016llx is kept in %s",
                   rp->rx->is_absent ? "the cluster does not have this database"
                                     : "its history differed from the cluster's",

@@ -12,6 +12,7 @@ struct sync_waiter {
         struct sync_waiter *next;
         void (*then)(struct db *db);
         struct db_done done;
+        uint64_t begin_ns;
 };
 
 struct sync_job {
@@ -22,13 +23,36 @@ struct sync_job {
         struct sync_waiter *waiters; /* guarded by the database's lock, newest first */
 };
 
-static void
-answer(struct sync_waiter *list, int r)
+int
+sync_now(struct db *db, uint64_t lsn, struct err *e)
 {
+        struct db_meters *m = db->env->meters;
+        uint64_t begin_ns;
+        int r;
+
+        if (txlog_synced_lsn(db->log) >= lsn)
+                return 0;
+        begin_ns = histogram_now_ns();
+        r = txlog_sync(db->log, lsn, e);
+        if (r < 0)
+                db_meter_error(db->env, DB_ERROR_SYNC);
+        else if (m != NULL)
+                histogram_add(&m->sync, histogram_now_ns() - begin_ns);
+        return r;
+}
+
+static void
+answer(const struct db *db, struct sync_waiter *list, int r)
+{
+        struct db_meters *m = db->env->meters;
+        uint64_t now_ns = histogram_now_ns();
+
         while (list != NULL) {
                 struct sync_waiter *w = list;
 
                 list = w->next;
+                if (m != NULL)
+                        histogram_add(&m->sync_wait, now_ns - w->begin_ns);
                 w->done.fn(w->done.arg, r);
                 free(w);
         }
@@ -55,7 +79,7 @@ run_sync(struct work *work)
         struct err e = ERR_INIT;
         int r;
 
-        r = txlog_sync(db->log, job->lsn, &e);
+        r = sync_now(db, job->lsn, &e);
         pthread_mutex_lock(&db->lock);
         if (db->syncing == job)
                 db->syncing = NULL;
@@ -68,7 +92,7 @@ run_sync(struct work *work)
                 finish(db, waiters);
         }
         pthread_mutex_unlock(&db->lock);
-        answer(waiters, r < 0 ? -EIO : 0);
+        answer(db, waiters, r < 0 ? -EIO : 0);
         free(job);
         /* After the answer: only the commits to come need it, and they need it soon. */
         if (r == 0 && txlog_wants_space(db->log))
@@ -112,7 +136,7 @@ sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_don
                 free(w);
                 return -ENOMEM;
         }
-        *w = (struct sync_waiter){ job->waiters, then, done };
+        *w = (struct sync_waiter){ job->waiters, then, done, histogram_now_ns() };
         job->waiters = w;
         if (is_new)
                 workers_post_here(db->env->workers, &job->work);

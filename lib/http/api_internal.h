@@ -66,10 +66,28 @@ struct api_view {
         struct api *api;
         struct api_nodes nodes;
         unsigned n_conns, n_listeners;
-        char *name; /* from the query, or NULL */
+        uint64_t n_answers[6]; /* of the API, by the hundreds of the status */
+        char *name;            /* from the query, or NULL */
 };
 /* Makes the view and runs @fn(call, view) on a worker. */
 void api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view));
+
+/* --- metrics_*.c --- */
+struct prom;
+/* A database as it was when the scrape began: families go one after the other, each over all of them. */
+struct db_sample {
+        struct db *db;
+        struct db_info info;
+        struct txlog_stat log;
+        uint64_t n_records;
+};
+struct db_samples {
+        struct db_sample *items;
+        size_t n, capacity;
+};
+void metrics_add_databases(struct prom *p, const struct db_samples *s);
+void metrics_add_replicas(struct prom *p, const struct api_nodes *n, int64_t now_ms);
+void metrics_add_process(struct prom *p);
 
 /* --- endpoints: on the loop --- */
 void api_info(struct api *a, struct http_call *call);

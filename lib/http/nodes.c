@@ -102,6 +102,8 @@ api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call 
                 v->api = a;
                 v->name = name != NULL ? strdup(name) : NULL;
                 v->n_conns = http_server_n_conns(a->server);
+                for (int i = 1; i < 6; i++)
+                        v->n_answers[i] = http_server_n_answers(a->server, i);
                 v->n_listeners = events_n_subscribers(a->events);
                 api_nodes_take(a, &v->nodes);
                 http_call_set_data(call, v, free_view);

@@ -52,3 +52,35 @@ prom_real(struct prom *p, double value, const char *const *labels)
         else
                 text_printf(p->t, " %.9g\n", value);
 }
+
+void
+prom_gauge(struct prom *p, const char *name, const char *help, uint64_t value)
+{
+        prom_family(p, name, "gauge", help);
+        prom_int(p, value, NULL);
+}
+
+void
+prom_counter(struct prom *p, const char *name, const char *help, uint64_t value)
+{
+        prom_family(p, name, "counter", help);
+        prom_int(p, value, NULL);
+}
+
+void
+prom_histogram(struct prom *p, const char *name, const char *help, const struct histogram *h)
+{
+        uint64_t total = 0;
+
+        prom_family(p, name, "histogram", help);
+        for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+                total += atomic_load_explicit(&h->counts[i], memory_order_relaxed);
+                if (i + 1 < HISTOGRAM_BUCKETS)
+                        text_printf(p->t, "%s_bucket{le=\"%.9g\"} %" PRIu64 "\n", name,
+                                    (double)(1u << i) / 1e6, total);
+                else
+                        text_printf(p->t, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, total);
+        }
+        text_printf(p->t, "%s_sum %.9g\n%s_count %" PRIu64 "\n", name,
+                    (double)atomic_load_explicit(&h->sum_ns, memory_order_relaxed) / 1e9, name, total);
+}

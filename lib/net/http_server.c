@@ -50,6 +50,7 @@ struct http_server {
         struct http_intake intake;
         struct http_conn *conns, *last_conn;
         unsigned n_conns;
+        uint64_t n_answers[6]; /* by the hundreds of the status */
         struct http_call *calls;
 };
 
@@ -364,6 +365,7 @@ queue_reply(struct http_call *call)
         if (response != NULL)
                 MHD_destroy_response(response);
         call->is_queued = r == MHD_YES;
+        call->server->n_answers[call->status >= 100 && call->status < 600 ? call->status / 100 : 0]++;
         return r;
 }
 
@@ -595,6 +597,12 @@ unsigned
 http_server_n_conns(const struct http_server *s)
 {
         return s->n_conns;
+}
+
+uint64_t
+http_server_n_answers(const struct http_server *s, int hundreds)
+{
+        return s->n_answers[hundreds];
 }
 
 /* --- once a second --- */

@@ -42,6 +42,8 @@ int http_server_new(const struct http_server_config *config, struct http_server 
 void http_server_accept(struct http_server *s, struct conn *c);
 /* HTTP connections that are open. The loop's thread. */
 unsigned http_server_n_conns(const struct http_server *s);
+/* Answers so far with a status of @hundreds * 100 and above, 1 to 5. The loop's thread. */
+uint64_t http_server_n_answers(const struct http_server *s, int hundreds);
 /* Waits for the workers, then closes all connections. Before the loop's stop. */
 void http_server_stop(struct http_server *s);
 /* After the loop's stop. NULL is fine. */

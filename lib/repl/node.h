@@ -81,11 +81,13 @@ struct node_status {
         const char *role; /* "primary", "replica", "candidate", ... */
         bool is_primary;
         bool is_ready;
-        bool is_connected;   /* a replica: to its primary */
-        uint64_t term;       /* the highest that it has seen */
-        int64_t lease_ms;    /* that a primary may still commit; -1: no end, or no primary */
-        unsigned n_replicas; /* streams of other nodes that follow this one */
-        uint64_t n_streams;  /* so far, in either direction */
+        bool is_connected;        /* a replica: to its primary */
+        uint64_t term;            /* the highest that it has seen */
+        int64_t lease_ms;         /* that a primary may still commit; -1: no end, or no primary */
+        unsigned n_replicas;      /* streams of other nodes that follow this one */
+        uint64_t n_streams;       /* so far, in either direction */
+        uint64_t n_stream_errors; /* streams that ended otherwise than they were meant to */
+        uint64_t n_lease_errors;  /* requests for the lease that failed */
         uint64_t bytes_sent, bytes_received;
 };
 void node_get_status(struct node *n, struct node_status *ret);

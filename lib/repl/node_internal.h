@@ -98,7 +98,7 @@ struct node {
         unsigned n_watchers;
         void (*accepted)(void *arg, struct conn *c); /* NULL: node_accept */
         void *accepted_arg;
-        uint64_t n_streams, bytes_sent, bytes_received;
+        uint64_t n_streams, n_stream_errors, n_lease_errors, bytes_sent, bytes_received;
 
         pthread_mutex_t ready_lock; /* guards what follows; a leaf */
         pthread_cond_t ready_cond;

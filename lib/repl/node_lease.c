@@ -188,8 +188,10 @@ answer(struct mail *m)
         struct lease_job *job = (struct lease_job *)((char *)m - offsetof(struct lease_job, mail));
         struct node *n = job->node;
 
-        if (job->result < 0 && job->result != E_NOT_PRIMARY)
+        if (job->result < 0 && job->result != E_NOT_PRIMARY) {
+                n->n_lease_errors++;
                 log_warn("lease: %s", job->e.text);
+        }
         role_answered(&n->role, node_now_ms(n), job->result, &job->state);
         free(job);
 }

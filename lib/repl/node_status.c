@@ -39,6 +39,8 @@ node_get_status(struct node *n, struct node_status *ret)
                                      .term = n->role.term,
                                      .lease_ms = lease_left_ms(n),
                                      .n_streams = n->n_streams,
+                                     .n_stream_errors = n->n_stream_errors,
+                                     .n_lease_errors = n->n_lease_errors,
                                      .bytes_sent = n->bytes_sent,
                                      .bytes_received = n->bytes_received };
         memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);

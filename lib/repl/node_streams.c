@@ -72,7 +72,7 @@ feed_joined(void *arg, struct feed *f, const struct frame_hello *peer)
 static void
 feed_broken(void *arg, struct feed *f, const struct err *e)
 {
-        (void)arg;
+        ((struct replica *)arg)->node->n_stream_errors++;
         log_error("stream to %s: %s", feed_peer(f) != NULL ? feed_peer(f)->hostname : "a replica",
                   e->text);
         feed_end(f, FRAME_ERROR_INTERNAL, "the log could not be read");
@@ -142,6 +142,7 @@ replica_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
                 r = feed_input(rp->feed, data, n, &e);
         if (r < 0) {
                 conn_peer(c, peer);
+                rp->node->n_stream_errors++;
                 log_warn("stream from %s closed: %s", peer, e.text);
                 conn_finish(c, FINISH_MS);
         }
@@ -501,6 +502,7 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
 
         (void)c;
         /* One line when it goes, not one for each attempt to get it back. */
+        n->n_stream_errors += n->primary == p && code != -ECANCELED;
         if (n->primary == p && code != -ECANCELED && n->role.n_failures == 0)
                 log_info("stream from the primary at %s ended%s%s", p->address, code < 0 ? ": " : "",
                          code < 0 ? e->text : "");

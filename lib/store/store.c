@@ -24,6 +24,7 @@ struct entry {
 struct store {
         struct store_config config;
         struct db_env env;
+        struct db_meters meters;
         struct lease *lease;
         struct housekeeper *housekeeper;
         pthread_rwlock_t lock; /* guards entries; rank above every database's lock */
@@ -277,6 +278,12 @@ store_stop_writes(struct store *s)
         atomic_store(&s->is_stopped, true);
 }
 
+const struct db_meters *
+store_meters(const struct store *s)
+{
+        return &s->meters;
+}
+
 const struct db_env *
 store_env(const struct store *s)
 {
@@ -482,6 +489,7 @@ fill_env(struct store *s, uint64_t node_id)
                 .is_compressed = s->config.is_compressed,
                 .is_strict = s->config.is_strict,
                 .node_id = node_id,
+                .meters = &s->meters,
                 .arg = s,
                 .may_commit = env_may_commit,
                 .committed = env_committed,

@@ -66,6 +66,8 @@ bool store_is_primary(struct store *s);
 void store_set_role(struct store *s, bool is_primary, const struct lease_state *holder);
 /* What databases are opened with. */
 const struct db_env *store_env(const struct store *s);
+/* Of all its databases. */
+const struct db_meters *store_meters(const struct store *s);
 /* The one that hears of commits besides the mount; before anything commits. */
 void store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, struct db *db));
 /* Refuses commits while a lease is handed over. */

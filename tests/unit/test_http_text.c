@@ -43,6 +43,40 @@ START_TEST(text_takes_bytes_of_any_length)
 }
 END_TEST
 
+START_TEST(histogram_has_bounds_of_powers_of_two)
+{
+        ck_assert_uint_eq(histogram_bucket(0), 0);
+        ck_assert_uint_eq(histogram_bucket(1000), 0);
+        ck_assert_uint_eq(histogram_bucket(1001), 1);
+        ck_assert_uint_eq(histogram_bucket(2000), 1);
+        ck_assert_uint_eq(histogram_bucket(2001), 2);
+        ck_assert_uint_eq(histogram_bucket((1ull << 23) * 1000), 23);
+        ck_assert_uint_eq(histogram_bucket((1ull << 23) * 1000 + 1), 24);
+        ck_assert_uint_eq(histogram_bucket(UINT64_MAX - 1000), 24);
+}
+END_TEST
+
+START_TEST(prom_histogram_is_cumulative)
+{
+        struct text t = { 0 };
+        struct prom p = { &t, NULL };
+        struct histogram h = { 0 };
+
+        histogram_add(&h, 500);
+        histogram_add(&h, 1500);
+        histogram_add(&h, 1800);
+        histogram_add(&h, 60000000000);
+        prom_histogram(&p, "x_seconds", "Help.", &h);
+        ck_assert_ptr_nonnull(strstr(t.s, "# TYPE x_seconds histogram\n"));
+        ck_assert_ptr_nonnull(strstr(t.s, "x_seconds_bucket{le=\"1e-06\"} 1\n"));
+        ck_assert_ptr_nonnull(strstr(t.s, "x_seconds_bucket{le=\"2e-06\"} 3\n"));
+        ck_assert_ptr_nonnull(strstr(t.s, "x_seconds_bucket{le=\"8.388608\"} 3\n"));
+        ck_assert_ptr_nonnull(strstr(t.s, "x_seconds_bucket{le=\"+Inf\"} 4\n"));
+        ck_assert_ptr_nonnull(strstr(t.s, "x_seconds_sum 60.0000038\nx_seconds_count 4\n"));
+        text_release(&t);
+}
+END_TEST
+
 START_TEST(time_is_as_go_writes_it)
 {
         static const struct {
@@ -131,6 +165,8 @@ main(void)
 
         tcase_add_test(tc, text_grows_and_stays_terminated);
         tcase_add_test(tc, text_takes_bytes_of_any_length);
+        tcase_add_test(tc, histogram_has_bounds_of_powers_of_two);
+        tcase_add_test(tc, prom_histogram_is_cumulative);
         tcase_add_test(tc, time_is_as_go_writes_it);
         tcase_add_test(tc, metrics_are_prometheus_text);
         tcase_add_test(tc, errors_have_a_status);

@@ -12,8 +12,8 @@ from litefs_fixture import LITEFS
 # What contract section 11 names and can be true here. Its names came before Prometheus' naming rules.
 LITEFS_NAMES = """litefs_db_count litefs_is_primary litefs_subscriber_count litefs_lag_seconds litefs_db_txid
 litefs_db_database_write_count litefs_db_journal_write_count litefs_db_wal_write_count litefs_db_commit_count
-litefs_db_ltx_count litefs_db_ltx_bytes litefs_db_lag_seconds litefs_http_stream_count
-litefs_http_frame_send_count litefs_tx_count litefs_db_size_bytes""".split()
+litefs_db_ltx_count litefs_db_ltx_bytes litefs_db_ltx_reap_count litefs_db_shm_write_count litefs_db_lag_seconds
+litefs_http_stream_count litefs_http_frame_send_count litefs_tx_count litefs_db_size_bytes""".split()
 
 
 def fill(node, rows=20, mode="wal", name="t.db"):
