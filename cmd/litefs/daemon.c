@@ -23,6 +23,7 @@
 #include "http/prom.h"
 #include "repl/node.h"
 #include "store/leftovers.h"
+#include "store/scrub.h"
 #include "store/store.h"
 
 #define N_WORKERS 4
@@ -42,6 +43,7 @@ struct daemon {
         struct service *service;
         char *token;
         struct api *api;
+        struct scrub *scrub;
         pthread_t signal_thread;
 };
 
@@ -329,6 +331,9 @@ serve(struct daemon *d, struct err *e)
         r = -pthread_create(&d->signal_thread, NULL, wait_for_signals, d);
         if (r < 0)
                 return err_set(e, r, "start the signal thread");
+        r = scrub_new(d->store, &d->scrub);
+        if (r < 0)
+                log_warn("databases are not verified: %s", strerror(-r));
         r = -pthread_create(&starter, NULL, start_rest, &st);
         if (r < 0)
                 daemon_stop();
@@ -349,6 +354,7 @@ serve(struct daemon *d, struct err *e)
 static void
 tear_down(struct daemon *d)
 {
+        scrub_free(d->scrub);
         workers_drain(d->workers);
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */

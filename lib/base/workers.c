@@ -2,10 +2,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 #define WORKERS_MAX 32
 
@@ -83,19 +84,15 @@ static int
 start_thread(struct workers *p, unsigned index)
 {
         struct thread_arg *a = malloc(sizeof *a);
-        sigset_t all, old;
         int r;
 
         if (a == NULL)
                 return -ENOMEM;
         *a = (struct thread_arg){ p, index };
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = pthread_create(&p->threads[index], NULL, run_thread, a);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        if (r != 0)
+        r = thread_start(&p->threads[index], run_thread, a);
+        if (r < 0)
                 free(a);
-        return -r;
+        return r;
 }
 
 int

@@ -185,8 +185,13 @@ struct db_retention {
 };
 bool db_housekeep(struct db *db, const struct db_retention *retention, struct err *e);
 
-/* Reads the whole committed image from file, WAL and overlays and compares each page with its checksum.
- * Writers may go on. Worker only. */
-int db_verify(struct db *db, struct err *e);
+/* Reads the whole committed image from file, WAL and overlays and compares each page with its checksum; a page that
+ * differs stops the database (E_CHECKSUM). Writers may go on meanwhile: between a few hundred pages, and while one
+ * is in the way, @pace->rest() may sleep; false ends the round early (0). */
+struct db_pace {
+        void *arg;
+        bool (*rest)(void *arg);
+};
+int db_verify(struct db *db, const struct db_pace *pace, struct err *e);
 
 #endif

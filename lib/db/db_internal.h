@@ -243,9 +243,8 @@ int received_pages_next(struct received_pages *rp, uint8_t *page, uint32_t *ret_
 void received_pages_close(struct received_pages *rp);
 
 /* --- verify.c --- */
-/* Reads all of the committed image and compares each page with its checksum: E_CHECKSUM. */
-int verify_image(const struct capturer *c, struct err *e);
-/* The same after a commit, where the configuration or a debug build wants it; then stops the database. */
+/* After a commit, where the configuration or a debug build wants it: compares all of the committed image with its
+ * checksums, and stops the database when a page differs (E_CHECKSUM). */
 int verify_commit(const struct capturer *c, struct err *e);
 
 /* --- snapshot.c --- */

@@ -1,7 +1,10 @@
 /* The committed image against its page checksums, page by page: what `strict-verify` and debug builds do after
  * each commit, and db_verify at leisure. */
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "db/db_internal.h"
 #include "ltx/checksum.h"
@@ -83,7 +86,7 @@ verify_page(const struct capturer *c, uint32_t pgno, struct err *e)
                         (unsigned long long)want);
 }
 
-int
+static int
 verify_image(const struct capturer *c, struct err *e)
 {
         struct db *db = c->db;
@@ -125,15 +128,67 @@ verify_commit(const struct capturer *c, struct err *e)
         return r;
 }
 
+/* --- at leisure --- */
+
+#define CHUNK_PAGES 256u
+
+/* Has the kernel read a chunk before the lock is taken: nobody waits for our disk. */
+static void
+read_ahead(struct db *db, uint32_t pgno)
+{
+        uint64_t page_size;
+        int fd;
+
+        pthread_mutex_lock(&db->lock);
+        fd = db->fd < 0 ? -1 : fcntl(db->fd, F_DUPFD_CLOEXEC, 0);
+        page_size = db->page_size;
+        pthread_mutex_unlock(&db->lock);
+        if (fd < 0)
+                return;
+        (void)readahead(fd, (off64_t)((pgno - 1) * page_size), CHUNK_PAGES * page_size);
+        close(fd);
+}
+
+/* 1: there may be more; 0: that was the last page. *@pgno is the next one to look at. */
+static int
+verify_chunk(const struct capturer *c, uint32_t *pgno, struct err *e)
+{
+        struct db *db = c->db;
+        int r = 1;
+
+        for (uint32_t i = 0; i < CHUNK_PAGES && r == 1; i++) {
+                pthread_mutex_lock(&db->lock);
+                if (db->state == DB_CAPTURING) { /* its checksums and its pages do not move at once */
+                        pthread_mutex_unlock(&db->lock);
+                        return 1;
+                }
+                if (db->state == DB_FAILED || *pgno > db->page_count) {
+                        r = 0;
+                } else {
+                        r = verify_page(c, *pgno, e);
+                        if (r == E_CHECKSUM)
+                                db_fail(db, e->text);
+                        r = r < 0 ? r : 1;
+                }
+                pthread_mutex_unlock(&db->lock);
+                ++*pgno;
+        }
+        return r;
+}
+
 int
-db_verify(struct db *db, struct err *e)
+db_verify(struct db *db, const struct db_pace *pace, struct err *e)
 {
         struct capturer c;
+        uint32_t pgno = 1;
         int r = capturer_init_worker(&c, db);
 
         if (r < 0)
                 return err_set(e, r, "verify %s", db->name);
-        r = verify_image(&c, e);
+        do {
+                read_ahead(db, pgno);
+                r = verify_chunk(&c, &pgno, e);
+        } while (r == 1 && pace->rest(pace->arg));
         capturer_release(&c);
-        return r;
+        return r < 0 ? r : 0;
 }

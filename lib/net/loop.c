@@ -2,10 +2,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
 #include "net/loop_internal.h"
 
 struct loop_timer {
@@ -63,20 +63,6 @@ run_thread(void *arg)
         return NULL;
 }
 
-/* Blocks signals in the thread for good: handlers run elsewhere, and a write to a closed socket is an EPIPE. */
-static int
-start_thread(struct loop *l)
-{
-        sigset_t all, old;
-        int r;
-
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = pthread_create(&l->thread, NULL, run_thread, l);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        return -r;
-}
-
 int
 loop_new(struct loop **ret, struct err *e)
 {
@@ -93,7 +79,8 @@ loop_new(struct loop **ret, struct err *e)
                 goto fail_async;
         l->wake.data = l;
         mailbox_init(&l->mailbox, wake, l);
-        r = start_thread(l);
+        r = thread_start(&l->thread, run_thread,
+                         l); /* no signals: a write to a closed socket is an EPIPE */
         if (r < 0)
                 goto fail_thread;
         *ret = l;

@@ -2,9 +2,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "base/thread.h"
 
 #define PAUSE_MS 500 /* between being asked and running: gathers what comes in a burst */
 
@@ -89,7 +90,6 @@ housekeeper_new(int64_t interval_ms, bool (*run)(void *, bool), void *arg, struc
 {
         struct housekeeper *h = calloc(1, sizeof *h);
         pthread_condattr_t attr;
-        sigset_t all, old;
         int r;
 
         if (h == NULL)
@@ -102,13 +102,10 @@ housekeeper_new(int64_t interval_ms, bool (*run)(void *, bool), void *arg, struc
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         pthread_cond_init(&h->wake, &attr);
         pthread_condattr_destroy(&attr);
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old);
-        r = pthread_create(&h->thread, NULL, run_thread, h);
-        pthread_sigmask(SIG_SETMASK, &old, NULL);
-        if (r != 0) {
+        r = thread_start(&h->thread, run_thread, h);
+        if (r < 0) {
                 release(h);
-                return -r;
+                return r;
         }
         *ret = h;
         return 0;

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import litefs_fixture
-from litefs_fixture import LITEFS, Node
+from litefs_fixture import LITEFS, Node, wait_until
 
 ROWS = 30
 
@@ -163,6 +163,35 @@ def test_damaged_base():
             assert c.execute("select count(*) from t").fetchone() == (ROWS,)
             c.close()
             d.node.check("bad.db")
+
+
+def test_flipped_byte_in_the_database_file():
+    """Opening trusts the base; reading all of it in the background finds what has changed. The database then accepts
+    nothing more, for a commit would spread the damage."""
+    with Damaged() as d:
+        path = os.path.join(d.dir, "database")
+        flip(path, 5 * 4096 + 700)
+        before = len(d.node.log())
+        d.start()
+        wait_until(lambda: "verified: 2 databases, 1 damaged" in d.node.log()[before:], "the databases to be read")
+        errors = [line for line in d.node.log()[before:].splitlines() if "level=ERROR" in line]
+        assert any("page 6 in" in line and path in line and "litefs import" in line for line in errors), errors
+        c = d.node.connect("bad.db")
+        try:
+            c.execute("insert into t(b) values('more')")
+            raise AssertionError("a commit on top of a damaged page")
+        except sqlite3.OperationalError as e:
+            assert "disk I/O" in str(e) or "unable to open" in str(e), e
+        assert c.execute("select count(*) from t").fetchone() == (ROWS,)
+        c.close()
+
+
+def test_sound_databases_are_read_and_let_be():
+    with Damaged() as d:
+        before = len(d.node.log())
+        d.start()
+        wait_until(lambda: "verified: 2 databases, 0 damaged" in d.node.log()[before:], "the databases to be read")
+        d.node.check("bad.db")
 
 
 def test_whole_log_verifies():

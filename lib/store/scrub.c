@@ -1,0 +1,183 @@
+#include "store/scrub.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/thread.h"
+
+#define REST_FACTOR 4 /* rests so many times as long as it worked */
+#define REST_MIN_MS 1
+#define REST_MAX_MS 1000
+
+struct scrub {
+        struct store *store;
+        pthread_mutex_t lock;
+        pthread_cond_t wake;
+        bool is_stopping;      /* under lock */
+        struct timespec began; /* when it last went back to work */
+        unsigned n_verified, n_damaged;
+        pthread_t thread;
+};
+
+static int64_t
+ms_since(const struct timespec *then)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)(now.tv_sec - then->tv_sec) * 1000 + (now.tv_nsec - then->tv_nsec) / 1000000;
+}
+
+/* True to go on. */
+static bool
+rest(void *arg)
+{
+        struct scrub *sc = arg;
+        int64_t ms = ms_since(&sc->began) * REST_FACTOR;
+        struct timespec until;
+        bool goes_on;
+
+        ms = ms < REST_MIN_MS ? REST_MIN_MS : ms > REST_MAX_MS ? REST_MAX_MS : ms;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += (long)(ms % 1000) * 1000000;
+        until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_mutex_lock(&sc->lock);
+        while (!sc->is_stopping && pthread_cond_timedwait(&sc->wake, &sc->lock, &until) == 0)
+                ;
+        goes_on = !sc->is_stopping;
+        pthread_mutex_unlock(&sc->lock);
+        clock_gettime(CLOCK_MONOTONIC, &sc->began);
+        return goes_on;
+}
+
+static void
+report(struct scrub *sc, struct db *db, int r, const struct err *e)
+{
+        char path[PATH_MAX];
+
+        sc->n_damaged += r == E_CHECKSUM;
+        if (store_db_path(sc->store, db, "", path, sizeof path) < 0)
+                path[0] = '\0';
+        if (r != E_CHECKSUM)
+                log_event(LOG_WARN, db_name(db), "not verified: %s", e->text);
+        else
+                log_event(
+                        LOG_ERROR, db_name(db),
+                        "the file has changed since litefs wrote it: %s. Stop litefs, move %s out of the way, and "
+                        "start it: a replica fetches the database again; on a lone primary, then `litefs import "
+                        "-name %s BACKUP`",
+                        e->text, path, db_name(db));
+}
+
+/* One database: 0, or 1 when the thread is to end. */
+static int
+verify_one(struct scrub *sc, struct db *db)
+{
+        const struct db_pace pace = { sc, rest };
+        struct err e = ERR_INIT;
+        int r = db_verify(db, &pace, &e);
+
+        sc->n_verified++;
+        if (r < 0)
+                report(sc, db, r, &e);
+        return rest(sc) ? 0 : 1;
+}
+
+struct list {
+        struct db **dbs;
+        size_t n, capacity;
+};
+
+static int
+count_db(void *arg, struct db *db)
+{
+        struct list *l = arg;
+
+        (void)db;
+        l->capacity++;
+        return 0;
+}
+
+/* Databases that were made since they were counted were read by nobody before they were written. */
+static int
+list_db(void *arg, struct db *db)
+{
+        struct list *l = arg;
+
+        if (l->n < l->capacity && db_exists(db))
+                l->dbs[l->n++] = db;
+        return 0;
+}
+
+static void *
+run(void *arg)
+{
+        struct scrub *sc = arg;
+        struct list l = { 0 };
+
+        clock_gettime(CLOCK_MONOTONIC, &sc->began);
+        (void)store_each(sc->store, count_db, &l);
+        l.dbs = calloc(l.capacity + 1, sizeof *l.dbs);
+        if (l.dbs == NULL) {
+                log_event(LOG_WARN, NULL, "databases are not verified: out of memory");
+                return NULL;
+        }
+        (void)store_each(sc->store, list_db, &l);
+        for (size_t i = 0; i < l.n && verify_one(sc, l.dbs[i]) == 0; i++)
+                ;
+        free(l.dbs);
+        if (sc->n_verified > 0 && sc->n_verified == l.n)
+                log_event(LOG_INFO, NULL, "verified: %u databases, %u damaged", sc->n_verified,
+                          sc->n_damaged);
+        return NULL;
+}
+
+static void
+release(struct scrub *sc)
+{
+        pthread_cond_destroy(&sc->wake);
+        pthread_mutex_destroy(&sc->lock);
+        free(sc);
+}
+
+int
+scrub_new(struct store *s, struct scrub **ret)
+{
+        struct scrub *sc = calloc(1, sizeof *sc);
+        pthread_condattr_t attr;
+        int r;
+
+        if (sc == NULL)
+                return -ENOMEM;
+        sc->store = s;
+        pthread_mutex_init(&sc->lock, NULL);
+        pthread_condattr_init(&attr);
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        pthread_cond_init(&sc->wake, &attr);
+        pthread_condattr_destroy(&attr);
+        r = thread_start(&sc->thread, run, sc);
+        if (r < 0) {
+                release(sc);
+                return r;
+        }
+        *ret = sc;
+        return 0;
+}
+
+void
+scrub_free(struct scrub *sc)
+{
+        if (sc == NULL)
+                return;
+        pthread_mutex_lock(&sc->lock);
+        sc->is_stopping = true;
+        pthread_cond_signal(&sc->wake);
+        pthread_mutex_unlock(&sc->lock);
+        pthread_join(sc->thread, NULL);
+        release(sc);
+}
