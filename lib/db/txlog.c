@@ -97,6 +97,17 @@ last_txid(struct txlog *log)
         return txlog_last(log, &last) ? last.max_txid : 0;
 }
 
+static bool
+is_tail_durable(struct txlog *log)
+{
+        bool r;
+
+        pthread_mutex_lock(&log->lock);
+        r = log->tail == NULL || log->tail->is_durable;
+        pthread_mutex_unlock(&log->lock);
+        return r;
+}
+
 static int
 create_segment(struct txlog *log, struct segment **ret, struct err *e)
 {
@@ -109,7 +120,7 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         s->fd = -1;
         s->header.seq = log->tail != NULL ? log->tail->header.seq + 1 : 1;
         s->header.created_ms = wall_ms();
-        s->header.is_previous_durable = log->tail == NULL || log->tail->is_durable;
+        s->header.is_previous_durable = is_tail_durable(log);
         s->header.previous_txid = last_txid(log);
         if (getrandom(&s->header.salt, sizeof s->header.salt, 0) != sizeof s->header.salt)
                 s->header.salt = (uint64_t)s->header.created_ms * 0x9e3779b97f4a7c15u;

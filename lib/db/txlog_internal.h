@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "db/segment.h"
 #include "db/txlog.h"
@@ -57,8 +58,8 @@ struct txlog {
         uint64_t end_lsn;
         uint64_t synced_lsn;
         bool is_readonly;
-        bool is_broken;      /* no more appends: -EIO */
-        bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
+        atomic_bool is_broken;      /* no more appends: -EIO */
+        atomic_bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;
         struct txlog_reader *readers;
         pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
