@@ -14,6 +14,7 @@
 #include "base/workers.h"
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/config.h"
+#include "cmd/litefs/guard.h"
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/make_lease.h"
@@ -44,6 +45,7 @@ struct daemon {
         char *token;
         struct api *api;
         struct scrub *scrub;
+        struct guard *guard;
         pthread_t signal_thread;
 };
 
@@ -310,6 +312,7 @@ start_rest(void *arg)
         struct starter *st = arg;
         const struct daemon_options *o = st->daemon->options;
 
+        guard_arm(st->daemon->guard, o->mount_dir);
         node_start(st->daemon->node);
         service_mounted(st->daemon->service, o->config->skip_sync);
         if (!node_wait_ready(st->daemon->node, READY_MS))
@@ -371,6 +374,7 @@ tear_down(struct daemon *d)
                 d->lease->ops->free(d->lease);
         workers_free(d->appliers);
         workers_free(d->workers);
+        guard_stop(d->guard);
 }
 
 /* That it cannot be told is no reason not to run. */
@@ -397,6 +401,9 @@ daemon_run(const struct daemon_options *options, struct err *e)
         if (r < 0)
                 return r;
         access_warn(options->config);
+        r = guard_start(options->mount_dir, &d.guard);
+        if (r < 0)
+                return err_set(e, r, "start the process that guards the mount");
         r = workers_new(N_WORKERS, &d.workers);
         if (r == 0)
                 r = workers_new(N_APPLIERS, &d.appliers);

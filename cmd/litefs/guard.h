@@ -1,0 +1,22 @@
+/* cmd/litefs/guard.h - a child process that ends the mount's connection should this process be killed.
+ *
+ * The kernel aborts a FUSE connection when its last descriptor goes. A daemon that is killed while one of its threads
+ * waits for an answer of its own mount (applying a replica's transaction takes locks there) keeps that descriptor: the
+ * thread cannot end before the answer comes, the answer not before the thread has ended. The mount would hang for all,
+ * and data/lock would stay taken, until somebody types `umount -f`. The guard does that at once.
+ *
+ * It is forked before there are threads, holds nothing of the daemon's, and learns of the death by PR_SET_PDEATHSIG:
+ * the thread that starts it must live as long as the process. */
+#ifndef LITEFS_CMD_GUARD_H
+#define LITEFS_CMD_GUARD_H
+
+struct guard;
+
+/* 0 or a negative errno. Before any thread is started. */
+int guard_start(const char *mount_dir, struct guard **ret);
+/* The mount is there: from now on the guard is needed. Not on the thread that answers the mount. */
+void guard_arm(struct guard *g, const char *mount_dir);
+/* After the mount has gone. NULL is fine. */
+void guard_stop(struct guard *g);
+
+#endif
