@@ -11,18 +11,6 @@
 
 #define TOKEN_MAX 512
 
-int
-access_check(const struct config *c, struct err *e)
-{
-        if (c->http.tls.cert[0] != '\0' || c->http.tls.key[0] != '\0' ||
-            c->http.tls.client_ca[0] != '\0')
-                return err_text(
-                        e, E_CONFIG,
-                        "http.tls is set, but this version does not serve TLS: remove the key, and "
-                        "keep http.addr on a private network or behind a TLS proxy");
-        return 0;
-}
-
 static bool
 is_token_text(const char *s)
 {
@@ -89,10 +77,11 @@ void
 access_warn(const struct config *c)
 {
         if (c->http.addr[0] == '\0' || access_is_loopback(c->http.addr) || c->http.token[0] != '\0' ||
-            c->http.token_file[0] != '\0')
+            c->http.token_file[0] != '\0' || c->http.tls.client_ca[0] != '\0')
                 return;
         log_warn(
-                "http.addr %s is open to the network, and http.token is not set: whoever reaches it can "
-                "import, hand over and promote",
+                "http.addr %s is open to the network: whoever reaches it can read, import, hand over and "
+                "promote. Set http.token (the same on all nodes), or http.tls with client-ca, or listen on "
+                "127.0.0.1",
                 c->http.addr);
 }

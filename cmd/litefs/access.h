@@ -1,4 +1,4 @@
-/* cmd/litefs/access.h - who may use the node's address: http.token, http.token-file, http.tls. */
+/* cmd/litefs/access.h - who may use the node's address: http.token, http.token-file. */
 #ifndef LITEFS_CMD_ACCESS_H
 #define LITEFS_CMD_ACCESS_H
 
@@ -8,8 +8,6 @@
 
 struct config;
 
-/* E_CONFIG for what is configured and cannot be had: better no node than one that is open by mistake. */
-int access_check(const struct config *c, struct err *e);
 /* *@ret is the caller's to free; "": none is set. */
 int access_read_token(const struct config *c, char **ret, struct err *e);
 /* Logs when others than this machine may change the node. */

@@ -17,6 +17,7 @@
 static int
 base_from_address(struct client *c, const struct config *config, struct err *e)
 {
+        const char *scheme = config->http.tls.cert[0] != '\0' ? "https" : "http";
         struct addr a;
         bool is_any;
         int r = addr_parse(config->http.addr, &a, e);
@@ -30,12 +31,12 @@ base_from_address(struct client *c, const struct config *config, struct err *e)
                         config->http.addr, config->path);
         is_any = a.host[0] == '\0' || strcmp(a.host, "0.0.0.0") == 0 || strcmp(a.host, "::") == 0;
         if (is_any)
-                snprintf(c->base, sizeof c->base, "http://localhost:%d", a.port);
+                snprintf(c->base, sizeof c->base, "%s://localhost:%d", scheme, a.port);
         else
                 snprintf(c->base, sizeof c->base,
-                         strchr(a.host, ':') != NULL ? "http://[%s]:%d" : "http://%s:%d", a.host,
+                         strchr(a.host, ':') != NULL ? "%s://[%s]:%d" : "%s://%s:%d", scheme, a.host,
                          a.port);
-        return 0;
+        return config->http.tls.cert[0] != '\0' ? tls_pin(config->http.tls.cert, c->pin, e) : 0;
 }
 
 /* Without a file at the usual places there is none; one that was named must be there. */
@@ -48,6 +49,25 @@ read_config(struct client *c, struct config *config, bool *ret_found, struct err
                 r = config_load(config, c->config_path, false, e);
         *ret_found = r == 0;
         return r == -ENOENT && c->config_path == NULL ? 0 : r;
+}
+
+/* Flags go before the configuration. */
+static int
+set_tls(struct client *c, const struct config *config, bool has_config, struct err *e)
+{
+        const char *flags[] = { c->ca, c->cert, c->cert_key };
+        const char *keys[] = { config->http.tls.ca, config->http.tls.cert, config->http.tls.key };
+
+        for (int i = 0; i < 3; i++) {
+                const char *path = flags[i] != NULL ? flags[i] : has_config ? keys[i] : "";
+
+                if (i == 2 && flags[1] != NULL && flags[2] == NULL)
+                        path = ""; /* it is in the certificate's file */
+                c->tls[i] = strdup(path);
+                if (c->tls[i] == NULL)
+                        return err_set(e, -ENOMEM, "TLS");
+        }
+        return 0;
 }
 
 static int
@@ -69,6 +89,8 @@ resolve(struct client *c, struct err *e)
                 r = read_config(c, &config, &has_config, e);
         if (r == 0 && has_config && c->url == NULL)
                 r = base_from_address(c, &config, e);
+        if (r == 0)
+                r = set_tls(c, &config, has_config, e);
         if (r == 0 && c->token_path != NULL && !has_config)
                 r = config_init(&config);
         if (r == 0 && c->token_path != NULL) {
@@ -100,13 +122,21 @@ client_open(struct client *c, struct err *e)
                 snprintf(header, sizeof header, "Authorization: Bearer %s", c->token);
                 options.headers = headers;
         }
-        return http_client_new(&options, &c->http, e);
+        options.ca = c->tls[0];
+        options.cert = c->tls[1];
+        options.cert_key = c->tls[2];
+        r = http_client_new(&options, &c->others, e);
+        options.pin = c->pin;
+        return r < 0 ? r : http_client_new(&options, &c->http, e);
 }
 
 void
 client_close(struct client *c)
 {
         http_client_free(c->http);
+        http_client_free(c->others);
+        for (int i = 0; i < 3; i++)
+                free(c->tls[i]);
         free(c->token);
 }
 
@@ -176,7 +206,7 @@ client_get_json(struct client *c, const char *base, const char *path, json_t **r
         int r;
 
         snprintf(url, sizeof url, "%s%s", base, path);
-        r = http_client_do(c->http, &rq, &rs, e);
+        r = http_client_do(strcmp(base, c->base) == 0 ? c->http : c->others, &rq, &rs, e);
         if (r == 0)
                 r = client_check(&rs, e);
         if (r < 0)

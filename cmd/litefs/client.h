@@ -1,7 +1,7 @@
 /* cmd/litefs/client.h - what the commands that talk to a running node have in common.
  *
- * The node is that of -url; else the one that the configuration describes (http.addr and its token); else, without
- * a configuration, the one at http://localhost:20202. */
+ * The node is that of -url; else the one that the configuration describes (http.addr, its token and its TLS); else,
+ * without a configuration, the one at http://localhost:20202. */
 #ifndef LITEFS_CMD_CLIENT_H
 #define LITEFS_CMD_CLIENT_H
 
@@ -11,20 +11,30 @@
 #include "cmd/litefs/flags.h"
 #include "cmd/litefs/help.h"
 #include "net/http_client.h"
+#include "net/tls_context.h"
 
 struct client {
         const char *url, *config_path, *token_path; /* flags */
+        const char *ca, *cert, *cert_key;
         char base[1024];
         char *token; /* "" for none */
-        struct http_client *http;
+        /* A node that the configuration describes is known by the certificate that it has there, which need not be for
+         * "localhost"; all others by name and authority. */
+        char pin[TLS_PIN_SIZE];
+        char *tls[3]; /* authorities, certificate, key */
+        struct http_client *http, *others;
 };
 
 #define CLIENT_FLAGS(c) \
         { "url", "URL", "address of the node, else http.addr of the configuration", NULL, &(c)->url }, \
                 { "config", "PATH", "configuration file of the node", NULL, &(c)->config_path }, \
+                { "token-file", "PATH", "file with the token that the node asks for", NULL, \
+                  &(c)->token_path }, \
+                { "ca", "PATH", "authorities of the node's certificate, else http.tls.ca", NULL, \
+                  &(c)->ca }, \
+                { "cert", "PATH", "certificate to show it, else http.tls.cert", NULL, &(c)->cert }, \
         { \
-                "token-file", "PATH", "file with the token that the node asks for", NULL, \
-                        &(c)->token_path \
+                "key", "PATH", "key of that certificate, else http.tls.key", NULL, &(c)->cert_key \
         }
 
 int client_open(struct client *c, struct err *e);

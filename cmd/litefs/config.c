@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -86,6 +87,8 @@ resolve(struct config *c)
         default_duration(&c->lease.consul.ttl_ns, 10 * SECOND);
         default_duration(&c->lease.consul.lock_delay_ns, SECOND);
         default_duration(&c->lease.etcd.ttl_ns, 10 * SECOND);
+        if (r == 0 && c->http.tls.ca[0] == '\0')
+                r = config_set_string(&c->http.tls.ca, c->http.tls.client_ca);
         return r == 0 ? resolve_address(c) : r;
 }
 
@@ -254,6 +257,13 @@ validate_lease(const struct config *c, struct err *e)
         return 0;
 }
 
+/* With a static lease a replica names the primary's. */
+static bool
+is_own_address(const struct config *c)
+{
+        return c->lease.candidate || strcmp(c->lease.type, "static") != 0;
+}
+
 static int
 validate_http(const struct config *c, struct err *e)
 {
@@ -263,6 +273,12 @@ validate_http(const struct config *c, struct err *e)
                 return err_text(e, E_CONFIG, "http.tls.cert and http.tls.key go together");
         if (c->http.tls.client_ca[0] != '\0' && c->http.tls.cert[0] == '\0')
                 return err_text(e, E_CONFIG, "http.tls.client-ca needs http.tls.cert");
+        if (c->http.tls.cert[0] != '\0' && is_own_address(c) &&
+            strncasecmp(c->lease.advertise_url, "http://", 7) == 0)
+                return err_text(e, E_CONFIG,
+                                "http.tls is set, but lease.advertise-url is %s: other nodes reach this "
+                                "one at https://",
+                                c->lease.advertise_url);
         if (c->http.token[0] != '\0' && c->http.token_file[0] != '\0')
                 return err_text(e, E_CONFIG, "http.token and http.token-file exclude each other");
         if (!is_one_of(c->proxy.mode, modes))

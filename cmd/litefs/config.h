@@ -45,7 +45,7 @@ struct config {
                 int64_t snapshot_timeout_ns;
                 char *token, *token_file;
                 struct {
-                        char *cert, *key, *client_ca;
+                        char *cert, *key, *client_ca, *ca;
                 } tls;
         } http;
         struct {

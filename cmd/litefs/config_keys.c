@@ -50,6 +50,7 @@ const struct config_key config_keys[] = {
         STRING("http.tls.cert", http.tls.cert, ""),
         STRING("http.tls.key", http.tls.key, ""),
         STRING("http.tls.client-ca", http.tls.client_ca, ""),
+        STRING("http.tls.ca", http.tls.ca, ""),
 
         STRING("proxy.addr", proxy.addr, ""),
         STRING("proxy.target", proxy.target, ""),

@@ -18,6 +18,7 @@
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/make_lease.h"
+#include "cmd/litefs/make_tls.h"
 #include "cmd/litefs/notifier.h"
 #include "cmd/litefs/service.h"
 #include "http/api.h"
@@ -43,6 +44,7 @@ struct daemon {
         struct notifier notifier;
         struct service *service;
         char *token;
+        struct tls_context *tls, *tls_peer;
         struct api *api;
         struct scrub *scrub;
         struct guard *guard;
@@ -253,6 +255,9 @@ open_api(struct daemon *d, struct err *e)
                 .max_lag_ms = c->proxy.max_lag_ns / 1000000,
                 .demote_ms = c->lease.demote_delay_ns / 1000000,
                 .token = d->token,
+                .tls_ca = c->http.tls.ca,
+                .tls_cert = c->http.tls.cert,
+                .tls_key = c->http.tls.key,
                 .version = LITEFS_VERSION[0] != '\0' ? LITEFS_VERSION : LITEFS_COMMIT,
                 .more_metrics = add_fuse_metrics,
                 .arg = d,
@@ -273,6 +278,8 @@ open_node(struct daemon *d, struct err *e)
                 .listen_address = c->http.addr,
                 .hostname = c->lease.hostname,
                 .advertise_url = c->lease.advertise_url,
+                .tls = d->tls,
+                .tls_peer = d->tls_peer,
                 .token = d->token,
                 .is_candidate = c->lease.candidate,
                 .reconnect_ms = c->lease.reconnect_delay_ns / 1000000,
@@ -368,6 +375,8 @@ tear_down(struct daemon *d)
         notifier_close(&d->notifier);
         api_free(d->api);
         free(d->token);
+        tls_context_free(d->tls);
+        tls_context_free(d->tls_peer);
         session_free(d->session);
         store_close(d->store);
         if (d->lease != NULL)
@@ -395,9 +404,9 @@ daemon_run(const struct daemon_options *options, struct err *e)
 
         raise_file_limit();
         open_notifier(&d);
-        r = access_check(options->config, e);
+        r = access_read_token(options->config, &d.token, e);
         if (r == 0)
-                r = access_read_token(options->config, &d.token, e);
+                r = make_tls(options->config, &d.tls, &d.tls_peer, e);
         if (r < 0)
                 return r;
         access_warn(options->config);

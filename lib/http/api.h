@@ -23,6 +23,8 @@ struct api_config {
         int64_t max_lag_ms; /* of a replica that is ready; 0: any */
         int64_t demote_ms;  /* a demoted node is not the primary again before */
         const char *token;  /* that changes and /export need; "" or NULL: none */
+        /* PEM files for requests to other nodes, as in http_client.h. */
+        const char *tls_ca, *tls_cert, *tls_key;
         const char *version;
         /* Adds other parts' metrics; on a worker. */
         void (*more_metrics)(void *arg, struct text *t);

@@ -103,7 +103,10 @@ ask_primary(struct control *c, const char *url, struct err *e)
         const char *token = c->api->config.token;
         char target[LEASE_URL_SIZE + 64], header[600], id[17];
         const char *headers[] = { header, NULL };
-        struct http_client_options options = { .headers = token != NULL && token[0] != '\0' ? headers
+        struct http_client_options options = { .ca = c->api->config.tls_ca,
+                                               .cert = c->api->config.tls_cert,
+                                               .cert_key = c->api->config.tls_key,
+                                               .headers = token != NULL && token[0] != '\0' ? headers
                                                                                             : NULL };
         struct http_request rq = { .method = "POST",
                                    .url = target,

@@ -1,10 +1,11 @@
-/* RESOLVING --> CONNECTING --> OPEN --> FINISHING
- *     |           |  ^  |       |           |
- *     |           +--+  |       |           |       CONNECTING: one address after the other
- *     +-----------------+-------+-----------+--> CLOSING --> closed(), freed
+/* RESOLVING --> CONNECTING --> HANDSHAKE --> OPEN --> FINISHING
+ *     |           |  ^  |          |          |           |
+ *     |           +--+  |          |          |           |       CONNECTING: one address after the other
+ *     +-----------------+----------+----------+-----------+--> CLOSING --> closed(), freed
  *
- * resolved() and try_next() lead to CONNECTING, connected() to OPEN (conn_accept begins there), conn_finish()
- * to FINISHING, close_with() from anywhere to CLOSING. The struct is freed when uv has let go of both handles
+ * resolved() and try_next() lead to CONNECTING, connected() to HANDSHAKE with TLS and else to OPEN (conn_accept
+ * begins there), read_tls() from the one to the other, conn_finish() and broken() to FINISHING, close_with() from
+ * anywhere to CLOSING. The struct is freed when uv has let go of both handles
  * and of the look-up, which cannot be called back once its thread has begun. */
 #include "net/conn.h"
 
@@ -22,8 +23,17 @@
 #define DEFAULT_HIGH (1024u * 1024)
 #define DEFAULT_MAX (8u * 1024 * 1024)
 #define KEEPALIVE_S 15
+#define HANDSHAKE_MS 10000
+#define ALERT_MS 1000 /* that a peer has to read why its TLS is refused */
 
-enum conn_state { CONN_RESOLVING, CONN_CONNECTING, CONN_OPEN, CONN_FINISHING, CONN_CLOSING };
+enum conn_state {
+        CONN_RESOLVING,
+        CONN_CONNECTING,
+        CONN_HANDSHAKE,
+        CONN_OPEN,
+        CONN_FINISHING,
+        CONN_CLOSING
+};
 
 struct conn {
         struct loop_item item;
@@ -47,7 +57,9 @@ struct conn {
         struct addrinfo *addrs; /* of the look-up, to free */
         struct addrinfo *next;  /* to try */
         struct addr target;     /* of conn_connect, for words */
+        struct tls *tls;        /* NULL: none */
         int code;               /* why it closes */
+        int end_code;           /* why it finishes: what it closes with then */
         struct err err;
         void (*gone)(void *arg);
         void *gone_arg;
@@ -62,6 +74,15 @@ struct pending {
 };
 
 static void try_next(struct conn *c);
+static void send_tls_end(struct conn *c);
+
+static void
+free_conn(struct conn *c)
+{
+        uv_freeaddrinfo(c->addrs);
+        tls_free(c->tls);
+        free(c);
+}
 
 static struct conn *
 conn_of_item(struct loop_item *item)
@@ -80,10 +101,8 @@ free_if_let_go(struct conn *c)
         if (c->gone != NULL)
                 c->gone(c->gone_arg);
         c->gone = NULL;
-        if (!c->has_lookup) {
-                uv_freeaddrinfo(c->addrs);
-                free(c);
-        }
+        if (!c->has_lookup)
+                free_conn(c);
 }
 
 static void
@@ -113,6 +132,8 @@ close_with(struct conn *c, int code)
 {
         if (c->state == CONN_CLOSING)
                 return;
+        if (code == 0 || code == -ECANCELED)
+                send_tls_end(c);
         c->state = CONN_CLOSING;
         c->code = code;
         if (c->has_lookup)
@@ -129,6 +150,10 @@ fail(struct conn *c, int code, const char *what)
 
         if (c->state == CONN_CLOSING)
                 return;
+        if (c->end_code < 0) { /* the first reason counts */
+                close_with(c, c->end_code);
+                return;
+        }
         conn_peer(c, peer);
         err_set(&c->err, code, "%s %s", what, peer);
         close_with(c, code);
@@ -162,6 +187,8 @@ timed_out(uv_timer_t *timer)
 
         if (c->state == CONN_FINISHING)
                 fail(c, -ETIMEDOUT, "wait for the end of");
+        else if (c->state == CONN_HANDSHAKE)
+                fail(c, -ETIMEDOUT, "TLS handshake with");
         else
                 fail_connect(c, -ETIMEDOUT);
 }
@@ -231,7 +258,7 @@ peer_ended(struct conn *c)
         c->is_ended = true;
         if (c->state == CONN_FINISHING) {
                 if (c->is_sent)
-                        close_with(c, 0);
+                        close_with(c, c->end_code);
         } else if (c->handler->ended != NULL) {
                 c->handler->ended(c->arg, c);
         } else {
@@ -249,16 +276,29 @@ give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 }
 
 static void
+deliver(struct conn *c, const uint8_t *data, size_t n)
+{
+        if (n > 0 && c->state == CONN_OPEN && c->handler->read != NULL)
+                c->handler->read(c->arg, c, data, n);
+}
+
+static void read_tls(struct conn *c, const uint8_t *data, size_t n);
+
+static void
 have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
         struct conn *c = conn_of_item(stream->data);
 
-        if (n == UV_EOF)
+        if (n == UV_EOF && c->tls != NULL && c->state != CONN_FINISHING)
+                fail(c, -ECONNRESET, c->state == CONN_OPEN ? "read from" : "TLS handshake with");
+        else if (n == UV_EOF)
                 peer_ended(c);
         else if (n < 0)
                 fail(c, (int)n, "read from");
-        else if (n > 0 && c->state == CONN_OPEN && c->handler->read != NULL)
-                c->handler->read(c->arg, c, (const uint8_t *)buf->base, (size_t)n);
+        else if (n > 0 && c->tls != NULL)
+                read_tls(c, (const uint8_t *)buf->base, (size_t)n);
+        else if (n > 0)
+                deliver(c, (const uint8_t *)buf->base, (size_t)n);
 }
 
 void
@@ -266,7 +306,8 @@ conn_read_start(struct conn *c)
 {
         int r;
 
-        if ((c->state != CONN_OPEN && c->state != CONN_FINISHING) || c->is_ended)
+        if ((c->state != CONN_OPEN && c->state != CONN_FINISHING && c->state != CONN_HANDSHAKE) ||
+            c->is_ended)
                 return;
         r = uv_read_start((uv_stream_t *)&c->tcp, give_buffer, have_read);
         if (r < 0 && r != UV_EALREADY)
@@ -349,24 +390,15 @@ write_now(struct conn *c, const struct iovec *iov, int n_iov)
         return r == UV_EAGAIN ? 0 : r;
 }
 
-/* Copies all but the first @skip bytes into the queue. */
+/* Queues @p, of which the bytes from @from to @to are to go out, and which has room for @size. */
 static int
-enqueue(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t skip)
+enqueue(struct conn *c, struct pending *p, size_t from, size_t to, size_t size)
 {
-        uv_buf_t buf;
-        size_t n = 0;
+        uv_buf_t buf = uv_buf_init((char *)p->bytes + from, (unsigned)(to - from));
         int r;
 
-        for (int i = 0; i < n_iov; i++) {
-                size_t from = skip < iov[i].iov_len ? skip : iov[i].iov_len;
-
-                memcpy(p->bytes + n, (const uint8_t *)iov[i].iov_base + from, iov[i].iov_len - from);
-                n += iov[i].iov_len - from;
-                skip -= from;
-        }
         p->conn = c;
-        p->cost = sizeof *p + n;
-        buf = uv_buf_init((char *)p->bytes, (unsigned)n);
+        p->cost = sizeof *p + size;
         r = uv_write(&p->req, (uv_stream_t *)&c->tcp, &buf, 1, sent);
         if (r < 0) {
                 free(p);
@@ -377,12 +409,66 @@ enqueue(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, s
         return c->is_over_high;
 }
 
+/* Copies all but the first @skip bytes into the queue. */
+static int
+enqueue_copy(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t skip)
+{
+        size_t n = 0;
+
+        for (int i = 0; i < n_iov; i++) {
+                size_t from = skip < iov[i].iov_len ? skip : iov[i].iov_len;
+
+                memcpy(p->bytes + n, (const uint8_t *)iov[i].iov_base + from, iov[i].iov_len - from);
+                n += iov[i].iov_len - from;
+                skip -= from;
+        }
+        return enqueue(c, p, 0, n, n);
+}
+
+/* What is ready in @p, sent now or queued. */
+static int
+send_ready(struct conn *c, struct pending *p, size_t n, size_t size)
+{
+        struct iovec iov = { p->bytes, n };
+        ssize_t r = c->queued == 0 ? write_now(c, &iov, 1) : 0;
+
+        if (r == (ssize_t)n || r < 0) {
+                free(p);
+                return r < 0 ? (int)r : c->is_over_high;
+        }
+        return enqueue(c, p, (size_t)r, n, size);
+}
+
+static int
+send_encrypted(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t size)
+{
+        ssize_t n = tls_encrypt(c->tls, iov, n_iov, p->bytes, size);
+
+        if (n < 0) {
+                free(p);
+                return (int)n;
+        }
+        return send_ready(c, p, (size_t)n, size);
+}
+
+static int
+send_plain(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t n)
+{
+        ssize_t r = c->queued == 0 ? write_now(c, iov, n_iov) : 0;
+
+        if (r == (ssize_t)n || r < 0) {
+                free(p);
+                return r < 0 ? (int)r : c->is_over_high;
+        }
+        return enqueue_copy(c, p, iov, n_iov, (size_t)r);
+}
+
 int
 conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
 {
-        size_t n = count_bytes(iov, n_iov);
+        size_t n = count_bytes(iov, n_iov), size = n;
         struct pending *p;
-        ssize_t r = 0;
+        int r;
 
         if (n_iov > CONN_WRITE_PARTS)
                 return -EINVAL;
@@ -390,25 +476,18 @@ conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
                 return -ENOTCONN;
         if (n == 0)
                 return c->is_over_high;
-        if (n > c->limits.max || c->queued + sizeof *p + n > c->limits.max)
+        if (c->tls != NULL)
+                size = tls_encrypted_max(n, n_iov);
+        if (size > c->limits.max || c->queued + sizeof *p + size > c->limits.max)
                 return -ENOBUFS;
         /* Before anything goes out: half a write that then finds no memory would break the stream. */
-        p = malloc(sizeof *p + n);
+        p = malloc(sizeof *p + size);
         if (p == NULL)
                 return -ENOMEM;
-        if (c->queued == 0)
-                r = write_now(c, iov, n_iov);
-        if (r == (ssize_t)n) {
-                free(p);
-                return c->is_over_high;
-        }
+        r = c->tls != NULL ? send_encrypted(c, p, iov, n_iov, size) : send_plain(c, p, iov, n_iov, n);
         if (r < 0)
-                free(p);
-        else
-                r = enqueue(c, p, iov, n_iov, (size_t)r);
-        if (r < 0)
-                fail(c, (int)r, "write to");
-        return (int)r;
+                fail(c, r, "write to");
+        return r;
 }
 
 int
@@ -436,8 +515,142 @@ end_sent(uv_shutdown_t *req, int status)
         if (status < 0)
                 fail(c, status, "write to");
         else if (c->is_ended)
-                close_with(c, 0);
+                close_with(c, c->end_code);
 }
+
+static void
+begin_finish(struct conn *c, int64_t timeout_ms)
+{
+        int r;
+
+        c->state = CONN_FINISHING;
+        c->shutdown.data = c;
+        r = uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, end_sent);
+        if (r < 0) {
+                fail(c, r, "write to");
+                return;
+        }
+        start_timer(c, timeout_ms);
+        conn_read_start(c);
+}
+
+/* --- TLS --- */
+
+/* What the session has to say by itself; it has no limit of its own but the queue's. */
+static int
+send_tls_output(struct conn *c)
+{
+        const uint8_t *bytes;
+        size_t n = tls_output(c->tls, &bytes);
+        struct pending *p;
+
+        if (n == 0)
+                return 0;
+        if (c->queued + sizeof *p + n > c->limits.max)
+                return -ENOBUFS;
+        p = malloc(sizeof *p + n);
+        if (p == NULL)
+                return -ENOMEM;
+        memcpy(p->bytes, bytes, n);
+        return send_ready(c, p, n, n);
+}
+
+/* As far as it goes at once: a peer that does not hear of it takes the end for a broken connection. */
+static void
+send_tls_end(struct conn *c)
+{
+        struct iovec iov;
+        const uint8_t *bytes;
+
+        if (c->tls == NULL || c->state != CONN_OPEN || c->queued > 0)
+                return;
+        tls_end(c->tls);
+        iov.iov_len = tls_output(c->tls, &bytes);
+        iov.iov_base = (void *)(uintptr_t)bytes;
+        (void)write_now(c, &iov, 1);
+}
+
+/* Closes with @e, but not before the peer could read the alert that says so. */
+static void
+broken(struct conn *c, int code, const struct err *e)
+{
+        char peer[ADDR_TEXT_SIZE];
+
+        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
+                return;
+        conn_peer(c, peer);
+        err_text(&c->err, code, "TLS with %s: %s", peer, e->text);
+        c->end_code = code;
+        begin_finish(c, ALERT_MS);
+}
+
+static void
+handshake_done(struct conn *c)
+{
+        uv_timer_stop(&c->timer);
+        c->state = CONN_OPEN;
+        if (c->target.port != 0 && c->handler->opened != NULL)
+                c->handler->opened(c->arg, c);
+}
+
+static void
+read_tls(struct conn *c, const uint8_t *data, size_t n)
+{
+        struct err e = ERR_INIT;
+        size_t n_plain;
+        int r, sent_r;
+
+        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
+                return; /* finishing: nobody wants it */
+        r = tls_input(c->tls, data, n, c->loop->plain_buf, &n_plain, &e);
+        sent_r = send_tls_output(c);
+        if (sent_r < 0) {
+                fail(c, sent_r, "write to");
+                return;
+        }
+        if (c->state == CONN_HANDSHAKE && tls_is_open(c->tls))
+                handshake_done(c);
+        deliver(c, c->loop->plain_buf, n_plain);
+        if (r < 0)
+                broken(c, r, &e);
+        else if (tls_is_ended(c->tls) && c->state == CONN_OPEN && !c->is_ended)
+                peer_ended(c);
+}
+
+static void
+begin_handshake(struct conn *c)
+{
+        int r;
+
+        c->state = CONN_HANDSHAKE;
+        set_options(c);
+        tls_begin(c->tls);
+        r = send_tls_output(c);
+        if (r < 0)
+                fail(c, r, "write to");
+        else
+                conn_read_start(c);
+}
+
+bool
+conn_is_tls(const struct conn *c)
+{
+        return c->tls != NULL;
+}
+
+void
+conn_give_back(struct conn *c, const void *data, size_t n)
+{
+        deliver(c, data, n);
+}
+
+void
+conn_set_limits(struct conn *c, const struct conn_limits *limits)
+{
+        c->limits = *limits;
+}
+
+/* --- the end --- */
 
 void
 conn_finish(struct conn *c, int64_t timeout_ms)
@@ -449,15 +662,15 @@ conn_finish(struct conn *c, int64_t timeout_ms)
                         conn_close(c);
                 return;
         }
-        c->state = CONN_FINISHING;
-        c->shutdown.data = c;
-        r = uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, end_sent);
-        if (r < 0) {
-                fail(c, r, "write to");
-                return;
+        if (c->tls != NULL) {
+                tls_end(c->tls);
+                r = send_tls_output(c);
+                if (r < 0) {
+                        fail(c, r, "write to");
+                        return;
+                }
         }
-        start_timer(c, timeout_ms);
-        conn_read_start(c);
+        begin_finish(c, timeout_ms);
 }
 
 void
@@ -476,6 +689,10 @@ connected(uv_connect_t *req, int status)
         if (status < 0) {
                 c->code = status; /* of the last address, should none answer */
                 uv_close((uv_handle_t *)&c->tcp, tcp_closed);
+                return;
+        }
+        if (c->tls != NULL) {
+                begin_handshake(c);
                 return;
         }
         uv_timer_stop(&c->timer);
@@ -523,10 +740,8 @@ resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
         c->addrs = c->next = addrs;
         if (c->state == CONN_CLOSING) {
                 /* closed() may have been, or comes with the last handle. */
-                if (!c->has_tcp && !c->has_timer) {
-                        uv_freeaddrinfo(c->addrs);
-                        free(c);
-                }
+                if (!c->has_tcp && !c->has_timer)
+                        free_conn(c);
                 return;
         }
         if (status < 0) {
@@ -543,8 +758,17 @@ int
 conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const struct conn_limits *limits,
              const struct conn_handler *h, void *arg, struct conn **ret, struct err *e)
 {
+        return conn_connect_tls(l, NULL, address, timeout_ms, limits, h, arg, ret, e);
+}
+
+int
+conn_connect_tls(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
+                 const struct conn_limits *limits, const struct conn_handler *h, void *arg,
+                 struct conn **ret, struct err *e)
+{
         struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
         struct addr target;
+        struct tls *session = NULL;
         struct conn *c;
         char port[8];
         int r;
@@ -552,9 +776,16 @@ conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const stru
         r = addr_parse(address, &target, e);
         if (r < 0)
                 return r;
-        r = conn_new(l, limits, &c);
+        if (tls != NULL)
+                r = tls_new(tls, target.host[0] != '\0' ? target.host : "localhost", &session, e);
         if (r < 0)
+                return err_prefix(e, "connect to %s", address), r;
+        r = conn_new(l, limits, &c);
+        if (r < 0) {
+                tls_free(session);
                 return err_set(e, r, "connect to %s", address);
+        }
+        c->tls = session;
         c->target = target;
         c->handler = h;
         c->arg = arg;
@@ -576,13 +807,20 @@ conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const stru
 
 int
 conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limits,
-            void (*gone)(void *arg), void *gone_arg, struct conn **ret)
+            struct tls_context *tls, void (*gone)(void *arg), void *gone_arg, struct conn **ret)
 {
+        struct tls *session = NULL;
         struct conn *c;
-        int r = conn_new(l, limits, &c);
+        int r = tls != NULL ? tls_new(tls, NULL, &session, NULL) : 0;
 
         if (r < 0)
                 return r;
+        r = conn_new(l, limits, &c);
+        if (r < 0) {
+                tls_free(session);
+                return r;
+        }
+        c->tls = session;
         r = open_tcp(c);
         if (r == 0)
                 r = uv_accept(server, (uv_stream_t *)&c->tcp);
@@ -590,7 +828,9 @@ conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limit
                 close_with(c, r);
                 return r;
         }
-        c->state = CONN_OPEN;
+        c->state = c->tls != NULL ? CONN_HANDSHAKE : CONN_OPEN;
+        if (c->tls != NULL)
+                start_timer(c, HANDSHAKE_MS);
         c->gone = gone;
         c->gone_arg = gone_arg;
         set_options(c);

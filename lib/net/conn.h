@@ -1,4 +1,4 @@
-/* lib/net/conn.h - a TCP connection.
+/* lib/net/conn.h - a TCP connection, with TLS or without.
  *
  * Made by conn_connect or by a listener; each then hears read() any number of times and closed() exactly once,
  * last, after which the connection is freed. No function here calls a handler before it returns.
@@ -7,6 +7,9 @@
  * `high` bytes are queued: stop, until writable() says that they are `low` or fewer. Past `max` nothing is
  * taken: a peer that does not read costs so much and no more. In: conn_read_stop, and the peer's own queue
  * fills.
+ *
+ * With TLS it is the same to its handler: an accepted one reads once the handshake is over (10 s), the end is the
+ * peer's word that it sends no more, and an end without it is -ECONNRESET.
  *
  * All of it on the loop's thread. */
 #ifndef LITEFS_NET_CONN_H
@@ -23,6 +26,7 @@
 
 struct loop;
 struct conn;
+struct tls_context;
 
 /* Functions that are NULL are not called. */
 struct conn_handler {
@@ -50,6 +54,11 @@ struct conn_limits {
 int conn_connect(struct loop *l, const char *address, int64_t timeout_ms,
                  const struct conn_limits *limits, const struct conn_handler *h, void *arg,
                  struct conn **ret, struct err *e);
+/* The same with TLS, unless @tls is NULL: opened() comes when the other side has proved to be that host. -EPROTO: it
+ * has not, or does not want us. */
+int conn_connect_tls(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
+                     const struct conn_limits *limits, const struct conn_handler *h, void *arg,
+                     struct conn **ret, struct err *e);
 /* Who is told from now on; an accepted connection begins to read with it. @h is borrowed. */
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *arg);
 

@@ -143,7 +143,9 @@ set_tls(CURL *curl, const struct http_client_options *o)
                         r = curl_easy_setopt(curl, CURLOPT_SSLKEY,
                                              is_set(o->cert_key) ? o->cert_key : o->cert);
         }
-        if (o->is_unverified) {
+        if (r == CURLE_OK && is_set(o->pin))
+                r = curl_easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, o->pin);
+        if (o->is_unverified || is_set(o->pin)) {
                 curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
                 curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
         }
@@ -292,6 +294,9 @@ request_error(struct http_client *c, const struct http_request *q, CURLcode code
                 return err_set(e, connect_error(c), "%s %s", q->method, q->url);
         case CURLE_COULDNT_RESOLVE_HOST:
                 return err_text(e, -EHOSTUNREACH, "%s %s: %s", q->method, q->url, words);
+        case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+                return err_text(e, -EPROTO, "%s %s: another certificate than the configuration names",
+                                q->method, q->url);
         case CURLE_SSL_CONNECT_ERROR:
         case CURLE_SSL_CERTPROBLEM:
         case CURLE_PEER_FAILED_VERIFICATION:

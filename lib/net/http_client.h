@@ -20,8 +20,9 @@ struct http_client;
 struct http_client_options {
         const char *ca;
         const char *cert, *cert_key; /* of this client; without @cert_key the key is in @cert */
-        bool is_unverified;          /* whoever answers is believed to be the server */
-        const char *const *headers;  /* "Name: value" for each request, NULL at the end; or NULL */
+        const char *pin;    /* tls_pin()'s of the server: then its name and issuer do not count */
+        bool is_unverified; /* whoever answers is believed to be the server */
+        const char *const *headers; /* "Name: value" for each request, NULL at the end; or NULL */
 };
 
 struct http_request {

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
+#include "net/bridge.h"
 #include "net/conn_internal.h"
 #include "net/loop_internal.h"
 
@@ -13,16 +15,23 @@
 #define STREAM_HEAD_MAX 4096                /* more is not waited for: the stream will refuse it */
 #define MAX_WAITING 512u
 #define WAITING_MS 10000
+#define WARN_MS 10000
 
 struct http_waiting {
         struct loop_item item;
         struct http_intake *intake;
         struct http_waiting *prev, *next; /* oldest first */
         struct conn *conn;
+        int64_t since_ms;
+        /* Without TLS: */
         uv_poll_t poll;
         int fd; /* a duplicate of the connection's */
-        int64_t since_ms;
+        /* With TLS: */
+        uint8_t *head; /* what has come, NULL: nothing */
+        size_t n_head;
 };
+
+enum wish { UNKNOWN, STREAM, HTTP };
 
 static void
 waiting_gone(uv_handle_t *handle)
@@ -48,19 +57,44 @@ unlink_waiting(struct http_waiting *w)
 static void
 end_waiting(struct http_waiting *w)
 {
+        if (conn_is_tls(w->conn)) {
+                unlink_waiting(w);
+                free(w->head);
+                free(w);
+                return;
+        }
         if (uv_is_closing((uv_handle_t *)&w->poll))
                 return;
         unlink_waiting(w);
         uv_close((uv_handle_t *)&w->poll, waiting_gone);
 }
 
+/* A certificate that is refused is news; one line for all that come within a while. */
+static void
+warn(struct http_intake *in, const struct err *e)
+{
+        int64_t now_ms = loop_now_ms(in->config.loop);
+
+        if (in->warned_ms != 0 && now_ms - in->warned_ms < WARN_MS) {
+                in->n_unwarned++;
+                return;
+        }
+        log_warn("connection refused: %s", e->text);
+        if (in->n_unwarned > 0)
+                log_warn("%u more connections were refused since the last such message", in->n_unwarned);
+        in->warned_ms = now_ms;
+        in->n_unwarned = 0;
+}
+
 static void
 waiting_closed(void *arg, struct conn *c, int code, const struct err *e)
 {
+        struct http_waiting *w = arg;
+
         (void)c;
-        (void)code;
-        (void)e;
-        end_waiting(arg);
+        if (code == -EPROTO)
+                warn(w->intake, e);
+        end_waiting(w);
 }
 
 /* What the connection is closed with when it is libmicrohttpd's under another descriptor. */
@@ -73,7 +107,10 @@ let_go(void *arg, struct conn *c, int code, const struct err *e)
         (void)e;
 }
 
+static void read_tls(void *arg, struct conn *c, const uint8_t *data, size_t n);
+
 static const struct conn_handler waiting_handler = { .closed = waiting_closed };
+static const struct conn_handler tls_handler = { .read = read_tls, .closed = waiting_closed };
 static const struct conn_handler gone_handler = { .closed = let_go };
 
 static void
@@ -129,12 +166,22 @@ wait_for_bytes(struct http_waiting *w, size_t n)
         return setsockopt(w->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) < 0 ? -errno : 0;
 }
 
+static enum wish
+judge(const struct http_intake *in, const void *bytes, size_t n)
+{
+        if (n < START_LEN)
+                return UNKNOWN;
+        if (in->config.stream == NULL || memcmp(bytes, STREAM_START, START_LEN) != 0)
+                return HTTP;
+        return n >= STREAM_HEAD_MAX || memmem(bytes, n, "\r\n\r\n", 4) != NULL ? STREAM : UNKNOWN;
+}
+
 static void
 on_first_bytes(uv_poll_t *poll, int status, int events)
 {
         struct http_waiting *w = poll->data;
         char buf[STREAM_HEAD_MAX];
-        bool is_stream, is_whole;
+        enum wish wish;
         ssize_t n;
 
         n = status < 0 ? -1 : recv(w->fd, buf, sizeof buf, MSG_PEEK | MSG_DONTWAIT);
@@ -144,19 +191,85 @@ on_first_bytes(uv_poll_t *poll, int status, int events)
                 drop_waiting(w);
                 return;
         }
-        is_stream = w->intake->config.stream != NULL && memcmp(buf, STREAM_START, START_LEN) == 0;
-        is_whole = n == (ssize_t)sizeof buf || memmem(buf, (size_t)n, "\r\n\r\n", 4) != NULL;
-        if (is_stream && !is_whole) {
+        wish = judge(w->intake, buf, (size_t)n);
+        if (wish == UNKNOWN) {
                 if ((events & UV_DISCONNECT) != 0 || wait_for_bytes(w, (size_t)n + 1) < 0)
                         drop_waiting(w);
                 return;
         }
         (void)wait_for_bytes(w, 1);
-        if (is_stream)
+        if (wish == STREAM)
                 give_to_stream(w);
         else
                 give_to_http(w);
 }
+
+/* --- with TLS --- */
+
+/* All that has come, with @data at its end. */
+static bool
+append(struct http_waiting *w, const uint8_t *data, size_t n)
+{
+        uint8_t *grown = realloc(w->head, w->n_head + n);
+
+        if (grown == NULL)
+                return false;
+        memcpy(grown + w->n_head, data, n);
+        w->head = grown;
+        w->n_head += n;
+        return true;
+}
+
+static void
+give_tls_to_http(struct http_waiting *w)
+{
+        static const struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
+        struct http_intake *in = w->intake;
+        int fd;
+
+        if (bridge_open(in->config.loop, w->conn, w->head, w->n_head, &fd) < 0) {
+                drop_waiting(w);
+                return;
+        }
+        end_waiting(w);
+        in->config.http(in->config.arg, fd, (const struct sockaddr *)&nobody, sizeof(sa_family_t));
+}
+
+static void
+give_tls_to_stream(struct http_waiting *w)
+{
+        struct http_intake *in = w->intake;
+        struct conn *c = w->conn;
+        uint8_t *head = w->head;
+        size_t n = w->n_head;
+
+        w->head = NULL;
+        conn_set_handler(c, &gone_handler, NULL);
+        end_waiting(w);
+        in->config.stream(in->config.arg, c);
+        conn_give_back(c, head, n);
+        free(head);
+}
+
+static void
+read_tls(void *arg, struct conn *c, const uint8_t *data, size_t n)
+{
+        struct http_waiting *w = arg;
+        enum wish wish;
+
+        (void)c;
+        if (!append(w, data, n)) {
+                drop_waiting(w);
+                return;
+        }
+        wish = judge(w->intake, w->head, w->n_head);
+        if (wish == HTTP)
+                give_tls_to_http(w);
+        else if (wish == STREAM)
+                give_tls_to_stream(w);
+}
+
+/* --- life --- */
 
 static int
 start_waiting(struct http_waiting *w)
@@ -189,12 +302,16 @@ http_intake_accept(struct http_intake *in, struct conn *c)
         w->intake = in;
         w->conn = c;
         w->since_ms = loop_now_ms(in->config.loop);
-        if (start_waiting(w) < 0) {
+        if (!conn_is_tls(c) && start_waiting(w) < 0) {
                 free(w);
                 return;
         }
-        conn_set_handler(c, &waiting_handler, w);
-        conn_read_stop(c);
+        if (conn_is_tls(c)) {
+                conn_set_handler(c, &tls_handler, w);
+        } else {
+                conn_set_handler(c, &waiting_handler, w);
+                conn_read_stop(c);
+        }
         if (in->n >= MAX_WAITING)
                 drop_waiting(in->oldest);
         w->prev = in->newest;

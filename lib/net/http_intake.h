@@ -3,6 +3,9 @@
  *   accepted -> waits for its first bytes -+-> a head that begins "GET /stream ": config.stream, unread
  *                                          +-> else: config.http
  *
+ * The bytes are looked at while they are in the kernel, so that a descriptor can be passed on with them; with TLS they
+ * are read and given back, and what is passed on is a bridge.h's.
+ *
  * What has not said what it wants within 10 s is closed; at most 512 wait, the oldest goes. The loop's thread. */
 #ifndef LITEFS_NET_HTTP_INTAKE_H
 #define LITEFS_NET_HTTP_INTAKE_H
@@ -27,6 +30,8 @@ struct http_intake {
         struct http_intake_config config;
         struct http_waiting *oldest, *newest;
         unsigned n;
+        int64_t warned_ms; /* of a TLS connection that was refused, and how many were not told since */
+        unsigned n_unwarned;
 };
 
 /* A listener's accepted() passes @c on; the listener closes what is not taken. */

@@ -26,6 +26,7 @@ struct listener {
         unsigned n_conns;
         uint64_t n_refused;
         struct conn_limits limits;
+        struct tls_context *tls;
         void (*accepted)(void *arg, struct conn *c);
         void *arg;
 };
@@ -102,7 +103,7 @@ on_connection(uv_stream_t *server, int status)
         if (status < 0)
                 return; /* it was gone before it was taken */
         if (ls->n_conns >= ls->max_conns ||
-            conn_accept(ls->loop, server, &ls->limits, conn_gone, ls, &c) < 0) {
+            conn_accept(ls->loop, server, &ls->limits, ls->tls, conn_gone, ls, &c) < 0) {
                 reject(ls);
                 return;
         }
@@ -229,6 +230,7 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
         ls->loop = l;
         ls->max_conns = config->max_conns > 0 ? config->max_conns : DEFAULT_MAX_CONNS;
         ls->limits = config->limits;
+        ls->tls = config->tls;
         ls->accepted = config->accepted;
         ls->arg = config->arg;
         r = uv_tcp_init(&l->uv, &ls->tcp);

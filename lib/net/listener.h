@@ -14,6 +14,7 @@ struct listener_config {
         const char *address;
         unsigned max_conns; /* open at a time, 0: 1024; one more is closed at once, without a word */
         struct conn_limits limits;
+        struct tls_context *tls; /* of the server, borrowed for as long as it listens; NULL: none */
         /* Call conn_set_handler in it, or the connection is closed. */
         void (*accepted)(void *arg, struct conn *c);
         void *arg;

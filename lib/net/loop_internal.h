@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "net/loop.h"
+#include "net/tls.h"
 
 #define LOOP_READ_SIZE (64 * 1024)
 
@@ -21,6 +22,7 @@ struct loop {
         bool is_stopping; /* the loop's thread only */
         /* Shared by all connections: what is read is handed on before the next read. */
         uint8_t read_buf[LOOP_READ_SIZE];
+        uint8_t plain_buf[LOOP_READ_SIZE + TLS_HELD_MAX]; /* what TLS makes of it */
 };
 
 #endif

@@ -11,6 +11,7 @@
 
 struct conn;
 struct loop;
+struct tls_context;
 struct node;
 
 struct node_config {
@@ -20,6 +21,8 @@ struct node_config {
         const char *data_dir;       /* for the cluster's id */
         const char *listen_address; /* "" or NULL: none, and no replica can follow this node */
         const char *hostname, *advertise_url;
+        struct tls_context *tls;      /* that it listens with; NULL: none. Borrowed, as the next */
+        struct tls_context *tls_peer; /* that it follows a primary at https:// with; NULL: it cannot */
         const char *token; /* that streams need, in either direction; "" or NULL: none. Borrowed */
         bool is_candidate;
         int64_t reconnect_ms;

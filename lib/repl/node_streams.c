@@ -3,12 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "repl/cluster_id.h"
 #include "repl/node_internal.h"
 
 #define FINISH_MS 2000
+#define MAX_TLS_CONNS 4096
 
 void
 node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret)
@@ -219,6 +221,9 @@ listen_on_loop(void *arg)
 {
         struct listen_call *lc = arg;
         struct listener_config config = { .address = lc->n->config.listen_address,
+                                          .tls = lc->n->config.tls,
+                                          /* With it the listener counts what HTTP keeps as well. */
+                                          .max_conns = lc->n->config.tls != NULL ? MAX_TLS_CONNS : 0,
                                           .accepted = accepted,
                                           .arg = lc->n };
         int r = listener_open(lc->n->loop, &config, &lc->n->listener, lc->e);
@@ -520,6 +525,19 @@ static const struct conn_handler primary_handler = { .opened = primary_opened,
                                                      .read = primary_read,
                                                      .closed = primary_closed };
 
+/* -EPROTONOSUPPORT: it says https://, and this node cannot. */
+static int
+connect_primary(struct primary *p, const char *url, struct err *e)
+{
+        struct node *n = p->node;
+        bool is_tls = strncasecmp(url, "https://", 8) == 0;
+
+        if (is_tls && n->config.tls_peer == NULL)
+                return err_set(e, -EPROTONOSUPPORT, "%s", url);
+        return conn_connect_tls(n->loop, is_tls ? n->config.tls_peer : NULL, p->address,
+                                CONNECT_TIMEOUT_MS, NULL, &primary_handler, p, &p->conn, e);
+}
+
 /* "http://host:port" as host:port. */
 static void
 set_address(struct primary *p, const char *url)
@@ -556,8 +574,7 @@ node_follow(struct node *n, const struct lease_state *holder)
         set_address(p, holder->advertise_url);
         /* What an earlier stream has brought comes first, if it can: positions are told when it is applied. */
         if ((!applier_is_empty(n->applier) && node_now_ms(n) - n->left_ms < DRAIN_MS) ||
-            conn_connect(n->loop, p->address, CONNECT_TIMEOUT_MS, NULL, &primary_handler, p, &p->conn,
-                         &e) < 0) {
+            connect_primary(p, holder->advertise_url, &e) < 0) {
                 if (e.code != 0)
                         log_warn("connect to the primary: %s", e.text);
                 loop_timer_free(p->silence);

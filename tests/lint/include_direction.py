@@ -39,7 +39,7 @@ ALSO = {
 ONLY_IN = {
     r"fuse(_\w+)?\.h|fuse3?/.*": {"fuse"},
     r"uv\.h": {"net", "cmd"},
-    r"microhttpd\.h|curl/.*": {"net"},
+    r"microhttpd\.h|curl/.*|openssl/.*": {"net"},
     r"jansson\.h": {"http", "lease", "cmd"},
     r"libfyaml\.h": {"cmd"},
     r"lz4\w*\.h|isa-l(/.*)?": {"ltx"},

@@ -36,20 +36,6 @@ parse(struct config *c, const char *text)
         ck_assert_msg(config_parse(c, "litefs.yml", text, true, &e) == 0, "%s", e.text);
 }
 
-START_TEST(tls_is_not_served_in_the_clear)
-{
-        struct config c;
-        struct err e = ERR_INIT;
-
-        parse(&c, "lease: {type: static}\nhttp: {tls: {cert: a, key: b}}\n");
-        ck_assert_int_eq(access_check(&c, &e), E_CONFIG);
-        config_release(&c);
-        parse(&c, "lease: {type: static}\n");
-        ck_assert_int_eq(access_check(&c, NULL), 0);
-        config_release(&c);
-}
-END_TEST
-
 START_TEST(token_comes_from_key_or_file)
 {
         char path[] = "/tmp/test-access-XXXXXX", text[200], *token;
@@ -89,7 +75,6 @@ main(void)
         int n_failed;
 
         tcase_add_test(tc, only_this_machine_is_loopback);
-        tcase_add_test(tc, tls_is_not_served_in_the_clear);
         tcase_add_test(tc, token_comes_from_key_or_file);
         suite_add_tcase(s, tc);
         sr = srunner_create(s);
