@@ -103,7 +103,7 @@ def test_bash_completes():
         assert bash_completes(command, "-") == {"-h", *flags(command)}
         assert bash_completes(command, "--") == {"-h", *flags(command)}
     assert bash_completes("ltx", "") == set(rows(litefs("ltx", "-h"), "The actions are"))
-    assert bash_completes("mount", "-config", "litefs.y") == {"litefs.yml.5"}
+    assert bash_completes("mount", "-config", "litefs.b") == {"litefs.bash"}
     assert bash_completes("status", "-url", "litefs") == set()
     assert bash_completes("import", "litefs.b") == {"litefs.bash"}
 

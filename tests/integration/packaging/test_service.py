@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import litefs_fixture
 from litefs_fixture import Node, run, wait_until
 
-BUILD = os.environ["BUILD_DIR"]
+SOURCE = os.environ["SOURCE_DIR"]
 
 
 class Manager:
@@ -135,7 +135,7 @@ def test_application_does_not_inherit_the_socket():
 
 
 def test_unit_is_valid():
-    unit = os.path.join(BUILD, "packaging", "litefs.service")
+    unit = os.path.join(SOURCE, "packaging", "litefs.service")
     with open(unit, encoding="utf-8") as f:
         text = f.read()
     if shutil.which("systemd-analyze") is None:

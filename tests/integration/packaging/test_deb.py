@@ -1,0 +1,130 @@
+"""The Debian package on a clean Debian 12: what it declares is enough to mount, write, stop, and find it all again. And
+what cmake --install puts where."""
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "lease")]
+from lease_fixture import free_ports
+from litefs_fixture import run
+
+BUILD = os.environ["BUILD_DIR"]
+
+INSTALLED = ["bin/litefs", "lib/systemd/system/litefs.service", "share/man/man1/litefs.1.gz",
+             "share/man/man5/litefs.yml.5.gz", "share/bash-completion/completions/litefs",
+             "share/zsh/vendor-completions/_litefs", "share/fish/vendor_completions.d/litefs.fish",
+             "share/doc/litefs/examples/litefs.yml", "share/doc/litefs/README.md", "share/doc/litefs/docs/on-disk.md"]
+
+# Runs inside: no Python there.
+LIFE = r"""
+set -eu
+mkdir -p /etc
+cat >/etc/litefs.yml <<END
+lease: { type: static, candidate: true }
+http: { addr: "127.0.0.1:PORT" }
+END
+start() {
+    litefs mount >>/log 2>&1 &
+    pid=$!
+    for _ in $(seq 600); do [ ! -e /litefs/.lag ] || return 0; kill -0 $pid; sleep 0.1; done
+    return 1
+}
+litefs version
+start
+sqlite3 /litefs/app.db "PRAGMA journal_mode=wal; CREATE TABLE t(x); INSERT INTO t VALUES('hello')"
+litefs status | grep -w primary
+litefs export -name app.db /copy.db
+test "$(sqlite3 /copy.db 'SELECT x FROM t')" = hello
+kill $pid
+wait $pid
+test ! -e /litefs/.lag
+start
+test "$(sqlite3 /litefs/app.db 'SELECT x FROM t')" = hello
+kill $pid
+wait $pid
+echo lived
+"""
+
+
+def call(*words, **kw):
+    p = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False, **kw)
+    assert p.returncode == 0, f"{words}: {p.returncode}\n{p.stdout}"
+    return p.stdout
+
+
+def package(directory):
+    call("cpack", "--config", os.path.join(BUILD, "CPackConfig.cmake"), "-G", "DEB", "-B", directory)
+    return glob.glob(os.path.join(directory, "*.deb"))[0]
+
+
+def test_install_puts_everything_in_its_place():
+    with tempfile.TemporaryDirectory() as root:
+        call("cmake", "--install", BUILD, "--prefix", root)
+        for path in INSTALLED:
+            assert os.path.getsize(os.path.join(root, path)) > 0, path
+        call(os.path.join(root, "bin/litefs"), "version")
+
+
+def test_package_declares_what_it_needs():
+    with tempfile.TemporaryDirectory() as directory:
+        deb = package(directory)
+        needs = call("dpkg-deb", "-f", deb, "Depends")
+        for name in ("fuse3", "libc6 ", "libfuse3-3 ", "libcurl4 ", "libmicrohttpd", "libuv1", "libfyaml0", "libjansson4"):
+            assert name in needs, needs
+        files = call("dpkg-deb", "-c", deb)
+        for path in INSTALLED:
+            assert f" ./usr/{path}\n" in files, path
+        assert " ./etc" not in files and " ./var" not in files, files
+
+
+def debian_mirror():
+    found = call("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian",
+                 "Codename: bookworm").split()
+    return sorted(set(found))[0] if found else "http://deb.debian.org/debian"
+
+
+def make_root(root, deb):
+    p = subprocess.run(["mmdebstrap", "--variant=essential", "--hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount",
+                        f"--include={deb}", "--include=sqlite3", "bookworm", root, debian_mirror()],
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    if p.returncode != 0 and "litefs" not in p.stdout.rsplit("E:", 1)[-1] and "download" in p.stdout:
+        print(f"skipped: no clean Debian 12 can be made here:\n{p.stdout[-1000:]}")
+        sys.exit(77)
+    assert p.returncode == 0, p.stdout
+
+
+def inside(root, script):
+    """In a mount name space of its own, which goes with its last process and takes all mounts with it."""
+    prepare = ('mount -t proc proc "$0/proc" && touch "$0/dev/fuse" && mount --bind /dev/fuse "$0/dev/fuse" && '
+               'exec chroot "$0" /bin/sh -c "$1"')
+    return call("unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, root, script,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"})
+
+
+def test_clean_machine():
+    if shutil.which("mmdebstrap") is None:
+        print("skipped: there is no mmdebstrap (scripts/setup --tools installs it)")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as directory:
+        deb = os.path.join(directory, "litefs.deb")
+        os.rename(package(directory), deb)
+        os.chmod(directory, 0o755)
+        root = os.path.join(directory, "root")
+        make_root(root, deb)
+        try:
+            assert inside(root, LIFE.replace("PORT", str(free_ports(1)[0]))).endswith("lived\n")
+        except AssertionError:
+            with open(os.path.join(root, "log"), encoding="utf-8") as f:
+                sys.stderr.write(f.read())
+            raise
+        inside(root, "dpkg --purge litefs")
+        assert os.path.exists(root + "/var/lib/litefs/dbs/app.db/database"), "a purge takes no databases"
+        assert os.path.exists(root + "/etc/litefs.yml") and not os.path.exists(root + "/usr/bin/litefs")
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
