@@ -3,25 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
 
-struct view {
-        json_t *info, *databases;            /* of this node */
-        json_t *primary, *primary_databases; /* NULL when it is this node, or cannot be asked */
-        struct err primary_error;
-};
+#define WATCH_SECONDS 1
 
-static void
-release(struct view *v)
-{
-        json_decref(v->info);
-        json_decref(v->databases);
-        json_decref(v->primary);
-        json_decref(v->primary_databases);
-}
-
+/* The member as text; a server of another version, or one that is none, may leave it out. */
 static const char *
 text_of(const json_t *o, const char *key)
 {
@@ -36,28 +25,27 @@ number_of(const json_t *o, const char *key)
         return json_integer_value(json_object_get(o, key));
 }
 
-static int
-look(struct client *c, struct view *v, struct err *e)
+/* Terminals act on control characters, and the names come from other machines. */
+static void
+print_cell(const char *s, int width)
 {
-        const char *url;
-        int r = client_get_json(c, c->base, "/info", &v->info, e);
+        int n = 0;
 
-        if (r == 0)
-                r = client_get_json(c, c->base, "/db", &v->databases, e);
-        if (r < 0 || json_is_true(json_object_get(v->info, "isPrimary")))
-                return r;
-        url = text_of(json_object_get(v->info, "primary"), "url");
-        if (strcmp(url, "-") != 0 &&
-            client_get_json(c, url, "/info", &v->primary, &v->primary_error) == 0)
-                (void)client_get_json(c, url, "/db", &v->primary_databases, &v->primary_error);
-        return 0;
+        for (; *s != '\0'; s++) {
+                putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
+                n += ((unsigned char)*s & 0xc0) !=
+                     0x80; /* bytes that continue a character take no room */
+        }
+        printf("%*s", n < width ? width - n + 2 : 2, "");
 }
 
-/* --- as a table --- */
+/* --- as tables --- */
 
 static void
-format_lag(char *buf, size_t size, long long ms)
+format_lag(char *buf, size_t size, const json_t *node)
 {
+        long long ms = number_of(node, "lagMS");
+
         if (ms >= INT32_MAX)
                 snprintf(buf, size, "never in sync");
         else
@@ -65,104 +53,137 @@ format_lag(char *buf, size_t size, long long ms)
 }
 
 static void
-print_node(const char *id, const char *hostname, const char *role, const char *lag, const char *url)
+print_node_cells(const char *id, const char *hostname, const char *role, const char *term,
+                 const char *lag)
 {
-        printf("%-16s  %-20s  %-9s  %-13s  %s\n", id, hostname, role, lag, url);
+        print_cell(id, 16);
+        print_cell(hostname, 20);
+        print_cell(role, 9);
+        print_cell(term, 6);
+        print_cell(lag, 13);
 }
 
 static void
-print_self(const json_t *info)
+print_nodes(const json_t *cluster)
 {
-        char lag[32];
-
-        format_lag(lag, sizeof lag, number_of(info, "lagMS"));
-        print_node(text_of(info, "nodeID"), text_of(info, "hostname"), text_of(info, "role"), lag,
-                   text_of(info, "url"));
-}
-
-/* What the replicas of the primary lack, over all databases. */
-static long long
-missing_of(const json_t *databases, const char *id)
-{
-        long long n = 0;
-        size_t i, k;
-        json_t *db, *rp;
-
-        json_array_foreach(json_object_get(databases, "databases"), i, db) json_array_foreach(
-                json_object_get(db, "replicas"), k, rp) if (strcmp(text_of(rp, "nodeID"), id) == 0)
-                n += number_of(rp, "lagTransactions");
-        return n;
-}
-
-static void
-print_replicas(const json_t *primary, const json_t *databases, const char *but)
-{
-        char lag[40];
+        char lag[40], term[24];
         size_t i;
-        json_t *rp;
+        json_t *node;
 
-        json_array_foreach(json_object_get(primary, "replicas"), i, rp)
+        print_node_cells("NODE", "HOSTNAME", "ROLE", "TERM", "LAG");
+        puts("URL");
+        json_array_foreach(json_object_get(cluster, "nodes"), i, node)
         {
-                if (strcmp(text_of(rp, "nodeID"), but) == 0)
-                        continue;
-                snprintf(lag, sizeof lag, "%lld tx", missing_of(databases, text_of(rp, "nodeID")));
-                print_node(text_of(rp, "nodeID"), text_of(rp, "hostname"), "replica", lag,
-                           text_of(rp, "url"));
+                format_lag(lag, sizeof lag, node);
+                snprintf(term, sizeof term, "%lld", number_of(node, "term"));
+                print_node_cells(text_of(node, "nodeID"), text_of(node, "hostname"),
+                                 text_of(node, "role"), term, lag);
+                print_cell(text_of(node, "url"), 0);
+                putchar('\n');
         }
 }
 
 static void
-print_nodes(const struct view *v)
+print_position(const char *name, const char *hostname, const json_t *db)
 {
-        const char *self = text_of(v->info, "nodeID");
+        char behind[24], size[24] = "";
 
-        printf("cluster %s, term %lld\n\n", text_of(v->info, "clusterID"), number_of(v->info, "term"));
-        print_node("NODE", "HOSTNAME", "ROLE", "LAG", "URL");
-        print_self(v->info);
-        if (v->primary != NULL) {
-                print_self(v->primary);
-                print_replicas(v->primary, v->primary_databases, self);
-        } else {
-                print_replicas(v->info, v->databases, self);
-        }
-        if (v->primary_error.code != 0)
-                printf("\nthe primary (%s) could not be asked: %s\n",
-                       text_of(json_object_get(v->info, "primary"), "hostname"), v->primary_error.text);
-        else if (!json_is_true(json_object_get(v->info, "isPrimary")) && v->primary == NULL)
-                printf("\nno primary is known: nobody can write\n");
+        snprintf(behind, sizeof behind, "%lld", number_of(db, "lagTransactions"));
+        if (json_object_get(db, "sizeBytes") != NULL)
+                snprintf(size, sizeof size, "%lld", number_of(db, "sizeBytes"));
+        print_cell(name, 24);
+        print_cell(hostname, 20);
+        print_cell(text_of(db, "txid"), 16);
+        print_cell(text_of(db, "postApplyChecksum"), 16);
+        print_cell(behind, 6);
+        print_cell(size, 12);
+        puts(json_is_true(json_object_get(db, "isFailed")) ? "FAILED" : "");
 }
 
-static void
-print_databases(const json_t *databases)
+static json_t *
+find_database(const json_t *node, const char *name)
 {
         size_t i;
         json_t *db;
 
-        printf("\n%-24s  %-16s  %-16s  %12s  %12s  %s\n", "DATABASE", "TXID", "CHECKSUM", "SIZE", "LOG",
-               "JOURNAL");
-        json_array_foreach(json_object_get(databases, "databases"), i, db)
-                printf("%-24s  %-16s  %-16s  %12lld  %12lld  %s%s\n", text_of(db, "name"),
-                       text_of(db, "txid"), text_of(db, "postApplyChecksum"), number_of(db, "sizeBytes"),
-                       number_of(json_object_get(db, "log"), "allocatedBytes"), text_of(db, "journal"),
-                       json_is_true(json_object_get(db, "isFailed")) ? "  FAILED" : "");
+        json_array_foreach(json_object_get(node, "databases"), i, db)
+        {
+                if (strcmp(text_of(db, "name"), name) == 0)
+                        return db;
+        }
+        return NULL;
 }
 
-/* --- as JSON --- */
+/* Where the nodes are in one database: the line of the first has its name. */
+static void
+print_positions(const json_t *cluster, const char *name)
+{
+        const char *shown = name;
+        size_t i;
+        json_t *node, *db;
+
+        json_array_foreach(json_object_get(cluster, "nodes"), i, node)
+        {
+                db = find_database(node, name);
+                if (db == NULL)
+                        continue;
+                print_position(shown, text_of(node, "hostname"), db);
+                shown = "";
+        }
+}
+
+/* Whether one of the first @n nodes has it. */
+static bool
+is_seen(const json_t *cluster, size_t n, const char *name)
+{
+        for (size_t i = 0; i < n; i++)
+                if (find_database(json_array_get(json_object_get(cluster, "nodes"), i), name) != NULL)
+                        return true;
+        return false;
+}
+
+static void
+print_databases(const json_t *cluster)
+{
+        size_t i, k;
+        json_t *node, *db;
+
+        print_cell("DATABASE", 24);
+        print_cell("NODE", 20);
+        print_cell("TXID", 16);
+        print_cell("CHECKSUM", 16);
+        print_cell("BEHIND", 6);
+        puts("SIZE");
+        json_array_foreach(json_object_get(cluster, "nodes"), i, node)
+        {
+                json_array_foreach(json_object_get(node, "databases"), k, db)
+                {
+                        if (!is_seen(cluster, i, text_of(db, "name")))
+                                print_positions(cluster, text_of(db, "name"));
+                }
+        }
+}
+
+static void
+print_tables(const json_t *cluster)
+{
+        const char *error = json_string_value(json_object_get(cluster, "error"));
+
+        printf("cluster %s, term %lld\n\n", text_of(cluster, "clusterID"), number_of(cluster, "term"));
+        print_nodes(cluster);
+        putchar('\n');
+        print_databases(cluster);
+        if (error != NULL)
+                printf("\n%s\n", error);
+}
+
+/* --- once, or again and again --- */
 
 static int
-print_json(struct view *v)
+print_json(const json_t *cluster, size_t flags)
 {
-        json_t *o = json_object();
-        char *s;
+        char *s = json_dumps(cluster, flags);
 
-        json_object_set(o, "node", v->info);
-        json_object_set(o, "databases", json_object_get(v->databases, "databases"));
-        json_object_set_new(o, "primary", v->primary != NULL ? json_incref(v->primary) : json_null());
-        if (v->primary_databases != NULL)
-                json_object_set(o, "primaryDatabases",
-                                json_object_get(v->primary_databases, "databases"));
-        s = json_dumps(o, JSON_INDENT(2));
-        json_decref(o);
         if (s == NULL)
                 return -ENOMEM;
         puts(s);
@@ -170,27 +191,65 @@ print_json(struct view *v)
         return 0;
 }
 
+static int
+show(struct client *c, bool is_json, bool is_watching, struct err *e)
+{
+        json_t *cluster = NULL;
+        int r = client_get_json(c, c->base, "/cluster", &cluster, e);
+
+        if (r == 0 && is_watching && !is_json && isatty(STDOUT_FILENO))
+                fputs("\033[H\033[J", stdout);
+        if (r == 0 && is_json)
+                r = print_json(cluster, is_watching ? JSON_COMPACT : JSON_INDENT(2));
+        else if (r == 0)
+                print_tables(cluster);
+        json_decref(cluster);
+        return r;
+}
+
+/* Until it is killed, or nobody reads it any more. A node that is away may come back. */
+static int
+watch(struct client *c, bool is_json, struct err *e)
+{
+        for (;;) {
+                struct err now = ERR_INIT;
+                int r = show(c, is_json, true, &now);
+
+                if (r < 0)
+                        fprintf(stderr, "ERROR: %s\n", now.text);
+                else if (!is_json && !isatty(STDOUT_FILENO))
+                        putchar('\n');
+                if (fflush(stdout) != 0)
+                        return err_set(e, -errno, "write");
+                sleep(WATCH_SECONDS);
+        }
+}
+
 int
 command_status(int argc, char **argv)
 {
         static const struct help_row examples[] = {
                 { "litefs status", "show the cluster as the node of this machine sees it" },
-                { "litefs status -json | jq .node.role", "show this node's role" },
+                { "litefs status -watch", "the same again each second" },
+                { "litefs status -json | jq '.nodes[0].role'", "show this node's role" },
                 { 0 },
         };
         static const struct help help = {
                 .name = "status",
                 .synopsis = "[flags]",
                 .about =
-                        "Shows this node, the other nodes that it or its primary knows of, and its databases.",
+                        "Shows this node, the other nodes that it or its primary knows of, and where each\n"
+                        "of them is in each database.",
                 .examples = examples,
         };
         struct client c = { 0 };
-        bool is_json = false;
-        const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL },
-                                      CLIENT_FLAGS(&c),
-                                      { 0 } };
-        struct view v = { 0 };
+        bool is_json = false, is_watching = false;
+        const struct flag flags[] = {
+                { "json", NULL, "as JSON; with -watch one object a line", &is_json, NULL },
+                { "watch", NULL, "again each second, until it is interrupted", &is_watching, NULL },
+                CLIENT_FLAGS(&c),
+                { 0 }
+        };
         struct flag_words w;
         struct err e = ERR_INIT;
         int r = client_parse(flags, argc, argv, 0, &help, &w);
@@ -199,14 +258,7 @@ command_status(int argc, char **argv)
                 return r - 1;
         r = client_open(&c, &e);
         if (r == 0)
-                r = look(&c, &v, &e);
-        if (r == 0 && is_json) {
-                r = print_json(&v);
-        } else if (r == 0) {
-                print_nodes(&v);
-                print_databases(v.databases);
-        }
-        release(&v);
+                r = is_watching ? watch(&c, is_json, &e) : show(&c, is_json, false, &e);
         client_close(&c);
         return client_exit(r, &e);
 }

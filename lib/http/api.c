@@ -20,19 +20,13 @@ static const struct route {
         bool is_guarded; /* changes something or gives the data away: needs the token */
         void (*fn)(struct api *a, struct http_call *call);
 } routes[] = {
-        { "/info", GET, false, api_info },
-        { "/healthz", GET, false, api_healthz },
-        { "/readyz", GET, false, api_readyz },
-        { "/db", GET, false, api_databases },
-        { "/metrics", GET, false, api_metrics },
-        { "/events", GET, false, api_events },
-        { "/debug/vars", GET, false, api_debug_vars },
-        { "/export", GET, true, api_export },
-        { "/import", POST, true, api_import },
-        { "/handoff", POST, true, api_handoff },
-        { "/promote", POST, true, api_promote },
-        { "/demote", POST, true, api_demote },
-        { "/halt", POST | DELETE, true, api_halt },
+        { "/info", GET, false, api_info },       { "/healthz", GET, false, api_healthz },
+        { "/readyz", GET, false, api_readyz },   { "/db", GET, false, api_databases },
+        { "/cluster", GET, false, api_cluster }, { "/metrics", GET, false, api_metrics },
+        { "/events", GET, false, api_events },   { "/debug/vars", GET, false, api_debug_vars },
+        { "/export", GET, true, api_export },    { "/import", POST, true, api_import },
+        { "/handoff", POST, true, api_handoff }, { "/promote", POST, true, api_promote },
+        { "/demote", POST, true, api_demote },   { "/halt", POST | DELETE, true, api_halt },
         { "/tx", POST, true, api_tx },
 };
 
@@ -198,6 +192,8 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
                 return err_set(e, -ENOMEM, "start the HTTP API");
         a->config = *config;
         r = events_new(a, &a->events);
+        if (r == 0)
+                r = cluster_new(&a->cluster);
         if (r < 0)
                 err_set(e, r, "start the HTTP API");
         else
@@ -228,5 +224,6 @@ api_free(struct api *a)
                 return;
         http_server_free(a->server);
         events_free(a->events);
+        cluster_free(a->cluster);
         free(a);
 }

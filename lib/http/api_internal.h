@@ -13,12 +13,14 @@
 #define API_JSON "application/json"
 #define API_WAIT_MS 5000 /* for what is in use by another */
 
+struct cluster;
 struct events;
 
 struct api {
         struct api_config config;
         struct http_server *server;
         struct events *events;
+        struct cluster *cluster;  /* what the primary has said last */
         atomic_bool is_importing; /* one at a time: it keeps an applier and a worker */
         bool is_stopped;
 };
@@ -60,6 +62,12 @@ struct api_nodes {
 void api_nodes_take(struct api *a, struct api_nodes *ret);
 void api_nodes_release(struct api_nodes *n);
 void api_format_node_id(uint64_t id, char ret[17]);
+/* What a replica lacks of a database. A worker. */
+struct api_behind {
+        uint64_t n; /* transactions */
+        int64_t ms; /* age of the first of them */
+};
+void api_get_behind(const struct api_ack *ack, int64_t now_ms, struct api_behind *ret);
 
 /* A request that looks at everything: data of the call, freed with it. */
 struct api_view {
@@ -68,6 +76,7 @@ struct api_view {
         unsigned n_conns, n_listeners;
         uint64_t n_answers[6]; /* of the API, by the hundreds of the status */
         char *name;            /* from the query, or NULL */
+        bool is_alone;         /* no other node is to be asked: "forward=no" in the query */
 };
 /* Makes the view and runs @fn(call, view) on a worker. */
 void api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view));
@@ -95,6 +104,7 @@ void api_healthz(struct api *a, struct http_call *call);
 void api_readyz(struct api *a, struct http_call *call);
 void api_debug_vars(struct api *a, struct http_call *call);
 void api_databases(struct api *a, struct http_call *call);
+void api_cluster(struct api *a, struct http_call *call);
 void api_metrics(struct api *a, struct http_call *call);
 void api_export(struct api *a, struct http_call *call);
 void api_import(struct api *a, struct http_call *call);
@@ -104,6 +114,16 @@ void api_demote(struct api *a, struct http_call *call);
 void api_halt(struct api *a, struct http_call *call);
 void api_tx(struct api *a, struct http_call *call);
 void api_events(struct api *a, struct http_call *call);
+
+/* --- peer.c --- */
+struct http_request;
+/* A request to another node, on a worker; @has_token shows it ours. Any status but 200 is an error in its words. */
+int api_ask_peer(const struct api *a, const struct http_request *rq, bool has_token, struct text *ret,
+                 struct err *e);
+
+/* --- cluster.c --- */
+int cluster_new(struct cluster **ret);
+void cluster_free(struct cluster *c); /* NULL is fine */
 
 /* --- events.c --- */
 int events_new(struct api *a, struct events **ret);

@@ -100,32 +100,18 @@ api_handoff(struct api *a, struct http_call *call)
 static int
 ask_primary(struct control *c, const char *url, struct err *e)
 {
-        const char *token = c->api->config.token;
-        char target[LEASE_URL_SIZE + 64], header[600], id[17];
-        const char *headers[] = { header, NULL };
-        struct http_client_options options = { .ca = c->api->config.tls_ca,
-                                               .cert = c->api->config.tls_cert,
-                                               .cert_key = c->api->config.tls_key,
-                                               .headers = token != NULL && token[0] != '\0' ? headers
-                                                                                            : NULL };
+        char target[LEASE_URL_SIZE + 64], id[17];
         struct http_request rq = { .method = "POST",
                                    .url = target,
                                    .timeout_ms = HANDOFF_MS + 1000,
                                    .max_response_size = 4096 };
-        struct http_response rs;
-        struct http_client *client;
+        struct text body = { 0 };
         int r;
 
-        snprintf(header, sizeof header, "Authorization: Bearer %s", token != NULL ? token : "");
         api_format_node_id(c->node_id, id);
         snprintf(target, sizeof target, "%s/handoff?nodeID=%s", url, id);
-        r = http_client_new(&options, &client, e);
-        if (r < 0)
-                return r;
-        r = http_client_do(client, &rq, &rs, e);
-        if (r == 0 && rs.status != 200)
-                r = err_text(e, -EIO, "%.*s", (int)strcspn(rs.body, "\r\n"), rs.body);
-        http_client_free(client);
+        r = api_ask_peer(c->api, &rq, true, &body, e);
+        text_release(&body);
         return r;
 }
 

@@ -148,54 +148,32 @@ metrics_add_databases(struct prom *p, const struct db_samples *s)
 
 struct replica_family {
         const char *name, *help;
-        void (*add)(struct prom *p, const struct api_ack *ack, int64_t now_ms,
+        void (*add)(struct prom *p, const struct api_ack *ack, const struct api_behind *behind,
                     const char *const *labels);
 };
 
 static void
-add_txid(struct prom *p, const struct api_ack *ack, int64_t now_ms, const char *const *labels)
+add_txid(struct prom *p, const struct api_ack *ack, const struct api_behind *behind,
+         const char *const *labels)
 {
-        (void)now_ms;
+        (void)behind;
         prom_int(p, ack->pos.txid, labels);
 }
 
 static void
-add_lag_transactions(struct prom *p, const struct api_ack *ack, int64_t now_ms,
+add_lag_transactions(struct prom *p, const struct api_ack *ack, const struct api_behind *behind,
                      const char *const *labels)
 {
-        struct db_info info;
-
-        (void)now_ms;
-        db_get_info(ack->db, &info);
-        prom_int(p, info.pos.txid > ack->pos.txid ? info.pos.txid - ack->pos.txid : 0, labels);
-}
-
-/* When the first transaction was made that the replica lacks. */
-static int64_t
-missing_since(const struct api_ack *ack, const struct db_info *info)
-{
-        struct txlog_reader *reader = NULL;
-        struct txlog_record rec = { .timestamp_ms = info->timestamp_ms };
-        struct byte_src *src;
-
-        if (txlog_reader_open(db_log(ack->db), ack->pos.txid, &reader, NULL) == 0)
-                (void)txlog_reader_next(reader, &rec, &src, NULL);
-        else
-                (void)txlog_first(db_log(ack->db), &rec); /* at least since then */
-        txlog_reader_close(reader);
-        return rec.timestamp_ms;
+        (void)ack;
+        prom_int(p, behind->n, labels);
 }
 
 static void
-add_lag_seconds(struct prom *p, const struct api_ack *ack, int64_t now_ms, const char *const *labels)
+add_lag_seconds(struct prom *p, const struct api_ack *ack, const struct api_behind *behind,
+                const char *const *labels)
 {
-        struct db_info info;
-        int64_t lag_ms = 0;
-
-        db_get_info(ack->db, &info);
-        if (info.pos.txid > ack->pos.txid)
-                lag_ms = now_ms - missing_since(ack, &info);
-        prom_real(p, lag_ms > 0 ? (double)lag_ms / 1000 : 0, labels);
+        (void)ack;
+        prom_real(p, (double)behind->ms / 1000, labels);
 }
 
 static const struct replica_family replica_families[] = {
@@ -221,21 +199,29 @@ label_replica(const struct api_nodes *n, size_t i, char *buf, size_t size)
                 }
 }
 
-void
-metrics_add_replicas(struct prom *p, const struct api_nodes *n, int64_t now_ms)
+static void
+add_acks(struct prom *p, const struct replica_family *f, const struct api_nodes *n, int64_t now_ms)
 {
         char label[LEASE_HOSTNAME_SIZE + 32];
 
+        for (size_t i = 0; i < n->n_peers; i++) {
+                label_replica(n, i, label, sizeof label);
+                for (size_t k = 0; k < n->peers[i].n_acks; k++) {
+                        const struct api_ack *ack = &n->peers[i].acks[k];
+                        struct api_behind behind;
+
+                        api_get_behind(ack, now_ms, &behind);
+                        f->add(p, ack, &behind, PROM_LABELS("db", db_name(ack->db), "replica", label));
+                }
+        }
+}
+
+void
+metrics_add_replicas(struct prom *p, const struct api_nodes *n, int64_t now_ms)
+{
         for (size_t f = 0; f < sizeof replica_families / sizeof replica_families[0] && n->n_peers > 0;
              f++) {
                 prom_family(p, replica_families[f].name, "gauge", replica_families[f].help);
-                for (size_t i = 0; i < n->n_peers; i++) {
-                        label_replica(n, i, label, sizeof label);
-                        for (size_t k = 0; k < n->peers[i].n_acks; k++)
-                                replica_families[f].add(p, &n->peers[i].acks[k], now_ms,
-                                                        PROM_LABELS("db",
-                                                                    db_name(n->peers[i].acks[k].db),
-                                                                    "replica", label));
-                }
+                add_acks(p, &replica_families[f], n, now_ms);
         }
 }

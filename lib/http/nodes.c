@@ -82,6 +82,36 @@ api_format_node_id(uint64_t id, char ret[17])
         snprintf(ret, 17, "%016" PRIX64, id);
 }
 
+/* When the first transaction was made that the replica lacks. */
+static int64_t
+missing_since(const struct api_ack *ack, const struct db_info *info)
+{
+        struct txlog_reader *reader = NULL;
+        struct txlog_record rec = { .timestamp_ms = info->timestamp_ms };
+        struct byte_src *src;
+
+        if (txlog_reader_open(db_log(ack->db), ack->pos.txid, &reader, NULL) == 0)
+                (void)txlog_reader_next(reader, &rec, &src, NULL);
+        else
+                (void)txlog_first(db_log(ack->db), &rec); /* at least since then */
+        txlog_reader_close(reader);
+        return rec.timestamp_ms;
+}
+
+void
+api_get_behind(const struct api_ack *ack, int64_t now_ms, struct api_behind *ret)
+{
+        struct db_info info;
+
+        *ret = (struct api_behind){ 0 };
+        db_get_info(ack->db, &info);
+        if (info.pos.txid <= ack->pos.txid)
+                return;
+        ret->n = info.pos.txid - ack->pos.txid;
+        ret->ms = now_ms - missing_since(ack, &info);
+        ret->ms = ret->ms > 0 ? ret->ms : 0;
+}
+
 static void
 free_view(void *data)
 {
@@ -95,11 +125,12 @@ free_view(void *data)
 void
 api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view))
 {
-        const char *name = http_call_query(call, "name");
+        const char *name = http_call_query(call, "name"), *forward = http_call_query(call, "forward");
         struct api_view *v = calloc(1, sizeof *v);
 
         if (v != NULL) {
                 v->api = a;
+                v->is_alone = forward != NULL && strcmp(forward, "no") == 0;
                 v->name = name != NULL ? strdup(name) : NULL;
                 v->n_conns = http_server_n_conns(a->server);
                 for (int i = 1; i < 6; i++)

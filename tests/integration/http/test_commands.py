@@ -1,10 +1,14 @@
 """litefs export, import, status, handoff, promote and demote: messages, exit codes, and what they do."""
+import concurrent.futures
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 
 from http_fixture import Node, get, in_step, make_file, post, replica_of, run, wait_until
 from litefs_fixture import LITEFS
@@ -153,6 +157,11 @@ def test_address_and_token_of_the_configuration():
         assert "abc" not in p.stdout
 
 
+def rows_of(text):
+    """The lines of `litefs status` by their first word."""
+    return {line.split()[0]: line.split() for line in text.splitlines() if line.strip()}
+
+
 def test_status():
     with Node() as n, replica_of(n) as r:
         c = n.connect()
@@ -160,19 +169,93 @@ def test_status():
         in_step(n, r)
         c.close()
         ids = [get(x, "/info").json["nodeID"] for x in (n, r)]
+
+        def acknowledged():
+            nodes = get(n, "/cluster").json["nodes"]
+            return len(nodes) == 2 and [d["txid"] for d in nodes[1]["databases"]] == [n.pos()[:16]]
+        wait_until(acknowledged, "the replica's acknowledgement")
         for node in (n, r):
+            wait_until(lambda node=node: len(get(node, "/cluster").json["nodes"]) == 2, "both nodes")
             p = litefs("status", "-url", url(node), code=0)
-            rows = {line.split()[0]: line.split() for line in p.stdout.splitlines() if line.strip()}
+            rows = rows_of(p.stdout)
+            assert rows["NODE"] == ["NODE", "HOSTNAME", "ROLE", "TERM", "LAG", "URL"]
             assert rows[ids[0]][2] == "primary" and rows[ids[1]][2] == "replica", p.stdout
-            assert rows["t.db"][1] == n.pos()[:16], p.stdout
+            assert rows[ids[0]][3] == rows[ids[1]][3] == "1", p.stdout
+            assert rows["t.db"][2:4] == n.pos().split("/"), p.stdout
+            assert rows["localhost"][1:3] == n.pos().split("/"), p.stdout  # the other node's line
             o = json.loads(litefs("status", "-json", "-url", url(node), code=0).stdout)
-            assert o["node"]["nodeID"] == ids[node is r]
-            assert [d["name"] for d in o["databases"]] == ["t.db"]
-            assert (o["primary"] is None) == (node is n)
-        n.stop()
-        p = litefs("status", "-url", url(r), code=0)
-        assert "could not be asked" in p.stdout, p.stdout
-        n.start()
+            assert o["nodeID"] == o["nodes"][0]["nodeID"] == ids[node is r] and o["primary"] == ids[0]
+            assert sorted(x["nodeID"] for x in o["nodes"]) == sorted(ids)
+            assert [[d["name"] for d in x["databases"]] for x in o["nodes"]] == [["t.db"], ["t.db"]]
+        n.kill()
+        wait_until(lambda: "could not be asked" in litefs("status", "-url", url(r), code=0).stdout, "the primary to be missed")
+
+
+def test_status_again_and_again():
+    with Node() as n:
+        n.connect().execute("create table t(a)")
+        p = subprocess.Popen([LITEFS, "status", "-watch", "-json", "-url", url(n)], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        try:
+            seen = [json.loads(p.stdout.readline()) for _ in range(2)]
+            assert [o["nodes"][0]["databases"][0]["txid"] for o in seen] == [f"{1:016x}"] * 2
+            port = n.port()
+            n.kill()
+            assert "ERROR: " in p.stderr.readline() and p.poll() is None
+            with open(n.config) as f:
+                text = f.read()
+            with open(n.config, "w") as f:
+                f.write(text.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+            n.start()
+            assert json.loads(p.stdout.readline())["nodes"][0]["role"] in ("primary", "waiting", "candidate")
+        finally:
+            p.terminate()
+            p.communicate(timeout=20)
+
+
+def test_two_who_take_each_other_for_the_primary():
+    """Neither asks the other to ask it again."""
+    with Node() as n, replica_of(n) as a, replica_of(a) as b:
+        wait_until(lambda: get(a, "/readyz").status == 200, "readiness")
+        nodes = get(b, "/cluster").json["nodes"]
+        assert [x["nodeID"] for x in nodes] == [get(b, "/info").json["nodeID"], get(a, "/info").json["nodeID"]]
+        n.kill()
+        with open(a.config) as f:
+            text = f.read()
+        port = a.port()
+        assert a.stop() == 0
+        with open(a.config, "w") as f:
+            f.write(text.replace("127.0.0.1:0", f"127.0.0.1:{port}").replace(str(n.port()), str(b.port())))
+        a.start()
+        for x in (a, b):
+            wait_until(lambda x=x: len(get(x, "/cluster").json["nodes"]) == 2, "the other")
+
+
+def test_primary_that_does_not_answer():
+    """Many ask a replica; the primary is asked once, and nobody waits for long."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+        extra = f"  candidate: false\n  advertise-url: http://127.0.0.1:{port}\n  reconnect-delay: 60s\n"
+        with Node(extra=extra) as r:
+            asked = []
+
+            def swallow():
+                while True:
+                    try:
+                        conn = s.accept()[0]
+                    except OSError:
+                        return
+                    asked.append((conn, conn.recv(4096).split(b" HTTP")[0]))
+            threading.Thread(target=swallow, daemon=True).start()
+            begin = time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(12) as pool:
+                answers = list(pool.map(lambda _: get(r, "/cluster"), range(12)))
+            assert time.monotonic() - begin < 15
+            assert all(a.status == 200 and len(a.json["nodes"]) == 1 and "asked" in a.json["error"] for a in answers)
+            n = sum(line == b"GET /cluster?forward=no" for _, line in asked)
+            assert 1 <= n <= 3, asked
+            assert get(r, "/healthz").status == 200
+        s.close()
 
 
 def test_roles_of_a_static_lease():

@@ -1,0 +1,260 @@
+/* /cluster: all nodes as far as they are known, for `litefs status` and the status page.
+ *
+ * The primary knows its replicas by their streams. A replica asks the primary for that (`?forward=no`, so that two nodes
+ * that take each other for the primary do not ask in a circle), and puts itself as it knows itself in its place. One
+ * request to the primary is under way at a time, and its answer serves for CACHE_MS: however many look at the status
+ * of a replica, the primary answers about once a second. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/api_internal.h"
+#include "net/http_client.h"
+
+#define CACHE_MS 1000
+#define ASK_MS 2000
+#define ANSWER_MAX ((size_t)4 * 1024 * 1024)
+
+/* What the primary has said last. */
+struct cluster {
+        pthread_mutex_t lock; /* a leaf; not held while it is asked */
+        bool is_asking;
+        int64_t asked_ms; /* when that ended; CLOCK_BOOTTIME */
+        char url[LEASE_URL_SIZE];
+        json_t *answer; /* NULL: it could not be asked */
+        struct err e;   /* why */
+};
+
+/* --- one node --- */
+
+static json_t *
+position_json(const char *name, struct ltx_pos pos)
+{
+        char txid[24], sum[24];
+
+        snprintf(txid, sizeof txid, "%016llx", (unsigned long long)pos.txid);
+        snprintf(sum, sizeof sum, "%016llx", (unsigned long long)pos.checksum);
+        return json_pack("{s:s, s:s, s:s}", "name", name, "txid", txid, "postApplyChecksum", sum);
+}
+
+static int
+add_own_database(void *arg, struct db *db)
+{
+        struct db_info info;
+        struct txlog_stat st;
+        json_t *o;
+
+        db_get_info(db, &info);
+        txlog_get_stat(db_log(db), &st);
+        o = position_json(db_name(db), info.pos);
+        json_object_set_new(o, "lagTransactions", json_integer(0));
+        json_object_set_new(o, "sizeBytes", json_integer((json_int_t)info.page_count * info.page_size));
+        json_object_set_new(o, "logBytes", json_integer((json_int_t)st.allocated_bytes));
+        json_object_set_new(o, "journal", json_string(info.is_wal ? "wal" : "rollback"));
+        json_object_set_new(o, "isFailed", json_boolean(info.is_failed));
+        json_array_append_new(arg, o);
+        return 0;
+}
+
+static json_t *
+self_json(const struct api_view *v)
+{
+        const struct api_config *c = &v->api->config;
+        const struct node_status *st = &v->nodes.self;
+        json_t *databases = json_array(), *o;
+        char id[17];
+
+        store_each(c->store, add_own_database, databases);
+        api_format_node_id(st->node_id, id);
+        o = json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:s, s:o}", "nodeID", id, "hostname",
+                      c->hostname, "url", c->advertise_url, "role", st->role, "isReady", st->is_ready,
+                      "term", (json_int_t)st->term, "lagMS", (json_int_t)store_lag_ms(c->store),
+                      "version", c->version, "databases", databases);
+        if (o != NULL && st->lease_ms >= 0)
+                json_object_set_new(o, "leaseRemainingMS", json_integer(st->lease_ms));
+        return o;
+}
+
+static json_t *
+replica_json(const struct api_view *v, const struct api_peer *p)
+{
+        json_t *databases = json_array(), *o;
+        int64_t lag_ms = 0, now_ms = clock_wall_ms(v->api->config.clock);
+        char id[17];
+
+        for (size_t i = 0; i < p->n_acks; i++) {
+                struct api_behind behind;
+
+                api_get_behind(&p->acks[i], now_ms, &behind);
+                o = position_json(db_name(p->acks[i].db), p->acks[i].pos);
+                json_object_set_new(o, "lagTransactions", json_integer((json_int_t)behind.n));
+                json_array_append_new(databases, o);
+                lag_ms = behind.ms > lag_ms ? behind.ms : lag_ms;
+        }
+        api_format_node_id(p->node_id, id);
+        return json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o}", "nodeID", id, "hostname",
+                         p->hostname, "url", p->advertise_url, "role", "replica", "isReady",
+                         p->is_caught_up, "term", (json_int_t)v->nodes.self.term, "lagMS",
+                         (json_int_t)lag_ms, "databases", databases);
+}
+
+/* What this node knows by itself. */
+static json_t *
+own_view(const struct api_view *v)
+{
+        const struct node_status *st = &v->nodes.self;
+        json_t *nodes = json_array(), *o;
+        char id[17];
+
+        api_format_node_id(st->node_id, id);
+        json_array_append_new(nodes, self_json(v));
+        for (size_t i = 0; i < v->nodes.n_peers; i++)
+                json_array_append_new(nodes, replica_json(v, &v->nodes.peers[i]));
+        o = json_pack("{s:s, s:s, s:I, s:o, s:o}", "clusterID", st->cluster_id, "nodeID", id, "term",
+                      (json_int_t)st->term, "primary", st->is_primary ? json_string(id) : json_null(),
+                      "nodes", nodes);
+        return o;
+}
+
+/* --- the primary's --- */
+
+static int
+ask(const struct api *a, const char *url, json_t **ret, struct err *e)
+{
+        char target[LEASE_URL_SIZE + 32];
+        struct http_request rq = {
+                .method = "GET", .url = target, .timeout_ms = ASK_MS, .max_response_size = ANSWER_MAX
+        };
+        struct text body = { 0 };
+        int r;
+
+        snprintf(target, sizeof target, "%s/cluster?forward=no", url);
+        r = api_ask_peer(a, &rq, false, &body, e);
+        if (r == 0) {
+                *ret = json_loadb(body.s, body.n, 0, NULL);
+                if (!json_is_array(json_object_get(*ret, "nodes"))) {
+                        json_decref(*ret);
+                        *ret = NULL;
+                        r = err_text(e, -EPROTO, "%s: not the answer of a node", target);
+                }
+        }
+        text_release(&body);
+        return r;
+}
+
+/* Its answer, not older than a second or two unless it is being asked; or NULL and why. */
+static json_t *
+primary_view(struct api *a, const char *url, struct err *e)
+{
+        struct cluster *c = a->cluster;
+        struct err asked = ERR_INIT;
+        json_t *answer = NULL, *copy;
+        bool is_mine;
+
+        pthread_mutex_lock(&c->lock);
+        is_mine = !c->is_asking && (strcmp(url, c->url) != 0 || c->asked_ms == 0 ||
+                                    clock_boot_ms(a->config.clock) - c->asked_ms >= CACHE_MS);
+        c->is_asking |= is_mine;
+        pthread_mutex_unlock(&c->lock);
+        if (is_mine)
+                (void)ask(a, url, &answer, &asked);
+        pthread_mutex_lock(&c->lock);
+        if (is_mine) {
+                json_decref(c->answer);
+                c->answer = answer;
+                c->e = asked;
+                snprintf(c->url, sizeof c->url, "%s", url);
+                c->asked_ms = clock_boot_ms(a->config.clock);
+                c->is_asking = false;
+        }
+        copy = strcmp(url, c->url) == 0 ? json_deep_copy(c->answer) : NULL;
+        if (copy == NULL && strcmp(url, c->url) == 0)
+                *e = c->e;
+        else if (copy == NULL)
+                err_text(e, -EAGAIN, "another primary is still being asked");
+        pthread_mutex_unlock(&c->lock);
+        return copy;
+}
+
+/* Takes the reference of @theirs: its nodes, with ours as we know it. */
+static void
+merge(json_t *ours, json_t *theirs)
+{
+        json_t *nodes = json_object_get(ours, "nodes"), *node, *id = json_object_get(ours, "nodeID");
+        size_t i;
+
+        json_array_foreach(json_object_get(theirs, "nodes"), i,
+                           node) if (json_is_object(node) &&
+                                     !json_equal(json_object_get(node, "nodeID"), id))
+                json_array_append(nodes, node);
+        if (json_is_string(json_object_get(theirs, "primary")))
+                json_object_set(ours, "primary", json_object_get(theirs, "primary"));
+        json_decref(theirs);
+}
+
+static void
+add_primary(struct api *a, json_t *o)
+{
+        struct lease_state primary;
+        struct err e = ERR_INIT;
+        json_t *theirs;
+
+        if (!store_primary(a->config.store, &primary)) {
+                json_object_set_new(o, "error", json_string("no primary is known: nobody can write"));
+                return;
+        }
+        json_object_set_new(o, "primaryHostname", json_string(primary.hostname));
+        theirs = primary_view(a, primary.advertise_url, &e);
+        if (theirs != NULL) {
+                merge(o, theirs);
+        } else {
+                char why[sizeof e.text + LEASE_HOSTNAME_SIZE + 64];
+
+                snprintf(why, sizeof why, "the primary (%s) could not be asked: %s", primary.hostname,
+                         e.text);
+                json_object_set_new(o, "error", json_string(why));
+        }
+}
+
+static void
+reply_cluster(struct http_call *call, void *view)
+{
+        struct api_view *v = view;
+        json_t *o = own_view(v);
+
+        if (o != NULL && !v->nodes.self.is_primary && !v->is_alone)
+                add_primary(v->api, o);
+        api_reply_json(call, 200, o);
+}
+
+void
+api_cluster(struct api *a, struct http_call *call)
+{
+        api_run_view(a, call, reply_cluster);
+}
+
+/* --- life --- */
+
+int
+cluster_new(struct cluster **ret)
+{
+        struct cluster *c = calloc(1, sizeof *c);
+
+        if (c == NULL)
+                return -ENOMEM;
+        pthread_mutex_init(&c->lock, NULL);
+        *ret = c;
+        return 0;
+}
+
+void
+cluster_free(struct cluster *c)
+{
+        if (c == NULL)
+                return;
+        json_decref(c->answer);
+        pthread_mutex_destroy(&c->lock);
+        free(c);
+}
