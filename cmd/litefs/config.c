@@ -281,11 +281,19 @@ validate_http(const struct config *c, struct err *e)
                                 c->lease.advertise_url);
         if (c->http.token[0] != '\0' && c->http.token_file[0] != '\0')
                 return err_text(e, E_CONFIG, "http.token and http.token-file exclude each other");
+        if (c->proxy.target[0] != '\0' && c->proxy.addr[0] == '\0')
+                return err_text(e, E_CONFIG, "proxy.target needs proxy.addr, the address to listen on");
         if (!is_one_of(c->proxy.mode, modes))
                 return err_text(e, E_CONFIG,
                                 "invalid proxy mode, must be 'forward' or 'fly-replay', got: '%s'",
                                 c->proxy.mode);
         return 0;
+}
+
+int64_t
+config_to_ms(int64_t ns)
+{
+        return ns > 0 ? (ns - 1) / 1000000 + 1 : 0;
 }
 
 int

@@ -111,6 +111,9 @@ int config_validate(const struct config *c, struct err *e);
 int config_add_exec(struct config *c, const char *cmd, bool if_candidate);
 void config_clear_exec(struct config *c);
 
+/* A duration in milliseconds. A fraction counts as a whole, because 0 means something else. */
+int64_t config_to_ms(int64_t ns);
+
 /* All keys with their types, for tests and documentation: calls @fn with "data.retention", "a duration such as 10s". */
 void config_each_key(void (*fn)(void *arg, const char *key, const char *type), void *arg);
 

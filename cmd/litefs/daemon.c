@@ -18,6 +18,7 @@
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/make_lease.h"
+#include "cmd/litefs/make_proxy.h"
 #include "cmd/litefs/make_tls.h"
 #include "cmd/litefs/notifier.h"
 #include "cmd/litefs/service.h"
@@ -31,7 +32,8 @@
 #define N_WORKERS 4
 #define N_APPLIERS 4
 #define DRAIN_MS 5000
-#define READY_MS 10000 /* an application is started after that, ready or not */
+#define PROXY_DRAIN_MS 2000 /* for requests that are under way: a hand-over waits so long */
+#define READY_MS 10000      /* an application is started after that, ready or not */
 
 struct daemon {
         const struct daemon_options *options;
@@ -48,6 +50,7 @@ struct daemon {
         struct api *api;
         struct scrub *scrub;
         struct guard *guard;
+        struct proxy *proxy; /* NULL: none is asked for */
         pthread_t signal_thread;
 };
 
@@ -92,6 +95,7 @@ wait_for_signals(void *arg)
                         break;
                 session_log_requests(d->session);
         }
+        proxy_drain(d->proxy, PROXY_DRAIN_MS); /* while the application is there to answer */
         if (d->options->on_signal != NULL)
                 d->options->on_signal(d->options->arg, sig);
         log_info("signal received, litefs shutting down");
@@ -202,7 +206,11 @@ on_role_changed(void *arg, bool is_primary)
 static void
 on_committed(void *arg, struct db *db)
 {
-        node_committed(arg, db);
+        struct daemon *d = arg;
+
+        node_committed(d->node, db);
+        if (d->proxy != NULL)
+                proxy_committed(d->proxy, db);
 }
 
 /* --- the HTTP API --- */
@@ -226,15 +234,18 @@ add_fuse_errno(void *arg, const char *name, uint64_t n)
 }
 
 static void
-add_fuse_metrics(void *arg, struct text *t)
+add_metrics(void *arg, struct text *t)
 {
+        struct daemon *d = arg;
         struct prom p = { t, NULL };
 
         prom_family(&p, "litefs_fuse_requests_total", "counter", "File system requests by type.");
-        session_each_request(((struct daemon *)arg)->session, add_fuse_type, &p);
+        session_each_request(d->session, add_fuse_type, &p);
         prom_family(&p, "litefs_fuse_errors_total", "counter",
                     "Errors that applications were told, by the name of the errno.");
-        session_each_error(((struct daemon *)arg)->session, add_fuse_errno, &p);
+        session_each_error(d->session, add_fuse_errno, &p);
+        if (d->proxy != NULL)
+                proxy_add_metrics(d->proxy, t);
 }
 
 static int
@@ -259,11 +270,57 @@ open_api(struct daemon *d, struct err *e)
                 .tls_cert = c->http.tls.cert,
                 .tls_key = c->http.tls.key,
                 .version = LITEFS_VERSION[0] != '\0' ? LITEFS_VERSION : LITEFS_COMMIT,
-                .more_metrics = add_fuse_metrics,
+                .more_metrics = add_metrics,
                 .arg = d,
         };
 
         return api_new(&config, &d->api, e);
+}
+
+/* --- the proxy --- */
+
+static void
+on_position_shown(void *arg, struct db *db)
+{
+        (void)db;
+        proxy_wake(arg);
+}
+
+static void
+on_primary_changed(void *arg)
+{
+        proxy_wake(arg);
+}
+
+static int
+open_proxy(struct daemon *d, struct err *e)
+{
+        struct node_watcher watcher = { .committed = on_position_shown,
+                                        .role_changed = on_primary_changed };
+        int r = make_proxy(d->options->config, d->store, &d->proxy, e);
+
+        if (r < 0 || d->proxy == NULL)
+                return r;
+        watcher.arg = d->proxy;
+        node_watch(d->node, &watcher);
+        return 0;
+}
+
+/* After the node knows its part, before the application runs: it is waited for. */
+static int
+start_proxy(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->options->config;
+        int r;
+
+        if (d->proxy == NULL)
+                return 0;
+        r = proxy_start(d->proxy, e);
+        if (r == 0)
+                log_info("proxy server listening on: %s (port %d)", c->proxy.addr, proxy_port(d->proxy));
+        else if (!c->exit_on_error)
+                log_error("no proxy: %s", e->text);
+        return r < 0 && !c->exit_on_error ? 0 : r;
 }
 
 static int
@@ -296,9 +353,11 @@ open_node(struct daemon *d, struct err *e)
         if (r == 0)
                 r = open_api(d, e);
         if (r == 0)
+                r = open_proxy(d, e);
+        if (r == 0)
                 r = node_listen(d->node, api_accepted, d->api, e);
         if (r == 0) {
-                store_set_listener(d->store, d->node, on_committed);
+                store_set_listener(d->store, d, on_committed);
                 if (node_port(d->node) > 0)
                         log_info("http server listening on: %s (port %d)", c->http.addr,
                                  node_port(d->node));
@@ -324,7 +383,8 @@ start_rest(void *arg)
         service_mounted(st->daemon->service, o->config->skip_sync);
         if (!node_wait_ready(st->daemon->node, READY_MS))
                 log_warn("no primary is known yet, or not all of its data is here; going on");
-        if (o->on_mounted != NULL)
+        st->result = start_proxy(st->daemon, &st->e);
+        if (st->result == 0 && o->on_mounted != NULL)
                 st->result = o->on_mounted(o->arg, &st->e);
         if (st->result < 0)
                 daemon_stop();
@@ -373,6 +433,7 @@ tear_down(struct daemon *d)
         node_free(d->node);
         service_free(d->service);
         notifier_close(&d->notifier);
+        proxy_free(d->proxy); /* the node tells it of positions */
         api_free(d->api);
         free(d->token);
         tls_context_free(d->tls);

@@ -102,8 +102,6 @@ set_command(struct config *c, const struct flag_words *w)
 static void
 warn_not_served(const struct config *c)
 {
-        if (c->proxy.addr[0] != '\0')
-                log_warn("proxy.addr is set, but the proxy is not available yet");
         if (c->backup.type[0] != '\0')
                 log_warn("backup.type is set, but backups are not available: nothing is backed up");
 }
@@ -192,13 +190,6 @@ on_exec_exit(void *arg)
         daemon_stop();
 }
 
-/* A fraction counts as a whole, because 0 means something else. */
-static int64_t
-to_ms(int64_t ns)
-{
-        return ns > 0 ? (ns - 1) / 1000000 + 1 : 0;
-}
-
 static int
 run(struct mount *m, struct err *e)
 {
@@ -211,8 +202,8 @@ run(struct mount *m, struct err *e)
                 .skip_unmount = m->skip_unmount,
                 .is_compressed = c->data.compress,
                 .is_strict = c->strict_verify,
-                .retention_ms = to_ms(c->data.retention_ns),
-                .retention_interval_ms = to_ms(c->data.retention_monitor_interval_ns),
+                .retention_ms = config_to_ms(c->data.retention_ns),
+                .retention_interval_ms = config_to_ms(c->data.retention_monitor_interval_ns),
                 .config = c,
                 .arg = m,
                 .on_mounted = on_mounted,

@@ -40,6 +40,7 @@ ONLY_IN = {
     r"fuse(_\w+)?\.h|fuse3?/.*": {"fuse"},
     r"uv\.h": {"net", "cmd"},
     r"microhttpd\.h|curl/.*|openssl/.*": {"net"},
+    r"http_parser\.h": {"proxy"},
     r"jansson\.h": {"http", "lease", "cmd"},
     r"libfyaml\.h": {"cmd"},
     r"lz4\w*\.h|isa-l(/.*)?": {"ltx"},

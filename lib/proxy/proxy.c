@@ -1,0 +1,257 @@
+#include "proxy/proxy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "db/db.h"
+#include "proxy/proxy_internal.h"
+
+static const struct conn_limits limits = { PROXY_LOW, PROXY_HIGH, PROXY_MAX };
+
+/* --- who waits for a position or for a primary --- */
+
+static void
+on_wake(struct mail *m)
+{
+        struct proxy *p = LIST_ENTRY(m, struct proxy, wake);
+        struct list *next;
+
+        atomic_store(&p->is_wake_posted, false);
+        for (struct list *l = p->waiters.next; l != &p->waiters; l = next) {
+                struct client *c = LIST_ENTRY(l, struct client, in_waiters);
+
+                next = l->next;
+                request_route(c);
+                client_settle(c);
+        }
+}
+
+void
+proxy_wake(struct proxy *p)
+{
+        if (atomic_load(&p->n_waiting) == 0 || atomic_exchange(&p->is_wake_posted, true))
+                return;
+        (void)loop_post(p->loop, &p->wake);
+}
+
+void
+proxy_committed(struct proxy *p, struct db *db)
+{
+        if (p->recent != NULL)
+                recent_mark(p->recent, cookie_hash(db_name(db)), db);
+}
+
+/* --- begin --- */
+
+static int
+add_db(void *arg, struct db *db)
+{
+        return recent_add(arg, cookie_hash(db_name(db)), db);
+}
+
+static int
+make_pool(void *arg)
+{
+        struct proxy *p = arg;
+
+        return pool_new(p->loop, &limits, &p->pool);
+}
+
+static int
+set_up(struct proxy *p, struct err *e)
+{
+        const char *db = p->config.db;
+        int r = 0;
+
+        p->path_buf = malloc(HEAD_MAX_BYTES);
+        if (p->path_buf == NULL)
+                r = -ENOMEM;
+        if (r == 0 && (db[0] == '\0' || strcmp(db, "*") == 0)) {
+                r = recent_new(&p->recent);
+                if (r == 0)
+                        r = store_each(p->config.store, add_db, p->recent);
+        }
+        if (r < 0)
+                return err_set(e, r, "start the proxy");
+        r = loop_new(&p->loop, e);
+        if (r == 0 && (r = loop_call(p->loop, make_pool, p)) < 0)
+                err_set(e, r, "start the proxy");
+        return r;
+}
+
+int
+proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e)
+{
+        struct proxy *p = calloc(1, sizeof *p);
+        struct addr target;
+        int r;
+
+        if (p == NULL)
+                return err_set(e, -ENOMEM, "start the proxy");
+        p->config = *config;
+        list_init(&p->clients);
+        list_init(&p->waiters);
+        p->wake.run = on_wake;
+        pthread_mutex_init(&p->drain_lock, NULL);
+        pthread_cond_init(&p->drain_cond, NULL);
+        r = addr_parse(config->target, &target, e);
+        if (r < 0)
+                err_prefix(e, "proxy.target");
+        else
+                r = set_up(p, e);
+        if (r < 0) {
+                proxy_free(p);
+                return r;
+        }
+        *ret = p;
+        return 0;
+}
+
+struct start {
+        struct proxy *p;
+        struct err *e;
+};
+
+static int
+listen_on_loop(void *arg)
+{
+        struct start *st = arg;
+        struct proxy *p = st->p;
+        struct listener_config config = { .address = p->config.listen_address,
+                                          .max_conns = PROXY_MAX_CLIENTS,
+                                          .limits = limits,
+                                          .accepted = client_accepted,
+                                          .arg = p };
+        int r = listener_open(p->loop, &config, &p->listener, st->e);
+
+        if (r == 0)
+                p->port = listener_port(p->listener);
+        return r;
+}
+
+int
+proxy_start(struct proxy *p, struct err *e)
+{
+        struct start st = { p, e };
+        int r = loop_call(p->loop, listen_on_loop, &st);
+
+        if (r < 0)
+                err_prefix(e, "proxy.addr");
+        return r;
+}
+
+int
+proxy_port(const struct proxy *p)
+{
+        return p->port;
+}
+
+/* --- end --- */
+
+void
+proxy_client_gone(struct proxy *p)
+{
+        if (!p->is_draining || p->n_clients > 0)
+                return;
+        pthread_mutex_lock(&p->drain_lock);
+        p->is_drained = true;
+        pthread_cond_signal(&p->drain_cond);
+        pthread_mutex_unlock(&p->drain_lock);
+}
+
+static int
+begin_to_drain(void *arg)
+{
+        struct proxy *p = arg;
+        struct list *next;
+
+        p->is_draining = true;
+        listener_close(p->listener);
+        p->listener = NULL;
+        for (struct list *l = p->clients.next; l != &p->clients; l = next) {
+                next = l->next;
+                client_drain(LIST_ENTRY(l, struct client, in_clients));
+        }
+        proxy_client_gone(p);
+        return 0;
+}
+
+static void
+wait_for_clients(struct proxy *p, int64_t timeout_ms)
+{
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += timeout_ms / 1000;
+        until.tv_nsec += timeout_ms % 1000 * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+                until.tv_sec++;
+                until.tv_nsec -= 1000000000;
+        }
+        pthread_mutex_lock(&p->drain_lock);
+        while (!p->is_drained && pthread_cond_timedwait(&p->drain_cond, &p->drain_lock, &until) == 0)
+                ;
+        pthread_mutex_unlock(&p->drain_lock);
+}
+
+void
+proxy_drain(struct proxy *p, int64_t timeout_ms)
+{
+        if (p == NULL || p->loop == NULL || p->is_stopped)
+                return;
+        p->is_stopped = true;
+        (void)loop_call(p->loop, begin_to_drain, p);
+        wait_for_clients(p, timeout_ms);
+        loop_stop(p->loop);
+}
+
+void
+proxy_free(struct proxy *p)
+{
+        if (p == NULL)
+                return;
+        proxy_drain(p, 0);
+        listener_close(p->listener);
+        pool_free(p->pool);
+        loop_free(p->loop);
+        recent_free(p->recent);
+        text_release(&p->scratch);
+        free(p->path_buf);
+        pthread_mutex_destroy(&p->drain_lock);
+        pthread_cond_destroy(&p->drain_cond);
+        free(p);
+}
+
+/* --- what operators look at --- */
+
+struct stats_call {
+        struct proxy *p;
+        struct proxy_stats *ret;
+};
+
+static int
+take_stats(void *arg)
+{
+        struct stats_call *call = arg;
+        struct proxy *p = call->p;
+
+        *call->ret = p->stats;
+        call->ret->n_clients = p->n_clients;
+        call->ret->n_tunnels = p->n_tunnels;
+        call->ret->n_upstreams = pool_n_open(p->pool);
+        call->ret->n_idle_upstreams = pool_n_idle(p->pool);
+        if (p->listener != NULL)
+                call->ret->n_refused_clients = listener_n_refused(p->listener);
+        return 0;
+}
+
+void
+proxy_get_stats(struct proxy *p, struct proxy_stats *ret)
+{
+        struct stats_call call = { p, ret };
+
+        *ret = (struct proxy_stats){ 0 };
+        (void)loop_call(p->loop, take_stats, &call);
+}

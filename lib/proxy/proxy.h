@@ -1,0 +1,63 @@
+/* lib/proxy/proxy.h - the HTTP proxy before an application (docs/proxy.md): reads go to the application of this node,
+ * writes to the primary's, and who has written reads what it wrote.
+ *
+ * It has a loop, and so a thread, of its own: what clients do to it never holds up replication.
+ *
+ * Order: proxy_new, proxy_start, proxy_drain, proxy_free. */
+#ifndef LITEFS_PROXY_PROXY_H
+#define LITEFS_PROXY_PROXY_H
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "proxy/route.h"
+#include "store/store.h"
+
+struct proxy;
+
+/* Strings are borrowed. Times of 0: none. */
+struct proxy_config {
+        struct store *store;
+        const struct clock *clock;
+        const char *listen_address;
+        const char *target; /* "host:port" of the application */
+        const char *db;     /* whose position cookies carry; "" or "*": all that a request wrote to */
+        struct route_rules rules;
+        bool is_debug; /* log each request */
+        int64_t max_lag_ms;
+        int64_t primary_redirect_ms; /* to wait for a primary */
+        int64_t read_ms;             /* to receive a request */
+        int64_t read_header_ms;      /* to receive its head */
+        int64_t write_ms;            /* from its head on, until the response is sent */
+        int64_t idle_ms;             /* between requests */
+};
+
+int proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e);
+/* Listens. */
+int proxy_start(struct proxy *p, struct err *e);
+int proxy_port(const struct proxy *p);
+/* @db has committed here. Any thread, any lock. */
+void proxy_committed(struct proxy *p, struct db *db);
+/* A database shows a new position, or the primary is another: who waits for that looks again. Any thread. */
+void proxy_wake(struct proxy *p);
+/* Takes no connection and no request any more and waits until those that are under way are answered, at most
+ * @timeout_ms; then all is closed. Again is fine, and NULL. Any thread but its own. */
+void proxy_drain(struct proxy *p, int64_t timeout_ms);
+/* NULL is fine. */
+void proxy_free(struct proxy *p);
+
+struct proxy_stats {
+        uint64_t n_requests[ROUTE_N_KINDS];
+        uint64_t n_forwarded; /* writes, to the primary */
+        uint64_t n_replayed;  /* writes, by fly-replay */
+        uint64_t n_txid_waits;
+        uint64_t n_txid_timeouts;
+        uint64_t n_retries;      /* of a connection that was closed or refused */
+        uint64_t n_bad_requests; /* answered here with 4xx, 501 or 505 */
+        uint64_t n_bad_gateway, n_no_primary, n_timeouts; /* 502, 503, 504 */
+        uint64_t n_refused_clients;                       /* over the limit of connections */
+        unsigned n_clients, n_tunnels, n_upstreams, n_idle_upstreams;
+};
+/* Any thread but its own. */
+void proxy_get_stats(struct proxy *p, struct proxy_stats *ret);
+
+#endif

@@ -1,0 +1,55 @@
+/* lib/proxy/route.h - where a request goes: decided from what is known, without doing anything.
+ *
+ *   passthrough      to the application, whatever the role; no cookie
+ *   health           GET /litefs/health is answered here
+ *   read             GET and HEAD: to the application, once this node has the positions in the client's cookie
+ *   write            all else, and what `always-forward` names: to the application of the primary */
+#ifndef LITEFS_PROXY_ROUTE_H
+#define LITEFS_PROXY_ROUTE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "net/addr.h"
+#include "proxy/head.h"
+
+struct route_rules {
+        const char *const *passthrough;
+        size_t n_passthrough;
+        const char *const *always_forward;
+        size_t n_always_forward;
+        bool is_fly_replay;
+};
+
+enum route_kind { ROUTE_PASSTHROUGH, ROUTE_HEALTH, ROUTE_READ, ROUTE_WRITE, ROUTE_N_KINDS };
+
+/* @path is decoded (pattern_path). @is_hop: another node's proxy has sent it on, because it takes it for a write and
+ * this node for the primary. */
+enum route_kind route_classify(const struct route_rules *rules, bool is_get_or_head, struct slice path,
+                               bool is_hop);
+
+struct route_view {
+        bool is_primary;    /* this node is it */
+        bool knows_primary; /* another is, and its address is known */
+        bool has_positions; /* that the client's cookie asks for */
+        bool is_hop;
+};
+
+enum route_action {
+        ROUTE_TO_APPLICATION,
+        ROUTE_TO_PRIMARY, /* to its proxy */
+        ROUTE_FLY_REPLAY, /* the answer names the primary, and Fly.io's proxy takes the request there */
+        ROUTE_WAIT_TXID,  /* for a position */
+        ROUTE_WAIT_PRIMARY, /* until somebody is the primary */
+};
+
+/* For all kinds but ROUTE_HEALTH. */
+enum route_action route_decide(const struct route_rules *rules, enum route_kind kind,
+                               const struct route_view *view);
+
+/* The address of the primary's proxy: the host of the URL that the primary is reached at by its peers, and the port
+ * that proxies listen on, which is the same on all nodes. -EINVAL. */
+int route_primary_address(const char *advertise_url, int port, char ret[ADDR_TEXT_SIZE]);
+
+#endif
