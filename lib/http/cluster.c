@@ -115,6 +115,8 @@ own_view(const struct api_view *v)
         o = json_pack("{s:s, s:s, s:I, s:o, s:o}", "clusterID", st->cluster_id, "nodeID", id, "term",
                       (json_int_t)st->term, "primary", st->is_primary ? json_string(id) : json_null(),
                       "nodes", nodes);
+        if (o != NULL && st->is_primary)
+                json_object_set_new(o, "primaryHostname", json_string(v->api->config.hostname));
         return o;
 }
 

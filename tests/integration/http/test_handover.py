@@ -88,7 +88,7 @@ def test_handoff_and_promote():
         followers(c, before)
         rows = litefs("status", "-url", url(target), code=0).stdout
         assert all(n.name in rows for n in c.nodes), rows
-        assert json.loads(litefs("status", "-json", "-url", url(target), code=0).stdout)["primary"]["hostname"] == before.name
+        assert json.loads(litefs("status", "-json", "-url", url(target), code=0).stdout)["primaryHostname"] == before.name
         # anybody
         assert post(before, "/handoff").status == 200
         wait_until(lambda: leader(c) is not before, "another to lead")
