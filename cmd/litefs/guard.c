@@ -1,11 +1,13 @@
-/* The connection is aborted by its file in fusectl (man 5 fuse; Documentation/filesystems/fuse.rst), which belongs to
- * whoever mounted it; where fusectl is not mounted, as in most containers, by umount2(MNT_FORCE). */
+/* The connection is aborted by its file in fusectl (Documentation/filesystems/fuse.rst of Linux), which belongs to
+ * whoever mounted it. Where fusectl is not mounted, as in most containers, root can mount it; the last resort is
+ * umount2(MNT_FORCE). */
 #include "cmd/litefs/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include <unistd.h>
 
 #define DEATH_SIGNAL SIGUSR1
+#define FUSECTL "/sys/fs/fuse/connections"
 
 struct guard {
         pid_t pid;
@@ -44,15 +47,35 @@ is_mounted(unsigned connection)
         return ret;
 }
 
+static bool
+abort_by_file(unsigned connection)
+{
+        char path[64];
+        bool is_done;
+        int fd;
+
+        snprintf(path, sizeof path, FUSECTL "/%u/abort", connection);
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        is_done = fd >= 0 && write(fd, "1", 1) == 1;
+        if (fd >= 0)
+                close(fd);
+        return is_done;
+}
+
+/* For this process alone. */
+static bool
+mount_fusectl(void)
+{
+        return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+               mount("none", FUSECTL, "fusectl", 0, NULL) == 0;
+}
+
+/* The mount itself stays, as an empty directory would take what applications write: their calls fail with ENOTCONN
+ * until litefs is started again. */
 static void
 end_connection(unsigned connection, const char *dir)
 {
-        char path[64];
-        int fd;
-
-        snprintf(path, sizeof path, "/sys/fs/fuse/connections/%u/abort", connection);
-        fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd >= 0 && write(fd, "1", 1) == 1)
+        if (abort_by_file(connection) || (mount_fusectl() && abort_by_file(connection)))
                 return;
         if (is_mounted(connection)) /* not what the next daemon has mounted there */
                 (void)umount2(dir, MNT_FORCE);

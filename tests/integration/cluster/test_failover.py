@@ -134,7 +134,7 @@ def test_killed_primary_consul():
         print(f"     SIGKILL, Consul, TTL 10 s, lock-delay 1 s: {took:.1f} s", flush=True)
         finish(cl, clients)
         p.start()
-        cl.check_equal()
+        cl.check_equal(has_whole_log=False)  # one that had more was set aside
         check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
         assert took < 12, took
 
@@ -145,7 +145,7 @@ def test_killed_primary_etcd():
         print(f"     SIGKILL, etcd, TTL 2 s: {took:.1f} s", flush=True)
         finish(cl, clients)
         p.start()
-        cl.check_equal()
+        cl.check_equal(has_whole_log=False)  # one that had more was set aside
         check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
         assert took < 4, took
 
@@ -169,7 +169,7 @@ def stopped_primary(backend, ttl):
         got = set(rows(new, p.name))
         assert all(n in got for n in late), f"acknowledged after the lease was lost, and gone: {late}"
         assert new is p or not late, f"acknowledged after the lease was lost: {late}"
-        cl.check_equal()
+        cl.check_equal(has_whole_log=False)  # one that had more was set aside
 
 
 def test_stopped_primary_consul():
