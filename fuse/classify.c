@@ -169,7 +169,7 @@ run(struct work *w)
         }
         pthread_mutex_lock(&s->lock);
         job->in->is_busy = false;
-        job->in->pending_error = r;
+        job->in->pending_error = r == 0 ? db_may_confirm(job->db) : r;
         if (r == 0)
                 switch_node(job);
         pthread_mutex_unlock(&s->lock);

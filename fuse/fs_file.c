@@ -160,18 +160,25 @@ fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi
         struct session *s = session_of(req);
         struct inode *in = node_of(req, ino);
         const struct node_ops *ops = node_ops_of(in);
-        int error = 0;
+        struct later_write *lw;
+        int r, error = 0;
 
         request_count(req, REQUEST_FSYNC, ino, NULL);
         if (request_parks(req, in) ||
             (fi->fh != 0 && handle_of(fi)->has_written && classify_by_sync(req, in, &error)))
                 return;
-        if (error < 0)
-                reply_result(req, error);
-        else if (ops->fsync == NULL)
-                fuse_reply_err(req, in->kind == INODE_DIR ? 0 : EINVAL);
-        else
-                reply_unless_pending(req, ops->fsync(s, in, datasync != 0, reply_later(req)));
+        if (error < 0 || ops->fsync == NULL) {
+                fuse_reply_err(req, error < 0 ? reply_errno(error) : in->kind == INODE_DIR ? 0 : EINVAL);
+                return;
+        }
+        lw = later_sync_new(req, in);
+        if (lw == NULL) {
+                fuse_reply_err(req, ENOMEM);
+                return;
+        }
+        r = ops->fsync(s, in, datasync != 0, later_write_done(lw));
+        if (r != DB_PENDING)
+                later_write_finish(lw, r);
 }
 
 void

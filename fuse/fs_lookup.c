@@ -97,6 +97,17 @@ struct later_attr {
         struct inode *in; /* referenced */
 };
 
+static void
+reply_size(fuse_req_t req, struct inode *in, int r)
+{
+        if (r >= 0)
+                reply_attr(req, in);
+        else
+                reply_result(req, r);
+        if (r == E_UNCONFIRMED && in->kind == INODE_JOURNAL)
+                mount_forget_journal(session_of(req), in->db);
+}
+
 /* Under no lock, from a worker. */
 static void
 finish_truncate(void *arg, int r)
@@ -105,10 +116,7 @@ finish_truncate(void *arg, int r)
         struct session *s = session_of(la->req);
 
         pthread_mutex_lock(&s->lock);
-        if (r < 0)
-                reply_result(la->req, r);
-        else
-                reply_attr(la->req, la->in);
+        reply_size(la->req, la->in, r);
         inode_unref(&s->inodes, la->in, 1);
         pthread_mutex_unlock(&s->lock);
         free(la);
@@ -182,8 +190,5 @@ fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct
                 if (r == DB_PENDING)
                         return;
         }
-        if (r < 0)
-                reply_result(req, r);
-        else
-                reply_attr(req, in);
+        reply_size(req, in, r);
 }

@@ -19,12 +19,18 @@ struct later_unlink {
 static void
 finish_unlink_locked(struct session *s, struct later_unlink *lu, int r)
 {
+        struct db *journal = NULL;
+
         if (lu->in != NULL) {
                 if (r >= 0)
                         inode_unlink(&s->inodes, lu->in);
+                else if (r == E_UNCONFIRMED && lu->in->kind == INODE_JOURNAL)
+                        journal = lu->in->db;
                 inode_unref(&s->inodes, lu->in, 1);
         }
         reply_result(lu->req, r);
+        if (journal != NULL)
+                mount_forget_journal(s, journal);
         free(lu);
 }
 

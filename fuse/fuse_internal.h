@@ -108,6 +108,7 @@ void reply_unless_pending(fuse_req_t req, int r);
 /* For WRITE: the answer is the size. NULL when memory is out. */
 struct later_write;
 struct later_write *later_write_new(fuse_req_t req, struct inode *in, size_t n);
+struct later_write *later_sync_new(fuse_req_t req, struct inode *in);
 void later_write_finish(struct later_write *lw, int r);
 struct db_done later_write_done(struct later_write *lw);
 
@@ -162,6 +163,9 @@ bool classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error);
 int mount_probe(struct session *s, struct db *db, struct db_done done);
 /* Makes SQLite read the WAL anew (its wal-index misses captured frames): then calls @done. */
 int mount_repair_wal_index(struct session *s, struct db *db, struct db_done done);
+/* A journal that could not be finalised is empty all the same: what the kernel keeps of it would be rolled back. After
+ * the answer to whoever finalises it, for the kernel may hold its pages until then. */
+void mount_forget_journal(struct session *s, struct db *db);
 /* A handle on the WAL that had written was closed: if its writer died between commit frame and wal-index,
  * repairs. */
 void mount_check_wal_index(struct session *s, struct db *db);

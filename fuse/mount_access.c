@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "fuse/fuse_internal.h"
+#include "fuse/notify.h"
 #include "sqlite/lockbytes.h"
 #include "sqlite/wal_index.h"
 
@@ -180,6 +181,28 @@ int
 mount_repair_wal_index(struct session *s, struct db *db, struct db_done done)
 {
         return post(s, db, done, run_repair);
+}
+
+static void
+run_forget(struct work *w)
+{
+        struct job *job = (struct job *)w;
+
+        notify_content(job->s, job->db, "-journal", 0, 0);
+        free(job);
+}
+
+static void
+ignore_result(void *arg, int r)
+{
+        (void)arg;
+        (void)r;
+}
+
+void
+mount_forget_journal(struct session *s, struct db *db)
+{
+        (void)post(s, db, (struct db_done){ ignore_result, NULL }, run_forget);
 }
 
 /* Holding WRITE, nobody is between commit frame and wal-index but a writer that is dead. */

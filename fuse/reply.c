@@ -123,8 +123,9 @@ reply_unless_pending(fuse_req_t req, int r)
 struct later_write {
         fuse_req_t req;
         struct session *session;
-        struct db *repair; /* of a WAL */
+        struct inode *in; /* stays while the kernel waits for the answer */
         size_t n;
+        bool is_sync;
 };
 
 struct later_write *
@@ -133,8 +134,17 @@ later_write_new(fuse_req_t req, struct inode *in, size_t n)
         struct later_write *lw = malloc(sizeof *lw);
 
         if (lw != NULL)
-                *lw = (struct later_write){ req, session_of(req), in->kind == INODE_WAL ? in->db : NULL,
-                                            n };
+                *lw = (struct later_write){ req, session_of(req), in, n, false };
+        return lw;
+}
+
+struct later_write *
+later_sync_new(fuse_req_t req, struct inode *in)
+{
+        struct later_write *lw = later_write_new(req, in, 0);
+
+        if (lw != NULL)
+                lw->is_sync = true;
         return lw;
 }
 
@@ -142,26 +152,32 @@ static void
 answer_write(void *arg, int r)
 {
         struct later_write *lw = arg;
+        struct db *journal = r == E_UNCONFIRMED && lw->in->kind == INODE_JOURNAL ? lw->in->db : NULL;
 
         if (r < 0)
                 fuse_reply_err(lw->req, count_errno(lw->session, reply_errno(r)));
+        else if (lw->is_sync)
+                fuse_reply_err(lw->req, 0);
         else
                 fuse_reply_write(lw->req, lw->n);
+        if (journal != NULL)
+                mount_forget_journal(lw->session, journal);
         free(lw);
 }
 
 static void
 refuse_write(void *arg, int r)
 {
-        (void)r; /* repaired or not, this write does not fit the WAL */
+        (void)r; /* repaired or not */
         answer_write(arg, -EIO);
 }
 
 void
 later_write_finish(struct later_write *lw, int r)
 {
-        if (r == -ESTALE && lw->repair != NULL &&
-            mount_repair_wal_index(lw->session, lw->repair, (struct db_done){ refuse_write, lw }) == 0)
+        /* The write does not fit the WAL; or it was captured, and its application must not hear that it is committed. */
+        if ((r == -ESTALE || r == E_UNCONFIRMED) && lw->in->kind == INODE_WAL &&
+            mount_repair_wal_index(lw->session, lw->in->db, (struct db_done){ refuse_write, lw }) == 0)
                 return;
         answer_write(lw, r);
 }

@@ -431,6 +431,8 @@ tear_down(struct daemon *d)
         api_stop(d->api);
         service_stop(d->service);
         node_free(d->node);
+        if (d->store != NULL)
+                store_set_listener(d->store, NULL, NULL); /* closing may still sync commits */
         service_free(d->service);
         notifier_close(&d->notifier);
         proxy_free(d->proxy); /* the node tells it of positions */

@@ -19,7 +19,8 @@
         X(E_NOT_FOUND, -10006, "not found") \
         X(E_CORRUPT_DB, -10007, "the database does not match its log") \
         X(E_CONFIG, -10008, "invalid configuration") \
-        X(E_BUSY_DB, -10009, "the database is in use")
+        X(E_BUSY_DB, -10009, "the database is in use") \
+        X(E_UNCONFIRMED, -10010, "committed, but the lease ended before that could be said")
 
 enum err_code {
 #define ERR_ENUM(name, value, text) name = value,

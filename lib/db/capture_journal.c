@@ -302,8 +302,7 @@ capture_as_worker(struct capture_job *job, struct err *e)
                 db->durable_txid = db->pos.txid;
                 if (db->env->committed != NULL)
                         db->env->committed(db->env->arg, db);
-                if (job->then != NULL)
-                        job->then(db);
+                r = confirm_commit(db, job->then);
         }
         pthread_mutex_unlock(&db->lock);
         capturer_release(&c);
@@ -364,10 +363,8 @@ capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *), str
         }
         db->wants_sync = false;
         if (is_synced || late_is_full(db))
-                return sync_log(db, db->last_lsn, then, done);
-        if (then != NULL)
-                then(db);
-        return 0;
+                return sync_commit(db, then, done);
+        return confirm_commit(db, then);
 }
 
 bool
@@ -468,8 +465,8 @@ db_leave_no_journal(struct db *db)
         db->journal.is_active = false;
 }
 
-static void
-leave_empty_journal(struct db *db)
+void
+db_leave_empty_journal(struct db *db)
 {
         spool_reset(&db->journal.content);
         db->journal.is_active = false;
@@ -545,7 +542,7 @@ db_journal_truncate(struct db *db, uint64_t size_bytes, struct db_done done)
 
         pthread_mutex_lock(&db->lock);
         if (size_bytes == 0 && db->journal.is_active)
-                r = capture_and_finish(db, db->wants_sync, leave_empty_journal, done);
+                r = capture_and_finish(db, db->wants_sync, db_leave_empty_journal, done);
         else
                 r = spool_truncate(&db->journal.content, size_bytes);
         pthread_mutex_unlock(&db->lock);
@@ -577,7 +574,7 @@ db_journal_fsync(struct db *db, struct db_done done)
         if (db->journal.is_active)
                 db->wants_sync = true;
         else
-                r = sync_log(db, db->last_lsn, NULL, done);
+                r = sync_commit(db, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

@@ -356,6 +356,8 @@ run_frame_capture(struct work *w)
                 r = advance(db, job->done);
                 if (r < 0)
                         revoke_from(db, db->wal.n_captured + 1);
+                else if (r == 0)
+                        r = confirm_commit(db, NULL);
         }
         pthread_mutex_unlock(&db->lock);
         if (r != DB_PENDING) {
@@ -622,13 +624,17 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
 int
 db_wal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
 {
+        uint64_t txid;
         int r;
 
         if (n == 0)
                 return 0;
         db_count(db, DB_COUNT_WAL_WRITES);
         pthread_mutex_lock(&db->lock);
+        txid = db->pos.txid;
         r = write_wal(db, buf, n, off, done);
+        if (r == 0 && db->pos.txid != txid)
+                r = confirm_commit(db, NULL);
         pthread_mutex_unlock(&db->lock);
         return r;
 }
@@ -876,7 +882,7 @@ db_wal_fsync(struct db *db, struct db_done done)
 
         pthread_mutex_lock(&db->lock);
         db->wal.is_synced_each = true;
-        r = db->state == DB_FAILED ? -EIO : sync_log(db, db->last_lsn, NULL, done);
+        r = db->state == DB_FAILED ? -EIO : sync_commit(db, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

@@ -275,9 +275,9 @@ move_state(struct builder *b, uint64_t post)
         db->page_count = b->rq->commit;
         db->pos = (struct ltx_pos){ b->header.max_txid, post };
         db->timestamp_ms = b->header.timestamp_ms;
-        db->apply_lag_ms = b->rq->received == NULL || b->rq->received->is_local
-                                   ? 0
-                                   : clock_wall_ms(db->env->clock) - b->header.timestamp_ms;
+        db->is_unconfirmed = b->rq->received == NULL || b->rq->received->is_local;
+        db->apply_lag_ms = db->is_unconfirmed ? 0
+                                              : clock_wall_ms(db->env->clock) - b->header.timestamp_ms;
         if (db->env->committed != NULL)
                 db->env->committed(db->env->arg, db);
         capturer_unlock(b->c);

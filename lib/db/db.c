@@ -212,6 +212,44 @@ db_may_commit(struct db *db)
         return db_is_receiving(db) ? E_NOT_PRIMARY : db->env->may_commit(db->env->arg);
 }
 
+static int
+may_confirm_locked(struct db *db)
+{
+        return db->is_unconfirmed && db->env->may_confirm != NULL ? db->env->may_confirm(db->env->arg)
+                                                                  : 0;
+}
+
+int
+db_may_confirm(struct db *db)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = may_confirm_locked(db);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+void
+db_confirm(struct db *db)
+{
+        pthread_mutex_lock(&db->lock);
+        db->is_unconfirmed = false;
+        pthread_mutex_unlock(&db->lock);
+}
+
+int
+confirm_commit(struct db *db, void (*then)(struct db *db))
+{
+        int r = may_confirm_locked(db);
+
+        if (then != NULL && r == 0)
+                then(db);
+        else if (then != NULL)
+                db_leave_empty_journal(db);
+        return r;
+}
+
 void
 db_get_info(struct db *db, struct db_info *ret)
 {
@@ -706,7 +744,7 @@ db_fsync(struct db *db, struct db_done done)
         else if (db->is_unjournaled)
                 r = capture_and_finish(db, true, NULL, done);
         else
-                r = sync_log(db, db->last_lsn, NULL, done);
+                r = sync_commit(db, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
 }

@@ -50,6 +50,9 @@ struct db_env {
         void *arg;
         /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. Any thread, must not wait. */
         int (*may_commit)(void *arg);
+        /* 0 when an application may be told that what this node has committed is committed: the lease still holds, or
+         * was passed on to a node that has all of it. Else E_UNCONFIRMED. As may_commit; NULL: always. */
+        int (*may_confirm)(void *arg);
         /* After each commit, and when one has become durable, with the database's lock held: must be quick and
          * must not call back. */
         void (*committed)(void *arg, struct db *db);
@@ -82,6 +85,13 @@ struct db_info {
 int db_open(const struct db_env *env, const char *name, const char *dir, struct db **ret, struct err *e);
 /* Moves the base to the current position if it can, so that the next start is quick. */
 void db_close(struct db *db);
+
+/* The last transaction of this node's own, before its application is told: 0, or E_UNCONFIRMED. Then the transaction
+ * stays, for it may have been sent, but the cluster may have gone on without it; the call that commits it fails, as do
+ * syncs, until another transaction follows or db_confirm. lib/db asks for the calls below; this is for others. */
+int db_may_confirm(struct db *db);
+/* What this node has is known to be the cluster's. */
+void db_confirm(struct db *db);
 
 /* What is counted of a database since it was opened. */
 enum db_counter {

@@ -78,6 +78,7 @@ struct db {
         struct txlog *log;
         struct ltx_encoder *encoder;
         uint64_t last_lsn;        /* of the last commit */
+        bool is_unconfirmed;      /* which was made here, and may not be the cluster's */
         struct sync_job *syncing; /* runs or is about to; NULL: none */
         uint64_t durable_txid;    /* the log is durable at least up to here, as sync.c has seen it */
 
@@ -200,6 +201,10 @@ bool capture_is_light(const struct db *db);
  * @then is called with the lock held after success, before @done. */
 int capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *db), struct db_done done);
 
+/* The commit is in the log, and as durable as it is to be: 0 after @then (NULL: nothing), or E_UNCONFIRMED and its journal
+ * is left empty, so that nobody rolls it back. With the lock. */
+int confirm_commit(struct db *db, void (*then)(struct db *db));
+
 /* --- capture_wal.c --- */
 void wal_reset(struct db *db);
 /* For db/apply.h: the verified chain's end goes back to the captured one, frames from memory are added to it,
@@ -228,6 +233,8 @@ int db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off);
 int db_truncate_open(struct db *db, uint64_t size_bytes);
 /* Forgets the journal, with its name. With the lock. */
 void db_leave_no_journal(struct db *db);
+/* Its content only. With the lock. */
+void db_leave_empty_journal(struct db *db);
 /* After the record of a drop: the database has no file any more. With the lock. */
 void db_leave_no_file(struct db *db, int *ret_fd);
 
@@ -259,6 +266,8 @@ int sync_now(struct db *db, uint64_t lsn, struct err *e);
 /* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then
  * @done. DB_PENDING or a negative errno; 0 when the log is that durable already. With the lock. */
 int sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);
+/* The same for the last commit, whose application waits for the answer: see confirm_commit. */
+int sync_commit(struct db *db, void (*then)(struct db *db), struct db_done done);
 /* Begins to sync the last commit, which the application is about to ask for. With the lock. */
 void sync_expected(struct db *db);
 

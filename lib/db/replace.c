@@ -176,6 +176,7 @@ reopen(struct db *db, struct err *e)
         db->sums = (struct pagesum){ 0 };
         db->pos = (struct ltx_pos){ 0 };
         db->page_size = db->page_count = 0;
+        db->is_unconfirmed = false;
         db->is_wal = false;
         db->base_txid = db->last_lsn = db->base_lsn = db->late_lsn = 0;
         db->timestamp_ms = 0;

@@ -10,9 +10,11 @@
 
 struct sync_waiter {
         struct sync_waiter *next;
+        bool is_commit; /* an application is told that its transaction is committed */
         void (*then)(struct db *db);
         struct db_done done;
         uint64_t begin_ns;
+        int result;
 };
 
 struct sync_job {
@@ -42,7 +44,7 @@ sync_now(struct db *db, uint64_t lsn, struct err *e)
 }
 
 static void
-answer(const struct db *db, struct sync_waiter *list, int r)
+answer(const struct db *db, struct sync_waiter *list)
 {
         struct db_meters *m = db->env->meters;
         uint64_t now_ns = histogram_now_ns();
@@ -53,20 +55,29 @@ answer(const struct db *db, struct sync_waiter *list, int r)
                 list = w->next;
                 if (m != NULL)
                         histogram_add(&m->sync_wait, now_ns - w->begin_ns);
-                w->done.fn(w->done.arg, r);
+                w->done.fn(w->done.arg, w->result);
                 free(w);
         }
 }
 
+static void
+fail_all(struct sync_waiter *list)
+{
+        for (; list != NULL; list = list->next)
+                list->result = -EIO;
+}
+
 /* With the lock: what a sync that ended well makes possible. */
 static void
-finish(struct db *db, const struct sync_waiter *waiters)
+finish(struct db *db, struct sync_waiter *waiters)
 {
         (void)late_try_flush(db);
         if (db->env->committed != NULL)
                 db->env->committed(db->env->arg, db); /* it may be sent now: see db_shippable_txid */
-        for (const struct sync_waiter *w = waiters; w != NULL; w = w->next)
-                if (w->then != NULL)
+        for (struct sync_waiter *w = waiters; w != NULL; w = w->next)
+                if (w->is_commit)
+                        w->result = confirm_commit(db, w->then);
+                else if (w->then != NULL)
                         w->then(db);
 }
 
@@ -86,13 +97,14 @@ run_sync(struct work *work)
         waiters = job->waiters;
         if (r < 0) {
                 db_fail(db, e.text);
+                fail_all(waiters);
         } else {
                 if (job->txid > db->durable_txid)
                         db->durable_txid = job->txid;
                 finish(db, waiters);
         }
         pthread_mutex_unlock(&db->lock);
-        answer(db, waiters, r < 0 ? -EIO : 0);
+        answer(db, waiters);
         free(job);
         /* After the answer: only the commits to come need it, and they need it soon. */
         if (r == 0 && txlog_wants_space(db->log))
@@ -113,8 +125,9 @@ start_job(struct db *db, uint64_t lsn)
         return job;
 }
 
-int
-sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done)
+/* DB_PENDING, or 0: the log is that durable already. */
+static int
+wait_for_log(struct db *db, uint64_t lsn, const struct sync_waiter *waiter)
 {
         struct sync_job *job = db->syncing;
         struct sync_waiter *w;
@@ -122,8 +135,6 @@ sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_don
 
         if (txlog_synced_lsn(db->log) >= lsn) {
                 (void)late_try_flush(db);
-                if (then != NULL)
-                        then(db);
                 return 0;
         }
         w = malloc(sizeof *w);
@@ -136,11 +147,33 @@ sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_don
                 free(w);
                 return -ENOMEM;
         }
-        *w = (struct sync_waiter){ job->waiters, then, done, histogram_now_ns() };
+        *w = *waiter;
+        w->next = job->waiters;
+        w->begin_ns = histogram_now_ns();
         job->waiters = w;
         if (is_new)
                 workers_post_here(db->env->workers, &job->work);
         return DB_PENDING;
+}
+
+int
+sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done)
+{
+        struct sync_waiter w = { .then = then, .done = done };
+        int r = wait_for_log(db, lsn, &w);
+
+        if (r == 0 && then != NULL)
+                then(db);
+        return r;
+}
+
+int
+sync_commit(struct db *db, void (*then)(struct db *db), struct db_done done)
+{
+        struct sync_waiter w = { .is_commit = true, .then = then, .done = done };
+        int r = wait_for_log(db, db->last_lsn, &w);
+
+        return r == 0 ? confirm_commit(db, then) : r;
 }
 
 void

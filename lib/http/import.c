@@ -126,6 +126,8 @@ replace(struct import *im, struct db *db, struct err *e)
                 r = import_build(db, im->fd, &im->file, &rx, e);
         if (r == 0)
                 r = try_until(try_apply, handle, &at, e);
+        if (r == 0 && (r = db_may_confirm(db)) < 0)
+                err_set(e, r, "import");
         c->apply_ops->end(handle);
         received_release(&rx);
         return r;

@@ -26,6 +26,7 @@ api_status(int code)
         case E_BUSY_DB:
         case E_NOT_PRIMARY:
         case E_FENCED:
+        case E_UNCONFIRMED:
                 return 503;
         case -ENOSPC:
         case -EDQUOT:

@@ -526,8 +526,12 @@ node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t tim
         /* The writers' last commits are in the log now, and no new one is acknowledged. */
         store_pause_writes(n->config.store, true);
         r = wait_for_target(&h, timeout_ms);
-        if (r == 0)
+        if (r == 0) {
+                store_set_handed_over(n->config.store, true);
                 r = node_lease_call(n, make_offer, h.frame.token, e);
+                if (r < 0)
+                        store_set_handed_over(n->config.store, false);
+        }
         if (r == 0) {
                 r = loop_call(n->loop, send_offer, &h);
                 if (r < 0 && node_lease_call(n, take_back, &h, NULL) == 0) {

@@ -373,6 +373,7 @@ follow_ready(void *arg)
 {
         struct primary *p = arg;
 
+        store_confirm(p->node->config.store);
         role_set_behind(&p->node->role, false);
         node_save_term(p->node, p->node->role.term);
         node_set_ready(p->node);

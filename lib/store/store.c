@@ -36,7 +36,8 @@ struct store {
         struct lease_state holder;
         atomic_bool is_primary;
         atomic_bool is_stopped;
-        atomic_bool is_paused;
+        atomic_int n_pauses;
+        atomic_bool is_handed_over;
         atomic_llong contact_ms; /* CLOCK_BOOTTIME; 0: never */
         void *listener_arg;
         void (*listener)(void *arg, struct db *db);
@@ -49,7 +50,7 @@ struct store {
 int
 store_may_commit(struct store *s)
 {
-        if (atomic_load(&s->is_stopped) || atomic_load(&s->is_paused) || !atomic_load(&s->is_primary))
+        if (atomic_load(&s->is_stopped) || atomic_load(&s->n_pauses) > 0 || !atomic_load(&s->is_primary))
                 return E_NOT_PRIMARY;
         return clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease) ? 0 : E_FENCED;
 }
@@ -58,6 +59,15 @@ static int
 env_may_commit(void *arg)
 {
         return store_may_commit(arg);
+}
+
+static int
+env_may_confirm(void *arg)
+{
+        struct store *s = arg;
+        bool is_held = clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease);
+
+        return is_held || atomic_load(&s->is_handed_over) ? 0 : E_UNCONFIRMED;
 }
 
 static void
@@ -300,7 +310,27 @@ store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, stru
 void
 store_pause_writes(struct store *s, bool is_paused)
 {
-        atomic_store(&s->is_paused, is_paused);
+        atomic_fetch_add(&s->n_pauses, is_paused ? 1 : -1);
+}
+
+void
+store_set_handed_over(struct store *s, bool is_handed_over)
+{
+        atomic_store(&s->is_handed_over, is_handed_over);
+}
+
+static int
+confirm(void *arg, struct db *db)
+{
+        (void)arg;
+        db_confirm(db);
+        return 0;
+}
+
+void
+store_confirm(struct store *s)
+{
+        store_each(s, confirm, NULL);
 }
 
 void
@@ -328,6 +358,8 @@ store_set_role(struct store *s, bool is_primary, const struct lease_state *holde
                 s->holder = *holder;
         s->holder.has_holder = holder != NULL && holder->has_holder;
         atomic_store(&s->is_primary, is_primary);
+        if (is_primary)
+                atomic_store(&s->is_handed_over, false);
         pthread_mutex_unlock(&s->role_lock);
 }
 
@@ -492,6 +524,7 @@ fill_env(struct store *s, uint64_t node_id)
                 .meters = &s->meters,
                 .arg = s,
                 .may_commit = env_may_commit,
+                .may_confirm = env_may_confirm,
                 .committed = env_committed,
                 .idle = env_idle,
                 .wants_housekeeping = env_wants_housekeeping,

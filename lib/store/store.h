@@ -70,8 +70,13 @@ const struct db_env *store_env(const struct store *s);
 const struct db_meters *store_meters(const struct store *s);
 /* The one that hears of commits besides the mount; before anything commits. */
 void store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, struct db *db));
-/* Refuses commits while a lease is handed over. */
+/* Refuses commits while a lease is handed over. Each true needs its false. */
 void store_pause_writes(struct store *s, bool is_paused);
+/* What was committed here, all of it, is on the node that the lease goes to: what still waits for its acknowledgement
+ * gets it, though the lease is gone. Until this node is the primary again. */
+void store_set_handed_over(struct store *s, bool is_handed_over);
+/* This node has what its primary has: see db_confirm. */
+void store_confirm(struct store *s);
 /* This node, a replica, had everything at @boot_ms. */
 void store_set_contact(struct store *s, int64_t boot_ms);
 /* Milliseconds since then; 0 for the primary, INT32_MAX before the first contact. */

@@ -77,8 +77,19 @@ db_driver_wait_end(struct db_driver_wait *w, int r)
 static int
 may_commit(void *arg)
 {
-        (void)arg;
-        return 0;
+        return atomic_load(&((struct db_driver *)arg)->is_fenced) ? E_FENCED : 0;
+}
+
+static int
+may_confirm(void *arg)
+{
+        return atomic_load(&((struct db_driver *)arg)->is_fenced) ? E_UNCONFIRMED : 0;
+}
+
+void
+db_driver_fence(struct db_driver *d, bool is_fenced)
+{
+        atomic_store(&d->is_fenced, is_fenced);
 }
 
 static int
@@ -124,6 +135,7 @@ db_driver_open_with(const struct os *os, const char *root, uint64_t segment_byte
                                   .base_every = segment_bytes / 2,
                                   .arg = d,
                                   .may_commit = may_commit,
+                                  .may_confirm = may_confirm,
                                   .idle = on_idle };
         r = make_dirs(os, root, d->tmp_dir, sizeof d->tmp_dir, dir, sizeof dir);
         if (r < 0)

@@ -27,6 +27,8 @@ int db_driver_open_with(const struct os *os, const char *root, uint64_t segment_
 void db_driver_close(struct db_driver *d);
 
 struct db *db_driver_db(struct db_driver *d);
+/* The lease has ended: nothing is committed, nor confirmed, until it is back. Any thread. */
+void db_driver_fence(struct db_driver *d, bool is_fenced);
 /* Takes the plain file at @path as the database, as the mount does once it looks like one. */
 int db_driver_adopt(struct db_driver *d, const char *path, struct err *e);
 /* A write may tear its whole sector (psow=0): SQLite then repeats the commit frame up to the sector's end.

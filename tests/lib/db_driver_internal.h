@@ -3,6 +3,7 @@
 #define LITEFS_TESTS_DB_DRIVER_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "tests/lib/db_driver.h"
@@ -24,6 +25,7 @@ struct db_driver {
         char vfs_name[40];
         char tmp_dir[4096];
         bool is_padded;
+        atomic_bool is_fenced;
         pthread_mutex_t lock;
         pthread_cond_t changed; /* a db_done was called, or the database is no longer busy */
 

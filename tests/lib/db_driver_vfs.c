@@ -81,7 +81,7 @@ vfs_write(sqlite3_file *sf, const void *buf, int n, sqlite3_int64 off)
                 break;
         }
         r = db_driver_wait_end(&w, r);
-        if (r == -ESTALE)
+        if (r == -ESTALE || (r == E_UNCONFIRMED && f->kind == KIND_WAL))
                 repair_index(f->d);
         return r == 0 ? SQLITE_OK : r == -ENOSPC ? SQLITE_FULL : SQLITE_IOERR_WRITE;
 }
@@ -130,7 +130,10 @@ vfs_sync(sqlite3_file *sf, int flags)
                 r = db_wal_fsync(db, done);
                 break;
         }
-        return db_driver_wait_end(&w, r) == 0 ? SQLITE_OK : SQLITE_IOERR_FSYNC;
+        r = db_driver_wait_end(&w, r);
+        if (r == E_UNCONFIRMED && f->kind == KIND_WAL)
+                repair_index(f->d);
+        return r == 0 ? SQLITE_OK : SQLITE_IOERR_FSYNC;
 }
 
 static int

@@ -180,6 +180,78 @@ def test_stopped_primary_etcd():
     stopped_primary("etcd", 2)
 
 
+class Committer(threading.Thread):
+    """Large rows that are made durable one after the other, so that whoever stops the node stops a commit. One row is
+    one transaction; a number is used once."""
+
+    def __init__(self, node, mode):
+        super().__init__(daemon=True)
+        self.node, self.mode = node, mode
+        self.stop = threading.Event()
+        self.acked = []  # (number, end)
+        self.refused = []  # (number, end, text)
+
+    def run(self):
+        c = sqlite3.connect(self.node.path(f"{self.mode}.db"), isolation_level=None, timeout=1)
+        c.execute("pragma synchronous=full")
+        n = 0
+        while not self.stop.is_set():
+            n += 1
+            try:
+                c.execute("insert into log values(?, randomblob(200000))", (n,))
+                self.acked.append((n, time.monotonic()))
+            except sqlite3.Error as e:
+                self.refused.append((n, time.monotonic(), str(e)))
+                time.sleep(0.01)
+        c.execute("select max(n) from log").fetchone()  # rolls back what was refused
+        c.close()
+
+
+def check_stopped_commits(committers, paused, taken, new):
+    """What was answered after another node had taken the lease is what that node has."""
+    for c in committers:
+        db = new.connect(f"{c.mode}.db")
+        got = [n for n, in db.execute("select n from log order by n")]
+        db.close()
+        late = [n for n, end in c.acked if end > taken]
+        lost = sorted({n for n, end in c.acked} - set(got))
+        print(f"     {c.mode}: {len(c.acked)} acknowledged, {len(lost)} of them not on the new primary, {len(late)} "
+              f"answered late; {len([1 for _, end, _ in c.refused if end > paused])} refused", flush=True)
+        assert not set(late) - set(got), f"{c.mode}: acknowledged after the lease was lost, and gone: {late}"
+        assert got == list(range(1, len(got) + 1)), f"{c.mode}: a row before an acknowledged one is missing"
+
+
+def test_stopped_while_it_commits():
+    """A commit that was captured when the lease held, but not acknowledged, is not acknowledged later."""
+    with Cluster(2, backend="etcd", ttl="2s") as cl:
+        p = cl.wait_followers()
+        new, = cl.replicas()
+        for mode in ("wal", "delete"):
+            c = p.connect(f"{mode}.db")
+            c.execute(f"pragma journal_mode={mode}")
+            c.execute("create table log(n integer primary key, x)")
+            c.close()
+        committers = [Committer(p, mode) for mode in ("wal", "delete")]
+        for c in committers:
+            c.start()
+        wait_until(lambda: all(len(c.acked) > 5 for c in committers), "commits")
+        p.pause()
+        paused = time.monotonic()
+        wait_until(new.is_primary, "the other to take over", 20)
+        taken = time.monotonic()
+        p.resume()
+        wait_until(lambda: all(any(end > taken for _, end, _ in c.refused) for c in committers), "commits to be refused")
+        for c in committers:
+            c.stop.set()
+            c.join(30)
+            assert not c.is_alive(), f"the client of {c.mode}.db hangs"
+        cl.wait_followers()
+        for mode in ("wal", "delete"):
+            cl.in_step(f"{mode}.db")
+            cl.check_equal(f"{mode}.db", has_whole_log=False)
+        check_stopped_commits(committers, paused, taken, new)
+
+
 def test_connections_outlive_the_role():
     """Nobody opens a database anew because its node became the primary or ceased to be it."""
     for mode in ("wal", "delete"):
