@@ -71,13 +71,13 @@ class Member(litefs_fixture.Node):
         self.is_paused = False
         with open(self.config, "w") as f:
             f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n{cluster.data_options}"
-                    f"http:\n  addr: \"127.0.0.1:{self.listen_port}\"\n"
+                    f"http:\n  addr: \"127.0.0.1:{self.listen_port}\"\n{cluster.http_options}"
                     f"log:\n  debug: true\n  timestamp: true\n"
                     f"lease:\n  type: {cluster.backend}\n  hostname: {name}\n"
-                    f"  advertise-url: http://127.0.0.1:{self.link.port}\n"
+                    f"  advertise-url: {cluster.scheme}://127.0.0.1:{self.link.port}\n"
                     f"  candidate: {str(candidate).lower()}\n  reconnect-delay: 100ms\n{options}"
-                    + lease_section(cluster.backend, f"http://127.0.0.1:{self.lease_link.port}", cluster.ttl,
-                                    cluster.lock_delay))
+                    + lease_section(cluster.backend, f"{cluster.server.scheme}://127.0.0.1:{self.lease_link.port}",
+                                    cluster.ttl, cluster.lock_delay) + cluster.lease_options)
 
     def start(self, **kw):
         if os.path.exists(self.log_path):
@@ -149,10 +149,13 @@ class Member(litefs_fixture.Node):
 class Cluster:
     """`with Cluster(3) as c:` runs three nodes and waits until one is the primary and the others follow."""
 
-    def __init__(self, n=3, backend="consul", ttl="10s", lock_delay="1s", data_options="", options=""):
+    def __init__(self, n=3, backend="consul", ttl="10s", lock_delay="1s", data_options="", options="",
+                 http_options="", lease_options="", server=None):
         self.backend, self.ttl, self.lock_delay = backend, ttl, lock_delay
         self.data_options, self.options = data_options, options
-        self.server = consul() if backend == "consul" else etcd()
+        self.http_options, self.lease_options = http_options, lease_options
+        self.scheme = "https" if "tls:" in http_options else "http"
+        self.server = server or (consul() if backend == "consul" else etcd())
         self.n = n
         self.nodes = []
 

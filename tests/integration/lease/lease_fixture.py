@@ -15,6 +15,9 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from certificates import Authority
+
 DRIVER = os.environ.get("LEASE_DRIVER", "build/release/tests/integration/lease/lease_driver")
 
 
@@ -50,11 +53,21 @@ def free_ports(n):
     return ports
 
 
-def http(method, url, body=None, headers=None, timeout=10):
+def tls_authority():
+    """With certificates for a server, a client, and an authority that nobody trusts."""
+    ca = Authority()
+    for name in ("server", "client"):
+        ca.make(name)
+    ca.make("other", issuer=None)
+    return ca
+
+
+def http(method, url, body=None, headers=None, timeout=10, context=None):
     """(status, body as text)"""
     request = urllib.request.Request(url, method=method, data=body.encode() if body is not None else None,
                                      headers=headers or {})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}),
+                                          urllib.request.HTTPSHandler(context=context))
     try:
         with opener.open(request, timeout=timeout) as f:
             return f.status, f.read().decode()
@@ -65,6 +78,7 @@ def http(method, url, body=None, headers=None, timeout=10):
 
 class Server:
     """A process that is ready when is_ready() says so."""
+    scheme = "http"
 
     def __init__(self):
         self.root = tempfile.mkdtemp(prefix="litefs-lease-")

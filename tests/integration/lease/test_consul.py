@@ -3,7 +3,7 @@ import json
 import os
 
 from contract import Contract
-from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, wait_until
+from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, tls_authority, wait_until
 
 
 class Consul(Server):
@@ -13,22 +13,44 @@ class Consul(Server):
 
     def start(self):
         web, server, serf = free_ports(3)
-        self.url = f"http://127.0.0.1:{web}"
+        self.url = f"{self.scheme}://127.0.0.1:{web}"
         # Consul refuses a TTL of less than 10 s unless told so.
         self.spawn("consul", "agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1",
-                   "-http-port", str(web), "-server-port", str(server), "-serf-lan-port", str(serf),
+                   "-http-port", str(web if self.scheme == "http" else -1),
+                   "-https-port", str(web if self.scheme == "https" else -1), "-server-port", str(server), "-serf-lan-port", str(serf),
                    "-serf-wan-port", "-1", "-dns-port", "-1", "-grpc-port", "-1",
                    "-hcl", 'session_ttl_min = "1s"', "-hcl", self.extra)
 
     def is_ready(self):
         # A leader that has not yet registered its own node takes no sessions.
-        status, body = http("GET", f"{self.url}/v1/catalog/nodes", headers={"X-Consul-Token": "master"})
+        status, body = self.get("/v1/catalog/nodes")
         return status == 200 and body.strip() != "[]"
+
+    def get(self, path):
+        return http("GET", self.url + path, headers={"X-Consul-Token": "master"})
 
     def put(self, path, body="", token=None):
         status, text = http("PUT", f"{self.url}/v1{path}", body, {"X-Consul-Token": token} if token else {})
         assert status == 200, text
         return text
+
+
+class ConsulTls(Consul):
+    """Knows only clients with a certificate of its authority."""
+    scheme = "https"
+
+    def __init__(self):
+        self.ca = tls_authority()
+        path = self.ca.path
+        super().__init__(f'ca_file = "{path("ca.pem")}" cert_file = "{path("server.pem")}" '
+                         f'key_file = "{path("server.key")}" verify_incoming = true')
+
+    def get(self, path):
+        return http("GET", self.url + path, context=self.ca.context("client"))
+
+    def close(self):
+        super().close()
+        self.ca.close()
 
 
 class ConsulLease(Contract, LeaseCase):
@@ -184,6 +206,38 @@ class ConsulToken(LeaseCase):
 
     def test_of_the_environment(self):
         self.assertCode(self.acquire(env={"CONSUL_HTTP_TOKEN": "master"}), "OK")
+
+
+class ConsulLeaseTls(LeaseCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = ConsulTls()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.close()
+
+    def acquire(self, env=None, **files):
+        files = {name: self.server.ca.path(file) for name, file in files.items()}
+        n = self.add(Node("consul", url=self.server.url, key=self.key, hostname="a", advertise_url="http://a",
+                          ttl_ms=2000, env=env or {}, **files))
+        self.assertCode(n.made, "OK")
+        return n.call("acquire")
+
+    def test_with_a_certificate(self):
+        self.assertCode(self.acquire(ca="ca.pem", cert="client.pem", cert_key="client.key"), "OK")
+
+    def test_of_the_environment(self):
+        path = self.server.ca.path
+        self.assertCode(self.acquire(env={"CONSUL_CACERT": path("ca.pem"), "CONSUL_CLIENT_CERT": path("client.pem"),
+                                          "CONSUL_CLIENT_KEY": path("client.key")}), "OK")
+
+    def test_without_a_certificate(self):
+        self.assertIn(self.acquire(ca="ca.pem").code, ("EPROTO", "EIO"))
+
+    def test_a_server_of_another_authority(self):
+        self.assertCode(self.acquire(ca="other.pem", cert="client.pem", cert_key="client.key"), "EPROTO",
+                        "certificate")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@ import base64
 import json
 import os
 import socket
-import ssl
-import subprocess
 
 from contract import CALL_SLACK_MS, Contract
-from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, wait_until
+from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, tls_authority, wait_until
 
 
 def b64(text):
@@ -15,7 +13,6 @@ def b64(text):
 
 
 class Etcd(Server):
-    scheme = "http"
     tls = ()
 
     def start(self):
@@ -39,34 +36,21 @@ class EtcdTls(Etcd):
     """Knows only clients with a certificate of its authority."""
     scheme = "https"
 
+    def __init__(self):
+        self.ca = tls_authority()
+        super().__init__()
+
     def start(self):
-        names = ("ca", "server", "client", "other")
-        if not os.path.exists(self.path("other.pem")):
-            for name in names:
-                self.make_certificate(name, issuer=None if name in ("ca", "other") else "ca")
-        self.tls = ("--cert-file", self.path("server.pem"), "--key-file", self.path("server.key"),
-                    "--trusted-ca-file", self.path("ca.pem"), "--client-cert-auth")
+        self.tls = ("--cert-file", self.ca.path("server.pem"), "--key-file", self.ca.path("server.key"),
+                    "--trusted-ca-file", self.ca.path("ca.pem"), "--client-cert-auth")
         super().start()
 
-    def path(self, name):
-        return os.path.join(self.root, name)
-
-    def make_certificate(self, name, issuer):
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-                   "-keyout", self.path(name + ".key"), "-out", self.path(name + ".pem")]
-        if issuer:
-            command += ["-CA", self.path(issuer + ".pem"), "-CAkey", self.path(issuer + ".key"),
-                        "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
-        subprocess.run(command, check=True, capture_output=True)
-
     def is_ready(self):
-        context = ssl.create_default_context(cafile=self.path("ca.pem"))
-        context.load_cert_chain(self.path("client.pem"), self.path("client.key"))
-        port = int(self.url.rsplit(":", 1)[1])
-        with socket.create_connection(("127.0.0.1", port), 5) as s:
-            with context.wrap_socket(s, server_hostname="127.0.0.1") as t:
-                t.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-                return b'"true"' in b"".join(iter(lambda: t.recv(4096), b""))
+        return json.loads(http("GET", f"{self.url}/health", context=self.ca.context("client"))[1])["health"] == "true"
+
+    def close(self):
+        super().close()
+        self.ca.close()
 
 
 class EtcdLease(Contract, LeaseCase):
@@ -191,7 +175,7 @@ class EtcdLeaseTls(LeaseCase):
         cls.server.close()
 
     def acquire(self, **files):
-        files = {name: self.server.path(file) for name, file in files.items()}
+        files = {name: self.server.ca.path(file) for name, file in files.items()}
         n = self.add(Node("etcd", endpoint=self.server.url, key=self.key, hostname="a", advertise_url="http://a",
                           ttl_ms=4000, **files))
         self.assertCode(n.made, "OK")

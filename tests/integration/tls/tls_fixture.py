@@ -1,64 +1,25 @@
-"""An authority, certificates that it has made, and requests to nodes that have one."""
+"""Nodes with certificates, and requests to them."""
 import http.client
 import os
-import ssl
-import subprocess
 import sys
-import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("", "lease", "cluster", "http")]
 
 import http_fixture
 import litefs_fixture
+from certificates import Authority
 from litefs_fixture import wait_until
 
-NAMES = "IP:127.0.0.1,DNS:localhost"
 
-
-class Authority:
-    """`with Authority() as ca:` makes a directory of PEM files, gone at the end."""
-
-    def __init__(self):
-        self.directory = tempfile.TemporaryDirectory(prefix="litefs-tls-")
-        self.root = self.directory.name
-        self.make("ca", issuer=None)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.directory.cleanup()
-
-    def path(self, name):
-        return os.path.join(self.root, name)
-
-    def make(self, name, issuer="ca", names=NAMES, days=2):
-        """Makes NAME.pem and NAME.key; without an issuer it is an authority of its own."""
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
-                   str(days), "-subj", f"/CN={name}", "-keyout", self.path(name + ".key"), "-out",
-                   self.path(name + ".pem")]
-        if issuer:
-            command += ["-CA", self.path(issuer + ".pem"), "-CAkey", self.path(issuer + ".key"), "-addext",
-                        f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"]
-        subprocess.run(command, check=True, capture_output=True)
-        return self.path(name + ".pem"), self.path(name + ".key")
-
-    def section(self, name, client_ca="ca", ca=None):
-        """`tls:` of a node's `http:`, with the certificate called `name`."""
-        text = f"  tls:\n    cert: {self.path(name + '.pem')}\n    key: {self.path(name + '.key')}\n"
-        if client_ca:
-            text += f"    client-ca: {self.path(client_ca + '.pem')}\n"
-        if ca:
-            text += f"    ca: {self.path(ca + '.pem')}\n"
-        return text
-
-    def context(self, name=None):
-        """Of a client that shows the certificate called `name`."""
-        c = ssl.create_default_context(cafile=self.path("ca.pem"))
-        if name:
-            c.load_cert_chain(self.path(name + ".pem"), self.path(name + ".key"))
-        return c
+def section(ca, name="node", client_ca="ca", trusted=None):
+    """`tls:` of a node's `http:`, with the certificate called `name`."""
+    text = f"  tls:\n    cert: {ca.path(name + '.pem')}\n    key: {ca.path(name + '.key')}\n"
+    if client_ca:
+        text += f"    client-ca: {ca.path(client_ca + '.pem')}\n"
+    if trusted:
+        text += f"    ca: {ca.path(trusted + '.pem')}\n"
+    return text
 
 
 def with_http(node, section):
@@ -80,7 +41,7 @@ def request(node, context, method, path, body=None, headers=None, timeout=30):
 
 
 def tls_node(ca, name="node", extra="", **kw):
-    return with_http(litefs_fixture.Node(extra=extra), ca.section(name, **kw))
+    return with_http(litefs_fixture.Node(extra=extra), section(ca, name, **kw))
 
 
 def tls_replica(ca, primary, name="node", extra="", **kw):
