@@ -14,21 +14,31 @@
 
 enum method { GET = 1, POST = 2, DELETE = 4 };
 
+/* clang-format off */
 static const struct route {
         const char *path;
         unsigned methods;
         bool is_guarded; /* changes something or gives the data away: needs the token */
         void (*fn)(struct api *a, struct http_call *call);
 } routes[] = {
-        { "/info", GET, false, api_info },       { "/healthz", GET, false, api_healthz },
-        { "/readyz", GET, false, api_readyz },   { "/db", GET, false, api_databases },
-        { "/cluster", GET, false, api_cluster }, { "/metrics", GET, false, api_metrics },
-        { "/events", GET, false, api_events },   { "/debug/vars", GET, false, api_debug_vars },
-        { "/export", GET, true, api_export },    { "/import", POST, true, api_import },
-        { "/handoff", POST, true, api_handoff }, { "/promote", POST, true, api_promote },
-        { "/demote", POST, true, api_demote },   { "/halt", POST | DELETE, true, api_halt },
+        { "/", GET, false, api_page },
+        { "/info", GET, false, api_info },
+        { "/healthz", GET, false, api_healthz },
+        { "/readyz", GET, false, api_readyz },
+        { "/db", GET, false, api_databases },
+        { "/cluster", GET, false, api_cluster },
+        { "/metrics", GET, false, api_metrics },
+        { "/events", GET, false, api_events },
+        { "/debug/vars", GET, false, api_debug_vars },
+        { "/export", GET, true, api_export },
+        { "/import", POST, true, api_import },
+        { "/handoff", POST, true, api_handoff },
+        { "/promote", POST, true, api_promote },
+        { "/demote", POST, true, api_demote },
+        { "/halt", POST | DELETE, true, api_halt },
         { "/tx", POST, true, api_tx },
 };
+/* clang-format on */
 
 /* --- answers --- */
 

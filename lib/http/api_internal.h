@@ -104,6 +104,7 @@ void api_healthz(struct api *a, struct http_call *call);
 void api_readyz(struct api *a, struct http_call *call);
 void api_debug_vars(struct api *a, struct http_call *call);
 void api_databases(struct api *a, struct http_call *call);
+void api_page(struct api *a, struct http_call *call);
 void api_cluster(struct api *a, struct http_call *call);
 void api_metrics(struct api *a, struct http_call *call);
 void api_export(struct api *a, struct http_call *call);

@@ -46,7 +46,7 @@ def test_info():
 
 
 def test_methods_and_paths():
-    gets = ["/info", "/healthz", "/readyz", "/db", "/metrics", "/events", "/debug/vars", "/export"]
+    gets = ["/", "/info", "/healthz", "/readyz", "/db", "/metrics", "/events", "/debug/vars", "/export"]
     posts = ["/import", "/handoff", "/promote", "/demote", "/tx", "/halt"]
     with Node() as n:
         for path in gets:
@@ -58,7 +58,7 @@ def test_methods_and_paths():
             for method in ("GET", "PUT", "PATCH"):
                 a = request(n, method, path)
                 assert (a.status, a.text) == (405, "method not allowed\n"), (method, path, a.status)
-        for path in ("/", "/nope", "/info/", "/export/x", "//info", "/debug/pprof/heap", "/debug/rand", "/%00info"):
+        for path in ("/nope", "/info/", "/export/x", "//info", "/debug/pprof/heap", "/debug/rand", "/%00info"):
             a = get(n, path)
             assert (a.status, a.text) == (404, "404 page not found\n"), (path, a.status, a.text)
             assert a.headers["content-type"] == "text/plain; charset=utf-8"
