@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -158,21 +159,31 @@ detach(const char *dir, bool is_lazy)
         return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
-/* A daemon that was killed leaves a mount on which every call fails with ENOTCONN. */
+/* A daemon that was killed leaves a mount on which every call fails with ENOTCONN: but stat, which the kernel answers
+ * from what it remembers of the root. statfs asks. */
+static bool
+is_stale(const char *dir)
+{
+        struct statfs st;
+
+        return statfs(dir, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
+
 static int
 clear_stale(const char *dir, struct err *e)
 {
-        struct stat st;
         int r;
 
-        if (stat(dir, &st) == 0 || errno != ENOTCONN)
-                return 0;
-        log_warn("unmounting %s, left over from a litefs that was killed", dir);
-        r = detach(dir, true);
-        return r < 0 ? err_set(e, r,
-                               "unmount the stale mount at %s; run `fusermount3 -uz %s` and start again",
-                               dir, dir)
-                     : 0;
+        while (is_stale(dir)) {
+                log_warn("unmounting %s, left over from a litefs that was killed", dir);
+                r = detach(dir, true);
+                if (r < 0)
+                        return err_set(
+                                e, r,
+                                "unmount the stale mount at %s; run `fusermount3 -uz %s` and start again",
+                                dir, dir);
+        }
+        return 0;
 }
 
 /* libfuse's own words, as events like the others. */

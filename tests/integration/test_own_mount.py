@@ -40,5 +40,21 @@ def test_daemon_maps_no_file_of_its_mount():
         n.__exit__(None, None, None)
 
 
+def count_mounts(node):
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return sum(line.split()[4] == node.mnt for line in f)
+
+
+def test_a_dead_mount_is_cleared_whatever_the_kernel_remembers_of_it():
+    with Node() as n:
+        for _ in range(2):
+            os.stat(n.mnt)  # so that the kernel knows the root's attributes
+            n.process.kill()
+            n.process.wait()
+            n.start()
+            assert count_mounts(n) == 1, "the new mount lies on the dead one"
+        assert n.stop() == 0
+
+
 if __name__ == "__main__":
     litefs_fixture.run(sys.modules[__name__])

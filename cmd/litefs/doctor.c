@@ -1,0 +1,191 @@
+/* litefs doctor: looks at everything that a node needs. */
+#include "cmd/litefs/doctor.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cmd/litefs/command.h"
+
+static const char *const level_names[] = { "OK", "WARN", "FAIL" };
+
+void
+doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *next,
+           const char *fmt, ...)
+{
+        char text[1200];
+        json_t *o;
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        o = json_pack("{s:s, s:s}", "level", level_names[level], "check", check);
+        /* A path need not be UTF-8, and JSON is. */
+        if (json_object_set_new(o, "text", json_string(text)) < 0)
+                json_object_set_new(o, "text", json_string("(a name that is not UTF-8)"));
+        if (next != NULL && next[0] != '\0')
+                json_object_set_new(o, "next", json_string(next));
+        json_array_append_new(d->findings, o);
+}
+
+static const char *
+text_of(const json_t *o, const char *key)
+{
+        const char *s = json_string_value(json_object_get(o, key));
+
+        return s != NULL ? s : "";
+}
+
+static void
+print_text(const json_t *findings)
+{
+        size_t i;
+        json_t *f;
+
+        json_array_foreach(findings, i, f)
+        {
+                const char *next = text_of(f, "next");
+
+                printf("%-4s  %-10s  %s%s%s\n", text_of(f, "level"), text_of(f, "check"),
+                       text_of(f, "text"), next[0] != '\0' ? "; next: " : "", next);
+        }
+}
+
+static int
+print_json(const json_t *findings)
+{
+        char *s = json_dumps(findings, JSON_INDENT(2));
+
+        if (s == NULL)
+                return -ENOMEM;
+        puts(s);
+        free(s);
+        return 0;
+}
+
+static bool
+has_failed(const json_t *findings)
+{
+        size_t i;
+        json_t *f;
+
+        json_array_foreach(findings, i, f) if (strcmp(text_of(f, "level"), "FAIL") == 0) return true;
+        return false;
+}
+
+/* Without a configuration there is no node that could be looked at. */
+static bool
+check_config(struct doctor *d)
+{
+        const char *path = d->client.config_path;
+        struct err e = ERR_INIT;
+        char next[1100];
+        int r = config_init(&d->config);
+
+        if (r == 0)
+                r = config_load(&d->config, path, false, &e);
+        if (r == 0)
+                r = config_validate(&d->config, &e);
+        if (r < 0) {
+                snprintf(next, sizeof next, "%s",
+                         r == -ENOENT ? "man litefs.yml"
+                                      : "correct the file, and run litefs doctor again");
+                doctor_add(d, DOCTOR_FAIL, "config", next, "%s",
+                           e.code != 0 ? e.text : err_code_text(r));
+                return false;
+        }
+        doctor_add(d, DOCTOR_OK, "config", NULL, "%s", d->config.path);
+        return true;
+}
+
+static void
+open_client(struct doctor *d)
+{
+        struct err e = ERR_INIT;
+
+        if (client_open(&d->client, &e) == 0)
+                d->has_client = true;
+        else
+                doctor_add(d, DOCTOR_FAIL, "http", "litefs doctor -url URL", "%s", e.text);
+}
+
+static void
+look(struct doctor *d)
+{
+        doctor_check_fuse(d);
+        doctor_check_data(d);
+        doctor_check_mount(d);
+        doctor_check_space(d);
+        doctor_check_address(d);
+        open_client(d);
+        doctor_check_node(d);
+        doctor_check_lease(d);
+        doctor_check_clock(d);
+        doctor_check_cluster_id(d);
+        doctor_check_positions(d);
+}
+
+static void
+release(struct doctor *d)
+{
+        json_decref(d->findings);
+        json_decref(d->info);
+        json_decref(d->databases);
+        json_decref(d->primary_info);
+        client_close(&d->client);
+        config_release(&d->config);
+}
+
+int
+command_doctor(int argc, char **argv)
+{
+        static const struct help_row examples[] = {
+                { "litefs doctor", "look at the node of this machine, running or not" },
+                { "litefs doctor -json | jq '.[] | select(.level != \"OK\")'",
+                  "show what is not in order" },
+                { 0 },
+        };
+        static const struct help_row exits[] = {
+                { "0", "nothing failed; there may be warnings" },
+                { "1", "a line begins with FAIL" },
+                { "2", "this help was asked for" },
+                { 0 },
+        };
+        static const struct help help = {
+                .name = "doctor",
+                .synopsis = "[flags]",
+                .about =
+                        "Looks at all that a node needs: FUSE, the mount, the data directory, space, the lease, clocks,\n"
+                        "the cluster's id, and each database's position against the primary's. One line for each\n"
+                        "finding: OK, WARN or FAIL, and for what is not in order the next command to type. Changes\n"
+                        "nothing, and works while the node runs and while it does not.",
+                .examples = examples,
+                .exits = exits,
+        };
+        struct doctor d = { 0 };
+        const struct log_config silent = { .fd = -1 };
+        bool is_json = false;
+        const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL },
+                                      CLIENT_FLAGS(&d.client),
+                                      { 0 } };
+        struct flag_words w;
+        int r = client_parse(flags, argc, argv, 0, &help, &w);
+
+        if (r > 0)
+                return r - 1;
+        log_configure(&silent);
+        d.findings = json_array();
+        if (check_config(&d))
+                look(&d);
+        if (is_json)
+                r = print_json(d.findings);
+        else
+                print_text(d.findings);
+        r = r < 0 || has_failed(d.findings);
+        release(&d);
+        return r;
+}

@@ -1,0 +1,281 @@
+/* The data directory: who uses it, what is in it, and where each database stands. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "cmd/litefs/doctor.h"
+#include "db/adopt_litefs.h"
+#include "db/txlog.h"
+#include "store/dbname.h"
+
+/* --- the lock --- */
+
+/* Who holds a flock on the file; /proc tells it without taking the lock, which would keep a starting litefs out. */
+static int
+find_lock_holder(const char *path)
+{
+        FILE *f = fopen("/proc/locks", "re");
+        struct stat st;
+        char line[256];
+        int found = 0;
+
+        while (f != NULL && found == 0 && stat(path, &st) == 0 && fgets(line, sizeof line, f) != NULL) {
+                unsigned long long inode;
+                unsigned major_id, minor_id;
+                int pid;
+
+                if (sscanf(line, "%*s FLOCK %*s %*s %d %x:%x:%llu", &pid, &major_id, &minor_id,
+                           &inode) == 4 &&
+                    inode == st.st_ino && makedev(major_id, minor_id) == st.st_dev)
+                        found = pid;
+        }
+        if (f != NULL)
+                fclose(f);
+        return found;
+}
+
+/* --- the directory --- */
+
+static bool
+is_read_only(const char *dir)
+{
+        struct statvfs v;
+
+        return statvfs(dir, &v) == 0 && (v.f_flag & ST_RDONLY) != 0;
+}
+
+static bool
+check_directory(struct doctor *d)
+{
+        const char *dir = d->config.data.dir;
+        char next[PATH_MAX + 64], lock[PATH_MAX];
+        struct stat st;
+
+        snprintf(next, sizeof next, "ls -la %s", dir);
+        if (stat(dir, &st) < 0 && errno == ENOENT) {
+                doctor_add(
+                        d, DOCTOR_WARN, "data", "litefs mount",
+                        "%s is not there: the first start makes it, and this node is new to its cluster",
+                        dir);
+                return false;
+        }
+        if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+                doctor_add(d, DOCTOR_FAIL, "data", next, "%s: %s", dir,
+                           errno == ENOENT || S_ISDIR(st.st_mode) ? strerror(errno) : "not a directory");
+                return false;
+        }
+        if (access(dir, R_OK | W_OK | X_OK) < 0) {
+                snprintf(next, sizeof next, "sudo chown -R %u %s", (unsigned)geteuid(), dir);
+                doctor_add(d, DOCTOR_FAIL, "data", next, "%s: %s", dir, strerror(errno));
+                return false;
+        }
+        if (is_read_only(dir)) {
+                snprintf(next, sizeof next, "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", dir);
+                doctor_add(d, DOCTOR_FAIL, "data", next,
+                           "%s is on a file system that is mounted read-only", dir);
+                return false;
+        }
+        snprintf(lock, sizeof lock, "%s/lock", dir);
+        d->lock_pid = find_lock_holder(lock);
+        if (d->lock_pid != 0)
+                doctor_add(d, DOCTOR_OK, "data", NULL, "%s is used by the litefs that runs (process %d)",
+                           dir, d->lock_pid);
+        else
+                doctor_add(d, DOCTOR_OK, "data", NULL, "%s can be used; no litefs runs on it", dir);
+        return true;
+}
+
+/* --- what a database's directory has --- */
+
+static int
+database_dir(const struct doctor *d, const char *name, const char *file, char *buf, size_t size)
+{
+        char dir[DBNAME_MAX + 1];
+        int r = dbname_encode(name, dir);
+
+        if (r < 0)
+                return r;
+        return snprintf(buf, size, "%s/dbs/%s%s", d->config.data.dir, dir, file) < (int)size
+                       ? 0
+                       : -ENAMETOOLONG;
+}
+
+static int
+open_log(const struct doctor *d, const char *name, struct txlog **ret, struct err *e)
+{
+        char path[PATH_MAX];
+        int r = database_dir(d, name, "/log", path, sizeof path);
+
+        return r < 0 ? err_set(e, r, "%s", name) : txlog_open_readonly(os_host(), path, ret, e);
+}
+
+int
+doctor_local_position(const struct doctor *d, const char *name, struct ltx_pos *ret, struct err *e)
+{
+        struct txlog *log = NULL;
+        struct txlog_record last;
+        int r = open_log(d, name, &log, e);
+
+        if (r == 0 && txlog_last(log, &last)) {
+                *ret = (struct ltx_pos){ last.max_txid, last.post_apply_checksum };
+                r = 1;
+        }
+        txlog_close(log);
+        return r;
+}
+
+int
+doctor_has_been_at(const struct doctor *d, const char *name, struct ltx_pos pos)
+{
+        enum txlog_history history = TXLOG_HISTORY_UNKNOWN;
+        struct txlog *log = NULL;
+        int r = open_log(d, name, &log, NULL);
+
+        if (r == 0)
+                r = txlog_find_history(log, pos, &history, NULL);
+        txlog_close(log);
+        if (r < 0 || history == TXLOG_HISTORY_UNKNOWN)
+                return -1;
+        return history == TXLOG_HISTORY_OURS;
+}
+
+void
+doctor_each_database(const struct doctor *d, void (*fn)(void *arg, const char *name), void *arg)
+{
+        char path[PATH_MAX], name[DBNAME_MAX + 1];
+        struct dirent *entry;
+        DIR *dir;
+
+        snprintf(path, sizeof path, "%s/dbs", d->config.data.dir);
+        dir = opendir(path);
+        while (dir != NULL && (entry = readdir(dir)) != NULL)
+                if (entry->d_name[0] != '.' && entry->d_type == DT_DIR &&
+                    dbname_decode(entry->d_name, name) == 0)
+                        fn(arg, name);
+        if (dir != NULL)
+                closedir(dir);
+}
+
+/* The end of the log of a stopped node: bytes that are no record are cut at the next start, which is harmless after a
+ * crash; but a start is also the time to look. */
+static void
+check_log(struct doctor *d, const char *name)
+{
+        struct err e = ERR_INIT;
+        struct txlog *log = NULL;
+        char next[PATH_MAX], end[PATH_MAX + 64];
+        int r = open_log(d, name, &log, &e);
+
+        snprintf(next, sizeof next, "litefs ltx verify -data-dir %s %s", d->config.data.dir, name);
+        if (r < 0) {
+                doctor_add(d, DOCTOR_FAIL, "database", next, "the log of %s is damaged: %s", name,
+                           e.text);
+        } else if (d->lock_pid == 0 && txlog_torn_bytes(log) > 0) {
+                txlog_describe_end(log, end, sizeof end);
+                doctor_add(
+                        d, DOCTOR_WARN, "database", next,
+                        "the log of %s has %llu bytes that are no record behind its last one (%s): a crash leaves "
+                        "that, and the next start cuts it",
+                        name, (unsigned long long)txlog_torn_bytes(log), end);
+        }
+        txlog_close(log);
+}
+
+struct layout {
+        struct doctor *d;
+        unsigned n, n_litefs;
+};
+
+static void
+check_database(void *arg, const char *name)
+{
+        struct layout *l = arg;
+        char dir[PATH_MAX], path[PATH_MAX + 16], next[PATH_MAX + 32];
+        struct err e = ERR_INIT;
+        int r = database_dir(l->d, name, "", dir, sizeof dir);
+
+        l->n++;
+        r = r < 0 ? r : adopt_litefs_wanted(os_host(), dir, &e);
+        if (r < 0)
+                doctor_add(l->d, DOCTOR_FAIL, "database", NULL, "%s: %s", name,
+                           e.code != 0 ? e.text : err_code_text(r));
+        if (r > 0)
+                l->n_litefs++;
+        if (r != 0)
+                return;
+        snprintf(path, sizeof path, "%s/log", dir);
+        snprintf(next, sizeof next, "ls -la %s", dir);
+        if (access(path, F_OK) < 0)
+                doctor_add(l->d, DOCTOR_FAIL, "database", next, "%s has no log: %s: %s", name, path,
+                           strerror(errno));
+        else
+                check_log(l->d, name);
+}
+
+/* What was set aside, and what is no database, under dbs/. */
+static void
+check_strangers(struct doctor *d)
+{
+        char path[PATH_MAX], next[PATH_MAX + 16], name[DBNAME_MAX + 1];
+        struct dirent *entry;
+        DIR *dir;
+
+        snprintf(path, sizeof path, "%s/dbs", d->config.data.dir);
+        snprintf(next, sizeof next, "ls -la %s", path);
+        dir = opendir(path);
+        while (dir != NULL && (entry = readdir(dir)) != NULL)
+                if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                    (entry->d_type != DT_DIR || dbname_decode(entry->d_name, name) < 0))
+                        doctor_add(d, DOCTOR_WARN, "data", next, "dbs/%s is no database, and left alone",
+                                   entry->d_name);
+        if (dir != NULL)
+                closedir(dir);
+}
+
+static void
+check_orphans(struct doctor *d)
+{
+        char path[PATH_MAX], next[PATH_MAX + 64];
+        struct dirent *entry;
+        unsigned n = 0;
+        DIR *dir;
+
+        snprintf(path, sizeof path, "%s/orphans", d->config.data.dir);
+        dir = opendir(path);
+        while (dir != NULL && (entry = readdir(dir)) != NULL)
+                n += entry->d_name[0] != '.';
+        if (dir != NULL)
+                closedir(dir);
+        snprintf(next, sizeof next, "ls -la %s", path);
+        if (n > 0)
+                doctor_add(
+                        d, DOCTOR_WARN, "data", next,
+                        "%s has %u states of databases that the cluster does not have: look whether something in "
+                        "them is wanted, then remove them",
+                        path, n);
+}
+
+void
+doctor_check_data(struct doctor *d)
+{
+        struct layout l = { .d = d };
+
+        if (!check_directory(d))
+                return;
+        check_strangers(d);
+        check_orphans(d);
+        doctor_each_database(d, check_database, &l);
+        if (l.n_litefs > 0)
+                doctor_add(d, DOCTOR_OK, "data", NULL,
+                           "%u of %u databases are as LiteFS left them: the next start takes them over",
+                           l.n_litefs, l.n);
+}

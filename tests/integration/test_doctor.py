@@ -1,0 +1,418 @@
+"""litefs doctor: each finding with the thing really broken, on a node that runs and on one that does not."""
+import http.client
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "http"), os.path.join(HERE, "lease")]
+from http_fixture import Node, get, in_step, replica_of
+from lease_fixture import free_ports
+from litefs_fixture import LITEFS, run, wait_until
+
+NOBODY = "http://127.0.0.1:1"
+
+
+def doctor(node, *before, code=None):
+    """The findings: {check: [(level, text, next)]}. `before` runs it, in a name space for example."""
+    url = f"http://127.0.0.1:{node.port()}" if node.process is not None else NOBODY
+    p = subprocess.run([*before, LITEFS, "doctor", "-json", "-config", node.config, "-url", url], capture_output=True,
+                       text=True, timeout=60, check=False)
+    assert p.stderr == "", p.stderr
+    found = {}
+    for f in json.loads(p.stdout):
+        assert f["level"] == "OK" or f.get("next") or f["check"] in ("address", "database"), f
+        found.setdefault(f["check"], []).append((f["level"], f["text"], f.get("next", "")))
+    failed = any(level == "FAIL" for fs in found.values() for level, _, _ in fs)
+    assert p.returncode == (1 if failed else 0), (p.returncode, found)
+    assert code is None or p.returncode == code, found
+    return found
+
+
+def expect(found, check, level, text="", next_command=""):
+    assert any(f[0] == level and text in f[1] and next_command in f[2] for f in found.get(check, [])), \
+        f"no {level} of {check} with {text!r} and {next_command!r} in {json.dumps(found, indent=1)}"
+
+
+def failures(found):
+    return sorted(check for check, fs in found.items() for f in fs if f[0] == "FAIL")
+
+
+def write(node, sql="create table if not exists t(a); insert into t values (1)", name="t.db"):
+    c = node.connect(name)
+    c.executescript(sql)
+    c.close()
+
+
+def edit(path, old, new):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    assert old in text
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text.replace(old, new))
+
+
+def in_mounts(script):
+    """Runs what follows in a mount name space of its own, after `script`."""
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script + ' && exec "$@"', "sh"]
+
+
+def test_all_is_well():
+    with Node() as n:
+        write(n)
+        found = doctor(n, code=0)
+        assert all(level == "OK" for fs in found.values() for level, _, _ in fs), found
+        expect(found, "node", "OK", "primary")
+        p = subprocess.run([LITEFS, "doctor", "-config", n.config, "-url", f"http://127.0.0.1:{n.port()}"],
+                           capture_output=True, text=True, timeout=60, check=False)
+        assert p.returncode == 0 and p.stderr == ""
+        assert len(p.stdout.splitlines()) == sum(map(len, found.values())), p.stdout
+        assert all(line.startswith("OK    ") for line in p.stdout.splitlines()), p.stdout
+        n.stop()
+        found = doctor(n, code=0)
+        expect(found, "node", "WARN", "litefs does not run", "systemctl start litefs")
+        expect(found, "mount", "OK", "nothing is mounted")
+        n.start()
+
+
+def test_configuration():
+    with Node() as n:
+        n.stop()
+        edit(n.config, "data:", "dta:")
+        found = doctor(n, code=1)
+        expect(found, "config", "FAIL", "unknown key")
+        assert list(found) == ["config"]
+        os.unlink(n.config)
+        expect(doctor(n, code=1), "config", "FAIL", n.config, "man litefs.yml")
+
+
+def test_fuse():
+    with Node() as n:
+        n.stop()
+        expect(doctor(n, *in_mounts("mount -t tmpfs none /dev"), code=1), "fuse", "FAIL", "No such file", "modprobe fuse")
+        expect(doctor(n, "setpriv", "--bounding-set=-sys_admin", code=1), "fuse", "FAIL", "SYS_ADMIN", "--cap-add")
+        os.chmod(n.root, 0o755)
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        with_device = in_mounts("mount -t tmpfs none /dev && mknod -m 666 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3")
+        expect(doctor(n, *with_device, *user, "env", "PATH=/nonexistent", code=1), "fuse", "FAIL", "fusermount3",
+               "apt-get install fuse3")
+        edit(n.config, "fuse:\n", "fuse:\n  allow-other: true\n")
+        found = doctor(n, *with_device, *user)
+        with open("/etc/fuse.conf", encoding="utf-8") as f:
+            allowed = any(line.startswith("user_allow_other") for line in f)
+        expect(found, "fuse", "OK" if allowed else "FAIL", "fusermount3" if allowed else "user_allow_other")
+        no_device = in_mounts("mount -t tmpfs none /dev && mknod -m 600 /dev/fuse c 10 229 && mknod -m 666 /dev/null c 1 3")
+        expect(doctor(n, *no_device, *user, code=1), "fuse", "FAIL", "Permission denied", "ls -l /dev/fuse")
+
+
+def test_mount():
+    with Node() as n:
+        n.process.kill()
+        n.process.wait()
+        n.process = None
+        found = doctor(n, code=1)
+        expect(found, "mount", "FAIL", "left over", "fusermount3 -uz " + n.mnt)
+        n.start()
+        with open(n.path("kept"), "w", encoding="utf-8") as f:
+            subprocess.run(["umount", "-l", n.mnt], check=True)
+            expect(doctor(n, code=1), "mount", "FAIL", "nothing is mounted", "systemctl restart")
+            f.write("")
+        wait_until(lambda: n.process.poll() is not None, "the end of a node that nobody can reach", 30)
+        n.process = None
+        cover = in_mounts(f"mount -t tmpfs none {n.mnt}")
+        expect(doctor(n, *cover), "mount", "WARN", "tmpfs", "findmnt")
+        os.rmdir(n.mnt)
+        with open(n.mnt, "w", encoding="utf-8") as f:
+            f.write("in the way")
+        expect(doctor(n, code=1), "mount", "FAIL", "not a directory")
+        os.unlink(n.mnt)
+
+
+def test_node_that_hangs():
+    with Node() as n:
+        n.process.send_signal(signal.SIGSTOP)
+        try:
+            found = doctor(n, code=1)
+        finally:
+            n.process.send_signal(signal.SIGCONT)
+        expect(found, "mount", "FAIL", "does not answer", "systemctl restart")
+        expect(found, "node", "FAIL", "does not answer", "systemctl restart")
+
+
+def test_mount_of_another_node():
+    with Node() as n, Node() as other:
+        other.stop()
+        edit(other.config, other.mnt, n.mnt)
+        expect(doctor(other, code=1), "mount", "FAIL", "another data directory")
+        edit(other.config, n.mnt, other.mnt)
+        other.start()
+
+
+def test_data_directory():
+    with Node() as n:
+        n.stop()
+        expect(doctor(n, *in_mounts(f"mount --bind {n.data} {n.data} && mount -o remount,bind,ro {n.data}"), code=1), "data",
+               "FAIL", "ead-only")
+        os.chmod(n.root, 0o755)
+        os.chmod(n.data, 0o700)
+        expect(doctor(n, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", code=1), "data", "FAIL",
+               "Permission denied", "chown")
+        os.rename(n.data, n.data + ".away")
+        expect(doctor(n, code=0), "data", "WARN", "not there")
+        with open(n.data, "w", encoding="utf-8") as f:
+            f.write("in the way")
+        expect(doctor(n, code=1), "data", "FAIL", "not a directory")
+        os.unlink(n.data)
+        os.rename(n.data + ".away", n.data)
+        with open(n.data + "/dbs/stray", "w", encoding="utf-8") as f:
+            f.write("x")
+        os.mkdir(n.data + "/dbs/bad%name")
+        os.makedirs(n.data + "/orphans/t.db.1")
+        found = doctor(n, code=0)
+        expect(found, "data", "WARN", "dbs/stray is no database")
+        expect(found, "data", "WARN", "dbs/bad%name is no database")
+        expect(found, "data", "WARN", "1 states", "orphans")
+
+
+def segment(node, name="t.db"):
+    log = f"{node.data}/dbs/{name}/log"
+    return os.path.join(log, sorted(os.listdir(log))[-1])
+
+
+def flip(path, offset):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)[0]
+        f.seek(offset)
+        f.write(bytes([byte ^ 0x55]))
+
+
+def test_log_of_a_database():
+    with Node() as n:
+        write(n)
+        n.stop()
+        found = doctor(n, code=0)
+        assert "database" not in found, found
+        path = segment(n)
+        shutil.copy(path, n.root + "/kept")
+        end = max(i for i, b in enumerate(open(path, "rb").read()) if b)
+        with open(path, "r+b") as f:
+            f.seek((end + 16) & ~7)
+            f.write(b"half a record")
+        expect(doctor(n, code=0), "database", "WARN", "t.db", "litefs ltx verify")
+        flip(path, 20)
+        expect(doctor(n, code=1), "database", "FAIL", "damaged", "litefs ltx verify")
+        shutil.copy(n.root + "/kept", path)
+        os.rename(os.path.dirname(path), n.root + "/log")
+        os.rename(f"{n.data}/dbs/t.db/database", n.root + "/database")
+        expect(doctor(n, code=1), "database", "FAIL", "t.db has no log")
+
+
+def test_left_by_litefs():
+    with Node() as n:
+        n.stop()
+        os.makedirs(n.data + "/dbs/old.db/ltx")
+        expect(doctor(n, code=0), "data", "OK", "1 of 1 databases are as LiteFS left them")
+
+
+def test_database_that_did_not_recover():
+    with Node() as n:
+        write(n)
+        write(n, name="good.db")
+        n.stop()
+        flip(segment(n), 20)
+        n.start()
+        found = doctor(n, code=1)
+        expect(found, "database", "FAIL", "t.db did not recover", "litefs ltx verify")
+        assert not any("good.db" in f[1] for f in found["database"]), found
+
+
+def test_space():
+    with Node() as n:
+        n.stop()
+        small = in_mounts(f"mount --bind {n.data} {n.data} && cp -a {n.data} {n.root}/copy && "
+                          f"mount -t tmpfs -o size=80m none {n.data} && cp -a {n.root}/copy/. {n.data}")
+        expect(doctor(n, *small, code=0), "space", "WARN", "MiB", "du ")
+        shutil.rmtree(n.root + "/copy")
+        tiny = in_mounts(f"mount --bind {n.data} {n.data} && cp -a {n.data} {n.root}/copy && "
+                         f"mount -t tmpfs -o size=10m none {n.data} && cp -a {n.root}/copy/. {n.data}")
+        expect(doctor(n, *tiny, code=1), "space", "FAIL", "MiB", "du ")
+
+
+def test_address():
+    with Node() as n:
+        n.stop()
+        edit(n.config, 'addr: "127.0.0.1:0"', 'addr: ":20202"')
+        expect(doctor(n), "address", "WARN", "open to the network", "openssl rand")
+        edit(n.config, 'addr: ":20202"', 'addr: ":20202"\n  token: "secret"')
+        expect(doctor(n), "address", "OK", "token")
+        edit(n.config, 'addr: ":20202"', 'addr: ""')
+        expect(doctor(n), "address", "WARN", "empty")
+        edit(n.config, '  token: "secret"', '  token-file: /does/not/exist')
+        expect(doctor(n, code=1), "http", "FAIL", "/does/not/exist")
+
+
+def test_replica_and_its_primary():
+    with Node() as n, replica_of(n) as r:
+        write(n)
+        in_step(n, r)
+        wait_until(lambda: get(r, "/readyz").status == 200, "readiness")
+        found = doctor(r, code=0)
+        expect(found, "primary", "OK", "answers")
+        expect(found, "clock", "OK", "agrees")
+        expect(found, "position", "OK", "1 databases are as the primary's")
+        expect(doctor(n, code=0), "position", "OK", "1 databases and 1 replicas")
+        r.stop()
+        write(n)
+        write(n)
+        expect(doctor(r, code=0), "position", "OK", "lack 2 transactions")
+        r.start()
+        in_step(n, r)
+        n.stop()
+        found = doctor(r)
+        expect(found, "primary", "FAIL", "Connection refused", "curl -sS http")
+        r.stop()
+        r.start()
+        found = doctor(r, code=1)
+        expect(found, "node", "FAIL", "not ready", "litefs status")
+        n.start()
+
+
+def test_primary_that_is_none():
+    with Node() as n, replica_of(n) as r, replica_of(r) as wrong:
+        found = doctor(wrong, code=1)
+        expect(found, "primary", "FAIL", "is no primary, but should be")
+
+
+def as_primary(replica, fn):
+    """Lets a stopped replica write by itself, as one does that is configured wrongly."""
+    edit(replica.config, "candidate: false", "candidate: true")
+    replica.start()
+    wait_until(lambda: get(replica, "/readyz").status == 200, "the part of the primary")
+    fn(replica)
+    replica.stop()
+    edit(replica.config, "candidate: true", "candidate: false")
+
+
+def test_positions_that_diverged():
+    with Node() as n, replica_of(n) as r:
+        write(n)
+        in_step(n, r)
+        r.stop()
+        as_primary(r, lambda one: write(one, "insert into t values (2)"))
+        found = doctor(r, code=1)
+        expect(found, "position", "FAIL", "t.db has transactions that the primary lacks", "litefs ltx list t.db")
+        write(n, "insert into t values (3)")
+        expect(doctor(r, code=1), "position", "FAIL", "t.db differs from the primary's", "litefs ltx list t.db")
+        as_primary(r, lambda one: write(one, "insert into t values (4)"))
+        expect(doctor(r, code=1), "position", "FAIL", "t.db has another history", "litefs ltx list t.db")
+        as_primary(r, lambda one: write(one, name="only.db"))
+        expect(doctor(r, code=1), "position", "FAIL", "only.db is not known to the primary")
+
+
+def test_cluster_id():
+    with Node() as n, replica_of(n) as r:
+        write(n)
+        in_step(n, r)
+        r.stop()
+        path = r.data + "/clusterid"
+        with open(path, encoding="utf-8") as f:
+            right = f.read()
+        expect(doctor(r), "cluster", "OK", right.strip())
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("LFSC0123456789ABCDEF\n")
+        expect(doctor(r, code=1), "cluster", "FAIL", right.strip(), f"mv {r.data}")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("nonsense\n")
+        expect(doctor(r, code=1), "cluster", "FAIL", "cluster", "clusterid")
+        os.unlink(path)
+        expect(doctor(r), "cluster", "OK", "new to cluster")
+
+
+class Crooked(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to the node at server.port, with a Date that is off."""
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        c = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+        c.request("GET", self.path)
+        a = c.getresponse()
+        body = a.read()
+        c.close()
+        self.send_response_only(a.status)
+        self.send_header("Date", self.date_time_string(time.time() + self.server.ahead))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_clock():
+    with Node() as n:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Crooked)
+        server.port = n.port()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        r = Node(extra=f"  candidate: false\n  advertise-url: http://127.0.0.1:{server.server_address[1]}\n")
+        try:
+            for ahead, level, words in ((0, "OK", "agrees"), (10, "WARN", "behind"), (-10, "WARN", "ahead of"),
+                                        (3600, "FAIL", "3600 s behind"), (-86400, "FAIL", "86400 s ahead of")):
+                server.ahead = ahead
+                expect(doctor(r), "clock", level, words, "" if level == "OK" else "timedatectl")
+        finally:
+            server.shutdown()
+            server.server_close()
+            shutil.rmtree(r.root)
+
+
+def leased(node, section):
+    edit(node.config, "type: static\n", section)
+
+
+def test_lease_service_that_is_not_there():
+    with Node() as n:
+        n.stop()
+        leased(n, f"type: consul\n  consul:\n    url: {NOBODY}\n    key: k\n  advertise-url: {NOBODY}\n")
+        expect(doctor(n, code=1), "lease", "FAIL", "Connection refused", "curl -sS http://127.0.0.1:1/v1/status/leader")
+    with Node() as n:
+        n.stop()
+        leased(n, f"type: etcd\n  etcd:\n    endpoints: [\"{NOBODY}\"]\n    key: k\n  advertise-url: {NOBODY}\n")
+        expect(doctor(n, code=1), "lease", "FAIL", "Connection refused", "curl -sS http://127.0.0.1:1/health")
+
+
+def test_lease_in_etcd():
+    if shutil.which("etcd") is None:
+        print("     no etcd here: not tried")
+        return
+    from test_etcd import Etcd
+    server = Etcd()
+    try:
+        with Node() as n:
+            port = free_ports(1)[0]
+            n.stop()
+            edit(n.config, "127.0.0.1:0", f"127.0.0.1:{port}")
+            leased(n, f"type: etcd\n  etcd:\n    endpoints: [\"{server.url}\"]\n    key: k\n    ttl: 5s\n"
+                      f"  advertise-url: http://127.0.0.1:{port}\n")
+            found = doctor(n, code=0)
+            expect(found, "lease", "WARN", "nobody holds the lease", "litefs status")
+            expect(found, "clock", "OK", "agrees with that of etcd")
+            n.start()
+            found = doctor(n, code=0)
+            expect(found, "lease", "OK", "held by localhost")
+            n.stop()
+            with open(n.data + "/clusterid", "w", encoding="utf-8") as f:
+                f.write("LFSC0123456789ABCDEF\n")
+            expect(doctor(n, code=1), "cluster", "FAIL", "etcd says LFSC")
+    finally:
+        server.close()
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
