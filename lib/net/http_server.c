@@ -678,6 +678,20 @@ stop_server(struct loop_item *item)
         uv_close((uv_handle_t *)&s->tick, NULL);
 }
 
+/* A zero byte would end a path, so that "/%00x" were "/": with a control character in its place it is nobody's path. */
+static size_t
+unescape(void *arg, struct MHD_Connection *connection, char *s)
+{
+        size_t n = MHD_http_unescape(s);
+
+        (void)arg;
+        (void)connection;
+        for (size_t i = 0; i < n && s[0] == '/'; i++)
+                if (s[i] == '\0')
+                        s[i] = '\x01';
+        return n;
+}
+
 static int
 start_daemon(struct http_server *s)
 {
@@ -686,7 +700,8 @@ start_daemon(struct http_server *s)
                                      on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s,
                                      MHD_OPTION_CONNECTION_LIMIT, s->config.max_conns + SPARE_CONNS,
                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY,
-                                     MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_END);
+                                     MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S, MHD_OPTION_UNESCAPE_CALLBACK,
+                                     unescape, NULL, MHD_OPTION_END);
         return s->daemon == NULL ? -EMFILE : 0;
 }
 

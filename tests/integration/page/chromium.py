@@ -107,8 +107,9 @@ class Chromium:
         return r["result"].get("value")
 
     def wait(self, script, what, seconds=30):
+        """An element that is not there yet is no error."""
         end = time.monotonic() + seconds
-        while not self.evaluate(script):
+        while not self.evaluate(f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"):
             if time.monotonic() > end:
                 raise AssertionError(f"timed out: {what}; the page says:\n{self.text()}\n{self.complaints}")
             time.sleep(0.05)
