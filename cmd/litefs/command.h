@@ -13,6 +13,7 @@ int command_handoff(int argc, char **argv);
 int command_promote(int argc, char **argv);
 int command_demote(int argc, char **argv);
 int command_status(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 
 /* "LiteFS <version>, commit=<commit>", as LiteFS words it. Static storage. */

@@ -83,7 +83,6 @@ check_config(struct doctor *d)
 {
         const char *path = d->client.config_path;
         struct err e = ERR_INIT;
-        char next[1100];
         int r = config_init(&d->config);
 
         if (r == 0)
@@ -91,10 +90,7 @@ check_config(struct doctor *d)
         if (r == 0)
                 r = config_validate(&d->config, &e);
         if (r < 0) {
-                snprintf(next, sizeof next, "%s",
-                         r == -ENOENT ? "man litefs.yml"
-                                      : "correct the file, and run litefs doctor again");
-                doctor_add(d, DOCTOR_FAIL, "config", next, "%s",
+                doctor_add(d, DOCTOR_FAIL, "config", "man litefs.yml", "%s",
                            e.code != 0 ? e.text : err_code_text(r));
                 return false;
         }

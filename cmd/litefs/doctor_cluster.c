@@ -86,7 +86,6 @@ void
 doctor_check_node(struct doctor *d)
 {
         struct err e = ERR_INIT;
-        char next[1100];
         int r;
 
         if (d->lock_pid == 0) {
@@ -99,9 +98,7 @@ doctor_check_node(struct doctor *d)
         if (r == 0)
                 r = client_get_json(&d->client, d->client.base, "/db", &d->databases, &e);
         if (r < 0) {
-                snprintf(next, sizeof next,
-                         "kill -ABRT %d, if that stays so, and systemctl start litefs", d->lock_pid);
-                doctor_add(d, DOCTOR_FAIL, "node", next,
+                doctor_add(d, DOCTOR_FAIL, "node", "systemctl restart litefs",
                            "litefs runs (process %d) but does not answer: %s", d->lock_pid, e.text);
                 return;
         }
@@ -123,7 +120,7 @@ suggest_lease(const struct config *c, char *buf, size_t size)
         else if (http_url_parse(c->lease.consul.url, &url, NULL) == 0)
                 snprintf(buf, size, "curl -sS %s/v1/status/leader", url.base);
         else
-                snprintf(buf, size, "litefs doctor, once lease.consul.url is right");
+                snprintf(buf, size, "man litefs.yml");
 }
 
 static void
@@ -301,12 +298,12 @@ doctor_check_cluster_id(struct doctor *d)
                 other = text_of(d->primary_info, "clusterID");
                 whose = "the primary";
         }
-        snprintf(next, sizeof next,
-                 "mv %s %s.old, if its data is not wanted; else correct the key of the lease in %s",
-                 d->config.data.dir, d->config.data.dir, d->config.path);
+        snprintf(next, sizeof next, "mv %s %s.old", d->config.data.dir, d->config.data.dir);
         if (id[0] != '\0' && other[0] != '\0' && strcmp(id, other) != 0)
-                doctor_add(d, DOCTOR_FAIL, "cluster", next, "the data is of cluster %s, but %s says %s",
-                           id, whose, other);
+                doctor_add(
+                        d, DOCTOR_FAIL, "cluster", next,
+                        "the data is of cluster %s, but %s says %s: correct the lease in %s, or set the data aside",
+                        id, whose, other, d->config.path);
         else if (id[0] != '\0')
                 doctor_add(d, DOCTOR_OK, "cluster", NULL, "%s", id);
         else if (other[0] != '\0')
@@ -395,36 +392,36 @@ compare(struct positions *p, const json_t *databases, const char *name, struct l
 
 /* On the primary: what its replicas have acknowledged. */
 static void
+check_replicas_of(struct doctor *d, const json_t *db)
+{
+        uint64_t ours = position_of(db).txid;
+        char next[LEASE_HOSTNAME_SIZE + 32];
+        size_t i;
+        json_t *rp;
+
+        json_array_foreach(json_object_get(db, "replicas"), i, rp)
+        {
+                uint64_t theirs = position_of(rp).txid;
+
+                snprintf(next, sizeof next, "ssh %s litefs doctor", text_of(rp, "hostname"));
+                if (ours > theirs + MISSING_WARN)
+                        doctor_add(d, DOCTOR_WARN, "position", next,
+                                   "%s is %llu transactions behind on %s", text_of(db, "name"),
+                                   (unsigned long long)(ours - theirs), text_of(rp, "hostname"));
+        }
+}
+
+static void
 check_replicas(struct doctor *d)
 {
-        size_t i, k;
-        json_t *db, *rp;
-        char next[DBNAME_MAX + 64];
+        const json_t *databases = json_object_get(d->databases, "databases");
+        size_t i;
+        json_t *db;
 
-        json_array_foreach(json_object_get(d->databases, "databases"), i, db)
-        {
-                struct ltx_pos ours = position_of(db);
-
-                json_array_foreach(json_object_get(db, "replicas"), k, rp)
-                {
-                        struct ltx_pos theirs = position_of(rp);
-
-                        snprintf(next, sizeof next, "litefs doctor, on %s", text_of(rp, "hostname"));
-                        if (theirs.txid == ours.txid && theirs.checksum != ours.checksum &&
-                            theirs.checksum != 0)
-                                doctor_add(d, DOCTOR_FAIL, "position", next, "%s differs on %s",
-                                           text_of(db, "name"), text_of(rp, "hostname"));
-                        else if (ours.txid > theirs.txid + MISSING_WARN)
-                                doctor_add(d, DOCTOR_WARN, "position", next,
-                                           "%s is %llu transactions behind on %s", text_of(db, "name"),
-                                           (unsigned long long)(ours.txid - theirs.txid),
-                                           text_of(rp, "hostname"));
-                }
-        }
+        json_array_foreach(databases, i, db) check_replicas_of(d, db);
         doctor_add(d, DOCTOR_OK, "position", NULL,
                    "this node is the primary, of %zu databases and %zu replicas",
-                   json_array_size(json_object_get(d->databases, "databases")),
-                   json_array_size(json_object_get(d->info, "replicas")));
+                   json_array_size(databases), json_array_size(json_object_get(d->info, "replicas")));
 }
 
 static void

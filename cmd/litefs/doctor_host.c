@@ -297,9 +297,8 @@ doctor_check_address(struct doctor *d)
         else if (c->http.token[0] == '\0' && c->http.token_file[0] == '\0' &&
                  c->http.tls.client_ca[0] == '\0')
                 doctor_add(
-                        d, DOCTOR_WARN, "address",
-                        "openssl rand -hex 32 >/etc/litefs.token, and http.token-file: /etc/litefs.token on all nodes",
-                        "%s is open to the network without http.token: whoever reaches it reads and changes databases",
+                        d, DOCTOR_WARN, "address", "openssl rand -hex 32 >/etc/litefs.token",
+                        "%s is open to the network without http.token-file (the same on all nodes): whoever reaches it reads and changes databases",
                         c->http.addr);
         else
                 doctor_add(d, DOCTOR_OK, "address", NULL, "%s asks for %s", c->http.addr,

@@ -7,6 +7,7 @@
 static const struct help_command commands[] = {
         { "mount", command_mount, "mount the file system and replicate what is in it" },
         { "status", command_status, "show the cluster: nodes, roles, databases" },
+        { "doctor", command_doctor, "look at all that a node needs, and say what to do" },
         { "export", command_export, "copy a database out of a running node" },
         { "import", command_import, "replace a database by a file" },
         { "promote", command_promote, "make this node the primary" },

@@ -309,6 +309,16 @@ request_error(struct http_client *c, const struct http_request *q, CURLcode code
         }
 }
 
+static int64_t
+read_date(struct http_client *c)
+{
+        struct curl_header *h;
+
+        if (curl_easy_header(c->curl, "Date", 0, CURLH_HEADER, -1, &h) != CURLHE_OK)
+                return 0;
+        return curl_getdate(h->value, NULL);
+}
+
 int
 http_client_do(struct http_client *c, const struct http_request *q, struct http_response *ret,
                struct err *e)
@@ -331,6 +341,7 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
         ret->status = (int)status;
         ret->body = c->size > 0 ? c->body : "";
         ret->body_size = c->size;
+        ret->date_s = read_date(c);
         return 0;
 }
 

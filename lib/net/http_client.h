@@ -44,6 +44,7 @@ struct http_response {
         int status;
         const char *body; /* the client's, until its next request; a zero byte follows it */
         size_t body_size;
+        int64_t date_s; /* of the server's Date, in Unix seconds; 0: it sent none */
 };
 
 /* -EINVAL when a file of @options cannot be read, else only -ENOMEM. Copies what it needs. */

@@ -209,8 +209,7 @@ def test_log_of_a_database():
         flip(path, 20)
         expect(doctor(n, code=1), "database", "FAIL", "damaged", "litefs ltx verify")
         shutil.copy(n.root + "/kept", path)
-        os.rename(os.path.dirname(path), n.root + "/log")
-        os.rename(f"{n.data}/dbs/t.db/database", n.root + "/database")
+        os.rename(os.path.dirname(path), n.root + "/log.away")
         expect(doctor(n, code=1), "database", "FAIL", "t.db has no log")
 
 
@@ -231,6 +230,16 @@ def test_database_that_did_not_recover():
         found = doctor(n, code=1)
         expect(found, "database", "FAIL", "t.db did not recover", "litefs ltx verify")
         assert not any("good.db" in f[1] for f in found["database"]), found
+
+
+def test_database_that_has_stopped():
+    with Node() as n:
+        write(n, "create table t(a); insert into t values (zeroblob(100000))")
+        n.stop()
+        flip(f"{n.data}/dbs/t.db/database", 50000)
+        n.start()
+        wait_until(lambda: get(n, "/db").json["databases"][0]["isFailed"], "the background reading to find the byte")
+        expect(doctor(n, code=1), "database", "FAIL", "t.db has stopped", "litefs ltx verify t.db")
 
 
 def test_space():
@@ -268,6 +277,16 @@ def test_replica_and_its_primary():
         expect(found, "clock", "OK", "agrees")
         expect(found, "position", "OK", "1 databases are as the primary's")
         expect(doctor(n, code=0), "position", "OK", "1 databases and 1 replicas")
+        r.process.send_signal(signal.SIGSTOP)
+        c = n.connect()
+        c.execute("pragma synchronous=off")
+        for _ in range(1002):
+            c.execute("insert into t values (2)")
+        c.close()
+        found = doctor(n, code=0)
+        r.process.send_signal(signal.SIGCONT)
+        expect(found, "position", "WARN", "t.db is 100", "ssh localhost litefs doctor")
+        in_step(n, r)
         r.stop()
         write(n)
         write(n)
@@ -362,10 +381,13 @@ def test_clock():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         r = Node(extra=f"  candidate: false\n  advertise-url: http://127.0.0.1:{server.server_address[1]}\n")
         try:
-            for ahead, level, words in ((0, "OK", "agrees"), (10, "WARN", "behind"), (-10, "WARN", "ahead of"),
-                                        (3600, "FAIL", "3600 s behind"), (-86400, "FAIL", "86400 s ahead of")):
+            for ahead, level, words in ((0, "OK", "agrees"), (10, "WARN", "s behind"), (-10, "WARN", "s ahead of"),
+                                        (3600, "FAIL", "s behind"), (-86400, "FAIL", "s ahead of")):
                 server.ahead = ahead
-                expect(doctor(r), "clock", level, words, "" if level == "OK" else "timedatectl")
+                found = doctor(r)
+                expect(found, "clock", level, words, "" if level == "OK" else "timedatectl")
+                if ahead != 0:  # Date is in whole seconds
+                    assert abs(int(found["clock"][0][1].split()[1]) - abs(ahead)) <= 1, found["clock"]
         finally:
             server.shutdown()
             server.server_close()

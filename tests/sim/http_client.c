@@ -179,7 +179,9 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
                 r = err_text(e, -ETIMEDOUT, "%s %s: no answer", q->method, q->url);
         } else {
                 memcpy(c->answer, call->answer, sizeof c->answer);
-                *ret = (struct http_response){ call->status, c->answer, strlen(c->answer) };
+                *ret = (struct http_response){ .status = call->status,
+                                               .body = c->answer,
+                                               .body_size = strlen(c->answer) };
         }
         release(call);
         return r;
