@@ -235,7 +235,6 @@ on_closed(void *arg, struct conn *conn, int code, const struct err *e)
         free(c->kept);
         free(c);
         p->n_clients--;
-        proxy_client_gone(p);
 }
 
 static const struct conn_handler conn_handler = { .read = on_read,

@@ -207,6 +207,8 @@ pass_interim(struct client *c)
         if (c->response.status_code == 101) {
                 c->is_answered = true;
                 client_set_state(c, CLIENT_TUNNEL);
+                client_send_up(c, c->in, c->n_in); /* what the client could not wait to say */
+                c->n_in = 0;
                 return;
         }
         reader_next(&c->response);

@@ -8,6 +8,8 @@
 #include "db/db.h"
 #include "proxy/proxy_internal.h"
 
+#define DRAIN_POLL_MS 5
+
 static const struct conn_limits limits = { PROXY_LOW, PROXY_HIGH, PROXY_MAX };
 
 /* --- who waits for a position or for a primary --- */
@@ -94,8 +96,6 @@ proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e)
         list_init(&p->clients);
         list_init(&p->waiters);
         p->wake.run = on_wake;
-        pthread_mutex_init(&p->drain_lock, NULL);
-        pthread_cond_init(&p->drain_cond, NULL);
         r = addr_parse(config->target, &target, e);
         if (r < 0)
                 err_prefix(e, "proxy.target");
@@ -150,15 +150,20 @@ proxy_port(const struct proxy *p)
 
 /* --- end --- */
 
-void
-proxy_client_gone(struct proxy *p)
+/* Who has its last word in the socket is not waited for: it may keep its end open as long as it likes. */
+static int
+count_busy(void *arg)
 {
-        if (!p->is_draining || p->n_clients > 0)
-                return;
-        pthread_mutex_lock(&p->drain_lock);
-        p->is_drained = true;
-        pthread_cond_signal(&p->drain_cond);
-        pthread_mutex_unlock(&p->drain_lock);
+        struct proxy *p = arg;
+        int n = 0;
+
+        for (struct list *l = p->clients.next; l != &p->clients; l = l->next) {
+                const struct client *c = LIST_ENTRY(l, struct client, in_clients);
+
+                if (c->state != CLIENT_CLOSING || conn_queued_bytes(c->conn) > 0)
+                        n++;
+        }
+        return n;
 }
 
 static int
@@ -174,36 +179,22 @@ begin_to_drain(void *arg)
                 next = l->next;
                 client_drain(LIST_ENTRY(l, struct client, in_clients));
         }
-        proxy_client_gone(p);
         return 0;
-}
-
-static void
-wait_for_clients(struct proxy *p, int64_t timeout_ms)
-{
-        struct timespec until;
-
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += timeout_ms / 1000;
-        until.tv_nsec += timeout_ms % 1000 * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-        }
-        pthread_mutex_lock(&p->drain_lock);
-        while (!p->is_drained && pthread_cond_timedwait(&p->drain_cond, &p->drain_lock, &until) == 0)
-                ;
-        pthread_mutex_unlock(&p->drain_lock);
 }
 
 void
 proxy_drain(struct proxy *p, int64_t timeout_ms)
 {
+        const struct timespec pause = { .tv_nsec = DRAIN_POLL_MS * 1000000 };
+        int64_t until_ms;
+
         if (p == NULL || p->loop == NULL || p->is_stopped)
                 return;
         p->is_stopped = true;
+        until_ms = clock_boot_ms(p->config.clock) + timeout_ms;
         (void)loop_call(p->loop, begin_to_drain, p);
-        wait_for_clients(p, timeout_ms);
+        while (loop_call(p->loop, count_busy, p) > 0 && clock_boot_ms(p->config.clock) < until_ms)
+                nanosleep(&pause, NULL);
         loop_stop(p->loop);
 }
 
@@ -219,8 +210,6 @@ proxy_free(struct proxy *p)
         recent_free(p->recent);
         text_release(&p->scratch);
         free(p->path_buf);
-        pthread_mutex_destroy(&p->drain_lock);
-        pthread_cond_destroy(&p->drain_cond);
         free(p);
 }
 

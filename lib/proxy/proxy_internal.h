@@ -3,7 +3,6 @@
 #ifndef LITEFS_PROXY_PROXY_INTERNAL_H
 #define LITEFS_PROXY_PROXY_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/text.h"
@@ -50,9 +49,7 @@ struct proxy {
         atomic_bool is_wake_posted;
         atomic_uint n_waiting;
 
-        pthread_mutex_t drain_lock; /* guards is_drained; a leaf */
-        pthread_cond_t drain_cond;
-        bool is_drained, is_stopped;
+        bool is_stopped; /* the owner's */
 };
 
 /* HEAD -> WAITING -> CONNECTING -> PASSING -> HEAD ...       WAITING only for a position or for a primary,
@@ -109,9 +106,6 @@ struct client {
         uint64_t n_received, n_sent, last_moved;
         int64_t moved_ms;
 };
-
-/* --- proxy.c --- */
-void proxy_client_gone(struct proxy *p);
 
 /* --- client.c --- */
 void client_accepted(void *arg, struct conn *c);

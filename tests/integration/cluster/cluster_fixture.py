@@ -60,12 +60,12 @@ def where_it_waits(pid):
 class Member(litefs_fixture.Node):
     """A node of a cluster. `link` is the way of others to it, `lease_link` its way to the lease server."""
 
-    def __init__(self, cluster, name, candidate=True, options="", data_parent=None):
+    def __init__(self, cluster, name, candidate=True, options="", data_parent=None, host="127.0.0.1"):
         super().__init__(data_parent)
         self.data_parent = data_parent
         self.name = name
         self.listen_port = free_ports(1)[0]
-        self.link = Link(self.listen_port)
+        self.link = Link(self.listen_port, host)
         self.lease_link = Link(int(cluster.server.url.rsplit(":", 1)[1]))
         self.log_begin = 0
         self.is_paused = False
@@ -74,7 +74,7 @@ class Member(litefs_fixture.Node):
                     f"http:\n  addr: \"127.0.0.1:{self.listen_port}\"\n{cluster.http_options}"
                     f"log:\n  debug: true\n  timestamp: true\n"
                     f"lease:\n  type: {cluster.backend}\n  hostname: {name}\n"
-                    f"  advertise-url: {cluster.scheme}://127.0.0.1:{self.link.port}\n"
+                    f"  advertise-url: {cluster.scheme}://{host}:{self.link.port}\n"
                     f"  candidate: {str(candidate).lower()}\n  reconnect-delay: 100ms\n{options}"
                     + lease_section(cluster.backend, f"{cluster.server.scheme}://127.0.0.1:{self.lease_link.port}",
                                     cluster.ttl, cluster.lock_delay) + cluster.lease_options)

@@ -20,11 +20,11 @@ class Way:
 
 
 class Link:
-    """Listens on a port of its own and passes on to `target`, a port of loopback. Ways: "there", "back"."""
+    """Listens on a port of its own at `host` and passes on to `target`, a port of loopback. Ways: "there", "back"."""
 
-    def __init__(self, target):
+    def __init__(self, target, host="127.0.0.1"):
         self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server((host, 0))
         self.listener.setblocking(False)
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()

@@ -1,0 +1,196 @@
+"""Where requests go on a primary and on a replica of it: two nodes with a static lease, app.py before each."""
+import json
+import os
+import sqlite3
+import sys
+import threading
+import time
+
+import proxy_fixture as f
+from proxy_fixture import App, Client, exchange, free_ports, http_fixture, wait_until
+
+
+class Side:
+    """A node, its proxy and its application. Proxies have the same port everywhere, so the hosts differ."""
+
+    def __init__(self, name, host, port, make, options):
+        self.host, self.port = host, port
+        self.app_port = free_ports(1)[0]
+        self.node = make(f"proxy:\n  addr: \"{host}:{port}\"\n  target: \"127.0.0.1:{self.app_port}\"\n{options}")
+        self.name, self.app, self.env = name, None, None
+
+    def start(self, env=None):
+        self.node.start(env=env)
+        wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy", 20)
+        self.app = App(self.app_port, self.node.mnt, self.name)
+        return self
+
+    def stop(self, *why):
+        if self.app is not None:
+            self.app.stop()
+        self.node.__exit__(*why)
+
+    def get(self, path, **kw):
+        return exchange(self.port, "GET", path, host=self.host, **kw)
+
+    def post(self, path, body, **kw):
+        return exchange(self.port, "POST", path, body, host=self.host, **kw)
+
+    def notes(self, name, **kw):
+        r = self.get(f"/notes/{name}", **kw)
+        assert r.status == 200, r.text
+        found = json.loads(r.text)
+        assert found["node"] == self.name, "a read was answered elsewhere"
+        return found["notes"]
+
+    def metric(self, name):
+        return f.metrics(self.node)[f"litefs_proxy_{name}"]
+
+
+class Pair:
+    def __init__(self, options="", env=None, link=None):
+        self.port, self.options, self.env, self.link = free_ports(1)[0], options, env, link
+        self.sides = []
+
+    def __enter__(self):
+        try:
+            self.p = Side("primary", "127.0.0.1", self.port, lambda x: http_fixture.Node(extra=x), self.options)
+            self.sides.append(self.p)
+            self.p.start()
+            self.r = Side("replica", "127.0.0.2", self.port, lambda x: http_fixture.replica_of(self.p.node, x),
+                          self.options)
+            self.sides.append(self.r)
+            self.r.start(self.env)
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(self, *why):
+        for side in reversed(self.sides):
+            side.stop(*why)
+
+    def in_step(self, name):
+        http_fixture.in_step(self.p.node, self.r.node, name)
+
+
+def cookie(r):
+    """{"Cookie": ...} that a browser would send back, or {}."""
+    found = r.headers["Set-Cookie"]
+    return {"Cookie": found.partition(";")[0]} if found else {}
+
+
+def test_one_database_as_in_litefs():
+    with Pair("  db: a.db\n  passthrough: [\"/notes/*.raw\"]\n  always-forward: [\"/add/*\"]\n") as x:
+        r = x.p.post("/notes/a.db", "one")
+        assert r.status == 201 and r.headers["X-Node"] == "primary"
+        txid = x.p.node.pos("a.db").partition("/")[0]
+        assert r.headers["Set-Cookie"].startswith(f"__txid={txid}; Path=/; Expires="), r.headers["Set-Cookie"]
+        assert r.headers["Set-Cookie"].endswith(" GMT; HttpOnly")
+        # From the replica the write goes to the primary's application, once, and the read that follows sees it.
+        r = x.r.post("/notes/a.db", "two")
+        assert r.status == 201 and r.headers["X-Node"] == "primary" and len(r.headers.get_all("Set-Cookie")) == 1
+        assert x.r.notes("a.db", headers=cookie(r)) == ["one", "two"]
+        # A GET that writes, by always-forward, with a cookie as well.
+        r = x.r.get("/add/a.db?three")
+        assert r.status == 201 and r.headers["X-Node"] == "primary" and cookie(r)
+        assert x.r.notes("a.db", headers=cookie(r)) == ["one", "two", "three"]
+        # passthrough: to the application here, and no cookie.
+        r = x.r.post("/notes/x.raw", "four")
+        assert r.headers["X-Node"] == "replica" and r.status == 500 and not cookie(r)
+        r = x.r.get("/echo")
+        assert "Litefs-Proxy-Hop" not in r.text and r.headers["X-Node"] == "replica"
+        assert not cookie(r)
+        assert x.r.metric('sent_to_primary_total{by="litefs"}') == 2
+        assert x.r.metric('requests_total{kind="write"}') == 2 and x.p.metric('requests_total{kind="write"}') == 3
+        assert x.r.metric('requests_total{kind="passthrough"}') == 1
+
+
+def test_reads_wait_for_any_database():
+    """With the replica's stream held up, a read waits exactly for what its client wrote."""
+    with Pair("  db: \"*\"\n") as x:
+        r = x.p.post("/notes/a.db", "one")
+        both = x.p.post("/notes/b.db", "eins", headers=cookie(r))
+        x.in_step("a.db")
+        x.in_step("b.db")
+        assert both.headers["Set-Cookie"].count("&") == 1
+        # Somebody reads a.db on the replica, so that it cannot take the next transaction (a rollback journal's way).
+        reader = sqlite3.connect(x.r.node.path("a.db"), isolation_level=None)
+        reader.execute("begin")
+        reader.execute("select * from note").fetchall()
+        mine = x.r.post("/notes/a.db", "two", headers=cookie(both))
+        assert mine.status == 201 and mine.headers["Set-Cookie"].count("&") == 1
+        assert x.r.notes("a.db") == ["one"], "without the cookie nothing is waited for"
+        assert x.r.notes("a.db", headers=cookie(both)) == ["one"]
+        found = []
+        waiting = threading.Thread(target=lambda: found.append(x.r.notes("a.db", headers=cookie(mine))))
+        waiting.start()
+        wait_until(lambda: x.r.metric("txid_waits_total") == 1, "the read to wait")
+        assert not found
+        reader.close()
+        waiting.join(20)
+        assert found == [["one", "two"]]
+        assert x.r.metric("txid_timeouts_total") == 0
+
+
+def test_a_read_does_not_wait_for_ever():
+    with Pair("  db: a.db\n") as x:
+        x.p.post("/notes/a.db", "one")
+        x.in_step("a.db")
+        began = time.monotonic()
+        late = {"Cookie": "x=y; __txid=00000000000000ff"}
+        r = x.r.get("/notes/a.db", headers=late)
+        assert r.status == 504 and r.text.startswith("Proxy timeout") and 4 < time.monotonic() - began < 20
+        assert x.r.metric("txid_timeouts_total") == 1
+        # What even the primary lacks is lost: nothing is gained by waiting. Nor for a database that there is not.
+        began = time.monotonic()
+        assert x.p.notes("a.db", headers=late) == ["one"]
+        for value in ("00000000000000gg", "0000000000000000", "", "ff"):
+            assert x.r.notes("a.db", headers={"Cookie": f"__txid={value}"}) == ["one"]
+        assert time.monotonic() - began < 4
+
+
+def test_fly_replay():
+    with Pair("  db: a.db\n", env=dict(os.environ, FLY_APP_NAME="app")) as x:
+        r = x.r.post("/notes/a.db", "one")
+        assert r.status == 200 and r.body == b"" and r.headers["fly-replay"] == "instance=localhost"
+        assert x.p.get("/notes/a.db").status == 200 and x.p.notes("a.db") == []
+        assert x.r.metric('sent_to_primary_total{by="fly-replay"}') == 1
+
+
+def test_health_and_a_primary_that_is_gone():
+    with Pair("  max-lag: 300ms\n  primary-redirect-timeout: 700ms\n") as x:
+        wait_until(lambda: x.r.get("/litefs/health").status == 200, "the replica to be in step")
+        assert x.p.get("/litefs/health").text == "OK\n"
+        # A request that was sent on to a node that is no primary goes no further.
+        began = time.monotonic()
+        r = x.r.post("/notes/a.db", "one", headers={"Litefs-Proxy-Hop": "1"})
+        assert r.status == 503 and r.text.startswith("Proxy error: no primary available") and r.text.count("\n") == 1
+        assert 0.6 < time.monotonic() - began < 15
+        x.p.app.stop()
+        x.p.node.kill()
+        wait_until(lambda: x.r.get("/litefs/health").status == 503, "the lag to be seen")
+        assert x.r.get("/litefs/health").text == "Replication lag exceeded\n"
+        began = time.monotonic()
+        r = x.r.post("/notes/a.db", "one")
+        assert r.status == 502 and "the primary's proxy cannot be reached" in r.text and "refused" in r.text, r.text
+        assert 0.6 < time.monotonic() - began < 15
+        assert x.r.notes("a.db") == []
+
+
+def test_web_socket_to_either():
+    with Pair("  always-forward: [\"/ws/primary\"]\n") as x:
+        for path, node in (("/ws", "replica"), ("/ws/primary", "primary")):
+            with Client(x.port, x.r.host) as c:
+                ask = "".join(f"{k}: {v}\r\n" for k, v in f.WS_HEADERS.items())
+                head = c.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n{ask}\r\n").interim()
+                assert f.WS_ACCEPT in head and f"X-Node: {node}" in head, head
+                for data in (b"", b"hello", b"x" * 70000):
+                    c.send(f.masked(2, data))
+                    assert f.read_frame(c.file) == (2, data)
+                c.send(f.masked(8, b""))
+                assert f.read_frame(c.file) == (8, b"") and c.is_ended()
+
+
+if __name__ == "__main__":
+    f.run(sys.modules[__name__])
