@@ -168,7 +168,7 @@ do_operation(struct consul *c, const json_t *op)
         if (strcmp(verb, "unlock") == 0)
                 return release(c, session);
         if (strcmp(verb, "set") == 0) {
-                snprintf(c->last_term, sizeof c->last_term, "%s", value);
+                snprintf(c->last_term, sizeof c->last_term, "%.*s", (int)sizeof c->last_term - 1, value);
                 return true;
         }
         if (strcmp(verb, "lock") != 0 || find_session(c, session) == NULL ||
