@@ -64,6 +64,7 @@ struct lease_job {
         enum role_request what;
         struct lease_state seen, state;
         char token[LEASE_SESSION_SIZE];
+        char cluster_id[LEASE_CLUSTER_ID_SIZE]; /* the node's; what it is named, if it had none */
         int result;
         struct err e;
 };

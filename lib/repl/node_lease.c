@@ -1,4 +1,5 @@
-/* Lease requests: one thread that may wait for the service, results by mail. */
+/* Lease requests: one thread that may wait for the service, results by mail. It works on what the job carries and on
+ * whole_term, which is its own; the rest of the node is the loop's. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,15 +18,14 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
 
         if (r < 0)
                 return r;
-        if (ret[0] == '\0' || job->node->cluster_id[0] == '\0' ||
-            strcmp(ret, job->node->cluster_id) == 0)
+        if (ret[0] == '\0' || job->cluster_id[0] == '\0' || strcmp(ret, job->cluster_id) == 0)
                 return 0;
         return err_text(
                 &job->e, E_CONFIG,
                 "the lease is of cluster %s, this node's data of %s: it cannot become the primary. If "
                 "the data is not needed, move the data directory away; if it is the cluster's, delete "
                 "the cluster id in the lease service",
-                ret, job->node->cluster_id);
+                ret, job->cluster_id);
 }
 
 /* A node that was down while others wrote would discard what they wrote: it waits for one of them, who will have
@@ -113,8 +113,8 @@ name_cluster(struct lease_job *job, char id[LEASE_CLUSTER_ID_SIZE])
         int r = 0;
 
         if (id[0] == '\0') {
-                if (n->cluster_id[0] != '\0')
-                        memcpy(made, n->cluster_id, sizeof made);
+                if (job->cluster_id[0] != '\0')
+                        memcpy(made, job->cluster_id, sizeof made);
                 else
                         cluster_id_make(made);
                 r = l->ops->put_cluster_id(l, made, id, &job->e);
@@ -123,10 +123,10 @@ name_cluster(struct lease_job *job, char id[LEASE_CLUSTER_ID_SIZE])
                         r = 0;
                 }
         }
-        if (r == 0 && n->cluster_id[0] == '\0') {
+        if (r == 0 && job->cluster_id[0] == '\0') {
                 r = cluster_id_save(os_host(), n->config.data_dir, id, &job->e);
                 if (r == 0)
-                        memcpy(n->cluster_id, id, sizeof n->cluster_id);
+                        memcpy(job->cluster_id, id, sizeof job->cluster_id);
         }
         return r;
 }
@@ -192,6 +192,8 @@ answer(struct mail *m)
                 n->n_lease_errors++;
                 log_warn("lease: %s", job->e.text);
         }
+        if (n->cluster_id[0] == '\0')
+                memcpy(n->cluster_id, job->cluster_id, sizeof n->cluster_id);
         role_answered(&n->role, node_now_ms(n), job->result, &job->state);
         free(job);
 }
@@ -213,6 +215,7 @@ node_lease_request(struct node *n, enum role_request what, const struct lease_st
         if (seen != NULL)
                 job->seen = *seen;
         memcpy(job->token, n->offered, sizeof job->token);
+        memcpy(job->cluster_id, n->cluster_id, sizeof job->cluster_id);
         workers_post(n->lease_worker, &job->work);
 }
 
