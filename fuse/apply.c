@@ -35,6 +35,7 @@ struct apply {
         int64_t pending_since_ms;
         int64_t rest_until_ms;    /* for readers to come in, who would starve else */
         int64_t replace_since_ms; /* 0: nothing is to be replaced */
+        struct detached detached;
         void *index;
         size_t index_size;
 };
@@ -534,11 +535,11 @@ detach(void *arg, int fd, int wal_fd)
         struct apply *a = arg;
 
         if (a->hold == HOLD_EXCLUSIVE) {
-                notify_replaced(a->s, a->db, wal_fd);
+                detach_companions(a->s, a->db, wal_fd, &a->detached);
                 if (fd >= 0)
                         close(fd);
         } else {
-                notify_detached(a->s, a->db, fd, wal_fd);
+                detach_all(a->s, a->db, fd, wal_fd, &a->detached);
         }
 }
 
@@ -560,6 +561,7 @@ replace(struct apply *a, const struct received *rx, struct err *e)
         if (r < 0 && (r != -EAGAIN || now_ms - a->replace_since_ms < REPLACE_WAIT_MS))
                 return err_set(e, r, "wait for readers of %s", db_name(a->db));
         r = db_replace(a->db, rx, detach, a, e);
+        notify_detached(a->s, &a->detached);
         if (r == 0 && a->hold == HOLD_EXCLUSIVE)
                 notify_content(a->s, a->db, "", 0, 0);
         else if (r == 0 && db_exists(a->db))

@@ -163,11 +163,12 @@ notify_created(struct session *s, struct db *db)
                         invalidate_name(s, path);
 }
 
+/* Takes the node out of the tree; those who have it open go on with @fd (taken over; -1: as it was). */
 static void
-drop_node(struct session *s, struct db *db, const char *suffix, int fd)
+detach_node(struct session *s, struct db *db, const char *suffix, int fd, struct detached *list)
 {
-        struct inode *in = find(s, db, suffix), *parent;
-        char name[NAME_MAX + 1];
+        struct inode *in = find(s, db, suffix);
+        struct detached_node *d = &list->nodes[list->n];
 
         if (in == NULL) {
                 if (fd >= 0)
@@ -175,9 +176,11 @@ drop_node(struct session *s, struct db *db, const char *suffix, int fd)
                 return;
         }
         pthread_mutex_lock(&s->lock);
-        parent = in->parent;
-        inode_ref(parent);
-        snprintf(name, sizeof name, "%s", in->name != NULL ? in->name : "");
+        if (in->kind == INODE_SHM)
+                (void)shm_open_fd(s, in); /* by its path, which may soon be another's */
+        *d = (struct detached_node){ .in = in, .parent = in->parent };
+        inode_ref(d->parent);
+        snprintf(d->name, sizeof d->name, "%s", in->name != NULL ? in->name : "");
         if (in->fd < 0)
                 in->fd = fd;
         else if (fd >= 0)
@@ -185,53 +188,53 @@ drop_node(struct session *s, struct db *db, const char *suffix, int fd)
         if (in->name != NULL)
                 inode_unlink(&s->inodes, in);
         pthread_mutex_unlock(&s->lock);
-        (void)fuse_lowlevel_notify_delete(s->se, ino_of(s, parent), ino_of(s, in), name, strlen(name));
-        put(s, in);
-        put(s, parent);
+        list->n++;
 }
 
-/* Those who have it mapped keep it; its path may soon be another's. */
-static void
-drop_shm(struct session *s, struct db *db)
+void
+notify_detached(struct session *s, struct detached *list)
 {
-        struct inode *in = find(s, db, "-shm");
+        while (list->n > 0) {
+                struct detached_node *d = &list->nodes[--list->n];
 
-        if (in == NULL)
-                return;
-        pthread_mutex_lock(&s->lock);
-        (void)shm_open_fd(s, in);
-        pthread_mutex_unlock(&s->lock);
-        put(s, in);
-        drop_node(s, db, "-shm", -1);
+                (void)fuse_lowlevel_notify_delete(s->se, ino_of(s, d->parent), ino_of(s, d->in), d->name,
+                                                  strlen(d->name));
+                put(s, d->in);
+                put(s, d->parent);
+        }
+}
+
+void
+detach_companions(struct session *s, struct db *db, int old_wal_fd, struct detached *list)
+{
+        detach_node(s, db, "-wal", old_wal_fd, list);
+        detach_node(s, db, "-journal", -1, list);
+        detach_node(s, db, "-shm", -1, list);
+}
+
+void
+detach_all(struct session *s, struct db *db, int old_fd, int old_wal_fd, struct detached *list)
+{
+        detach_node(s, db, "", old_fd, list);
+        detach_companions(s, db, old_wal_fd, list);
 }
 
 void
 notify_dropped(struct session *s, struct db *db, int old_fd, int old_wal_fd)
 {
-        notify_detached(s, db, old_fd, old_wal_fd);
-        drop_node(s, db, "-pos", -1);
-}
+        struct detached list = { .n = 0 };
 
-void
-notify_detached(struct session *s, struct db *db, int old_fd, int old_wal_fd)
-{
-        drop_node(s, db, "", old_fd);
-        drop_node(s, db, "-wal", old_wal_fd);
-        drop_node(s, db, "-journal", -1);
-        drop_shm(s, db);
-}
-
-void
-notify_replaced(struct session *s, struct db *db, int old_wal_fd)
-{
-        drop_node(s, db, "-wal", old_wal_fd);
-        drop_node(s, db, "-journal", -1);
-        drop_shm(s, db);
+        detach_all(s, db, old_fd, old_wal_fd, &list);
+        detach_node(s, db, "-pos", -1, &list);
+        notify_detached(s, &list);
 }
 
 void
 notify_abandoned(struct session *s, struct db *db)
 {
+        struct detached list = { .n = 0 };
+
         notify_content(s, db, "", 0, 0);
-        drop_node(s, db, "-journal", -1);
+        detach_node(s, db, "-journal", -1, &list);
+        notify_detached(s, &list);
 }

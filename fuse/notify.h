@@ -5,10 +5,12 @@
 #ifndef LITEFS_FUSE_NOTIFY_H
 #define LITEFS_FUSE_NOTIFY_H
 
+#include <limits.h>
 #include <stdint.h>
 
 struct session;
 struct db;
+struct inode;
 
 /* The attributes of NAME. */
 void notify_attr(struct session *s, struct db *db);
@@ -19,11 +21,23 @@ void notify_content(struct session *s, struct db *db, const char *suffix, int64_
 void notify_wal(struct session *s, struct db *db, uint64_t off, uint64_t n);
 /* A database appears: its names are no longer absent. Makes its directories. */
 void notify_created(struct session *s, struct db *db);
-/* NAME's pages are about to be others, with nobody in a transaction: -wal and -shm are gone; who has the WAL open reads on
- * in @old_wal_fd, which is taken over (-1: nothing). notify_content for NAME has to follow. */
-void notify_replaced(struct session *s, struct db *db, int old_wal_fd);
-/* All its files are about to be others. Who has the old ones open reads on in these descriptors, which are taken over. */
-void notify_detached(struct session *s, struct db *db, int old_fd, int old_wal_fd);
+/* Nodes that are out of the tree, and of which the kernel is still to be told. */
+struct detached {
+        struct detached_node {
+                struct inode *in, *parent;
+                char name[NAME_MAX + 1];
+        } nodes[5];
+        int n;
+};
+
+/* NAME, NAME-wal, NAME-journal and NAME-shm are about to be other files. Who has them open reads on in these descriptors,
+ * which are taken over (-1: nothing). The kernel is not told: it may hold its directory for a request that waits for the
+ * database; so these may be called while it is busy. */
+void detach_all(struct session *s, struct db *db, int old_fd, int old_wal_fd, struct detached *list);
+/* Without NAME: those who have it open are to see the new content in it. */
+void detach_companions(struct session *s, struct db *db, int old_wal_fd, struct detached *list);
+/* Tells it, and empties the list. */
+void notify_detached(struct session *s, struct detached *list);
 /* An open transaction was forgotten, its journal too. */
 void notify_abandoned(struct session *s, struct db *db);
 /* It is gone; likewise. */

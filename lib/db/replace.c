@@ -19,23 +19,30 @@
 struct replacement {
         struct db *db;
         const struct received *rx;
-        char dir[PATH_MAX];    /* where the new state is built */
-        char orphan[PATH_MAX]; /* where the old one goes */
+        char dir[PATH_MAX];     /* where the new state is built */
+        char orphans[PATH_MAX]; /* DATA/orphans */
+        char orphan[PATH_MAX];  /* where the old one goes */
         struct pagesum sums;
 };
 
+/* @dir is DATA/dbs/NAME. */
 static int
 make_paths(struct replacement *rp)
 {
         struct db *db = rp->db;
-        const char *name = strrchr(db->dir, '/');
-        int n, m;
+        const char *name = strrchr(db->dir, '/'), *dbs;
+        int n, m, k;
 
-        name = name != NULL ? name + 1 : db->dir;
-        n = snprintf(rp->dir, sizeof rp->dir, "%s/%s.new", db->env->tmp_dir, name);
-        m = snprintf(rp->orphan, sizeof rp->orphan, "%s/../../orphans/%s-%016llx-%016llx", db->dir, name,
-                     (unsigned long long)db->pos.txid, (unsigned long long)db->pos.checksum);
-        return n < (int)sizeof rp->dir && m < (int)sizeof rp->orphan ? 0 : -ENAMETOOLONG;
+        if (name == NULL || (dbs = memrchr(db->dir, '/', (size_t)(name - db->dir))) == NULL)
+                return -EINVAL;
+        n = snprintf(rp->dir, sizeof rp->dir, "%s%s.new", db->env->tmp_dir, name);
+        k = snprintf(rp->orphans, sizeof rp->orphans, "%.*s/orphans", (int)(dbs - db->dir), db->dir);
+        m = snprintf(rp->orphan, sizeof rp->orphan, "%.*s/orphans%s-%016llx-%016llx",
+                     (int)(dbs - db->dir), db->dir, name, (unsigned long long)db->pos.txid,
+                     (unsigned long long)db->pos.checksum);
+        return n < (int)sizeof rp->dir && m < (int)sizeof rp->orphan && k < (int)sizeof rp->orphans
+                       ? 0
+                       : -ENAMETOOLONG;
 }
 
 static uint32_t
@@ -138,8 +145,7 @@ swap(struct replacement *rp, struct err *e)
         char parent[PATH_MAX + 8];
         int r;
 
-        snprintf(parent, sizeof parent, "%s/../../orphans", db->dir);
-        r = os_mkdir_all(os, "replace:mkdir", parent, 0777);
+        r = os_mkdir_all(os, "replace:mkdir", rp->orphans, 0777);
         if (r == 0)
                 r = os_rename(os, "replace:orphan", db->dir, rp->orphan);
         if (r < 0)
@@ -149,7 +155,7 @@ swap(struct replacement *rp, struct err *e)
                 db_fail(db, "its directory could not be put back");
         if (r < 0)
                 return err_set(e, r, "move %s to %s", rp->dir, db->dir);
-        (void)os_sync_dir(os, "replace:sync", parent);
+        (void)os_sync_dir(os, "replace:sync", rp->orphans);
         snprintf(parent, sizeof parent, "%s/..", db->dir);
         r = os_sync_dir(os, "replace:sync", parent);
         return r < 0 ? err_set(e, r, "sync %s", parent) : 0;

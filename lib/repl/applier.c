@@ -2,9 +2,15 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
 
 #define QUEUED_BYTES_MAX (32u << 20) /* of all databases; one transaction more than that may be there */
 #define QUEUED_MAX 4096u             /* transactions */
+/* Of a database whose readers, or whose disk, are in the way. What is more is dropped, to be asked for again. */
+#define BLOCKED_BYTES_MAX (4u << 20)
+#define BLOCKED_MAX 512u
 #define RETRY_FIRST_MS 1
 #define RETRY_MAX_MS 50
 #define BATCH_MAX 64
@@ -13,27 +19,36 @@
 
 struct item {
         struct item *next;
+        struct queue *q;
         struct received *rx;
+        bool is_verified; /* the job's */
+        bool is_held;     /* counted as held, not as queued */
 };
 
 /* The transactions of one database. The list is the loop's; a batch of it belongs to the job while one runs. */
 struct queue {
         struct queue *next;
         struct applier *a;
-        struct db *db;
+        char *name;
         struct item *head, **tail;
+        uint64_t n_bytes; /* with the batch */
+        uint32_t n_items;
         struct work work;
         struct mail mail;
         struct loop_timer *retry;
         int retry_ms;
-        bool is_running;     /* a job or the retry timer is under way */
-        bool is_waiting;     /* the timer */
-        bool is_failing;     /* for the timer, to tell of a failure that came again */
+        bool is_running; /* a job or the retry timer is under way */
+        bool is_waiting; /* the timer */
+        bool is_failing; /* for the timer, to tell of a failure that came again */
+        bool is_blocked; /* what is tried again was in somebody's way, or the disk was in ours */
+        bool is_cut;     /* what came behind the first one was dropped, and is until that is applied */
         unsigned n_failures; /* since one was applied */
         bool is_dead;        /* what the job has was cleared away meanwhile */
 
         /* The job's while is_running. */
+        struct db *db; /* NULL: not found or made yet */
         struct item *batch;
+        bool is_invalid; /* the result is a verdict on what came */
         void *handle;
         int result;
         struct err e;
@@ -44,7 +59,8 @@ struct applier {
         struct applier_config config;
         struct queue *queues;
         uint64_t n_bytes;
-        uint32_t n_items;
+        uint32_t n_items; /* with the held ones */
+        uint32_t n_held;  /* one at most of each database: it has to be there to be tried again */
         bool was_full;
 };
 
@@ -61,37 +77,107 @@ applier_new(const struct applier_config *config, struct applier **ret)
 }
 
 static void
-free_item(struct applier *a, struct item *it)
+free_received(struct received *rx)
 {
-        if (a != NULL) {
-                a->n_bytes -= it->rx->ltx.size_bytes;
-                a->n_items--;
-        }
-        received_release(it->rx);
-        free(it->rx);
+        received_release(rx);
+        free(rx);
+}
+
+static void
+free_item(struct item *it)
+{
+        struct queue *q = it->q;
+
+        q->n_bytes -= it->rx->ltx.size_bytes;
+        q->n_items--;
+        q->a->n_items--;
+        if (it->is_held)
+                q->a->n_held--;
+        else
+                q->a->n_bytes -= it->rx->ltx.size_bytes;
+        free_received(it->rx);
         free(it);
 }
 
 static void
-free_items(struct applier *a, struct item *list)
+free_items(struct item *list)
 {
         while (list != NULL) {
                 struct item *it = list;
 
                 list = it->next;
-                free_item(a, it);
+                free_item(it);
         }
 }
 
+static void
+free_queued(struct queue *q)
+{
+        free_items(q->head);
+        q->head = NULL;
+        q->tail = &q->head;
+}
+
 /* --- on the pool --- */
+
+/* What was announced is in rx->record; what came must be that. */
+static int
+verify(struct queue *q, struct item *it)
+{
+        struct txlog_record announced = it->rx->record;
+        const struct txlog_record *rec = &it->rx->record;
+        int r;
+
+        if (it->is_verified || it->rx->is_absent)
+                return 0;
+        r = received_verify(it->rx, &q->e);
+        if (r == 0 && (rec->min_txid != announced.min_txid || rec->max_txid != announced.max_txid ||
+                       rec->commit != announced.commit || rec->page_size != announced.page_size ||
+                       rec->pre_apply_checksum != announced.pre_apply_checksum ||
+                       rec->post_apply_checksum != announced.post_apply_checksum))
+                r = err_text(&q->e, E_FORMAT, "it is not the one announced");
+        q->is_invalid = r == E_FORMAT || r == E_CHECKSUM;
+        it->is_verified = r == 0;
+        return r;
+}
+
+/* Before any lock is taken. A transaction behind a bad one is never reached. */
+static int
+verify_batch(struct queue *q)
+{
+        int r = 0;
+
+        for (struct item *it = q->batch; it != NULL && r == 0; it = it->next)
+                r = verify(q, it);
+        return r;
+}
+
+static int
+find_db(struct queue *q)
+{
+        struct store *s = q->a->config.store;
+        int r;
+
+        if (q->db != NULL || q->batch == NULL)
+                return 0;
+        if (store_is_broken(s, q->name) && q->batch->rx->record.min_txid == 1)
+                r = store_replace_broken(s, q->name, &q->db, &q->e);
+        else
+                r = store_create_db(s, q->name, &q->db, &q->e);
+        if (r == 0)
+                db_set_receiving(q->db, true);
+        return r;
+}
 
 static int
 apply_batch(struct queue *q)
 {
         const struct applier_config *c = &q->a->config;
-        int r = 0;
+        int r = verify_batch(q);
 
-        if (q->handle == NULL)
+        if (r == 0)
+                r = find_db(q);
+        if (r == 0 && q->handle == NULL && q->db != NULL)
                 r = c->ops->begin(c->ops_arg, q->db, &q->handle);
         while (r == 0 && q->batch != NULL) {
                 struct item *it = q->batch;
@@ -140,7 +226,9 @@ start(struct queue *q)
         if (q->head == NULL)
                 q->tail = &q->head;
         q->is_running = true;
-        db_set_receiving(q->db, true);
+        q->is_invalid = false;
+        if (q->db != NULL)
+                db_set_receiving(q->db, true);
         q->e = (struct err)ERR_INIT;
         q->work = (struct work){ run, NULL };
         workers_post(q->a->config.workers, &q->work);
@@ -175,7 +263,7 @@ report_done(struct queue *q)
                 struct ltx_pos pos = { it->rx->record.max_txid, it->rx->record.post_apply_checksum };
 
                 list = it->next;
-                free_item(q->a, it);
+                free_item(it);
                 q->n_failures = 0;
                 if (!q->is_dead)
                         c->applied(c->arg, q->db, pos);
@@ -195,12 +283,48 @@ fire_drained(struct applier *a)
 static void
 tell_failure(struct queue *q)
 {
-        free_items(q->a, q->batch);
-        free_items(q->a, q->head);
-        q->batch = q->head = NULL;
-        q->tail = &q->head;
-        q->is_failing = false;
-        q->a->config.failed(q->a->config.arg, q->db, q->result, &q->e);
+        const struct applier_config *c = &q->a->config;
+
+        free_items(q->batch);
+        q->batch = NULL;
+        free_queued(q);
+        q->is_failing = q->is_cut = false;
+        if (q->is_invalid)
+                c->invalid(c->arg, q->name, &q->e);
+        else
+                c->failed(c->arg, q->name, q->db, q->result, &q->e);
+}
+
+/* The database's readers, or the disk, must not fill the queues of all. */
+static void
+cut(struct queue *q)
+{
+        struct applier *a = q->a;
+
+        if (!q->is_blocked || q->head == NULL || q->head->next == NULL ||
+            (q->n_bytes <= BLOCKED_BYTES_MAX && q->n_items <= BLOCKED_MAX && !applier_is_full(a)))
+                return;
+        free_items(q->head->next);
+        q->head->next = NULL;
+        q->tail = &q->head->next;
+        if (!q->head->is_held) {
+                q->head->is_held = true;
+                a->n_held++;
+                a->n_bytes -= q->head->rx->ltx.size_bytes;
+        }
+        q->is_cut = true;
+}
+
+/* What was dropped is asked for now. */
+static void
+end_cut(struct queue *q)
+{
+        const struct applier_config *c = &q->a->config;
+
+        if (!q->is_cut || q->head != NULL)
+                return;
+        q->is_cut = false;
+        c->cut(c->arg, q->name, q->db);
 }
 
 /* A database that fails again and again must not have its primary send all of it again and again. */
@@ -216,9 +340,10 @@ static void
 go_on(struct queue *q)
 {
         q->retry_ms = 0;
-        q->is_running = false;
+        q->is_running = q->is_blocked = false;
+        end_cut(q);
         start(q);
-        if (!q->is_running)
+        if (!q->is_running && q->db != NULL)
                 db_set_receiving(q->db, false);
         fire_drained(q->a);
 }
@@ -247,6 +372,46 @@ release_locks(struct queue *q)
 }
 
 static void
+try_again(struct queue *q, int pause_ms)
+{
+        put_back(q);
+        q->is_blocked = q->is_waiting = true;
+        loop_timer_start(q->retry, pause_ms);
+        cut(q);
+        fire_drained(q->a);
+}
+
+/* Nothing is wrong with the transaction: to have it sent again would not help. */
+static bool
+is_for_the_moment(int code)
+{
+        return code == -ENOSPC || code == -EDQUOT || code == -EIO || code == -EMFILE ||
+               code == -ENFILE || code == -ENOMEM;
+}
+
+static void
+report_failure(struct queue *q)
+{
+        q->n_failures++;
+        if (is_for_the_moment(q->result)) {
+                if ((q->n_failures & (q->n_failures - 1)) == 0)
+                        log_event(LOG_WARN, q->name, "transaction not applied, trying again: %s",
+                                  q->e.text);
+                try_again(q, q->n_failures <= 1 ? FAILURE_PAUSE_MS : failure_pause_ms(q));
+        } else if (failure_pause_ms(q) > 0 && !q->is_invalid) {
+                free_items(q->batch);
+                q->batch = NULL;
+                free_queued(q);
+                q->is_waiting = q->is_failing = q->is_cut = true;
+                loop_timer_start(q->retry, failure_pause_ms(q));
+                fire_drained(q->a);
+        } else {
+                tell_failure(q);
+                go_on(q);
+        }
+}
+
+static void
 report(struct mail *m)
 {
         struct queue *q = (struct queue *)((char *)m - offsetof(struct queue, mail));
@@ -254,7 +419,7 @@ report(struct mail *m)
 
         report_done(q);
         if (q->is_dead) {
-                free_items(a, q->batch);
+                free_items(q->batch);
                 q->batch = NULL;
                 q->is_dead = false;
                 if (q->handle != NULL) {
@@ -263,32 +428,24 @@ report(struct mail *m)
                         return;
                 }
         } else if (q->result == -EAGAIN) {
-                put_back(q);
                 q->retry_ms = q->retry_ms == 0                 ? RETRY_FIRST_MS
                               : q->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS
                                                                : q->retry_ms * 2;
-                q->is_waiting = true;
-                loop_timer_start(q->retry, q->retry_ms);
-                fire_drained(a);
+                try_again(q, q->retry_ms);
                 return;
         } else if (q->result < 0) {
-                q->n_failures++;
-                if (failure_pause_ms(q) > 0) {
-                        q->is_waiting = q->is_failing = true;
-                        loop_timer_start(q->retry, failure_pause_ms(q));
-                        return;
-                }
-                tell_failure(q);
+                report_failure(q);
+                return;
         }
         go_on(q);
 }
 
 static struct queue *
-find_queue(struct applier *a, struct db *db)
+find_queue(struct applier *a, const char *name)
 {
         struct queue *q;
 
-        for (q = a->queues; q != NULL && q->db != db; q = q->next)
+        for (q = a->queues; q != NULL && strcmp(q->name, name) != 0; q = q->next)
                 ;
         if (q != NULL)
                 return q;
@@ -296,9 +453,10 @@ find_queue(struct applier *a, struct db *db)
         if (q == NULL)
                 return NULL;
         q->a = a;
-        q->db = db;
         q->tail = &q->head;
-        if (loop_timer_new(a->config.loop, retry, q, &q->retry) < 0) {
+        q->name = strdup(name);
+        if (q->name == NULL || loop_timer_new(a->config.loop, retry, q, &q->retry) < 0) {
+                free(q->name);
                 free(q);
                 return NULL;
         }
@@ -310,34 +468,35 @@ find_queue(struct applier *a, struct db *db)
 int
 applier_push(struct applier *a, const char *name, struct received *rx, struct err *e)
 {
-        struct item *it = calloc(1, sizeof *it);
-        struct queue *q;
-        struct db *db;
-        int r;
+        struct queue *q = find_queue(a, name);
+        struct item *it;
 
-        r = it == NULL ? err_set(e, -ENOMEM, "queue a transaction")
-                       : store_create_db(a->config.store, name, &db, e);
-        q = r == 0 ? find_queue(a, db) : NULL;
-        if (r == 0 && q == NULL)
-                r = err_set(e, -ENOMEM, "queue a transaction");
-        if (r < 0) {
-                free(it);
-                return r;
+        if (q != NULL && q->is_cut) {
+                free_received(rx);
+                return 0;
         }
+        it = q == NULL ? NULL : calloc(1, sizeof *it);
+        if (it == NULL)
+                return err_set(e, -ENOMEM, "queue a transaction of %s", name);
+        it->q = q;
         it->rx = rx;
         *q->tail = it;
         q->tail = &it->next;
+        q->n_bytes += rx->ltx.size_bytes;
+        q->n_items++;
         a->n_bytes += rx->ltx.size_bytes;
         a->n_items++;
-        a->was_full |= applier_is_full(a);
         start(q);
+        if (q->is_waiting)
+                cut(q);
+        a->was_full |= applier_is_full(a);
         return 0;
 }
 
 bool
 applier_is_full(const struct applier *a)
 {
-        return a->n_bytes > QUEUED_BYTES_MAX || a->n_items > QUEUED_MAX;
+        return a->n_bytes > QUEUED_BYTES_MAX || a->n_items - a->n_held > QUEUED_MAX;
 }
 
 bool
@@ -350,15 +509,14 @@ void
 applier_clear(struct applier *a)
 {
         for (struct queue *q = a->queues; q != NULL; q = q->next) {
-                free_items(a, q->head);
-                q->head = NULL;
-                q->tail = &q->head;
+                free_queued(q);
+                q->is_cut = false;
                 if (!q->is_waiting) {
                         q->is_dead = q->is_running;
                         continue;
                 }
                 loop_timer_cancel(q->retry);
-                q->is_waiting = q->is_failing = false;
+                q->is_waiting = q->is_failing = q->is_blocked = false;
                 release_locks(q);
         }
 }
@@ -375,9 +533,10 @@ applier_free(struct applier *a)
                 loop_timer_free(q->retry);
                 if (q->handle != NULL)
                         a->config.ops->end(q->handle);
-                free_items(NULL, q->head);
-                free_items(NULL, q->batch);
-                free_items(NULL, q->done);
+                free_items(q->head);
+                free_items(q->batch);
+                free_items(q->done);
+                free(q->name);
                 free(q);
         }
         free(a);

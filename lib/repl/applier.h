@@ -1,7 +1,9 @@
 /* lib/repl/applier.h - a replica's transactions on their way from the stream to the databases.
  *
  * One queue for each database, worked off in order by a pool of its own, so that a database which waits for its
- * readers holds up no other. What is queued is bounded: is_full says when the stream should not be read.
+ * readers holds up no other. What is queued is bounded: is_full says when the stream should not be read. A database that
+ * waits does not fill the queues of all: past a bound of its own it keeps the transaction that it waits with, the others
+ * are dropped, and asked for again when that one is applied.
  *
  * Threads: all calls on the loop's thread; the work itself on the pool. */
 #ifndef LITEFS_REPL_APPLIER_H
@@ -34,15 +36,20 @@ struct applier_config {
         void *ops_arg;
         /* On the loop, for each transaction in the order of the queue. */
         void (*applied)(void *arg, struct db *db, struct ltx_pos pos);
-        /* Nothing that was queued behind it will be tried. */
-        void (*failed)(void *arg, struct db *db, int code, const struct err *e);
+        /* Nothing that was queued behind it will be tried. @db is NULL when the database could not be made. */
+        void (*failed)(void *arg, const char *name, struct db *db, int code, const struct err *e);
+        /* What came is not a transaction, or not the one announced. Likewise. */
+        void (*invalid)(void *arg, const char *name, const struct err *e);
+        /* What came behind the transaction that was applied last was dropped. */
+        void (*cut)(void *arg, const char *name, struct db *db);
         /* The queues have room again, or are empty. */
         void (*drained)(void *arg);
         void *arg;
 };
 
 int applier_new(const struct applier_config *config, struct applier **ret);
-/* Takes @rx, which was made by malloc; -ENOMEM: it is still the caller's. Finds or makes the database. */
+/* Takes @rx, which was made by malloc, its record as it was announced; -ENOMEM: it is still the caller's. It is verified,
+ * and the database found or made, on the pool. */
 int applier_push(struct applier *a, const char *name, struct received *rx, struct err *e);
 bool applier_is_full(const struct applier *a);
 bool applier_is_empty(const struct applier *a);

@@ -91,6 +91,7 @@ put_begin(struct cursor *c, uint64_t term, uint32_t *next_stream, struct outbox 
         f.ltx.term = term;
         strncpy(f.ltx.name, db_name(c->db), sizeof f.ltx.name - 1);
         f.ltx.record = c->record;
+        c->is_begun = true;
         f.ltx.history = c->snapshot != NULL ? c->history : TXLOG_HISTORY_OURS;
         return put_frame(o, &f, e);
 }
@@ -100,6 +101,7 @@ put_end(struct cursor *c, enum frame_ltx_status status, struct outbox *o, struct
 {
         struct frame f = { .type = FRAME_LTX_END };
 
+        c->is_begun = false;
         f.ltx_end.stream = o->stream;
         f.ltx_end.status = (uint8_t)status;
         f.ltx_end.size_bytes = o->n_data;
@@ -263,6 +265,16 @@ read_snapshot(struct cursor *c, size_t want, struct outbox *o, struct err *e)
                 return r < 0 ? r : -EAGAIN;
         }
         return put_end(c, FRAME_LTX_COMPLETE, o, e);
+}
+
+int
+cursor_abandon(struct cursor *c, struct outbox *o, struct err *e)
+{
+        int r = c->is_begun ? put_end(c, FRAME_LTX_ABANDONED, o, e) : 0;
+
+        cursor_release(c);
+        c->is_begun = c->is_checked = false;
+        return r;
 }
 
 int

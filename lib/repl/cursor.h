@@ -21,6 +21,7 @@ struct cursor {
         struct db *db;
         struct ltx_pos pos; /* the replica's, once all that was sent is applied */
         bool is_checked;    /* that position is in our history */
+        bool is_begun;      /* a record is half sent */
 
         struct txlog_reader *reader;
         struct byte_src *src; /* of the record that is being sent; NULL: between records */
@@ -38,6 +39,8 @@ void cursor_reset(struct cursor *c, struct ltx_pos pos);
  * another one; <0: error. */
 int cursor_read(struct cursor *c, uint64_t term, uint32_t *next_stream, size_t want, struct outbox *o,
                 struct err *e);
+/* After an error: ends what it was sending so that the stream goes on, to begin anew. 0 or -ENOMEM. */
+int cursor_abandon(struct cursor *c, struct outbox *o, struct err *e);
 void cursor_release(struct cursor *c);
 
 #endif

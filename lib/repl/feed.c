@@ -8,9 +8,12 @@
 #include "base/log.h"
 #include "repl/cursor.h"
 #include "repl/frame_decoder.h"
+#include "repl/name_set.h"
+#include "repl/positions.h"
 
 #define CHUNK_BYTES (512u << 10) /* read by one job */
 #define SNAPSHOT_RETRY_MS 20
+#define MAX_REST_BEATS 64 /* heartbeats between attempts at a database that cannot be read */
 
 struct entry {
         struct entry *next;
@@ -19,6 +22,9 @@ struct entry {
         uint64_t target_txid; /* the stream is ready once this is sent */
         bool is_dirty;        /* there may be something to send */
         bool has_more;        /* the job's: so there is */
+        int error;            /* the job's: it could not be read */
+        struct err e;
+        int rest_beats, left_beats; /* after that: how long it is left alone, in heartbeats */
         bool has_reset;
         struct ltx_pos reset;
         struct entry *next_in_job;
@@ -33,6 +39,8 @@ struct feed {
         bool has_positions;
         bool is_blocked;
         bool is_ready_sent;
+        bool has_listed;         /* our databases, all of them */
+        struct name_set *listed; /* the names of the replica's list that is coming in */
         struct entry *entries;
         struct loop_timer *retry;
 
@@ -92,6 +100,7 @@ destroy(struct feed *f)
                 free(en);
         }
         outbox_release(&f->out);
+        name_set_free(f->listed);
         frame_decoder_free(f->decoder);
         free(f);
         if (freed != NULL)
@@ -129,14 +138,36 @@ send_frame(struct feed *f, const struct frame *frame)
         return n < 0 ? (int)n : link_write(f->link, buf, (size_t)n);
 }
 
+/* What the replica has besides it sets aside, so it must be all. */
+static void
+send_list(struct feed *f)
+{
+        if (f->has_listed || !f->has_positions || f->link == NULL || !f->config.is_whole(f->config.arg))
+                return;
+        f->has_listed = positions_send(f->link, f->config.store, FRAME_POSITIONS_ALL) == 0;
+}
+
+/* Databases that could not be read, in their turn. */
+static void
+wake_entries(struct feed *f)
+{
+        for (struct entry *en = f->entries; en != NULL; en = en->next)
+                if (en->left_beats > 0 && --en->left_beats == 0)
+                        en->is_dirty = true;
+        schedule(f);
+}
+
 void
 feed_heartbeat(struct feed *f, int64_t wall_ms, int64_t fence_ms)
 {
         struct frame frame = { .type = FRAME_HEARTBEAT,
                                .heartbeat = { wall_ms, f->config.self.term, fence_ms } };
 
-        if (f->has_peer)
-                (void)send_frame(f, &frame);
+        if (!f->has_peer)
+                return;
+        (void)send_frame(f, &frame);
+        send_list(f);
+        wake_entries(f);
 }
 
 int
@@ -176,8 +207,14 @@ read_entries(struct feed *f)
 
                 en->has_more = r != 0;
                 must_wait |= r == -EAGAIN;
-                if (r < 0 && r != -EAGAIN)
-                        return r;
+                if (r < 0 && r != -EAGAIN) {
+                        /* The others go on: what was sent of this one is taken back. */
+                        en->error = r;
+                        en->e = f->e;
+                        r = cursor_abandon(&en->cursor, &f->out, &f->e);
+                        if (r < 0)
+                                return r;
+                }
                 if (en->cursor.src != NULL || en->cursor.snapshot != NULL)
                         break; /* in the middle of a record: it goes on first */
         }
@@ -208,7 +245,8 @@ list_job(struct feed *f)
                 for (struct entry *en = f->entries; en != NULL; en = en->next) {
                         bool is_open = en->cursor.src != NULL || en->cursor.snapshot != NULL;
 
-                        if (is_open != (pass == 0) || !(is_open || en->is_dirty || en->has_reset))
+                        if (is_open != (pass == 0) || !(is_open || en->is_dirty || en->has_reset) ||
+                            en->left_beats > 0)
                                 continue;
                         if (en->has_reset && !is_open) {
                                 cursor_reset(&en->cursor, en->reset);
@@ -252,6 +290,24 @@ send_ready(struct feed *f)
         (void)send_frame(f, &frame);
 }
 
+/* After the job. */
+static void
+settle_entry(struct feed *f, struct entry *en)
+{
+        en->is_dirty |= en->has_more;
+        if (en->error == 0) {
+                en->rest_beats = 0;
+                return;
+        }
+        en->error = 0;
+        en->rest_beats = en->rest_beats == 0                ? 1
+                         : en->rest_beats >= MAX_REST_BEATS ? MAX_REST_BEATS
+                                                            : en->rest_beats * 2;
+        en->left_beats = en->rest_beats;
+        log_event(LOG_WARN, db_name(en->cursor.db), "not sent to %s for %d s: %s", f->peer.hostname,
+                  en->rest_beats, en->e.text);
+}
+
 static void
 report(struct mail *m)
 {
@@ -264,7 +320,7 @@ report(struct mail *m)
                 return;
         }
         for (struct entry *en = f->job_entries; en != NULL; en = en->next_in_job)
-                en->is_dirty |= en->has_more;
+                settle_entry(f, en);
         if (f->out.n > 0)
                 r = link_write(f->link, f->out.buf, f->out.n);
         if (f->result < 0 && f->result != -EAGAIN) {
@@ -418,25 +474,29 @@ on_positions(struct feed *f, struct frame_positions *p, struct err *e)
 {
         char name[DBNAME_MAX + 1];
         struct ltx_pos pos;
+        int r = name_set_add_list(&f->listed, p, e);
 
+        if (r < 0)
+                return r;
         while (frame_positions_next(p, name, &pos)) {
                 struct db *db = store_find(f->config.store, name);
                 struct entry *en = db == NULL ? NULL : add_entry(f, db);
 
-                if (db == NULL)
-                        log_event(LOG_WARN, name,
-                                  "a replica (%s) has this database, this primary never had",
-                                  f->peer.hostname);
-                else if (en == NULL)
+                if (db != NULL && en == NULL)
                         return err_set(e, -ENOMEM, "positions");
                 if (en != NULL) {
                         en->has_reset = true;
                         en->reset = en->acked = pos;
                 }
         }
+        if ((p->flags & FRAME_POSITIONS_LAST) != 0) {
+                name_set_free(f->listed);
+                f->listed = NULL;
+        }
         if ((p->flags & FRAME_POSITIONS_LAST) != 0 && !f->has_positions) {
                 f->has_positions = true;
                 store_each(f->config.store, add_target, f);
+                send_list(f);
                 send_ready(f);
         }
         schedule(f);

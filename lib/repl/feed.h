@@ -26,6 +26,8 @@ struct feed_config {
         void (*connected)(void *arg, struct feed *f, const struct frame_hello *replica);
         /* The stream cannot go on (the log cannot be read): close the link. */
         void (*broken)(void *arg, struct feed *f, const struct err *e);
+        /* Whether what @store has is all that the cluster has: nothing received waits, no database failed to open. */
+        bool (*is_whole)(void *arg);
         /* After feed_free, once no job is under way. */
         void (*freed)(void *arg);
 };

@@ -7,12 +7,15 @@
 
 #include "base/log.h"
 #include "repl/frame_decoder.h"
+#include "repl/name_set.h"
+#include "repl/positions.h"
 
 /* A database whose transactions are thrown away until one follows: it was refused, and the primary told where we
  * are. */
 struct resync {
         struct resync *next;
-        struct db *db;
+        struct db *db; /* NULL: there is none yet */
+        char name[];
 };
 
 struct follow {
@@ -20,16 +23,18 @@ struct follow {
         struct link *link;
         struct frame_decoder *decoder;
         bool has_hello;
-        bool is_ready;      /* READY came */
-        bool was_announced; /* and what came before it is applied */
-        bool is_stopped;    /* we do not read until the applier has room */
+        bool is_ready;           /* READY came */
+        bool was_announced;      /* and what came before it is applied */
+        bool is_stopped;         /* we do not read until the applier has room */
+        struct name_set *listed; /* the names of the primary's list that is coming in */
         uint64_t term;
         struct resync *resyncs;
 
         struct received *rx; /* the record that is coming in, of stream number rx_stream */
         uint32_t rx_stream;
         char rx_name[DBNAME_MAX + 1];
-        struct txlog_record rx_announced;
+        uint64_t rx_announced_bytes; /* 0: not known */
+        uint64_t rx_max_bytes;
 };
 
 int
@@ -69,6 +74,7 @@ follow_free(struct follow *f)
                 free(r);
         }
         drop_record(f);
+        name_set_free(f->listed);
         frame_decoder_free(f->decoder);
         free(f);
 }
@@ -89,85 +95,41 @@ send_frame(struct follow *f, const struct frame *frame)
         return r < 0 ? r : 0;
 }
 
-struct positions_sender {
-        struct follow *f;
-        struct frame_positions_writer w;
-        uint8_t *buf;
-        int result;
-};
-
-static void
-flush_positions(struct positions_sender *ps, uint8_t flags)
-{
-        size_t n = frame_positions_finish(&ps->w, flags);
-        int r = link_write(ps->f->link, ps->buf, n);
-
-        if (r < 0 && ps->result == 0)
-                ps->result = r;
-        frame_positions_init(&ps->w, ps->buf, FRAME_POSITIONS_SIZE);
-}
-
-static int
-add_position(void *arg, struct db *db)
-{
-        struct positions_sender *ps = arg;
-        struct db_info info;
-        struct err e = ERR_INIT;
-        int r;
-
-        db_get_info(db, &info);
-        r = frame_positions_add(&ps->w, db_name(db), info.pos, &e);
-        if (r == 0) {
-                flush_positions(ps, 0);
-                r = frame_positions_add(&ps->w, db_name(db), info.pos, &e);
-        }
-        if (r < 0)
-                log_event(LOG_WARN, db_name(db), "not replicated: %s", e.text);
-        return 0;
-}
-
 int
 follow_start(struct follow *f, struct err *e)
 {
-        struct positions_sender ps = { .f = f, .buf = malloc(FRAME_POSITIONS_SIZE) };
         struct frame hello = { .type = FRAME_HELLO, .hello = f->config.self };
-        int r = ps.buf == NULL ? -ENOMEM : send_frame(f, &hello);
+        int r = send_frame(f, &hello);
 
-        if (r == 0) {
-                frame_positions_init(&ps.w, ps.buf, FRAME_POSITIONS_SIZE);
-                store_each(f->config.store, add_position, &ps);
-                flush_positions(&ps, FRAME_POSITIONS_LAST | FRAME_POSITIONS_ALL);
-                r = ps.result;
-        }
-        free(ps.buf);
+        if (r == 0)
+                r = positions_send(f->link, f->config.store, FRAME_POSITIONS_ALL);
         return r < 0 ? err_set(e, r, "send positions") : 0;
 }
 
 /* Where this node is, for the primary to go on from; 0 asks for a snapshot. */
 static void
-send_reset(struct follow *f, struct db *db, bool wants_snapshot)
+send_reset(struct follow *f, const char *name, struct db *db, bool wants_snapshot)
 {
         struct frame_positions_writer w;
         uint8_t buf[FRAME_SMALL_SIZE];
-        struct db_info info;
+        struct db_info info = { 0 };
         struct err e = ERR_INIT;
 
-        db_get_info(db, &info);
-        if (wants_snapshot)
-                info.pos = (struct ltx_pos){ 0 };
+        if (db != NULL && !wants_snapshot)
+                db_get_info(db, &info);
         frame_positions_init(&w, buf, sizeof buf);
-        if (frame_positions_add(&w, db_name(db), info.pos, &e) > 0)
+        if (frame_positions_add(&w, name, info.pos, &e) > 0)
                 (void)link_write(f->link, buf, frame_positions_finish(&w, FRAME_POSITIONS_LAST));
 }
 
 /* --- in --- */
 
 static struct resync **
-find_resync(struct follow *f, const struct db *db)
+find_resync(struct follow *f, const char *name)
 {
         struct resync **p = &f->resyncs;
 
-        while (*p != NULL && (*p)->db != db)
+        while (*p != NULL && strcmp((*p)->name, name) != 0)
                 p = &(*p)->next;
         return p;
 }
@@ -202,6 +164,14 @@ on_hello(struct follow *f, const struct frame_hello *h, struct err *e)
         return 0;
 }
 
+/* What an LTX file of that many pages can be at most: each page with its header, as much longer as LZ4 makes what it
+ * cannot shorten, and its place in the index. */
+static uint64_t
+max_bytes(const struct txlog_record *rec)
+{
+        return 65536 + ((uint64_t)rec->commit + 1) * (rec->page_size + rec->page_size / 255 + 64);
+}
+
 static int
 on_ltx(struct follow *f, const struct frame_ltx *l, struct err *e)
 {
@@ -210,12 +180,17 @@ on_ltx(struct follow *f, const struct frame_ltx *l, struct err *e)
         if (l->term != f->term)
                 return err_text(e, E_FORMAT, "LTX of term %" PRIu64 " in a stream of term %" PRIu64,
                                 l->term, f->term);
+        f->rx_max_bytes = max_bytes(&l->record);
+        if (l->record.size_bytes > f->rx_max_bytes)
+                return err_text(e, E_FORMAT, "LTX of %" PRIu64 " bytes for %" PRIu32 " pages",
+                                l->record.size_bytes, l->record.commit);
         f->rx = malloc(sizeof *f->rx);
         if (f->rx == NULL)
                 return err_set(e, -ENOMEM, "receive a transaction");
         received_init(f->rx, f->config.env);
         f->rx_stream = l->stream;
-        f->rx_announced = l->record;
+        f->rx->record = l->record;
+        f->rx_announced_bytes = l->record.size_bytes;
         f->rx->history = (enum txlog_history)l->history;
         memcpy(f->rx_name, l->name, sizeof f->rx_name);
         return 0;
@@ -228,64 +203,100 @@ on_data(struct follow *f, const struct frame_data *d, struct err *e)
 
         if (f->rx == NULL || d->stream != f->rx_stream)
                 return err_text(e, E_FORMAT, "DATA for no transaction");
-        if (f->rx_announced.size_bytes != 0 && f->rx->ltx.size_bytes + d->n > f->rx_announced.size_bytes)
+        if (f->rx->ltx.size_bytes + d->n >
+            (f->rx_announced_bytes != 0 ? f->rx_announced_bytes : f->rx_max_bytes))
                 return err_text(e, E_FORMAT, "more DATA than was announced");
         r = spool_write(&f->rx->ltx, d->bytes, d->n, f->rx->ltx.size_bytes);
         return r < 0 ? err_set(e, r, "keep a transaction of %s", f->rx_name) : 0;
 }
 
+/* Whether it is to be thrown away: the primary has been told where to go on, and this is from before. */
 static bool
-is_as_announced(const struct txlog_record *a, const struct txlog_record *b)
+is_from_before(struct follow *f, const struct received *rx)
 {
-        return a->min_txid == b->min_txid && a->max_txid == b->max_txid && a->commit == b->commit &&
-               a->page_size == b->page_size;
+        struct resync **p = find_resync(f, f->rx_name), *gone = *p;
+
+        if (gone == NULL)
+                return false;
+        if (gone->db != NULL ? db_follows(gone->db, rx, NULL) < 0 : rx->record.min_txid != 1)
+                return true;
+        *p = gone->next;
+        free(gone);
+        return false;
+}
+
+static void
+stop_when_full(struct follow *f)
+{
+        if (!applier_is_full(f->config.applier) || f->is_stopped)
+                return;
+        f->is_stopped = true;
+        f->link->ops->read_stop(f->link);
 }
 
 static int
 on_ltx_end(struct follow *f, const struct frame_ltx_end *end, struct err *e)
 {
         struct received *rx = f->rx;
-        struct db *db;
         int r;
 
         if (rx == NULL || end->stream != f->rx_stream || end->size_bytes != rx->ltx.size_bytes)
                 return err_text(e, E_FORMAT, "LTX_END that does not fit");
-        if (end->status != FRAME_LTX_COMPLETE) {
+        if (end->status != FRAME_LTX_COMPLETE || is_from_before(f, rx)) {
                 drop_record(f);
                 return 0;
-        }
-        r = received_verify(rx, e);
-        if (r < 0)
-                return err_prefix(e, "transaction of %s", f->rx_name), r;
-        if (!is_as_announced(&rx->record, &f->rx_announced))
-                return err_text(e, E_FORMAT, "a transaction of %s is not the one announced", f->rx_name);
-        db = store_find(f->config.store, f->rx_name);
-        if (db != NULL && *find_resync(f, db) != NULL) {
-                struct resync **p = find_resync(f, db), *gone = *p;
-
-                if (db_follows(db, rx, NULL) < 0) {
-                        drop_record(f);
-                        return 0;
-                }
-                *p = gone->next;
-                free(gone);
         }
         r = applier_push(f->config.applier, f->rx_name, rx, e);
         if (r < 0)
                 return r;
         f->rx = NULL;
-        if (applier_is_full(f->config.applier) && !f->is_stopped) {
-                f->is_stopped = true;
-                f->link->ops->read_stop(f->link);
-        }
+        stop_when_full(f);
         return 0;
 }
 
-/* What the primary has is what will come; what it never had is only here. */
-static void
-on_positions(const struct frame_positions *p)
+/* --- what the primary does not have --- */
+
+struct absence {
+        struct follow *f;
+        struct err *e;
+};
+
+/* Its transactions are set aside, in its turn: what is queued for it comes first. */
+static int
+push_absent(void *arg, struct db *db)
 {
-        (void)p;
+        struct absence *ab = arg;
+        struct received *rx;
+        struct db_info info;
+        int r;
+
+        db_get_info(db, &info);
+        if ((info.pos.txid == 0 && !db_is_receiving(db)) || name_set_has(ab->f->listed, db_name(db)))
+                return 0;
+        rx = malloc(sizeof *rx);
+        if (rx == NULL)
+                return err_set(ab->e, -ENOMEM, "set %s aside", db_name(db));
+        received_init(rx, ab->f->config.env);
+        rx->is_absent = true;
+        r = applier_push(ab->f->config.applier, db_name(db), rx, ab->e);
+        if (r < 0)
+                free(rx);
+        return r;
+}
+
+static int
+on_positions(struct follow *f, struct frame_positions *p, struct err *e)
+{
+        struct absence ab = { f, e };
+        int r = name_set_add_list(&f->listed, p, e);
+
+        if (r < 0 || (p->flags & FRAME_POSITIONS_LAST) == 0)
+                return r;
+        if ((p->flags & FRAME_POSITIONS_ALL) != 0)
+                r = store_each(f->config.store, push_absent, &ab);
+        name_set_free(f->listed);
+        f->listed = NULL;
+        return r;
 }
 
 static void
@@ -299,7 +310,7 @@ announce_ready(struct follow *f)
 }
 
 static int
-on_frame(struct follow *f, const struct frame *frame, struct err *e)
+on_frame(struct follow *f, struct frame *frame, struct err *e)
 {
         if (!f->has_hello && frame->type != FRAME_HELLO && frame->type != FRAME_ERROR)
                 return err_text(e, E_FORMAT, "%s before HELLO", frame_type_name(frame->type));
@@ -307,8 +318,7 @@ on_frame(struct follow *f, const struct frame *frame, struct err *e)
         case FRAME_HELLO:
                 return on_hello(f, &frame->hello, e);
         case FRAME_POSITIONS:
-                on_positions(&frame->positions);
-                return 0;
+                return on_positions(f, &frame->positions, e);
         case FRAME_LTX:
                 return on_ltx(f, &frame->ltx, e);
         case FRAME_DATA:
@@ -321,7 +331,8 @@ on_frame(struct follow *f, const struct frame *frame, struct err *e)
                 return 0;
         case FRAME_HEARTBEAT:
                 f->config.heartbeat(f->config.arg, &frame->heartbeat,
-                                    f->rx == NULL && applier_is_empty(f->config.applier));
+                                    f->rx == NULL && f->resyncs == NULL &&
+                                            applier_is_empty(f->config.applier));
                 return 0;
         case FRAME_HANDOFF:
                 f->config.handoff(f->config.arg, &frame->handoff);
@@ -360,18 +371,23 @@ follow_applied(struct follow *f, struct db *db, struct ltx_pos pos)
 }
 
 void
-follow_failed(struct follow *f, struct db *db, int code)
+follow_failed(struct follow *f, const char *name, struct db *db, int code)
 {
-        struct resync *r;
+        struct resync *r = *find_resync(f, name);
 
-        if (*find_resync(f, db) == NULL) {
-                r = calloc(1, sizeof *r);
+        if (r == NULL) {
+                size_t n = strlen(name) + 1;
+
+                r = calloc(1, sizeof *r + n);
                 if (r == NULL)
                         return;
-                *r = (struct resync){ f->resyncs, db };
+                memcpy(r->name, name, n);
+                r->next = f->resyncs;
                 f->resyncs = r;
         }
-        send_reset(f, db, code != E_POS_MISMATCH);
+        r->db = db;
+        /* Where its image is not what it should be, no transaction will do. */
+        send_reset(f, name, db, code == E_CHECKSUM);
 }
 
 void

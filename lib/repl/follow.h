@@ -32,7 +32,9 @@ int follow_start(struct follow *f, struct err *e);
 int follow_input(struct follow *f, const uint8_t *bytes, size_t n, struct err *e);
 /* What the applier tells. */
 void follow_applied(struct follow *f, struct db *db, struct ltx_pos pos);
-void follow_failed(struct follow *f, struct db *db, int code);
+/* Asks for what comes after @db's position (NULL: for all), or with E_CHECKSUM for a snapshot; what is on its way and does
+ * not follow is dropped. */
+void follow_failed(struct follow *f, const char *name, struct db *db, int code);
 void follow_drained(struct follow *f);
 void follow_free(struct follow *f); /* NULL is fine */
 

@@ -289,6 +289,8 @@ start_threads(struct node *n, struct err *e)
                                          .ops_arg = n->config.apply_arg,
                                          .applied = node_applied,
                                          .failed = node_failed,
+                                         .invalid = node_invalid,
+                                         .cut = node_cut,
                                          .drained = on_drained,
                                          .arg = n };
         int r;

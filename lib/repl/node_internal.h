@@ -134,6 +134,8 @@ void node_heartbeat(struct node *n);
 void node_send_commits(struct node *n);
 void node_drained(struct node *n);
 void node_applied(void *arg, struct db *db, struct ltx_pos pos);
-void node_failed(void *arg, struct db *db, int code, const struct err *e);
+void node_failed(void *arg, const char *name, struct db *db, int code, const struct err *e);
+void node_invalid(void *arg, const char *name, const struct err *e);
+void node_cut(void *arg, const char *name, struct db *db);
 
 #endif

@@ -80,6 +80,14 @@ feed_broken(void *arg, struct feed *f, const struct err *e)
         feed_end(f, FRAME_ERROR_INTERNAL, "the log could not be read");
 }
 
+static bool
+is_whole(void *arg)
+{
+        const struct replica *rp = arg;
+
+        return applier_is_empty(rp->node->applier) && !store_has_broken(rp->node->config.store);
+}
+
 static void
 refuse(struct replica *rp, int status, const char *why)
 {
@@ -101,6 +109,7 @@ start_feed(struct replica *rp)
                 .arg = rp,
                 .connected = feed_joined,
                 .broken = feed_broken,
+                .is_whole = is_whole,
         };
         char buf[256];
         int r;
@@ -597,12 +606,35 @@ node_applied(void *arg, struct db *db, struct ltx_pos pos)
 }
 
 void
-node_failed(void *arg, struct db *db, int code, const struct err *e)
+node_failed(void *arg, const char *name, struct db *db, int code, const struct err *e)
 {
         struct node *n = arg;
 
-        log_event(LOG_WARN, db_name(db), "transaction not applied, asking the primary again: %s",
-                  e->text);
+        log_event(LOG_WARN, name, "transaction not applied, asking the primary again: %s", e->text);
         if (n->primary != NULL && n->primary->follow != NULL)
-                follow_failed(n->primary->follow, db, code);
+                follow_failed(n->primary->follow, name, db, code);
+}
+
+void
+node_invalid(void *arg, const char *name, const struct err *e)
+{
+        struct node *n = arg;
+
+        if (n->primary == NULL)
+                return;
+        if (n->role.n_failures == 0)
+                log_warn("stream from the primary at %s: transaction of %s: %s", n->primary->address,
+                         name, e->text);
+        conn_close(n->primary->conn);
+}
+
+void
+node_cut(void *arg, const char *name, struct db *db)
+{
+        struct node *n = arg;
+
+        log_event(LOG_INFO, name,
+                  "its readers let a transaction in, asking for those that were dropped");
+        if (n->primary != NULL && n->primary->follow != NULL)
+                follow_failed(n->primary->follow, name, db, E_POS_MISMATCH);
 }

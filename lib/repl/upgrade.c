@@ -83,7 +83,7 @@ upgrade_check_request(const struct upgrade *u)
         const char *target = u->head + 4;
 
         if (strlen(u->head) != u->n || strncmp(u->head, "GET ", 4) != 0)
-                return 405;
+                return 426;
         if (strncmp(target, "/stream ", 8) != 0)
                 return 404;
         if (strncmp(target + 8, "HTTP/1.1\r\n", 10) != 0)
@@ -144,8 +144,6 @@ reason(int status)
                 return "Unauthorized";
         case 404:
                 return "Not Found";
-        case 405:
-                return "Method Not Allowed";
         case 426:
                 return "Upgrade Required";
         case 503:
@@ -159,8 +157,10 @@ size_t
 upgrade_refuse(int status, const char *why, char *buf, size_t size)
 {
         return clip(snprintf(buf, size,
-                             "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+                             "HTTP/1.1 %d %s\r\nConnection: close\r\n%sContent-Type: text/plain\r\n"
                              "Content-Length: %zu\r\n\r\n%s\n",
-                             status, reason(status), strlen(why) + 1, why),
+                             status, reason(status),
+                             status == 426 ? "Upgrade: " FRAME_UPGRADE "\r\n" : "", strlen(why) + 1,
+                             why),
                     size);
 }

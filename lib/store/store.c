@@ -27,8 +27,9 @@ struct store {
         struct db_meters meters;
         struct lease *lease;
         struct housekeeper *housekeeper;
-        pthread_rwlock_t lock; /* guards entries; rank above every database's lock */
-        struct entry *entries; /* sorted by name */
+        pthread_mutex_t create_lock; /* one database is made at a time; rank above lock */
+        pthread_rwlock_t lock;       /* guards entries; rank above every database's lock */
+        struct entry *entries;       /* sorted by name */
         size_t n_entries;
         size_t capacity;
         int lock_fd;
@@ -240,34 +241,116 @@ store_db_path(struct store *s, const struct db *db, const char *file, char *buf,
         return r < 0 || (size_t)r >= size - n ? -ENAMETOOLONG : 0;
 }
 
-int
-store_create_db(struct store *s, const char *name, struct db **ret, struct err *e)
+/* Opens @name and enters it. With create_lock; the list is free for others meanwhile, for this waits for the disk. */
+static int
+open_new(struct store *s, const char *name, struct db **ret, struct err *e)
 {
         char dir[PATH_MAX];
         struct entry *en;
-        struct db *db = NULL;
-        int r;
+        struct db *db;
+        int r = db_dir(s, name, dir, sizeof dir);
 
+        if (r < 0)
+                return err_set(e, r, "database %s", name);
+        r = db_open(&s->env, name, dir, &db, e);
+        if (r < 0)
+                return r;
         pthread_rwlock_wrlock(&s->lock);
         en = find_entry(s, name);
         if (en != NULL)
-                db = en->db;
-        r = en != NULL && db == NULL ? err_set(e, -EIO, "database %s did not open", name) : 0;
-        if (r == 0 && db == NULL) {
-                r = db_dir(s, name, dir, sizeof dir);
-                if (r < 0)
-                        err_set(e, r, "database %s", name);
-                else
-                        r = db_open(&s->env, name, dir, &db, e);
-                if (r == 0 && (r = insert_entry(s, name, db)) < 0) {
-                        db_close(db);
-                        err_set(e, r, "database %s", name);
-                }
-        }
+                en->db = db;
+        else
+                r = insert_entry(s, name, db);
         pthread_rwlock_unlock(&s->lock);
+        if (r < 0) {
+                db_close(db);
+                return err_set(e, r, "database %s", name);
+        }
+        *ret = db;
+        return 0;
+}
+
+int
+store_create_db(struct store *s, const char *name, struct db **ret, struct err *e)
+{
+        struct db *db = store_find(s, name);
+        int r = 0;
+
+        if (db == NULL) {
+                pthread_mutex_lock(&s->create_lock);
+                db = store_find(s, name);
+                if (db == NULL)
+                        r = store_is_broken(s, name) ? err_set(e, -EIO, "database %s did not open", name)
+                                                     : open_new(s, name, &db, e);
+                pthread_mutex_unlock(&s->create_lock);
+        }
         if (r == 0)
                 *ret = db;
         return r;
+}
+
+/* --- what was set aside --- */
+
+static int
+orphans_path(struct store *s, char *buf, size_t size)
+{
+        int n = snprintf(buf, size, "%s/orphans", s->config.data_dir);
+
+        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+static int
+move_to_orphans(struct store *s, const char *name, struct err *e)
+{
+        const struct os *os = s->config.os;
+        char dir[PATH_MAX], to[PATH_MAX];
+        size_t n;
+        int r = db_dir(s, name, dir, sizeof dir);
+
+        if (r == 0)
+                r = orphans_path(s, to, sizeof to);
+        if (r == 0)
+                r = os_mkdir_all(os, "store:orphan", to, 0777);
+        if (r < 0)
+                return err_set(e, r, "set %s aside", name);
+        n = strlen(to);
+        if ((size_t)snprintf(to + n, sizeof to - n, "%s-damaged-%lld", strrchr(dir, '/'),
+                             (long long)clock_wall_ms(s->config.clock)) >= sizeof to - n)
+                return err_set(e, -ENAMETOOLONG, "set %s aside", name);
+        r = os_rename(os, "store:orphan", dir, to);
+        if (r < 0 && r != -ENOENT)
+                return err_set(e, r, "move %s to %s", dir, to);
+        log_event(LOG_WARN, name, "it did not open, and the primary has it: what is here is kept in %s",
+                  to);
+        return 0;
+}
+
+int
+store_replace_broken(struct store *s, const char *name, struct db **ret, struct err *e)
+{
+        int r = 0;
+
+        pthread_mutex_lock(&s->create_lock);
+        *ret = store_find(s, name);
+        if (*ret == NULL) {
+                r = move_to_orphans(s, name, e);
+                if (r == 0)
+                        r = open_new(s, name, ret, e);
+        }
+        pthread_mutex_unlock(&s->create_lock);
+        return r;
+}
+
+bool
+store_has_broken(struct store *s)
+{
+        bool has = false;
+
+        pthread_rwlock_rdlock(&s->lock);
+        for (size_t i = 0; i < s->n_entries && !has; i++)
+                has = s->entries[i].db == NULL;
+        pthread_rwlock_unlock(&s->lock);
+        return has;
 }
 
 const char *
@@ -565,6 +648,7 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
         s->config = *config;
         s->lease = lease;
         s->lock_fd = -1;
+        pthread_mutex_init(&s->create_lock, NULL);
         pthread_rwlock_init(&s->lock, NULL);
         pthread_mutex_init(&s->role_lock, NULL);
         r = set_up(s, e);
@@ -597,6 +681,7 @@ store_close(struct store *s)
         free(s->entries);
         os_close(s->config.os, "store:lock", s->lock_fd);
         pthread_rwlock_destroy(&s->lock);
+        pthread_mutex_destroy(&s->create_lock);
         pthread_mutex_destroy(&s->role_lock);
         free(s->files_dir);
         free(s->tmp_dir);

@@ -2,6 +2,8 @@
  *
  * DATA/ lock           held by the running daemon
  *       dbs/DIR/       one database (lib/db/db.h, names by dbname.h)
+ *       orphans/       directories of databases that were set aside
+ *       node-id        by which this node knows its own transactions (node_id.h)
  *       files/         the mount's directories and plain files
  *       tmp/           files of huge open transactions; emptied at start
  *
@@ -52,6 +54,10 @@ struct db *store_find(struct store *s, const char *name);
 bool store_is_broken(struct store *s, const char *name);
 /* Finds or makes the (empty) database. -ENAMETOOLONG, or what db_open says. */
 int store_create_db(struct store *s, const char *name, struct db **ret, struct err *e);
+/* The same for one that did not open: what there is goes to DATA/orphans first. */
+int store_replace_broken(struct store *s, const char *name, struct db **ret, struct err *e);
+/* Whether any database did not open. */
+bool store_has_broken(struct store *s);
 /* Calls @fn for each in name order until it returns non-zero, which is returned. */
 int store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg);
 /* dbs/DIR/@file of a database, in @buf: 0 or -ENAMETOOLONG. */

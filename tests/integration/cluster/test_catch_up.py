@@ -137,6 +137,7 @@ def test_away_for_long():
             r.start()
             cl.check_equal(has_whole_log=False)
             assert "our log begins later" in p.recent_log()
+            assert not os.path.exists(os.path.join(r.data, "orphans"))
 
 
 def count(c):
@@ -178,6 +179,33 @@ def held_up_by_a_reader(mode, seconds):
             cl.check_equal(name)
         assert count(reader) == writers[0].n
         reader.close()
+
+
+def test_a_reader_stops_no_other_database():
+    """More comes for its database than all queues hold; what is dropped is asked for again when it is gone."""
+    with Cluster(2) as cl:
+        p = cl.wait_followers()
+        r, = cl.replicas()
+        for name in ("t.db", "other.db"):
+            make_large(p, 1, "delete", name)
+            cl.in_step(name)
+        reader = r.connect()
+        reader.execute("begin")
+        count(reader)
+        c, other = p.connect(), p.connect("other.db")
+        for i in range(50):
+            c.execute("update large set b = randomblob(65000)")
+            other.execute("insert into small(v) values(?)", (i,))
+        c.close()
+        other.close()
+        cl.in_step("other.db")
+        assert r.pos() != p.pos()
+        reader.execute("commit")
+        reader.close()
+        cl.check_equal()
+        cl.check_equal("other.db")
+        r.wait_log("asking for those that were dropped")
+        assert "sending a snapshot" not in p.recent_log()
 
 
 def test_reader_in_wal_mode():

@@ -4,9 +4,20 @@ import sqlite3
 import sys
 import time
 
-from cluster_fixture import Cluster, need, run, wait_until
+from cluster_fixture import HERE, Cluster, need, run, wait_until
+
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "http"))
+
+from http_fixture import metrics
 
 need("etcd")
+
+
+def cut_off(cl, node):
+    """No replica hears of it any more."""
+    node.link.cut()
+    for r in cl.replicas():
+        r.wait_log(f"stream from the primary at 127.0.0.1:{node.link.port} ended")
 
 
 def insert(c, who, n):
@@ -26,6 +37,13 @@ def orphans(node, name="t.db"):
     return found
 
 
+def check_told(node, name="t.db"):
+    """One line in the log, and the metrics."""
+    assert node.recent_log().count(" is kept in ") == 1, node.name
+    m = metrics(node)
+    assert (m[f'litefs_db_divergences_total{{db="{name}"}}'], m["litefs_orphans"]) == (1, 1), node.name
+
+
 def diverge(mode, more):
     """`more`: rows that the new primary writes, beside the 20 of the old one that nobody got."""
     with Cluster(3, backend="etcd", ttl="2s") as cl:
@@ -35,9 +53,7 @@ def diverge(mode, more):
         c.execute("create table log(who, n)")
         insert(c, "all", 10)
         cl.in_step()
-        old.link.cut()
-        for r in cl.replicas():
-            r.wait_log(f"stream from the primary at 127.0.0.1:{old.link.port} ended")
+        cut_off(cl, old)
         insert(c, "old", 20)
         assert old.is_primary()
         old.kill()
@@ -55,6 +71,7 @@ def diverge(mode, more):
             assert got == [("all", 10)] + ([("new", more)] if more else []), (n.name, got)
             c.close()
         assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
+        check_told(old)
         for n in cl.nodes:
             assert n is old or not orphans(n), n.name
         # And it goes on: the one that came back can be the primary again.
@@ -91,12 +108,120 @@ def test_nothing_new():
     diverge("wal", 0)
 
 
+def lose_log(node):
+    """Until it does not begin at the first transaction."""
+    c = node.connect()
+    c.execute("create table filler(b)")
+    log = os.path.join(node.data, "dbs", "t.db", "log")
+    while int(min(os.listdir(log))[:16], 16) == 1:
+        c.execute("insert into filler select randomblob(1000000)")
+        c.execute("delete from filler")
+    c.close()
+
+
+def test_old_primary_whose_place_is_gone():
+    """Nobody can tell whether its last transaction is one of the cluster; it has made it itself."""
+    with Cluster(2, backend="etcd", ttl="2s",
+                 data_options="  retention: 100ms\n  retention-monitor-interval: 100ms\n") as cl:
+        old = cl.wait_followers()
+        c = old.connect()
+        c.execute("create table log(who, n)")
+        insert(c, "all", 10)
+        cl.in_step()
+        cut_off(cl, old)
+        insert(c, "old", 20)
+        old.kill()
+        c.close()
+        new = cl.wait_primary(other_than=(old,))
+        old.link.heal()
+        c = new.connect()
+        insert(c, "new", 5)
+        c.close()
+        lose_log(new)
+        old.start()
+        cl.check_equal(has_whole_log=False)
+        assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
+
+
+def test_connection_that_stays_open():
+    """In WAL mode it holds a lock for as long; it keeps what it has, others see what is right."""
+    with Cluster(2, backend="etcd", ttl="2s") as cl:
+        old = cl.wait_followers()
+        c = old.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table log(who, n)")
+        insert(c, "all", 10)
+        cl.in_step()
+        cut_off(cl, old)
+        insert(c, "old", 20)
+        old.lease_link.cut()
+        new = cl.wait_primary(other_than=(old,))
+        w = new.connect()
+        insert(w, "new", 50)
+        w.close()
+        old.link.heal()
+        old.lease_link.heal()
+        cl.in_step()
+        count = "select who, count(*) from log group by who order by who"
+        assert c.execute(count).fetchall() == [("all", 10), ("old", 20)]
+        assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
+        w = old.connect()
+        assert w.execute(count).fetchall() == [("all", 10), ("new", 50)]
+        w.close()
+        c.close()
+        cl.check_equal(has_whole_log=False)
+
+
+def test_primary_without_a_log():
+    """After a replacement its log is empty: who is behind needs a snapshot, also before the next commit."""
+    with Cluster(2, backend="etcd", ttl="2s") as cl:
+        old = cl.wait_followers()
+        c = old.connect()
+        c.execute("create table log(who, n)")
+        insert(c, "all", 10)
+        cl.in_step()
+        cut_off(cl, old)
+        insert(c, "old", 1)
+        old.kill()
+        c.close()
+        new = cl.wait_primary(other_than=(old,))
+        old.link.heal()
+        c = new.connect()
+        insert(c, "new", 5)
+        c.close()
+        old.start()
+        cl.in_step()
+        new.stop()
+        cl.wait_primary(other_than=(new,))
+        cl.add().start()
+        cl.check_equal(has_whole_log=False)
+
+
+def test_damaged_replica():
+    """What does not open is set aside, too, and asked for again."""
+    with Cluster(2, backend="etcd", ttl="2s") as cl:
+        p = cl.wait_followers()
+        r, = cl.replicas()
+        c = p.connect()
+        c.execute("create table log(who, n)")
+        insert(c, "all", 10)
+        cl.in_step()
+        r.stop()
+        log = os.path.join(r.data, "dbs", "t.db", "log")
+        os.rename(log, log + ".lost")
+        open(log, "w").close()
+        insert(c, "all", 10)
+        r.start()
+        cl.check_equal()
+        assert os.listdir(os.path.join(r.data, "orphans"))[0].startswith("t.db-damaged-")
+        c.close()
+
+
 def test_database_that_nobody_else_has():
     """Made on the old primary while it was cut off."""
     with Cluster(2, backend="etcd", ttl="2s") as cl:
         old = cl.wait_followers()
-        old.link.cut()
-        time.sleep(0.1)
+        cut_off(cl, old)
         c = old.connect("mine.db")
         c.execute("create table log(who, n)")
         insert(c, "old", 3)
@@ -112,6 +237,8 @@ def test_database_that_nobody_else_has():
         cl.check_equal()
         wait_until(lambda: not os.path.exists(old.path("mine.db")), "what the cluster does not have to go")
         assert orphans(old, "mine.db") == [[("old", 3)]]
+        check_told(old, "mine.db")
+        assert "mine.db-pos" not in os.listdir(old.mnt)
         # The name is free.
         c = new.connect("mine.db")
         c.execute("create table log(who, n)")
@@ -128,8 +255,7 @@ def test_database_deleted_meanwhile():
         c.execute("create table log(who, n)")
         insert(c, "all", 3)
         cl.in_step()
-        old.link.cut()
-        time.sleep(0.1)
+        cut_off(cl, old)
         insert(c, "old", 3)
         old.kill()
         c.close()

@@ -77,6 +77,9 @@ BAD_STREAMS = {
     "a record from a replica": hello() + positions() + frame(DATA, struct.pack(">I", 1) + b"x" * 1000),
     "too many names": hello() + positions(count=513),
     "names that are not there": hello() + positions(count=100),
+    "a name twice": hello() + positions([(b"a.db", 1, 1 << 63), (b"a.db", 2, 1 << 63)]),
+    "a name twice in two frames": hello() + positions([(b"a.db", 1, 1 << 63)], 2) + positions([(b"a.db", 2, 1 << 63)]),
+    "a list that is complete in part": hello() + positions([(b"a.db", 1, 1 << 63)], 2) + positions([(b"b.db", 2, 1 << 63)], 1),
     "a bad name": hello() + positions([(b"../etc/passwd", 1, 1 << 63)]),
     "a companion's name": hello() + positions([(b"t.db-wal", 1, 1 << 63)]),
     "a checksum without its bit": hello() + positions([(b"t.db", 1, 5)]),
@@ -103,7 +106,7 @@ def test_strangers():
         for i, (what, data) in enumerate(BAD_HEADS.items()):
             converse(p, data)
             works(cl, c, i)
-        for path, method, want in ((b"/elsewhere", b"GET", [b"404"]), (b"/stream", b"PUT", [b"405", b"426"])):
+        for path, method, want in ((b"/elsewhere", b"GET", [b"404"]), (b"/stream", b"PUT", [b"426"])):
             head = OPEN.replace(b"/stream", path).replace(b"GET", method)
             assert converse(p, head, is_ended=True).split()[1] in want, path
         got = converse(p, b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", is_ended=True)
@@ -183,8 +186,9 @@ class FakePrimary:
             return True
 
 
-def ltx(stream=1, term=1, low=1, high=1, pre=0, post=1 << 63, page_size=4096, commit=1, size=0, name=b"evil.db"):
-    return frame(LTX, struct.pack(">IQQQQQqIIQ", stream, term, low, high, pre, post, 0, page_size, commit, size) +
+def ltx(stream=1, term=1, low=1, high=1, pre=0, post=1 << 63, page_size=4096, commit=1, size=0, name=b"evil.db",
+        history=0):
+    return frame(LTX, struct.pack(">IQQQQQqIIQB", stream, term, low, high, pre, post, 0, page_size, commit, size, history) +
                  text8(name))
 
 
@@ -209,6 +213,10 @@ BAD_PRIMARIES = {
     "an empty record": GREETING + ltx() + ltx_end(),
     "more than announced": GREETING + ltx(size=200) + data(b"x" * 300),
     "less than announced": GREETING + ltx(size=20000) + data(b"x" * 300) + ltx_end(n=300),
+    "more than the pages can be": GREETING + ltx(size=1 << 40),
+    "a snapshot without an end": GREETING + ltx() + data(b"x" * 200000),
+    "no such history": GREETING + ltx(history=3),
+    "a name twice": GREETING + positions([(b"evil.db", 1, 1 << 63)] * 2),
     "a wrong sum": GREETING + ltx() + data(b"x" * 300) + ltx_end(n=299),
     "another term": GREETING + ltx(term=2),
     "a page size": GREETING + ltx(page_size=4095),
