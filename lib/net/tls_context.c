@@ -218,12 +218,13 @@ tls_context_get(struct tls_context *t, SSL_CTX **ret, struct err *e)
         struct err why = ERR_INIT;
 
         if (notice_change(t) || !t->is_tried) {
-                if (tls_context_load(t, &why) == 0)
-                        log_info("TLS certificates read: %s",
-                                 t->files[CERT][0] != '\0' ? t->files[CERT] : "authorities only");
-                else
+                int r = tls_context_load(t, &why);
+
+                if (r < 0)
                         log_warn("%s%s", why.text,
                                  is_first ? "" : "; the certificates read before stay in use");
+                else if (!is_first)
+                        log_info("TLS certificates read again");
         }
         if (t->ctx == NULL)
                 return err_text(e, -EPROTO, "no usable certificates%s%s", why.code != 0 ? ": " : "",
