@@ -504,6 +504,16 @@ conn_queued_bytes(const struct conn *c)
         return c->queued;
 }
 
+/* A peer that has ended with TLS may be gone before it hears that we do: nothing is lost by that. */
+static void
+fail_end(struct conn *c, int code)
+{
+        if (c->tls != NULL && c->is_ended)
+                close_with(c, c->end_code);
+        else
+                fail(c, code, "write to");
+}
+
 static void
 end_sent(uv_shutdown_t *req, int status)
 {
@@ -513,7 +523,7 @@ end_sent(uv_shutdown_t *req, int status)
                 return;
         c->is_sent = true;
         if (status < 0)
-                fail(c, status, "write to");
+                fail_end(c, status);
         else if (c->is_ended)
                 close_with(c, c->end_code);
 }
@@ -666,7 +676,7 @@ conn_finish(struct conn *c, int64_t timeout_ms)
                 tls_end(c->tls);
                 r = send_tls_output(c);
                 if (r < 0) {
-                        fail(c, r, "write to");
+                        fail_end(c, r);
                         return;
                 }
         }
