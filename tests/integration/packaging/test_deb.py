@@ -50,6 +50,38 @@ echo lived
 """
 
 
+# Runs as a service of the booted system, and then turns it off.
+PROBE = r"""#!/bin/sh
+set -eux
+trap 'systemctl poweroff' EXIT
+! systemctl is-enabled litefs
+timeout 60 systemctl start litefs
+test "$(systemctl show -P ActiveState litefs)" = active
+test "$(systemctl show -P StatusText litefs)" = "primary, term 1"
+grep ' /litefs ' /proc/self/mountinfo
+test "$(sqlite3 /litefs/app.db 'SELECT x FROM t')" = hello
+sqlite3 /litefs/app.db "INSERT INTO t VALUES('again')"
+litefs doctor
+main=$(systemctl show -P MainPID litefs)
+kill -KILL $main
+for _ in $(seq 600); do
+    [ "$(systemctl show -P ActiveState litefs)" = active ] && [ "$(systemctl show -P MainPID litefs)" != $main ] && break
+    sleep 0.1
+done
+test "$(sqlite3 /litefs/app.db 'SELECT count(*) FROM t')" = 2
+timeout 60 systemctl stop litefs
+test "$(systemctl show -P Result litefs)" = success
+! grep ' /litefs ' /proc/self/mountinfo
+echo lived
+"""
+PROBE_UNIT = """[Service]
+Type=oneshot
+ExecStart=/probe
+StandardOutput=file:/probe.log
+StandardError=file:/probe.log
+"""
+
+
 def call(*words, **kw):
     p = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False, **kw)
     assert p.returncode == 0, f"{words}: {p.returncode}\n{p.stdout}"
@@ -89,7 +121,8 @@ def debian_mirror():
 
 def make_root(root, deb):
     p = subprocess.run(["mmdebstrap", "--variant=essential", "--hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount",
-                        f"--include={deb}", "--include=sqlite3", "bookworm", root, debian_mirror()],
+                        f"--include={deb}", "--include=sqlite3", "--include=systemd-sysv", "bookworm", root,
+                        debian_mirror()],
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
     if p.returncode != 0 and "litefs" not in p.stdout.rsplit("E:", 1)[-1] and "download" in p.stdout:
         print(f"skipped: no clean Debian 12 can be made here:\n{p.stdout[-1000:]}")
@@ -103,6 +136,30 @@ def inside(root, script):
                'exec chroot "$0" /bin/sh -c "$1"')
     return call("unshare", "--mount", "--propagation", "private", "sh", "-c", prepare, root, script,
                 env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"})
+
+
+def boot(root):
+    """The unit under a systemd of its own: hardening, Type=notify, restart after a kill."""
+    if shutil.which("systemd-nspawn") is None:
+        print("     no systemd-nspawn here (scripts/setup --tools installs it): the unit was not started")
+        return
+    units = root + "/etc/systemd/system"
+    os.makedirs(units + "/multi-user.target.wants", exist_ok=True)
+    with open(units + "/probe.service", "w", encoding="utf-8") as f:
+        f.write(PROBE_UNIT)
+    os.symlink("../probe.service", units + "/multi-user.target.wants/probe.service")
+    with open(root + "/probe", "w", encoding="utf-8") as f:
+        f.write(PROBE)
+    os.chmod(root + "/probe", 0o755)
+    p = subprocess.run(["systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", root, "--private-network",
+                        "--bind=/dev/fuse", "--capability=CAP_SYS_ADMIN", "-b"], stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False)
+    if not os.path.exists(root + "/probe.log"):
+        print(f"     no container boots here: the unit was not started\n{p.stdout[-500:]}")
+        return
+    with open(root + "/probe.log", encoding="utf-8") as f:
+        log = f.read()
+    assert "\nlived\n" in log, log
 
 
 def test_clean_machine():
@@ -121,6 +178,7 @@ def test_clean_machine():
             with open(os.path.join(root, "log"), encoding="utf-8") as f:
                 sys.stderr.write(f.read())
             raise
+        boot(root)
         inside(root, "dpkg --purge litefs")
         assert os.path.exists(root + "/var/lib/litefs/dbs/app.db/database"), "a purge takes no databases"
         assert os.path.exists(root + "/etc/litefs.yml") and not os.path.exists(root + "/usr/bin/litefs")
