@@ -198,3 +198,43 @@ workers_free(struct workers *p)
         pthread_mutex_destroy(&p->lock);
         free(p);
 }
+
+struct call {
+        struct work work;
+        int (*fn)(void *arg);
+        void *arg;
+        int result;
+        bool is_done;
+        pthread_mutex_t lock;
+        pthread_cond_t done;
+};
+
+static void
+run_call(struct work *w)
+{
+        struct call *call = (struct call *)w;
+        int r = call->fn(call->arg);
+
+        pthread_mutex_lock(&call->lock);
+        call->result = r;
+        call->is_done = true;
+        pthread_cond_signal(&call->done);
+        pthread_mutex_unlock(&call->lock);
+}
+
+int
+workers_call(struct workers *p, int (*fn)(void *arg), void *arg)
+{
+        struct call call = { .work.run = run_call, .fn = fn, .arg = arg };
+
+        pthread_mutex_init(&call.lock, NULL);
+        pthread_cond_init(&call.done, NULL);
+        workers_post(p, &call.work);
+        pthread_mutex_lock(&call.lock);
+        while (!call.is_done)
+                pthread_cond_wait(&call.done, &call.lock);
+        pthread_mutex_unlock(&call.lock);
+        pthread_cond_destroy(&call.done);
+        pthread_mutex_destroy(&call.lock);
+        return call.result;
+}

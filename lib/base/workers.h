@@ -19,6 +19,9 @@ struct work {
 /* Starts @n_threads threads with all signals blocked. */
 int workers_new(unsigned n_threads, struct workers **ret);
 void workers_post(struct workers *p, struct work *w);
+/* Runs @fn on one of the threads and waits for its result. Not from a thread of the pool, and with no lock that a job
+ * may want. */
+int workers_call(struct workers *p, int (*fn)(void *arg), void *arg);
 /* As workers_post; but a thread that offered itself runs the job itself, once it is free of locks: it is awake
  * already. For jobs that do not care which thread runs them. */
 void workers_post_here(struct workers *p, struct work *w);

@@ -3,7 +3,6 @@
  * The body goes to a file that nobody else sees, is looked at, and only then do SQLite's locks come into it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -22,13 +21,6 @@ struct import {
         int fd;
         uint64_t size_bytes;
         struct import_file file;
-
-        /* On an applier, while a worker of the API waits. */
-        struct work work;
-        pthread_mutex_t lock;
-        pthread_cond_t done;
-        bool is_done;
-        int result;
         struct err e;
 };
 
@@ -39,8 +31,6 @@ free_import(void *data)
 
         if (im->fd >= 0)
                 close(im->fd);
-        pthread_cond_destroy(&im->done);
-        pthread_mutex_destroy(&im->lock);
         free(im->name);
         free(im);
 }
@@ -133,10 +123,11 @@ replace(struct import *im, struct db *db, struct err *e)
         return r;
 }
 
-static void
-run_import(struct work *w)
+/* On an applier, while a worker of the API waits. */
+static int
+run_import(void *arg)
 {
-        struct import *im = (struct import *)((char *)w - offsetof(struct import, work));
+        struct import *im = arg;
         struct store *store = im->api->config.store;
         struct db *db;
         int r;
@@ -148,23 +139,7 @@ run_import(struct work *w)
                 r = store_create_db(store, im->name, &db, &im->e);
         if (r == 0)
                 r = replace(im, db, &im->e);
-        pthread_mutex_lock(&im->lock);
-        im->result = r;
-        im->is_done = true;
-        pthread_cond_signal(&im->done);
-        pthread_mutex_unlock(&im->lock);
-}
-
-static int
-wait_for_import(struct import *im)
-{
-        im->work = (struct work){ run_import, NULL };
-        workers_post(im->api->config.appliers, &im->work);
-        pthread_mutex_lock(&im->lock);
-        while (!im->is_done)
-                pthread_cond_wait(&im->done, &im->lock);
-        pthread_mutex_unlock(&im->lock);
-        return im->result;
+        return r;
 }
 
 static void
@@ -182,7 +157,7 @@ end_body(struct http_call *call, void *data, int result)
         if (r == 0 && atomic_exchange(&im->api->is_importing, true)) {
                 r = err_text(&im->e, -EBUSY, "another import is under way, try again");
         } else if (r == 0) {
-                r = wait_for_import(im);
+                r = workers_call(im->api->config.appliers, run_import, im);
                 atomic_store(&im->api->is_importing, false);
         }
         if (r < 0) {
@@ -219,8 +194,6 @@ api_import(struct api *a, struct http_call *call)
         }
         im->api = a;
         im->fd = -1;
-        pthread_mutex_init(&im->lock, NULL);
-        pthread_cond_init(&im->done, NULL);
         http_call_set_data(call, im, free_import);
         http_call_receive(call, &receiver, BODY_MAX);
 }

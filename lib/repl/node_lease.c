@@ -222,46 +222,25 @@ node_lease_request(struct node *n, enum role_request what, const struct lease_st
 /* --- for threads that wait --- */
 
 struct lease_call {
-        struct work work;
         int (*fn)(struct lease *l, void *arg, struct err *e);
         struct lease *lease;
         void *arg;
         struct err *e;
-        int result;
-        bool is_done;
-        pthread_mutex_t lock;
-        pthread_cond_t done;
 };
 
-static void
-run_call(struct work *w)
+static int
+run_call(void *arg)
 {
-        struct lease_call *call = (struct lease_call *)w;
-        int r = call->fn(call->lease, call->arg, call->e);
+        struct lease_call *call = arg;
 
-        pthread_mutex_lock(&call->lock);
-        call->result = r;
-        call->is_done = true;
-        pthread_cond_signal(&call->done);
-        pthread_mutex_unlock(&call->lock);
+        return call->fn(call->lease, call->arg, call->e);
 }
 
 int
 node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
                 struct err *e)
 {
-        struct lease_call call = {
-                .work.run = run_call, .fn = fn, .lease = n->config.lease, .arg = arg, .e = e
-        };
+        struct lease_call call = { fn, n->config.lease, arg, e };
 
-        pthread_mutex_init(&call.lock, NULL);
-        pthread_cond_init(&call.done, NULL);
-        workers_post(n->lease_worker, &call.work);
-        pthread_mutex_lock(&call.lock);
-        while (!call.is_done)
-                pthread_cond_wait(&call.done, &call.lock);
-        pthread_mutex_unlock(&call.lock);
-        pthread_cond_destroy(&call.done);
-        pthread_mutex_destroy(&call.lock);
-        return call.result;
+        return workers_call(n->lease_worker, run_call, &call);
 }
