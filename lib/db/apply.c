@@ -15,23 +15,6 @@
 
 /* --- the bytes --- */
 
-struct spool_src {
-        struct byte_src base;
-        const struct spool *spool;
-        uint64_t off;
-};
-
-static ssize_t
-read_spool(struct byte_src *src, void *buf, size_t n)
-{
-        struct spool_src *s = (struct spool_src *)src;
-        ssize_t got = spool_read(s->spool, buf, n, s->off);
-
-        if (got > 0)
-                s->off += (uint64_t)got;
-        return got;
-}
-
 void
 received_init(struct received *rx, const struct db_env *env)
 {
@@ -59,7 +42,7 @@ open_pages(struct page_reader *pr, const struct received *rx, struct err *e)
 {
         int r;
 
-        *pr = (struct page_reader){ .src = { { read_spool }, &rx->ltx, 0 } };
+        *pr = (struct page_reader){ .src = spool_source(&rx->ltx) };
         r = ltx_decoder_new(&pr->decoder);
         if (r < 0)
                 return err_set(e, r, "read a transaction");
@@ -167,8 +150,8 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
 
 /* --- what was open --- */
 
-static void
-abandon_locked(struct db *db)
+void
+db_abandon_open(struct db *db)
 {
         if (db_is_dirty(db) || db->is_unjournaled)
                 db_discard_open(db);
@@ -316,7 +299,7 @@ apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
         if (r < 0)
                 return r;
         pthread_mutex_lock(&db->lock);
-        abandon_locked(db);
+        db_abandon_open(db);
         db_leave_no_file(db, &ret->old_fd);
         remove_companions(db, &ret->old_wal_fd);
         pthread_mutex_unlock(&db->lock);
@@ -408,10 +391,13 @@ end_chain(struct db *db, struct err *e)
         int r = 0;
 
         pthread_mutex_lock(&db->lock);
-        abandon_locked(db);
-        if (db->wal.frames.n_pending > 0)
+        if (db->state == DB_CAPTURING) /* what is open is being committed, whose locks ever have gone */
+                r = err_set(e, -EAGAIN, "the database is busy");
+        else
+                db_abandon_open(db);
+        if (r == 0 && db->wal.frames.n_pending > 0)
                 r = err_set(e, -EBUSY, "the WAL holds pages that the file lacks");
-        else if (db->wal.fd >= 0) {
+        else if (r == 0 && db->wal.fd >= 0) {
                 snapshot_save_wal(db);
                 r = os_ftruncate(db->env->os, "apply:wal", db->wal.fd, 0);
                 if (r == 0)
@@ -682,6 +668,8 @@ db_wal_restart(struct db *db, struct err *e)
                 r = err_set(e, -ENOENT, "restart the WAL");
         else if (db->wal.frames.n_pending > 0)
                 r = err_set(e, -EBUSY, "restart the WAL");
+        else if (db->state == DB_CAPTURING)
+                r = err_set(e, -EAGAIN, "restart the WAL");
         if (r == 0) {
                 h.page_size = db->page_size;
                 h.salt1 = db->wal.is_live ? db->wal.salt1 + 1 : ~salt;

@@ -354,7 +354,7 @@ capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *), str
         if (db->state == DB_FAILED)
                 return -EIO;
         assert(db->state == DB_READY);
-        if (!capture_is_light(db))
+        if (!capture_is_light(db) || db_forward_of(db) != NULL)
                 return start_capture_job(db, is_synced || late_is_full(db), then, done);
         r = capture_open(&c, &e);
         if (r < 0) {

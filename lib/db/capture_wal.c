@@ -397,7 +397,7 @@ capture_here(struct db *db, uint32_t commit, const uint8_t *last_page)
 static int
 commit_frame(struct db *db, uint32_t commit, const uint8_t *last_page, struct db_done done)
 {
-        if (db->wal.frames.n - db->wal.n_captured > DB_LIGHT_COMMIT_PAGES)
+        if (db->wal.frames.n - db->wal.n_captured > DB_LIGHT_COMMIT_PAGES || db_forward_of(db) != NULL)
                 return post_frame_capture(db, commit, done);
         return capture_here(db, commit, last_page);
 }

@@ -21,6 +21,7 @@ struct builder {
         bool has_begun;
         struct pagesum fresh; /* the checksums of a snapshot */
         struct byte_sink *sink;
+        struct forwarding forwarding; /* to whom it goes first */
 };
 
 /* The bytes as they came, once the pages that they made have the checksum that they promise. */
@@ -45,6 +46,18 @@ copy_received(struct builder *b, struct err *e)
 }
 
 static int
+may_commit(const struct builder *b)
+{
+        const struct db_forward *to = b->forwarding.to;
+
+        if (to != NULL && !b->c->is_worker)
+                return E_NOT_PRIMARY; /* nobody here may wait for the network: forward.h */
+        if (to != NULL && b->rq->is_snapshot)
+                return -ENOTSUP;
+        return db_may_commit_as(b->db, to);
+}
+
+static int
 begin_record(struct builder *b, struct err *e)
 {
         struct db *db = b->db;
@@ -54,12 +67,15 @@ begin_record(struct builder *b, struct err *e)
                 return 0;
         /* Only now, when something has changed: a rollback is nobody's to refuse. */
         if (b->rq->received == NULL)
-                r = db_may_commit(db);
+                r = may_commit(b);
         if (r < 0)
-                return err_set(e, r, "commit");
+                return r == -ENOTSUP ? err_text(e, r, "only the primary can change the page size")
+                                     : err_set(e, r, "commit");
         b->sink = txlog_append_begin(db->log);
         if (b->sink == NULL)
                 return err_set(e, -ENOMEM, "begin a log record");
+        if (b->forwarding.to != NULL)
+                b->sink = forwarding_begin(&b->forwarding, db, b->sink);
         r = b->rq->received != NULL ? 0 : ltx_encoder_begin(db->encoder, &b->header, b->sink, e);
         if (r < 0) {
                 txlog_append_abort(db->log);
@@ -205,15 +221,20 @@ fill_header(struct builder *b)
 
 /* What ends the record: ours is finished and the lease asked, a received one must be what it says. */
 static int
-finish_record(struct builder *b, uint64_t post, struct err *e)
+finish_record(struct builder *b, const struct txlog_record *record, struct err *e)
 {
         const struct received *rx = b->rq->received;
+        uint64_t post = record->post_apply_checksum;
         int r;
 
         if (rx == NULL) {
                 r = ltx_encoder_finish(b->db->encoder, post, NULL, e);
                 /* Asked last, when the work is done: the lease must hold now, not when it began. */
-                return r == 0 ? db_may_commit(b->db) : r;
+                if (r == 0 && (r = may_commit(b)) < 0)
+                        err_set(e, r, "commit");
+                if (r == 0 && b->forwarding.to != NULL)
+                        r = forwarding_send(&b->forwarding, b->db, record, e);
+                return r;
         }
         if (post != rx->record.post_apply_checksum)
                 return err_text(e, E_CHECKSUM,
@@ -244,7 +265,7 @@ append_record(struct builder *b, uint64_t post, struct err *e)
         };
         int r;
 
-        r = finish_record(b, post, e);
+        r = finish_record(b, &record, e);
         if (r < 0) {
                 txlog_append_abort(db->log);
                 return r;
@@ -255,6 +276,7 @@ append_record(struct builder *b, uint64_t post, struct err *e)
 static void
 move_state(struct builder *b, uint64_t post)
 {
+        bool is_ours = b->rq->received == NULL || b->rq->received->is_local;
         struct db *db = b->db;
         int r;
 
@@ -275,9 +297,9 @@ move_state(struct builder *b, uint64_t post)
         db->page_count = b->rq->commit;
         db->pos = (struct ltx_pos){ b->header.max_txid, post };
         db->timestamp_ms = b->header.timestamp_ms;
-        db->is_unconfirmed = b->rq->received == NULL || b->rq->received->is_local;
-        db->apply_lag_ms = db->is_unconfirmed ? 0
-                                              : clock_wall_ms(db->env->clock) - b->header.timestamp_ms;
+        /* What the primary has committed for us, it has confirmed. */
+        db->is_unconfirmed = is_ours && b->forwarding.to == NULL;
+        db->apply_lag_ms = is_ours ? 0 : clock_wall_ms(db->env->clock) - b->header.timestamp_ms;
         if (db->env->committed != NULL)
                 db->env->committed(db->env->arg, db);
         capturer_unlock(b->c);
@@ -386,6 +408,8 @@ commit_transaction(const struct capturer *c, const struct commit_request *rq, st
 
         if (db->state == DB_FAILED)
                 return err_set(e, -EIO, "the database is stopped after an earlier error");
+        if (rq->received == NULL)
+                b.forwarding.to = db_forward_of(db);
         b.old_count = rq->is_snapshot ? 0 : db->page_count;
         b.xor_sum = rq->is_snapshot ? 0 : db->sums.xor_sum;
         fill_header(&b);
@@ -398,6 +422,7 @@ commit_transaction(const struct capturer *c, const struct commit_request *rq, st
                 txlog_append_abort(db->log);
         }
         measure(&b, begin_ns, r);
+        forwarding_end(&b.forwarding);
         pagesum_release(&b.fresh);
         trim_changes(db);
         return r;

@@ -206,12 +206,6 @@ db_is_receiving(struct db *db)
         return atomic_load(&db->is_receiving);
 }
 
-int
-db_may_commit(struct db *db)
-{
-        return db_is_receiving(db) ? E_NOT_PRIMARY : db->env->may_commit(db->env->arg);
-}
-
 static int
 may_confirm_locked(struct db *db)
 {
@@ -575,11 +569,14 @@ park_checkpoint_write(struct db *db, const void *buf, size_t n, uint64_t off, ui
 }
 
 /* A transaction that was begun when it was allowed may write on: it must be able to roll back. Committing is what is
- * refused then (commit.c). */
+ * refused then (commit.c). One without a journal cannot be refused at its end, so it may not begin where it could
+ * have to be (forward.h). */
 static int
 may_go_on(struct db *db)
 {
-        return db->journal.is_active || db->is_unjournaled ? 0 : db_may_commit(db);
+        if (db->journal.is_active || db->is_unjournaled)
+                return 0;
+        return db_forward_of(db) != NULL ? E_NOT_PRIMARY : db_may_commit(db);
 }
 
 static int
@@ -683,7 +680,8 @@ truncate_locked(struct db *db, uint64_t size_bytes)
                 return -EFBIG;
         if (is_checkpoint_cut(db, size_bytes))
                 return cut_by_checkpoint(db, size_bytes);
-        r = may_go_on(db);
+        /* SQLite cuts what it has freed after the commit that freed it: no new transaction. */
+        r = size_bytes == (uint64_t)db->page_count * db->page_size ? 0 : may_go_on(db);
         return r < 0 ? r : db_truncate_open(db, size_bytes);
 }
 

@@ -8,6 +8,7 @@
  *   late.c             committed pages on their way to the database file; the base; housekeeping
  *   replace.c          another history instead of ours
  *   apply.c            transactions that another node has committed
+ *   forward.c          transactions that another node commits for us
  *   snapshot.c         all of it as of one position, while it changes
  *   verify.c           the committed image against its checksums
  *   recover.c          the state at open */
@@ -19,6 +20,7 @@
 
 #include "db/apply.h"
 #include "db/db.h"
+#include "db/forward.h"
 #include "db/overlay.h"
 #include "db/pagesum.h"
 #include "db/wal_frames.h"
@@ -109,6 +111,8 @@ struct db {
 
         atomic_ullong counters[DB_N_COUNTERS];
         atomic_bool is_receiving;
+        atomic_bool is_halted;                      /* see db/forward.h */
+        _Atomic(const struct db_forward *) forward; /* NULL: this node commits by itself */
 
         struct commit_change *changes; /* scratch of commit.c, kept between commits */
         uint32_t changes_capacity;
@@ -147,8 +151,26 @@ capturer_here(struct db *db)
 int capturer_init_worker(struct capturer *c, struct db *db);
 void capturer_release(struct capturer *c);
 
+/* --- forward.c --- */
 /* 0, or why no transaction can be made here now. */
 int db_may_commit(struct db *db);
+const struct db_forward *db_forward_of(const struct db *db);
+/* The same for a transaction that goes to @to first (NULL: to nobody). */
+int db_may_commit_as(struct db *db, const struct db_forward *to);
+
+/* A transaction of ours, gathered while it is written to the log. */
+struct forwarding {
+        struct byte_sink tee;
+        const struct db_forward *to; /* NULL: it goes nowhere */
+        struct byte_sink *log;
+        struct received rx;
+        bool has_begun;
+};
+/* What to write to instead of @log. */
+struct byte_sink *forwarding_begin(struct forwarding *f, struct db *db, struct byte_sink *log);
+int forwarding_send(struct forwarding *f, struct db *db, const struct txlog_record *record,
+                    struct err *e);
+void forwarding_end(struct forwarding *f); /* of a zeroed one is fine */
 
 /* --- db.c --- */
 int db_path(const struct db *db, const char *file, char *buf, size_t size);
@@ -238,7 +260,11 @@ void db_leave_empty_journal(struct db *db);
 /* After the record of a drop: the database has no file any more. With the lock. */
 void db_leave_no_file(struct db *db, int *ret_fd);
 
-/* --- apply.c, for replace.c --- */
+/* --- apply.c --- */
+/* Forgets the open transaction, its journal, and frames that were not captured. With the lock. */
+void db_abandon_open(struct db *db);
+
+/* For replace.c: */
 /* Takes the database for this thread alone, as a long capture does, and gives it back. */
 int begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e);
 void end_apply(struct db *db, struct capturer *c);

@@ -239,3 +239,20 @@ spool_peek(const struct spool *s, uint64_t off, size_t n)
                 return NULL;
         return s->chunks[i] + at;
 }
+
+static ssize_t
+read_source(struct byte_src *src, void *buf, size_t n)
+{
+        struct spool_src *s = (struct spool_src *)src;
+        ssize_t got = spool_read(s->spool, buf, n, s->off);
+
+        if (got > 0)
+                s->off += (uint64_t)got;
+        return got;
+}
+
+struct spool_src
+spool_source(const struct spool *s)
+{
+        return (struct spool_src){ { read_source }, s, 0 };
+}

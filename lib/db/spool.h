@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/os.h"
+#include "base/stream.h"
 
 #define SPOOL_CHUNK 4096u
 
@@ -35,6 +36,14 @@ int spool_write(struct spool *s, const void *buf, size_t n, uint64_t off);
 /* The bytes read, less than @n only at the end; else a negative errno. */
 ssize_t spool_read(const struct spool *s, void *buf, size_t n, uint64_t off);
 int spool_truncate(struct spool *s, uint64_t size_bytes);
+
+/* All of it from the front, as a stream. */
+struct spool_src {
+        struct byte_src base;
+        const struct spool *spool;
+        uint64_t off;
+};
+struct spool_src spool_source(const struct spool *s);
 
 /* The spool's own memory for [off, off+n) when it is contiguous, else NULL: spares hot paths a copy. */
 const void *spool_peek(const struct spool *s, uint64_t off, size_t n);
