@@ -18,8 +18,9 @@ int apply_new(struct session *s, struct db *db, struct apply **ret);
 /* 0. -EAGAIN: a reader or an application's lock is in the way; keep @a, which goes on to keep new readers out
  * (PENDING), and try again in a while. E_POS_MISMATCH, E_CHECKSUM: the databases differ. */
 int apply_transaction(struct apply *a, const struct received *rx, struct err *e);
-/* Keeps writers out until apply_free, so that the database's position stays: for a transaction that is made here.
- * Readers go on. 0, also when there is no database; -EAGAIN: a writer is at work, try again. */
+/* Keeps writers out until apply_free, so that the database's position stays: for transactions that are made here.
+ * Readers go on. 0, also when there is no database; -EAGAIN: a writer is at work, try again. After a transaction it
+ * lets readers in again, and keeps writers out of the journal mode that the database has then. */
 int apply_reserve(struct apply *a, struct err *e);
 /* Gives the locks back, checkpointing first when the WAL has grown long. NULL is fine. */
 void apply_free(struct apply *a);
