@@ -20,7 +20,8 @@
         X(E_CORRUPT_DB, -10007, "the database does not match its log") \
         X(E_CONFIG, -10008, "invalid configuration") \
         X(E_BUSY_DB, -10009, "the database is in use") \
-        X(E_UNCONFIRMED, -10010, "committed, but the lease ended before that could be said")
+        X(E_UNCONFIRMED, -10010, "committed, but the lease ended before that could be said") \
+        X(E_NOT_HELD, -10011, "the halt lock is not held")
 
 enum err_code {
 #define ERR_ENUM(name, value, text) name = value,

@@ -16,6 +16,9 @@ api_status(int code)
         case -ENOENT:
         case E_NOT_FOUND:
                 return 404;
+        case E_NOT_HELD:
+        case E_POS_MISMATCH:
+                return 409;
         case -EFBIG:
         case -EMSGSIZE:
                 return 413;

@@ -66,6 +66,12 @@ node_wait_ready(struct node *n, int64_t timeout_ms)
         return wait_flag(n, &n->is_ready, true, timeout_ms);
 }
 
+uint64_t
+node_id(const struct node *n)
+{
+        return n->node_id;
+}
+
 int
 node_port(const struct node *n)
 {
@@ -107,14 +113,16 @@ static void
 tell_watchers(struct node *n)
 {
         for (unsigned i = 0; i < n->n_watchers; i++)
-                n->watchers[i].role_changed(n->watchers[i].arg);
+                if (n->watchers[i].role_changed != NULL)
+                        n->watchers[i].role_changed(n->watchers[i].arg);
 }
 
 void
 node_tell_shown(struct node *n, struct db *db)
 {
         for (unsigned i = 0; i < n->n_watchers; i++)
-                n->watchers[i].committed(n->watchers[i].arg, db);
+                if (n->watchers[i].committed != NULL)
+                        n->watchers[i].committed(n->watchers[i].arg, db);
 }
 
 static void

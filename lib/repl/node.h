@@ -43,8 +43,8 @@ struct loop *node_loop(const struct node *n);
 int node_listen(struct node *n, void (*accepted)(void *arg, struct conn *c), void *arg, struct err *e);
 void node_accept(struct node *n, struct conn *c);
 
-/* Who wants to know, on the loop. At most NODE_MAX_WATCHERS, before node_start. */
-#define NODE_MAX_WATCHERS 4
+/* Who wants to know, on the loop; NULL for what it does not want. At most NODE_MAX_WATCHERS, before node_start. */
+#define NODE_MAX_WATCHERS 8
 struct node_watcher {
         /* @db may show a new position, here or on this replica. */
         void (*committed)(void *arg, struct db *db);
@@ -59,7 +59,8 @@ void node_start(struct node *n);
 /* Waits until the role is known: the primary, or a replica that has what the primary had. True, or false at
  * @timeout_ms. */
 bool node_wait_ready(struct node *n, int64_t timeout_ms);
-int node_port(const struct node *n); /* that it listens on, 0: none */
+uint64_t node_id(const struct node *n); /* drawn at its start */
+int node_port(const struct node *n);    /* that it listens on, 0: none */
 /* Hands the lease over to a replica that has everything, if there is one, or gives it up; ends all streams. The
  * store must have been told to stop writes. */
 void node_stop(struct node *n);
