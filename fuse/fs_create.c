@@ -76,7 +76,7 @@ create_node(fuse_req_t req, struct inode *parent, const char *name, mode_t mode,
         db = resolve_database(s, path, &kind);
         if ((db != NULL && kind == DBNAME_DATABASE) || inode_child(&s->inodes, parent, name) != NULL)
                 return -EEXIST;
-        if (db != NULL && kind == DBNAME_POS)
+        if (db != NULL && (kind == DBNAME_POS || kind == DBNAME_LOCK))
                 return -EACCES;
         if (parent == &s->inodes.root && (strcmp(name, ".lag") == 0 || strcmp(name, ".primary") == 0))
                 return -EACCES;

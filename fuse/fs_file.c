@@ -85,6 +85,8 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         h = handle_new(req, in, fi);
         if (h == NULL)
                 fuse_reply_err(req, ENOMEM);
+        else if (in->kind == INODE_LOCK && is_writable_open(fi->flags))
+                halt_open(req, h, fi);
         else if (fuse_reply_open(req, fi) == -ENOENT)
                 handle_drop(s, h);
 }
@@ -224,6 +226,8 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 else if (in->kind == INODE_WAL)
                         mount_check_wal_index(s, in->db);
         }
+        if (h->is_halt)
+                halt_close(s, h);
         handle_drop(s, h);
         fuse_reply_err(req, 0);
 }

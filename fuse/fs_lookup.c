@@ -18,7 +18,8 @@ reply_negative(fuse_req_t req, const char *name)
         size_t len;
 
         /* Names that appear without a request that creates them must not be remembered as absent. */
-        if (dbname_classify(name, &len) == DBNAME_POS || strcmp(name, ".primary") == 0)
+        if (dbname_classify(name, &len) == DBNAME_POS || dbname_is_lock(name, &len) ||
+            strcmp(name, ".primary") == 0)
                 fuse_reply_err(req, ENOENT);
         else
                 fuse_reply_entry(req, &e);

@@ -45,6 +45,7 @@ struct parked {
 
 struct session {
         struct session_config config;
+        struct session_halts halts; /* of zeros: none */
         struct store *store;
         struct fuse_session *se;
         char *mount_dir;
@@ -75,6 +76,7 @@ struct handle {
         struct inode *inode;
         bool is_internal; /* opened by a worker of the daemon */
         bool has_written;
+        bool is_halt; /* it keeps the halt lock of its database */
 };
 
 static inline struct session *
@@ -130,7 +132,7 @@ struct node_ops {
         bool has_flush;   /* close() matters */
 };
 extern const struct node_ops node_dir_ops, node_plain_ops, node_db_ops, node_journal_ops, node_wal_ops,
-        node_shm_ops, node_pos_ops, node_primary_ops, node_lag_ops;
+        node_shm_ops, node_pos_ops, node_primary_ops, node_lag_ops, node_lock_ops;
 const struct node_ops *node_ops_of(const struct inode *in);
 
 /* --- node_plain.c: names under DATA/files --- */
@@ -156,6 +158,11 @@ int classify_start(struct session *s, struct inode *in);
 bool classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int *ret_error);
 /* Syncing or closing a plain file may show that it is a database. True when the request was put aside. */
 bool classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error);
+
+/* --- halt.c --- */
+/* Opens NAME-lock for writing: answers, now or when the lock is there. */
+void halt_open(fuse_req_t req, struct handle *h, const struct fuse_file_info *fi);
+void halt_close(struct session *s, struct handle *h);
 
 /* --- mount_access.c --- */
 /* Captures pages written without a journal if no SQLite process is in a transaction. @done is called from a

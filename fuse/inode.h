@@ -20,6 +20,7 @@ enum inode_kind {
         INODE_WAL,
         INODE_SHM,
         INODE_POS,
+        INODE_LOCK,
         INODE_PRIMARY,
         INODE_LAG
 };

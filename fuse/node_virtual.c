@@ -1,4 +1,4 @@
-/* NAME-pos, .primary and .lag: content made here, never cached. */
+/* NAME-pos, NAME-lock, .primary and .lag: content made here, never cached. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,8 @@ make_text(struct session *s, struct inode *in, char *buf)
         struct db_info info;
 
         switch (in->kind) {
+        case INODE_LOCK: /* there to be opened: halt.c */
+                return 0;
         case INODE_POS:
                 db_get_info(in->db, &info);
                 ltx_pos_format(info.pos, buf);
@@ -41,7 +43,8 @@ stat_virtual(struct session *s, struct inode *in, struct stat *ret)
 
         if (n < 0)
                 return n;
-        *ret = (struct stat){ .st_mode = S_IFREG | (in->kind == INODE_POS ? 0666 : 0444),
+        *ret = (struct stat){ .st_mode = S_IFREG |
+                                         (in->kind == INODE_POS || in->kind == INODE_LOCK ? 0666 : 0444),
                               .st_size = n,
                               .st_uid = getuid(),
                               .st_gid = getgid() };
@@ -86,3 +89,6 @@ const struct node_ops node_primary_ops = { .stat = stat_virtual,
                                            .read = read_virtual,
                                            .is_uncached = true };
 const struct node_ops node_lag_ops = { .stat = stat_virtual, .read = read_virtual, .is_uncached = true };
+const struct node_ops node_lock_ops = {
+        .stat = stat_virtual, .read = read_virtual, .truncate = truncate_virtual, .is_uncached = true
+};

@@ -48,7 +48,7 @@ node_ops_of(const struct inode *in)
                 [INODE_DB] = &node_db_ops,   [INODE_JOURNAL] = &node_journal_ops,
                 [INODE_WAL] = &node_wal_ops, [INODE_SHM] = &node_shm_ops,
                 [INODE_POS] = &node_pos_ops, [INODE_PRIMARY] = &node_primary_ops,
-                [INODE_LAG] = &node_lag_ops,
+                [INODE_LAG] = &node_lag_ops, [INODE_LOCK] = &node_lock_ops,
         };
 
         return table[in->kind];

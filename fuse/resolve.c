@@ -22,6 +22,8 @@ resolve_database(struct session *s, const char *path, enum dbname_kind *ret_kind
         if (db != NULL && db_exists(db))
                 return db;
         *ret_kind = dbname_classify(path, &len);
+        if (*ret_kind == DBNAME_DATABASE && dbname_is_lock(path, &len))
+                *ret_kind = DBNAME_LOCK;
         if (*ret_kind == DBNAME_DATABASE)
                 return NULL;
         memcpy(base, path, len);
@@ -50,8 +52,8 @@ companion_exists(struct session *s, struct db *db, enum dbname_kind kind)
 enum inode_kind
 resolve_kind(enum dbname_kind kind)
 {
-        static const enum inode_kind kinds[] = { INODE_DB, INODE_JOURNAL, INODE_WAL, INODE_SHM,
-                                                 INODE_POS };
+        static const enum inode_kind kinds[] = { INODE_DB,  INODE_JOURNAL, INODE_WAL,
+                                                 INODE_SHM, INODE_POS,     INODE_LOCK };
 
         return kinds[kind];
 }

@@ -289,6 +289,12 @@ session_mount(const struct session_config *config, struct session **ret, struct 
         return 0;
 }
 
+void
+session_set_halts(struct session *s, const struct session_halts *halts)
+{
+        s->halts = *halts;
+}
+
 /* --- running --- */
 
 static void

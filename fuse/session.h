@@ -16,6 +16,14 @@
 
 struct session;
 
+/* Who gets a database's halt lock of the primary, so that it may be written on this node, which is a replica. */
+struct session_halts {
+        void *arg;
+        /* 0, DB_PENDING (then @done), or an error; must not wait. Each 0, now or later, is closed once. */
+        int (*open)(void *arg, struct db *db, struct db_done done);
+        void (*close)(void *arg, struct db *db);
+};
+
 struct session_config {
         const char *mount_dir;
         struct store *store;
@@ -28,6 +36,8 @@ struct session_config {
 
 /* Unmounts a stale mount that a killed daemon left (unless told not to), makes the directory and mounts. */
 int session_mount(const struct session_config *config, struct session **ret, struct err *e);
+/* Before session_run. Without it NAME-lock cannot be opened for writing on a replica. */
+void session_set_halts(struct session *s, const struct session_halts *halts);
 /* Answers requests until the file system is unmounted or session_stop's time is over. 0 or negative. */
 int session_run(struct session *s, struct err *e);
 /* From any thread: refuses further writes, detaches the mount so that no new open can come, and lets

@@ -12,6 +12,7 @@ int command_import(int argc, char **argv);
 int command_handoff(int argc, char **argv);
 int command_promote(int argc, char **argv);
 int command_demote(int argc, char **argv);
+int command_run(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);

@@ -17,6 +17,7 @@
 #include "cmd/litefs/guard.h"
 #include "fuse/apply.h"
 #include "fuse/session.h"
+#include "cmd/litefs/halting.h"
 #include "cmd/litefs/make_lease.h"
 #include "cmd/litefs/make_proxy.h"
 #include "cmd/litefs/make_tls.h"
@@ -51,6 +52,7 @@ struct daemon {
         struct scrub *scrub;
         struct guard *guard;
         struct proxy *proxy; /* NULL: none is asked for */
+        struct halting halting;
         pthread_t signal_thread;
 };
 
@@ -100,7 +102,9 @@ wait_for_signals(void *arg)
                 d->options->on_signal(d->options->arg, sig);
         log_info("signal received, litefs shutting down");
         service_stopping(d->service);
+        halting_stop_own(&d->halting);
         api_stop(d->api);
+        halting_stop(&d->halting);
         node_stop(d->node);
         session_stop(d->session, DRAIN_MS);
         return NULL;
@@ -249,6 +253,32 @@ add_metrics(void *arg, struct text *t)
 }
 
 static int
+open_halting(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->options->config;
+        struct halts_config given = {
+                .loop = node_loop(d->node),
+                .store = d->store,
+                .clock = clock_host(),
+                .ops = &apply_ops,
+                .ops_arg = d,
+                .appliers = d->appliers,
+        };
+        struct remote_halts_config taken = {
+                .loop = node_loop(d->node),
+                .store = d->store,
+                .clock = clock_host(),
+                .client = { .node_id = node_id(d->node),
+                            .token = d->token,
+                            .tls_ca = c->http.tls.ca,
+                            .tls_cert = c->http.tls.cert,
+                            .tls_key = c->http.tls.key },
+        };
+
+        return halting_open(&d->halting, &given, &taken, d->node, d->session, e);
+}
+
+static int
 open_api(struct daemon *d, struct err *e)
 {
         const struct config *c = d->options->config;
@@ -259,6 +289,7 @@ open_api(struct daemon *d, struct err *e)
                 .apply_ops = &apply_ops,
                 .apply_arg = d,
                 .appliers = d->appliers,
+                .halts = d->halting.given,
                 .data_dir = d->options->data_dir,
                 .hostname = c->lease.hostname,
                 .advertise_url = c->lease.advertise_url,
@@ -351,6 +382,8 @@ open_node(struct daemon *d, struct err *e)
         if (r == 0)
                 r = service_new(&d->notifier, d->node, d->store, &d->service, e);
         if (r == 0)
+                r = open_halting(d, e);
+        if (r == 0)
                 r = open_api(d, e);
         if (r == 0)
                 r = open_proxy(d, e);
@@ -428,8 +461,10 @@ tear_down(struct daemon *d)
         workers_drain(d->workers);
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */
+        halting_stop_own(&d->halting);
         api_stop(d->api);
         service_stop(d->service);
+        halting_stop(&d->halting);
         node_free(d->node);
         if (d->store != NULL)
                 store_set_listener(d->store, NULL, NULL); /* closing may still sync commits */
@@ -437,6 +472,7 @@ tear_down(struct daemon *d)
         notifier_close(&d->notifier);
         proxy_free(d->proxy); /* the node tells it of positions */
         api_free(d->api);
+        halting_release(&d->halting);
         free(d->token);
         tls_context_free(d->tls);
         tls_context_free(d->tls_peer);

@@ -13,6 +13,7 @@ static const struct help_command commands[] = {
         { "promote", command_promote, "make this node the primary" },
         { "handoff", command_handoff, "pass the primary's part to another node" },
         { "demote", command_demote, "stop being the primary" },
+        { "run", command_run, "run a command that writes on this node" },
         { "ltx", command_ltx, "list, show, verify and extract logged transactions" },
         { "version", command_version, "print the version" },
         { "help", command_help, "explain litefs, or one of its commands" },

@@ -5,6 +5,7 @@
 
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/promote.h"
 
 #define WAIT_MS 10000
 
@@ -33,6 +34,17 @@ wait_until_primary(struct client *c, struct err *e)
 }
 
 int
+promote_node(struct client *c, struct err *e)
+{
+        char url[2048];
+        int r = client_make_url(c->base, "/promote", NULL, NULL, url, sizeof url);
+
+        if (r == 0)
+                r = client_request(c, "POST", url, NULL, e);
+        return r < 0 ? r : wait_until_primary(c, e);
+}
+
+int
 command_promote(int argc, char **argv)
 {
         static const struct help_row examples[] = {
@@ -51,18 +63,13 @@ command_promote(int argc, char **argv)
         const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
         struct flag_words w;
         struct err e = ERR_INIT;
-        char url[2048];
         int r = client_parse(flags, argc, argv, 0, &help, &w);
 
         if (r > 0)
                 return r - 1;
         r = client_open(&c, &e);
-        if (r == 0) {
-                (void)client_make_url(c.base, "/promote", NULL, NULL, url, sizeof url);
-                r = client_request(&c, "POST", url, NULL, &e);
-        }
         if (r == 0)
-                r = wait_until_primary(&c, &e);
+                r = promote_node(&c, &e);
         client_close(&c);
         if (r == 0)
                 printf("this node is the primary\n");

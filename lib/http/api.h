@@ -5,6 +5,7 @@
 #define LITEFS_HTTP_API_H
 
 #include "http/text.h"
+#include "repl/halts.h"
 #include "repl/node.h"
 
 struct api;
@@ -17,6 +18,7 @@ struct api_config {
         const struct apply_ops *apply_ops; /* for imports, on the threads of @appliers */
         void *apply_arg;
         struct workers *appliers;
+        struct halts *halts; /* for remote writes */
         const char *data_dir;
         const char *hostname, *advertise_url;
         bool is_candidate;

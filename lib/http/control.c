@@ -1,4 +1,4 @@
-/* Who is the primary: /handoff, /promote, /demote. Remote writes: /halt, /tx. */
+/* Who is the primary: /handoff, /promote, /demote. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,32 +174,4 @@ api_demote(struct api *a, struct http_call *call)
 {
         if (make_control(a, call) != NULL)
                 http_call_run(call, run_demote);
-}
-
-/* --- remote writes --- */
-
-void
-api_halt(struct api *a, struct http_call *call)
-{
-        const char *id = http_call_query(call, "id");
-        char *end;
-
-        (void)a;
-        if (api_database_name(call) == NULL)
-                return;
-        if (id == NULL || strtoll(id, &end, 10) == 0 || *end != '\0')
-                api_reply_error(call, 400, "invalid id: \"%s\"", id != NULL ? id : "");
-        else
-                api_reply_error(call, 501,
-                                "halt locks are not available in this version: write on the primary");
-}
-
-void
-api_tx(struct api *a, struct http_call *call)
-{
-        (void)a;
-        if (api_database_name(call) != NULL)
-                api_reply_error(call, 501,
-                                "remote transactions need a halt lock, which is not available in this "
-                                "version: write on the primary");
 }

@@ -365,6 +365,9 @@ halts_apply(struct halts *h, const char *name, struct halt_key key, struct recei
                 if (r == 0)
                         at.halt->last_txid = rx->record.max_txid;
         }
+        if (r >= 0 && (r = db_may_confirm(db)) < 0)
+                err_set(e, r, "transaction %016llx of %s", (unsigned long long)rx->record.max_txid,
+                        name);
         pthread_mutex_lock(&h->lock);
         at.halt->settle_ms = r == -EAGAIN ? now_ms(h) + SETTLE_MS : 0;
         at.halt->is_busy = false;

@@ -44,7 +44,8 @@ int halts_grant(struct halts *h, const char *name, struct halt_key key, struct h
 /* Whether @key may send a transaction now: 0, E_NOT_FOUND, E_NOT_HELD. */
 int halts_check(struct halts *h, const char *name, struct halt_key key, struct err *e);
 /* Commits @rx, which was verified, durably. The last one again is fine: its answer may have been lost. -EAGAIN: readers
- * are in the way. E_NOT_HELD, E_POS_MISMATCH, E_CHECKSUM, -ENOTSUP. */
+ * are in the way. E_NOT_HELD, E_POS_MISMATCH, E_CHECKSUM, -ENOTSUP; E_UNCONFIRMED: committed, but perhaps not the
+ * cluster's. */
 int halts_apply(struct halts *h, const char *name, struct halt_key key, struct received *rx,
                 struct err *e);
 /* 0 also when @key does not have it. */

@@ -101,3 +101,12 @@ dbname_is_valid(const char *name, size_t n)
         return is_relative_path(copy) && dbname_encode(copy, escaped) == 0 &&
                dbname_classify(copy, &len) == DBNAME_DATABASE;
 }
+
+bool
+dbname_is_lock(const char *name, size_t *ret_len)
+{
+        size_t n = strlen(name), m = strlen("-lock");
+
+        *ret_len = n > m ? n - m : 0;
+        return n > m && strcmp(name + n - m, "-lock") == 0;
+}

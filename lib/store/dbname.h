@@ -20,9 +20,12 @@ int dbname_decode(const char *dir, char ret[DBNAME_MAX + 1]);
  * client sends. */
 bool dbname_is_valid(const char *name, size_t n);
 
-enum dbname_kind { DBNAME_DATABASE, DBNAME_JOURNAL, DBNAME_WAL, DBNAME_SHM, DBNAME_POS };
+enum dbname_kind { DBNAME_DATABASE, DBNAME_JOURNAL, DBNAME_WAL, DBNAME_SHM, DBNAME_POS, DBNAME_LOCK };
 
-/* What @name would be if a database had the name without its suffix; *@ret_len is that name's length. */
+/* What @name would be if a database had the name without its suffix; *@ret_len is that name's length. Never
+ * DBNAME_LOCK: NAME-lock is that of a database NAME if there is one, else a name like any other. */
 enum dbname_kind dbname_classify(const char *name, size_t *ret_len);
+/* Whether it is a NAME-lock; *@ret_len is the length of NAME. */
+bool dbname_is_lock(const char *name, size_t *ret_len);
 
 #endif

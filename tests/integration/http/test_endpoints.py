@@ -132,15 +132,16 @@ def test_lag_makes_unready():
         assert metrics(r)["litefs_lag_seconds"] > 1.5
 
 
-def test_halt_and_tx_are_refused():
+def test_halt_and_tx_of_no_database():
     with Node() as n:
         for method in ("POST", "DELETE"):
             for bad in ("", "0", "x", "1x"):
                 a = request(n, method, "/halt", name="t.db", id=bad)
                 assert (a.status, a.text) == (400, f'invalid id: "{bad}"\n'), a.text
-            assert request(n, method, "/halt", name="t.db", id=7).status == 501
-        a = post(n, "/tx", name="t.db", body=b"LTX1" + bytes(200))
-        assert a.status == 501 and "halt lock" in a.text
+            a = request(n, method, "/halt", name="t.db", id=7)
+            assert (a.status, a.text) == (404, 'database not found: "t.db"\n'), a.text
+        a = post(n, "/tx", name="t.db", lockID=7, body=b"LTX1" + bytes(200))
+        assert (a.status, a.text) == (404, 'database not found: "t.db"\n'), a.text
         assert get(n, "/db").json == {"databases": []}
 
 
