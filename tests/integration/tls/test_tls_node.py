@@ -38,6 +38,7 @@ def test_replication_and_http():
             in_step(n, r)
             a = request(r, client, "GET", "/info")
             assert a.status == 200 and a.json["primary"]["url"] == f"https://127.0.0.1:{n.port()}", a.text
+            assert len(request(r, client, "GET", "/cluster").json["nodes"]) == 2  # it has asked the primary
             image = request(r, client, "GET", "/export?name=t.db").body
             assert image[:16] == b"SQLite format 3\0" and len(image) == len(n.visible())
             path = os.path.join(n.root, "new.db")
