@@ -18,8 +18,11 @@
 
 #define CHECKPOINT_FRAMES 1000u /* SQLite's own default */
 
-#define PENDING_MS 1000 /* how long a reader that stays keeps others out */
-#define REST_MS 100
+/* How long a reader that stays keeps others out: longer from one attempt to the next, for it may be several that overlap,
+ * of whom none stays long. In between others come in, whose application need not be willing to wait. */
+#define PENDING_FIRST_MS 50
+#define PENDING_MAX_MS 1000
+#define RESTS 4 /* times as long */
 
 #define REPLACE_WAIT_MS 2000 /* for those who have a database open that is to be replaced */
 
@@ -34,6 +37,7 @@ struct apply {
         bool is_reserved; /* WRITE is ours until the end */
         bool is_pending;  /* PENDING is ours: no new reader gets in */
         int64_t pending_since_ms;
+        int64_t pending_ms;       /* how long this time */
         int64_t rest_until_ms;    /* for readers to come in, who would starve else */
         int64_t replace_since_ms; /* 0: nothing is to be replaced */
         struct detached detached;
@@ -100,11 +104,10 @@ take_exclusive(struct apply *a)
 
         if (a->hold == HOLD_EXCLUSIVE)
                 return 0;
-        if (now_ms < a->rest_until_ms)
-                return -EAGAIN;
-        if (a->is_pending && now_ms - a->pending_since_ms > PENDING_MS) {
+        if (a->is_pending && now_ms - a->pending_since_ms > a->pending_ms) {
                 release_exclusive(a);
-                a->rest_until_ms = now_ms + REST_MS;
+                a->rest_until_ms = now_ms + RESTS * a->pending_ms;
+                a->pending_ms = a->pending_ms * 2 > PENDING_MAX_MS ? PENDING_MAX_MS : a->pending_ms * 2;
                 return -EAGAIN;
         }
         if (!a->is_pending)
@@ -117,6 +120,8 @@ take_exclusive(struct apply *a)
         r = set_lock(a->db_fd, F_WRLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
         if (r == 0)
                 a->hold = HOLD_EXCLUSIVE;
+        else if (now_ms < a->rest_until_ms)
+                release_exclusive(a); /* a moment without readers would have done */
         return r;
 }
 
@@ -354,6 +359,8 @@ copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32
         write_word(a, WAL_INDEX_AT_BACKFILL_ATTEMPTED);
         if (db_wal_checkpoint(a->db, from, to, &ch, &e) == 0) {
                 notify_pages(a, &ch);
+                if (to == mark->n_frames)
+                        db_wal_cut_file(a->db);
                 settle_size(a);
                 wal_index_set_backfill(a->index, to);
                 write_word(a, WAL_INDEX_AT_BACKFILL);
@@ -389,11 +396,30 @@ checkpoint(struct apply *a)
 
 /* --- WAL --- */
 
+/* The WAL and its index begin anew. With WRITE, and nobody reading frames. */
+static int
+restart_wal(struct apply *a, struct err *e)
+{
+        struct db_wal_applied w;
+        int r = db_wal_restart(a->db, e);
+
+        notify_wal(a->s, a->db, 0, WAL_HEADER_SIZE);
+        if (r == 0)
+                r = db_wal_frames(a->db, &w, e);
+        if (r < 0)
+                return r;
+        wal_index_restart(a->index);
+        r = write_index(a, WAL_INDEX_AT_BACKFILL, WAL_INDEX_HEADER_SIZE);
+        if (r == 0)
+                r = publish(a, &w, 0);
+        free(w.pgnos);
+        return r < 0 ? err_set(e, r, "restart the wal-index") : 0;
+}
+
 /* A WAL that is copied back and unread begins anew; an empty one begins. With WRITE. */
 static int
 restart_if_possible(struct apply *a, struct err *e)
 {
-        struct db_wal_applied w;
         struct db_wal_mark mark;
         bool is_live = db_wal_captured(a->db, &mark);
         int r;
@@ -403,18 +429,29 @@ restart_if_possible(struct apply *a, struct err *e)
         if (set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
                 /* Readers of an empty WAL do not mind its header. */
                 return is_live ? 0 : db_wal_restart(a->db, e);
-        r = db_wal_restart(a->db, e);
-        if (r == 0)
-                r = db_wal_frames(a->db, &w, e);
-        if (r == 0) {
-                wal_index_restart(a->index);
-                r = write_index(a, WAL_INDEX_AT_BACKFILL, WAL_INDEX_HEADER_SIZE);
-                if (r == 0)
-                        r = publish(a, &w, 0);
-                if (r < 0)
-                        err_set(e, r, "restart the wal-index");
-                free(w.pgnos);
-        }
+        r = restart_wal(a, e);
+        (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
+        return r;
+}
+
+/* A writer whose first frame was refused has restarted the index before, over a WAL that is copied back: nobody reads
+ * frames, and those who read the file do not mind. To rebuild the index would have to wait for them. */
+static bool
+is_restarted_index(struct apply *a)
+{
+        struct wal_index_header h;
+
+        return wal_index_read_header(a->index, &h) == 0 && h.mx_frame == 0 && !db_wal_has_pending(a->db);
+}
+
+static int
+repair_index(struct apply *a, struct err *e)
+{
+        int r;
+
+        if (!is_restarted_index(a) || set_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
+                return rebuild_index(a, e);
+        r = restart_wal(a, e);
         (void)set_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
         return r;
 }
@@ -430,7 +467,7 @@ append_frames(struct apply *a, const struct received *rx, struct err *e)
         if (r < 0)
                 return err_set(e, r, "read the wal-index");
         if (!is_index_right(a, db_wal_captured(a->db, &mark) ? &mark : NULL))
-                r = rebuild_index(a, e);
+                r = repair_index(a, e);
         if (r == 0)
                 r = restart_if_possible(a, e);
         if (r < 0)
@@ -491,8 +528,8 @@ directly(struct apply *a, const struct received *rx, struct err *e)
                 notify_created(a->s, a->db);
         else
                 notify_pages(a, &ch); /* a failure may have shown pages, too */
-        if (r == 0 && rx->record.commit > 0)
-                notify_content(a->s, a->db, "-wal", 0, 0);
+        if (rx->record.commit > 0)
+                notify_content(a->s, a->db, "-wal", 0, 0); /* emptied, whatever came of it then */
         if (a->db_fd >= 0 && rx->record.commit > 0)
                 settle_size(a);
         free(ch.pgnos);
@@ -749,7 +786,9 @@ apply_new(struct session *s, struct db *db, struct apply **ret)
 
         if (a == NULL)
                 return -ENOMEM;
-        *a = (struct apply){ .s = s, .db = db, .db_fd = -1, .shm_fd = -1 };
+        *a = (struct apply){
+                .s = s, .db = db, .db_fd = -1, .shm_fd = -1, .pending_ms = PENDING_FIRST_MS
+        };
         *ret = a;
         return 0;
 }

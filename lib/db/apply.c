@@ -781,3 +781,20 @@ db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct 
         free(list);
         return r < 0 ? err_set(e, r, "copy the WAL into %s/database", db->dir) : 0;
 }
+
+void
+db_wal_cut_file(struct db *db)
+{
+        uint64_t size;
+
+        pthread_mutex_lock(&db->lock);
+        size = (uint64_t)db->page_count * db->page_size;
+        if (db->state == DB_READY && db->fd >= 0 && db->wal.frames.n_pending == 0 &&
+            db->size_bytes > size && txlog_synced_lsn(db->log) >= db->last_lsn) {
+                snapshot_save_file(db, size, INT64_MAX);
+                /* What stays is not seen by anybody but those who look at the size; recovery cuts it. */
+                if (os_ftruncate(db->env->os, "apply:cut", db->fd, (off_t)size) == 0)
+                        db->size_bytes = size;
+        }
+        pthread_mutex_unlock(&db->lock);
+}

@@ -86,5 +86,8 @@ bool db_wal_has_pending(struct db *db);
  * the log durable first. */
 int db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct db_changes *ret,
                       struct err *e);
+/* After a checkpoint of all frames, with readers kept out as for that: what the database has shrunk by goes, as SQLite's
+ * own checkpoint has it. */
+void db_wal_cut_file(struct db *db);
 
 #endif
