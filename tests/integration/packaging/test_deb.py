@@ -72,6 +72,13 @@ test "$(sqlite3 /litefs/app.db 'SELECT count(*) FROM t')" = 2
 timeout 60 systemctl stop litefs
 test "$(systemctl show -P Result litefs)" = success
 ! grep ' /litefs ' /proc/self/mountinfo
+timeout 60 systemctl start litefs
+main=$(systemctl show -P MainPID litefs)
+dpkg -i /litefs.deb | grep 'still running as the version before'
+test "$(systemctl show -P MainPID litefs)" = $main
+dpkg --remove litefs
+! grep ' /litefs ' /proc/self/mountinfo
+dpkg -i /litefs.deb
 echo lived
 """
 PROBE_UNIT = """[Service]
@@ -139,7 +146,7 @@ def inside(root, script):
 
 
 def boot(root):
-    """The unit under a systemd of its own: hardening, Type=notify, restart after a kill."""
+    """The unit under a systemd of its own: hardening, Type=notify, restart after a kill, upgrade and removal."""
     if shutil.which("systemd-nspawn") is None:
         print("     no systemd-nspawn here (scripts/setup --tools installs it): the unit was not started")
         return
@@ -178,6 +185,7 @@ def test_clean_machine():
             with open(os.path.join(root, "log"), encoding="utf-8") as f:
                 sys.stderr.write(f.read())
             raise
+        shutil.copy(deb, root + "/litefs.deb")
         boot(root)
         inside(root, "dpkg --purge litefs")
         assert os.path.exists(root + "/var/lib/litefs/dbs/app.db/database"), "a purge takes no databases"
