@@ -7,7 +7,11 @@ import tempfile
 import threading
 import time
 
-from cluster_fixture import Cluster, need, run, wait_until
+from cluster_fixture import HERE, Cluster, need, run, wait_until
+
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "http"))
+
+from http_fixture import metrics
 
 need("consul")
 MB = 1 << 20
@@ -206,6 +210,47 @@ def test_a_reader_stops_no_other_database():
         cl.check_equal("other.db")
         r.wait_log("asking for those that were dropped")
         assert "sending a snapshot" not in p.recent_log()
+
+
+def test_a_database_that_cannot_be_read():
+    """It is left alone for a while; the others' stream goes on."""
+    with Cluster(1) as cl:
+        p = cl.wait_primary()
+        for name in ("t.db", "other.db"):
+            make_large(p, 1, "wal", name)
+        log = os.path.join(p.data, "dbs", "t.db", "log")
+        os.rename(log, log + ".away")
+        r = cl.add().start()
+        cl.in_step("other.db")
+        p.wait_log("not sent to node2 for")
+        c = p.connect("other.db")
+        c.execute("insert into small(v) values(1)")
+        c.close()
+        cl.in_step("other.db")
+        assert p.recent_log().count("stream connected") == 1, "the stream broke"
+        assert not os.path.exists(r.path("t.db"))
+        os.rename(log + ".away", log)
+        cl.check_equal()
+
+
+def test_a_full_disk_on_the_replica():
+    """It waits for space; nothing is sent again meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="litefs-it-") as small, Cluster(1) as cl:
+        p = cl.wait_primary()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small], check=True)
+        try:
+            r = cl.add(data_parent=tempfile.mkdtemp(dir=small)).start()
+            make_large(p, 40)
+            r.wait_log("transaction not applied, trying again")
+            time.sleep(2)
+            assert "sending a snapshot" not in p.recent_log()
+            sent = metrics(p)["litefs_stream_sent_bytes_total"]
+            assert sent < 60 * MB, f"{sent / MB:.0f} MB sent"
+            subprocess.run(["mount", "-o", "remount,size=300m", small], check=True)
+            cl.check_equal(seconds=60)
+            r.stop()
+        finally:
+            subprocess.run(["umount", "-l", small], check=True)
 
 
 def test_reader_in_wal_mode():
