@@ -455,6 +455,14 @@ serve(struct daemon *d, struct err *e)
 }
 
 static void
+release_access(struct daemon *d)
+{
+        free(d->token);
+        tls_context_free(d->tls);
+        tls_context_free(d->tls_peer);
+}
+
+static void
 tear_down(struct daemon *d)
 {
         scrub_free(d->scrub);
@@ -473,9 +481,7 @@ tear_down(struct daemon *d)
         proxy_free(d->proxy); /* the node tells it of positions */
         api_free(d->api);
         halting_release(&d->halting);
-        free(d->token);
-        tls_context_free(d->tls);
-        tls_context_free(d->tls_peer);
+        release_access(d);
         session_free(d->session);
         store_close(d->store);
         if (d->lease != NULL)
@@ -506,8 +512,10 @@ daemon_run(const struct daemon_options *options, struct err *e)
         r = access_read_token(options->config, &d.token, e);
         if (r == 0)
                 r = make_tls(options->config, &d.tls, &d.tls_peer, e);
-        if (r < 0)
+        if (r < 0) {
+                release_access(&d);
                 return r;
+        }
         access_warn(options->config);
         r = guard_start(options->mount_dir, &d.guard);
         if (r < 0)

@@ -11,12 +11,16 @@
 
 #define DEFAULT_MAX_CONNS 1024
 #define BACKLOG 512
+#define TLS_AT_ONCE 8u /* handshakes that begin in one turn of the loop: all else there waits for them */
 
 struct listener {
         struct loop_item item;
         struct loop *loop;
         uv_tcp_t tcp;
-        bool is_closed;   /* uv has let go of it */
+        uv_idle_t pace;   /* the next turn: takes the connection that was left waiting */
+        unsigned n_taken; /* with TLS, since the last such turn */
+        unsigned n_handles;
+        bool is_closed;   /* uv has let go of them */
         bool is_released; /* so has the owner */
         uv_tcp_t reject;  /* takes what is turned away, so that this needs no memory */
         bool is_rejecting;
@@ -40,11 +44,12 @@ free_if_let_go(struct listener *ls)
 }
 
 static void
-tcp_closed(uv_handle_t *handle)
+handle_closed(uv_handle_t *handle)
 {
         struct listener *ls = (struct listener *)handle->data;
 
-        ls->is_closed = true;
+        ls->n_handles--;
+        ls->is_closed = ls->n_handles == 0;
         free_if_let_go(ls);
 }
 
@@ -53,8 +58,10 @@ stop(struct loop_item *item)
 {
         struct listener *ls = (struct listener *)item;
 
-        if (!uv_is_closing((uv_handle_t *)&ls->tcp))
-                uv_close((uv_handle_t *)&ls->tcp, tcp_closed);
+        if (uv_is_closing((uv_handle_t *)&ls->tcp))
+                return;
+        uv_close((uv_handle_t *)&ls->tcp, handle_closed);
+        uv_close((uv_handle_t *)&ls->pace, handle_closed);
 }
 
 static void
@@ -94,16 +101,39 @@ rejected(uv_handle_t *handle)
         free_if_let_go(ls);
 }
 
+static void take(struct listener *ls);
+
+static void
+next_turn(uv_idle_t *pace)
+{
+        struct listener *ls = (struct listener *)pace->data;
+
+        uv_idle_stop(pace);
+        ls->n_taken = 0;
+        take(ls);
+}
+
+/* What is not taken stays in the kernel's queue, for libuv asks for no other before it is. */
 static void
 on_connection(uv_stream_t *server, int status)
 {
         struct listener *ls = (struct listener *)server->data;
-        struct conn *c;
 
         if (status < 0)
                 return; /* it was gone before it was taken */
-        if (ls->n_conns >= ls->max_conns ||
-            conn_accept(ls->loop, server, &ls->limits, ls->tls, conn_gone, ls, &c) < 0) {
+        if (ls->tls != NULL && ++ls->n_taken > TLS_AT_ONCE)
+                uv_idle_start(&ls->pace, next_turn);
+        else
+                take(ls);
+}
+
+static void
+take(struct listener *ls)
+{
+        struct conn *c;
+
+        if (ls->n_conns >= ls->max_conns || conn_accept(ls->loop, (uv_stream_t *)&ls->tcp, &ls->limits,
+                                                        ls->tls, conn_gone, ls, &c) < 0) {
                 reject(ls);
                 return;
         }
@@ -238,7 +268,9 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
                 free(ls);
                 return err_set(e, r, "listen at %s", config->address);
         }
-        ls->tcp.data = &ls->item;
+        uv_idle_init(&l->uv, &ls->pace); /* cannot fail */
+        ls->n_handles = 2;
+        ls->tcp.data = ls->pace.data = &ls->item;
         r = start(ls, &a, e);
         if (r < 0) {
                 (void)err_prefix(e, "listen at %s", config->address);

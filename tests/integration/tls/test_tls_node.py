@@ -1,6 +1,7 @@
 """A node that speaks TLS, and a replica: what works, who is turned away and how it is told."""
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -174,9 +175,9 @@ def test_strangers():
             assert request(n, new, "GET", "/info").status == 200
 
 
-def replica_says(primary, replica, text):
+def replica_says(replica, text):
     with replica as r:
-        wait_until(lambda: text in r.log(), f"'{text}' in the replica's log", 15)
+        wait_until(lambda: re.search(text, r.log()), f"'{text}' in the replica's log", 15)
         assert not os.path.exists(r.path("t.db"))
 
 
@@ -189,17 +190,17 @@ def test_replicas_that_do_not_get_in():
         url = "  candidate: false\n  reconnect-delay: 100ms\n  advertise-url: {}://127.0.0.1:{}\n"
         with tls_node(ca) as n:
             fill(n).close()
-            replica_says(n, tls_replica(ca, n, "stranger"), "the other side does not know the authority")
-            replica_says(n, tls_replica(ca, n, trusted="stranger-ca"), "the certificate of the other side is refused")
+            replica_says(tls_replica(ca, n, "stranger"), "the other side does not know the authority")
+            replica_says(tls_replica(ca, n, trusted="stranger-ca"), "the certificate of the other side is refused")
             # One without a certificate, and one that does not know that the primary speaks TLS.
-            replica_says(n, with_http(Node(extra=url.format("https", n.port())), f"  tls:\n    ca: {ca.path('ca.pem')}\n"),
+            replica_says(with_http(Node(extra=url.format("https", n.port())), f"  tls:\n    ca: {ca.path('ca.pem')}\n"),
                          "the other side demands a certificate")
-            replica_says(n, Node(extra=url.format("http", n.port())), "400 Bad Request (TLS expected)")
+            replica_says(Node(extra=url.format("http", n.port())), r"400 Bad Request \(TLS expected\)")
             assert "refused: unable to get local issuer certificate" in n.log(), n.log()
         with tls_node(ca, "elsewhere") as n:
-            replica_says(n, tls_replica(ca, n), "the certificate of the other side is not for 127.0.0.1")
+            replica_says(tls_replica(ca, n), "the certificate of the other side is not for 127.0.0.1")
         with Node() as n:
-            replica_says(n, tls_replica(ca, n), "the other side does not speak TLS")
+            replica_says(tls_replica(ca, n), "the other side does not speak TLS|TLS handshake with .*: Connection reset")
 
 
 def test_server_only_tls_with_a_token():
@@ -215,7 +216,7 @@ def test_server_only_tls_with_a_token():
             fill(n).close()
             url = f"  candidate: false\n  reconnect-delay: 100ms\n  advertise-url: https://127.0.0.1:{n.port()}\n"
             trust = f"  tls:\n    ca: {ca.path('ca.pem')}\n"
-            replica_says(n, with_http(Node(extra=url), trust), "it wants another token")
+            replica_says(with_http(Node(extra=url), trust), "it wants another token")
             with with_http(Node(extra=url), trust + "  token: s3cret\n") as r:
                 in_step(n, r)
 
