@@ -61,6 +61,7 @@ def test_cluster_comes_to_life():
         assert get(n, "/info").json["clusterID"] in text and "this node" in text
         roles = c.evaluate("[...document.querySelectorAll('.node h3 + .pill')].map((x) => x.innerText).sort()")
         assert roles == ["primary", "replica"], roles
+        c.wait("document.getElementById('tiles').innerText.includes('2 of 2')", "both nodes in sync")
         check_lag(c, n, r, db)
         shoot(c, db)
         assert c.complaints == [], c.complaints
