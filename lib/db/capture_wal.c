@@ -296,7 +296,21 @@ revoke_from(struct db *db, uint32_t frame)
         if (r < 0)
                 db_fail(db, "a commit that could not be captured cannot be taken back");
         db->wal.header_frame = 0;
+        db->wal.is_revoked = true;
         (void)rewind_to(db, db->wal.n_captured + 1);
+}
+
+/* When the kernel has cut a write in two and the first part was let through, it tells the application of a short write
+ * where the second one failed. SQLite then writes the rest once more, and would take that for its commit. */
+static bool
+is_rest_of_revoked(struct db *db, size_t n, uint64_t off)
+{
+        struct db_wal *w = &db->wal;
+        bool is_begin = (off == 0 && n >= WAL_HEADER_SIZE) || off == frame_offset(db, w->n_captured + 1);
+
+        if (w->is_revoked && is_begin)
+                w->is_revoked = false;
+        return w->is_revoked;
 }
 
 enum advance { FRAME_INVALID, FRAME_VALID, FRAME_COMMIT };
@@ -600,6 +614,8 @@ write_wal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_d
         r = db_may_commit(db);
         if (r < 0)
                 return r;
+        if (is_rest_of_revoked(db, n, off))
+                return -EIO;
         repeated = check_place(db, buf, n, off);
         if (repeated < 0 || (size_t)repeated == n)
                 return repeated < 0 ? (int)repeated : 0;
