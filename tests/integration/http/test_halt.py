@@ -1,15 +1,14 @@
 """Halt locks: a replica writes, the primary commits. Static leases; the way to the primary is a link that can be cut."""
 import concurrent.futures
-import fcntl
 import os
 import sqlite3
-import struct
 import subprocess
 import sys
 import threading
 import time
 
 from http_fixture import Node, get, in_step, request, run, wait_until
+from halt_fixture import Halt
 from litefs_fixture import LITEFS
 from tcp_link import Link
 
@@ -66,21 +65,6 @@ class Three:
             assert c.execute("pragma integrity_check").fetchone()[0] == "ok"
             c.close()
         assert all(i == images[0] for i in images)
-
-
-class Halt:
-    """As LiteFS's clients do it: opens NAME-lock, locks its byte 72, closes it."""
-
-    def __init__(self, node, name="t.db"):
-        self.path = node.path(name + "-lock")
-
-    def __enter__(self):
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.fcntl(self.fd, 38, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 72, 1, 0))  # F_OFD_SETLKW
-        return self
-
-    def __exit__(self, *_):
-        os.close(self.fd)
 
 
 def rows(node, name="t.db"):
