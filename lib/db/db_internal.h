@@ -46,8 +46,8 @@ struct db_journal {
 struct db_wal {
         int fd;              /* -1: no file */
         bool is_synced_each; /* the application has synced after its last commit, so it will after the next */
-        bool is_revoked;     /* the last transaction failed: nothing but the begin of another one is taken */
-        bool is_live;        /* the header is valid and of this database's page size */
+        bool is_revoked; /* the last transaction failed: nothing but the begin of another one is taken */
+        bool is_live;    /* the header is valid and of this database's page size */
         bool is_big_endian;
         uint32_t salt1, salt2;
         uint32_t header_sum[2];
