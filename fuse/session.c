@@ -187,7 +187,7 @@ clear_stale(const char *dir, struct err *e)
 }
 
 /* libfuse's own words, as events like the others. */
-static void
+__attribute__((format(printf, 2, 0))) static void
 log_libfuse(enum fuse_log_level level, const char *fmt, va_list ap)
 {
         char text[512];
