@@ -236,39 +236,16 @@ execute(struct reader *r, const uint8_t *data, size_t n, enum reader_event *ret)
         return used;
 }
 
-/* Whether a line of a request's head goes on in the next one, which is long forbidden and read in many ways. The
- * library joins such lines and leaves no trace. */
-static bool
-has_fold(struct reader *r, const uint8_t *data, size_t n)
-{
-        for (size_t i = 0; i < n; i++) {
-                const uint8_t *end;
-
-                if (!r->is_in_line && (data[i] == '\r' || data[i] == '\n')) {
-                        if (r->has_line)
-                                return false; /* the end of the head */
-                        continue;
-                }
-                if (!r->is_in_line && r->has_line && (data[i] == ' ' || data[i] == '\t'))
-                        return true;
-                r->has_line = r->is_in_line = true;
-                end = memchr(data + i, '\n', n - i);
-                if (end == NULL)
-                        return false;
-                r->is_in_line = false;
-                i = (size_t)(end - data);
-        }
-        return false;
-}
-
 size_t
 reader_feed(struct reader *r, const uint8_t *data, size_t n, enum reader_event *ret)
 {
         bool had_head = r->has_head;
+        const char *reason;
         size_t used;
 
-        if (!had_head && r->parser.type == HTTP_REQUEST && has_fold(r, data, n)) {
-                refuse(r, 400, "a field is folded over several lines");
+        reason = r->parser.type == HTTP_REQUEST ? strict_check(&r->strict, data, n) : NULL;
+        if (reason != NULL) {
+                refuse(r, 400, reason);
                 *ret = READER_FAILED;
                 return n;
         }
@@ -280,6 +257,8 @@ reader_feed(struct reader *r, const uint8_t *data, size_t n, enum reader_event *
         if (used < n)
                 used += execute(r, data + used, 1, ret);
         r->is_end = r->has_ended;
+        if (r->is_chunked)
+                strict_expect_chunks(&r->strict);
         if (*ret != READER_FAILED)
                 *ret = READER_HEAD;
         return used;

@@ -132,16 +132,23 @@ class App:
     """app.py on the databases of a node."""
 
     def __init__(self, port, directory, name):
-        self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "app.py"), str(port), directory, name],
+        self.process = subprocess.Popen(self.command(port, directory, name), env=self.environment(directory),
                                         stderr=subprocess.DEVNULL)
 
         def is_there():
+            assert self.process.poll() is None, "the application ended at once"
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 return True
             except OSError:
                 return False
         wait_until(is_there, "the application", 20)
+
+    def command(self, port, directory, name):
+        return [sys.executable, os.path.join(HERE, "app.py"), str(port), directory, name]
+
+    def environment(self, _directory):
+        return None
 
     def stop(self):
         self.process.kill()

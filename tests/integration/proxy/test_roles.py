@@ -13,16 +13,16 @@ from proxy_fixture import App, Client, exchange, free_ports, http_fixture, wait_
 class Side:
     """A node, its proxy and its application. Proxies have the same port everywhere, so the hosts differ."""
 
-    def __init__(self, name, host, port, make, options):
+    def __init__(self, name, host, port, make, options, app):
         self.host, self.port = host, port
         self.app_port = free_ports(1)[0]
         self.node = make(f"proxy:\n  addr: \"{host}:{port}\"\n  target: \"127.0.0.1:{self.app_port}\"\n{options}")
-        self.name, self.app, self.env = name, None, None
+        self.name, self.app, self.make_app = name, None, app
 
     def start(self, env=None):
         self.node.start(env=env)
         wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy", 20)
-        self.app = App(self.app_port, self.node.mnt, self.name)
+        self.app = self.make_app(self.app_port, self.node.mnt, self.name)
         return self
 
     def stop(self, *why):
@@ -48,17 +48,18 @@ class Side:
 
 
 class Pair:
-    def __init__(self, options="", env=None, link=None):
-        self.port, self.options, self.env, self.link = free_ports(1)[0], options, env, link
+    def __init__(self, options="", env=None, app=App):
+        self.port, self.options, self.env, self.app = free_ports(1)[0], options, env, app
         self.sides = []
 
     def __enter__(self):
         try:
-            self.p = Side("primary", "127.0.0.1", self.port, lambda x: http_fixture.Node(extra=x), self.options)
+            self.p = Side("primary", "127.0.0.1", self.port, lambda x: http_fixture.Node(extra=x), self.options,
+                          self.app)
             self.sides.append(self.p)
             self.p.start()
             self.r = Side("replica", "127.0.0.2", self.port, lambda x: http_fixture.replica_of(self.p.node, x),
-                          self.options)
+                          self.options, self.app)
             self.sides.append(self.r)
             self.r.start(self.env)
         except BaseException:
