@@ -231,7 +231,6 @@ start(void *arg)
 
         if (loop_timer_new(loop, on_beat, NULL, &beat) < 0)
                 return -ENOMEM;
-        loop_timer_start(beat, 1);
         return listener_open(loop, &config, &listener, e);
 }
 
@@ -295,6 +294,7 @@ connect_out(void *arg)
         char address[300];
 
         snprintf(address, sizeof address, "%s:%d", d->host, d->port);
+        loop_timer_start(beat, 1);
         return conn_connect_tls(loop, client, address, d->timeout_ms, NULL, &handler, &out, &out.conn,
                                 &e);
 }
