@@ -14,6 +14,7 @@ import cluster_fixture  # noqa: F401
 import http_fixture
 import litefs_fixture
 from http_fixture import cpu_seconds, metrics, rss_bytes  # noqa: F401
+from cluster_fixture import SEED
 from lease_fixture import free_ports
 from litefs_fixture import wait_until
 
@@ -278,4 +279,5 @@ class Site:
 
 
 def run(module):
+    print(f"SEED={SEED}", flush=True)
     litefs_fixture.run(module)

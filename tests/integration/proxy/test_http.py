@@ -2,6 +2,7 @@
 import hashlib
 import http.client
 import os
+import random
 import signal
 import socket
 import sys
@@ -284,6 +285,44 @@ def test_bad_heads():
                 assert r.status == status, (text[:50], r.status, r.text)
         assert s.upstream.seen == []
         assert s.metric('errors_total{code="4xx"}') == 7
+
+
+def test_random_requests():
+    """Whatever is sent, the next client is served, and no memory stays behind."""
+    rng = random.Random(f.SEED)
+    seeds = [b"GET /a?b HTTP/1.1\r\nHost: x\r\nCookie: __txid=0000000000000001\r\n\r\n",
+             b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+             b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nabc"]
+
+    def mutated():
+        data = bytearray(b"".join(rng.choice(seeds) for _ in range(rng.randint(1, 4))))
+        for _ in range(rng.randint(0, 5)):
+            at = rng.randrange(len(data))
+            data[at:at + rng.randint(0, 3)] = rng.choice((b"\r", b"\n", b"\r\n", b"\0", b":", b" ", b"", b"f", b"a" * 5000))
+        return bytes(data)
+
+    with Site(options="  read-header-timeout: 2s\n  read-timeout: 2s\n") as s:
+        s.get("/")
+        before = f.rss_bytes(s.node)
+        for _ in range(60):
+            clients = [s.client() for _ in range(25)]
+            for c in clients:
+                try:
+                    c.send(mutated())
+                except OSError:
+                    pass
+            for c in clients:
+                if rng.random() < 0.5:
+                    c.sock.settimeout(0.02)
+                    try:
+                        c.sock.recv(100000)
+                    except OSError:
+                        pass
+                c.close()
+            assert s.get("/fine").text == "GET /fine HTTP/1.1|"
+        wait_until(lambda: s.metric("connections") == 0, "all to be gone")
+        assert f.rss_bytes(s.node) - before < 16 * MB
 
 
 def test_a_part_is_never_taken_for_the_whole():
