@@ -103,6 +103,7 @@ fs_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
 {
         struct session *s = session_of(req);
         struct inode *in;
+        struct handle *h;
         int r;
 
         request_count(req, REQUEST_CREATE, parent_ino, name);
@@ -111,12 +112,14 @@ fs_create(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode,
                 reply_result(req, r);
                 return;
         }
-        if (handle_new(req, in, fi) == NULL) {
+        h = handle_new(req, in, fi);
+        if (h == NULL) {
                 inode_unref(&s->inodes, in, 1);
                 fuse_reply_err(req, ENOMEM);
                 return;
         }
-        reply_entry(req, in, fi);
+        if (!reply_entry(req, in, fi))
+                handle_drop(s, h);
 }
 
 void

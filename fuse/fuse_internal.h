@@ -98,7 +98,8 @@ void dispatch_wake(struct session *s);
 /* The errno (positive) for a negative result. */
 int reply_errno(int r);
 void reply_result(fuse_req_t req, int r); /* 0 or negative */
-void reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create);
+/* Gives a reference on @in to the kernel, or back: false when the kernel has not got it, and the open file neither. */
+bool reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create);
 void reply_attr(fuse_req_t req, struct inode *in);
 /* Attributes of a node and how long the kernel may keep them. */
 int fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_timeout);

@@ -69,7 +69,7 @@ fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_tim
         return r;
 }
 
-void
+bool
 reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create)
 {
         struct session *s = session_of(req);
@@ -81,11 +81,12 @@ reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *creat
         if (r < 0) {
                 inode_unref(&s->inodes, in, 1);
                 reply_result(req, r);
-                return;
+                return false;
         }
-        /* A reply that does not arrive takes no reference at the kernel. */
-        if ((create != NULL ? fuse_reply_create(req, &e, create) : fuse_reply_entry(req, &e)) == -ENOENT)
-                inode_unref(&s->inodes, in, 1);
+        if ((create != NULL ? fuse_reply_create(req, &e, create) : fuse_reply_entry(req, &e)) != -ENOENT)
+                return true;
+        inode_unref(&s->inodes, in, 1);
+        return false;
 }
 
 void
