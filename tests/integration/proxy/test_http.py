@@ -250,6 +250,9 @@ SMUGGLED = [
     "X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
     "X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n3\rXabc\r\n0\r\n\r\n",
 ]
 
 
