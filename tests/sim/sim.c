@@ -17,7 +17,7 @@ struct fiber {
         struct fiber *resumer; /* NULL: the main stack */
         ucontext_t context, back;
         char *stack;
-        bool is_done, is_killed;
+        bool is_done;
 };
 
 /* --- chance --- */
@@ -116,6 +116,7 @@ sim_step(struct sim *s)
         struct sim_event ev;
         bool is_lost;
 
+        s->here = NULL;
         if (s->events.n == 0)
                 return false;
         ev = pop(s);
@@ -124,8 +125,10 @@ sim_step(struct sim *s)
         is_lost = ev.host != NULL && (!ev.host->is_up || ev.incarnation != ev.host->incarnation);
         if (!is_lost && ev.host != NULL && ev.host->is_paused)
                 append(&ev.host->deferred, &ev);
-        else
+        else {
+                s->here = ev.host;
                 ev.fn(ev.arg, is_lost);
+        }
         return true;
 }
 
@@ -237,6 +240,7 @@ void
 host_start(struct sim_host *h)
 {
         h->is_up = true;
+        h->is_dark = false;
         h->is_paused = false;
         h->incarnation++;
 }
@@ -259,20 +263,12 @@ host_resume(struct sim_host *h)
         h->deferred.n = 0;
 }
 
-static void resume(struct fiber *f);
-
 void
 host_kill(struct sim_host *h)
 {
         h->is_up = h->is_paused = false;
         h->incarnation++;
         lose_deferred(h);
-        while (h->waiting != NULL) {
-                struct fiber *f = h->waiting;
-
-                f->is_killed = true;
-                resume(f);
-        }
 }
 
 /* --- fibers --- */
@@ -322,28 +318,18 @@ static void
 run(struct fiber *f)
 {
         struct sim *s = f->sim;
+        struct sim_host *here = s->here;
 
         f->resumer = s->running;
         s->running = f;
+        s->here = f->host;
         swapcontext(&f->back, &f->context);
+        s->here = here;
         s->running = f->resumer;
         if (f->is_done) {
                 f->next = s->free_fibers;
                 s->free_fibers = f;
         }
-}
-
-static void
-resume(struct fiber *f)
-{
-        if (f->host != NULL) {
-                struct fiber **p = &f->host->waiting;
-
-                while (*p != f)
-                        p = &(*p)->next;
-                *p = f->next;
-        }
-        run(f);
 }
 
 void
@@ -354,7 +340,7 @@ fiber_start(struct sim *s, struct sim_host *host, void (*fn)(void *arg), void *a
         f->host = host;
         f->fn = fn;
         f->arg = arg;
-        f->is_done = f->is_killed = false;
+        f->is_done = false;
         run(f);
 }
 
@@ -364,42 +350,31 @@ fiber_current(struct sim *s)
         return s->running;
 }
 
-bool
+void
 fiber_wait(struct sim *s)
 {
         struct fiber *f = s->running;
 
-        if (f->is_killed)
-                return false;
-        if (f->host != NULL) {
-                f->next = f->host->waiting;
-                f->host->waiting = f;
-        }
         swapcontext(&f->context, &f->back);
-        return !f->is_killed;
 }
 
 void
 fiber_wake(struct sim *s, struct fiber *f)
 {
         (void)s;
-        resume(f);
+        run(f);
 }
 
 static void
 end_sleep(void *arg, bool is_lost)
 {
         if (!is_lost)
-                resume(arg);
+                run(arg);
 }
 
-bool
+void
 fiber_sleep(struct sim *s, int64_t ms)
 {
-        struct fiber *f = s->running;
-
-        if (f->is_killed)
-                return false;
-        sim_post(s, f->host, ms * SIM_MS, end_sleep, f);
-        return fiber_wait(s);
+        sim_post(s, s->running->host, ms * SIM_MS, end_sleep, s->running);
+        fiber_wait(s);
 }

@@ -2,7 +2,7 @@
  *
  * Whatever happens is an event; the order of events follows from the seed alone. A host is a machine with a process
  * on it: its clock runs at a rate of its own, its events wait while it is paused (SIGSTOP: the clock goes on) and
- * are lost when it dies. Code that waits for the network runs in a fiber. */
+ * are lost when it dies. Code that waits runs in a fiber. */
 #ifndef LITEFS_TESTS_SIM_SIM_H
 #define LITEFS_TESTS_SIM_SIM_H
 
@@ -38,9 +38,9 @@ struct sim_host {
         int rate_ppm; /* how much faster than true time its clock runs */
         int64_t boot_offset_ms;
         bool is_up, is_paused;
+        bool is_dark; /* without power: nothing answers for it */
         uint64_t incarnation;
         struct sim_events deferred; /* while paused */
-        struct fiber *waiting;      /* its fibers that wait */
 };
 
 struct sim {
@@ -49,6 +49,7 @@ struct sim {
         uint64_t next_seq, n_steps;
         struct sim_events events; /* a heap */
         struct fiber *running, *free_fibers;
+        struct sim_host *here; /* whose event or fiber runs; NULL: the world's */
         bool is_tracing;
         bool is_failed;
         char failure[256]; /* the first */
@@ -79,16 +80,15 @@ int64_t host_until_us(const struct sim_host *h, int64_t at_ms);
 void host_start(struct sim_host *h);
 void host_pause(struct sim_host *h);
 void host_resume(struct sim_host *h);
-/* Its fibers end: fiber_wait tells them so. */
+/* As a process dies: its fibers run no more, and what they hold is lost. */
 void host_kill(struct sim_host *h);
 
 /* Runs @fn until it waits or ends. @host may be NULL. */
 void fiber_start(struct sim *s, struct sim_host *host, void (*fn)(void *arg), void *arg);
-/* In a fiber only. True: somebody called fiber_wake; false: the host has died, come to an end and wait no more. */
-bool fiber_wait(struct sim *s);
+/* In a fiber only: until somebody calls fiber_wake. */
+void fiber_wait(struct sim *s);
 struct fiber *fiber_current(struct sim *s);
 void fiber_wake(struct sim *s, struct fiber *f);
-/* Waits for so much of the host's time. As fiber_wait. */
-bool fiber_sleep(struct sim *s, int64_t ms);
+void fiber_sleep(struct sim *s, int64_t ms);
 
 #endif
