@@ -298,6 +298,8 @@ db_end_busy(struct db *db)
         pthread_mutex_lock(&db->lock);
         if (db->state == DB_CAPTURING)
                 db->state = DB_READY;
+        if (db->env->committed != NULL) /* what was committed may be sent now: see db_shippable_txid */
+                db->env->committed(db->env->arg, db);
         pthread_mutex_unlock(&db->lock);
         if (db->env->idle != NULL)
                 db->env->idle(db->env->arg, db);
