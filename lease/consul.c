@@ -279,34 +279,20 @@ parse_session(const struct http_response *answer, const char *url, char ret[LEAS
 
 /* Releases the lock first: a session that ends while it holds one leaves the lock-delay behind. */
 static int
-end_session(struct consul_lease *c, const char *session, struct err *e)
+end_session(struct remote_lease *lease, const char *session)
 {
+        struct consul_lease *c = (struct consul_lease *)lease;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/kv/", c->key_path, "?release=", session, e);
+        int r = make_url(c, url, "/kv/", c->key_path, "?release=", session, NULL);
 
         if (r == 0)
-                r = put_bool(c, url, NULL, e);
+                r = put_bool(c, url, NULL, NULL);
         if (r < 0)
                 return r;
-        r = make_url(c, url, "/session/destroy/", session, "", "", e);
+        r = make_url(c, url, "/session/destroy/", session, "", "", NULL);
         if (r == 0)
-                r = put_bool(c, url, NULL, e);
+                r = put_bool(c, url, NULL, NULL);
         return r < 0 ? r : 0;
-}
-
-/* Ends @session, later if not now. Its words are nobody's concern. */
-static void
-drop_session(struct consul_lease *c, const char *session)
-{
-        char id[LEASE_SESSION_SIZE];
-
-        memcpy(id, session, sizeof id);
-        if (id[0] == '\0')
-                return;
-        if (end_session(c, id, NULL) < 0)
-                memcpy(c->r.leftover, id, sizeof id);
-        else if (strcmp(c->r.leftover, id) == 0)
-                c->r.leftover[0] = '\0';
 }
 
 static int
@@ -316,7 +302,7 @@ create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err 
         char url[REMOTE_URL_SIZE];
         int r;
 
-        drop_session(c, c->r.leftover);
+        remote_drop_session(&c->r, c->r.leftover);
         r = register_node(c, e);
         if (r == 0)
                 r = make_url(c, url, "/session/create", "", "", "", e);
@@ -329,13 +315,13 @@ create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err 
         return parse_session(&answer, url, ret, e);
 }
 
-/* E_NOT_PRIMARY: it has ended. */
 static int
-renew_session(struct consul_lease *c, const char *session, struct err *e)
+renew_session(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
 {
+        struct consul_lease *c = (struct consul_lease *)lease;
         struct http_response answer;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/session/renew/", session, "", "", e);
+        int r = make_url(c, url, "/session/renew/", c->r.session, "", "", e);
 
         if (r == 0)
                 r = request(c, "PUT", url, NULL, &answer, e);
@@ -343,10 +329,11 @@ renew_session(struct consul_lease *c, const char *session, struct err *e)
                 return r;
         if (answer.status == STATUS_NOT_FOUND)
                 return err_text(e, E_NOT_PRIMARY, "the session has ended");
+        *ret_ttl_ms = c->r.base.ttl_ms;
         return answer.status == STATUS_OK ? 0 : remote_refused("PUT", url, &answer, e);
 }
 
-/* --- acquire, renew, release --- */
+/* --- acquire and renew --- */
 
 /* Acquires by LiteFS's request, not by a transaction, so that the lock-delay counts. */
 static int
@@ -385,73 +372,24 @@ consul_acquire(struct lease *l, struct lease_state *ret, struct err *e)
         if (r == 0 && strcmp(entry.holder.session, session) != 0)
                 r = err_text(e, E_NOT_PRIMARY, "the lease was lost at once");
         if (r < 0) {
-                drop_session(c, session);
+                remote_drop_session(&c->r, session);
                 return r;
         }
-        c->r.renewals = 0;
         remote_hold(&c->r, session, entry.holder.term, start_ms, c->r.base.ttl_ms);
         *ret = entry.holder;
         return 0;
 }
 
-/* The mark. Only over the own lock: to lock anew would be to acquire. */
+/* Only over the own lock: to lock anew would be to acquire. */
 static int
-mark_renewal(struct consul_lease *c, struct err *e)
+write_value(struct remote_lease *lease, const char *value, struct err *e)
 {
-        char value[REMOTE_VALUE_SIZE];
+        struct consul_lease *c = (struct consul_lease *)lease;
         uint64_t index;
-        int r;
 
-        c->r.renewals++;
-        r = remote_format(&c->r, true, value, e);
-        if (r < 0)
-                return r;
         return transact(
                 c, json_pack("[o, o]", check_session(c, c->r.session), lock_key(c, c->r.session, value)),
                 &index, e);
-}
-
-/* renew() within a call that has begun. */
-static int
-renew(struct consul_lease *c, int64_t start_ms, struct err *e)
-{
-        int r;
-
-        if (c->r.session[0] == '\0')
-                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
-        r = renew_session(c, c->r.session, e);
-        if (r == 0)
-                r = mark_renewal(c, e);
-        if (r == 0) {
-                remote_hold(&c->r, c->r.session, c->r.term, start_ms, c->r.base.ttl_ms);
-        } else if (r == E_NOT_PRIMARY) {
-                char session[LEASE_SESSION_SIZE];
-
-                memcpy(session, c->r.session, sizeof session);
-                remote_lose(&c->r);
-                drop_session(c, session);
-        }
-        return r;
-}
-
-static int
-consul_renew(struct lease *l, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-
-        return renew(c, remote_begin(&c->r), e);
-}
-
-static void
-consul_release(struct lease *l)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        char session[LEASE_SESSION_SIZE];
-
-        memcpy(session, c->r.session, sizeof session);
-        remote_lose(&c->r);
-        remote_begin(&c->r);
-        drop_session(c, session);
 }
 
 /* --- from one holder to another --- */
@@ -464,32 +402,16 @@ consul_break_stale(struct lease *l, const struct lease_state *seen, struct err *
         struct consul_lease *c = (struct consul_lease *)l;
         char url[REMOTE_URL_SIZE];
         uint64_t index;
-        int r;
+        int r = remote_check_stale(seen, e);
 
-        if (!seen->has_holder)
-                return err_text(e, E_NOT_PRIMARY, "nobody held the lease");
-        if (seen->ttl_ms == 0)
-                return err_text(e, -ENOTSUP, "%s does not show when it renewed the lease",
-                                seen->hostname);
+        if (r < 0)
+                return r;
         remote_begin(&c->r);
         r = transact(c, json_pack("[o, o]", check_index(c, seen->renewal), unlock_key(c, seen->session)),
                      &index, e);
         if (r == 0 && make_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
                 put_bool(c, url, NULL, NULL);
         return r;
-}
-
-static int
-consul_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        int r = renew(c, remote_begin(&c->r), e); /* so that the other has all of the TTL */
-
-        if (r < 0)
-                return r;
-        memcpy(token, c->r.session, LEASE_SESSION_SIZE);
-        remote_lose(&c->r);
-        return 0;
 }
 
 /* From session to session in one transaction, so that nobody comes between. LiteFS goes on with the session
@@ -510,7 +432,6 @@ take_over(struct consul_lease *c, const char *token, const char *session, int64_
                              &index, e);
         if (r < 0)
                 return r;
-        c->r.renewals = 0;
         remote_hold(&c->r, session, index, start_ms, c->r.base.ttl_ms);
         return 0;
 }
@@ -529,7 +450,7 @@ consul_take_over(struct lease *l, const char *token, struct lease_state *ret, st
         if (r == 0)
                 r = take_over(c, token, session, start_ms, e);
         if (r < 0) {
-                drop_session(c, session);
+                remote_drop_session(&c->r, session);
                 return r;
         }
         if (make_url(c, url, "/session/destroy/", token, "", "", NULL) == 0)
@@ -615,9 +536,10 @@ consul_put_last_term(struct lease *l, uint64_t term, struct err *e)
         char key[REMOTE_KEY_SIZE + 8], text[24], base64[BASE64_SIZE(sizeof text)];
         uint64_t index;
         json_t *put;
+        int r = remote_check_held(&c->r, e);
 
-        if (c->r.session[0] == '\0')
-                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+        if (r < 0)
+                return r;
         remote_begin(&c->r);
         snprintf(key, sizeof key, "%s/term", c->r.key);
         snprintf(text, sizeof text, "%" PRIu64, term);
@@ -637,13 +559,19 @@ consul_free(struct lease *l)
         free(l);
 }
 
+static const struct remote_service consul_service = {
+        .keep_alive = renew_session,
+        .write_value = write_value,
+        .end_session = end_session,
+};
+
 static const struct lease_ops consul_ops = {
         .read = consul_read,
         .acquire = consul_acquire,
-        .renew = consul_renew,
-        .release = consul_release,
+        .renew = remote_renew,
+        .release = remote_end,
         .break_stale = consul_break_stale,
-        .offer = consul_offer,
+        .offer = remote_offer,
         .take_over = consul_take_over,
         .get_cluster_id = consul_get_cluster_id,
         .put_cluster_id = consul_put_cluster_id,
@@ -744,7 +672,7 @@ init_remote(struct consul_lease *c, const struct lease_consul_options *o, const 
             snprintf(token_header, sizeof token_header, "X-Consul-Token: %s", token) >=
                     (int)sizeof token_header)
                 return err_text(e, E_CONFIG, "lease.consul.token: not a token of Consul's");
-        return remote_init(&c->r, &consul_ops, &remote, e);
+        return remote_init(&c->r, &consul_ops, &consul_service, &remote, e);
 }
 
 int

@@ -127,14 +127,14 @@ grant(struct etcd_lease *c, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, s
         return 0;
 }
 
-/* E_NOT_PRIMARY: it has run out. */
 static int
-keep_alive(struct etcd_lease *c, const char *id, int64_t *ret_ttl_ms, struct err *e)
+keep_alive(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
 {
+        struct etcd_lease *c = (struct etcd_lease *)lease;
         json_t *j;
         uint64_t ttl;
         bool is_good;
-        int r = post(c, "lease/keepalive", json_pack("{s:s}", "ID", id), &j, e);
+        int r = post(c, "lease/keepalive", json_pack("{s:s}", "ID", c->r.session), &j, e);
 
         if (r < 0)
                 return r;
@@ -153,28 +153,14 @@ keep_alive(struct etcd_lease *c, const char *id, int64_t *ret_ttl_ms, struct err
 
 /* With its key, if it has one. 0 also when it is not there. */
 static int
-revoke(struct etcd_lease *c, const char *id)
+revoke(struct remote_lease *lease, const char *id)
 {
+        struct etcd_lease *c = (struct etcd_lease *)lease;
         json_t *j = NULL;
         int r = post(c, "lease/revoke", json_pack("{s:s}", "ID", id), &j, NULL);
 
         json_decref(j);
         return r < 0 ? r : 0;
-}
-
-/* Revokes @session, later if not now. */
-static void
-drop_session(struct etcd_lease *c, const char *session)
-{
-        char id[LEASE_SESSION_SIZE];
-
-        memcpy(id, session, sizeof id);
-        if (id[0] == '\0')
-                return;
-        if (revoke(c, id) < 0)
-                memcpy(c->r.leftover, id, sizeof id);
-        else if (strcmp(c->r.leftover, id) == 0)
-                c->r.leftover[0] = '\0';
 }
 
 /* --- transactions --- */
@@ -300,7 +286,7 @@ etcd_read(struct lease *l, struct lease_state *ret, struct err *e)
         return r;
 }
 
-/* --- acquire, renew, release --- */
+/* --- acquire and renew --- */
 
 /* Whether the key that kept a transaction from its change is there by @session: the transaction was sent
  * twice, or moved to another endpoint, and succeeded the first time. Its revision is then in *@ret. */
@@ -343,7 +329,7 @@ take(struct etcd_lease *c, json_t *is_equal, struct lease_state *ret, struct err
         uint64_t term;
         int r;
 
-        drop_session(c, c->r.leftover);
+        remote_drop_session(&c->r, c->r.leftover);
         r = grant(c, session, &ttl_ms, e);
         if (r < 0) {
                 json_decref(is_equal);
@@ -351,10 +337,9 @@ take(struct etcd_lease *c, json_t *is_equal, struct lease_state *ret, struct err
         }
         r = take_key(c, is_equal, session, &term, e);
         if (r < 0) {
-                drop_session(c, session);
+                remote_drop_session(&c->r, session);
                 return r;
         }
-        c->r.renewals = 0;
         remote_hold(&c->r, session, term, start_ms, ttl_ms);
         remote_self(&c->r, term, ret);
         return 0;
@@ -368,68 +353,21 @@ etcd_acquire(struct lease *l, struct lease_state *ret, struct err *e)
         return take(c, is_absent(c->key64), ret, e);
 }
 
-/* The mark; only in a key that hangs on the own etcd lease. */
+/* Only in a key that hangs on the own etcd lease. */
 static int
-mark_renewal(struct etcd_lease *c, struct err *e)
+write_value(struct remote_lease *lease, const char *value, struct err *e)
 {
-        char value[REMOTE_VALUE_SIZE];
+        struct etcd_lease *c = (struct etcd_lease *)lease;
         uint64_t revision;
         json_t *j = NULL;
-        int r;
+        int r = transact(c, compare(c->key64, "LEASE", "lease", c->r.session),
+                         branch(put_key(c->key64, value, strlen(value), c->r.session)), json_array(), &j,
+                         &revision, e);
 
-        c->r.renewals++;
-        r = remote_format(&c->r, true, value, e);
-        if (r == 0)
-                r = transact(c, compare(c->key64, "LEASE", "lease", c->r.session),
-                             branch(put_key(c->key64, value, strlen(value), c->r.session)), json_array(),
-                             &j, &revision, e);
-        if (r == 0)
-                r = err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
         json_decref(j);
-        return r < 0 ? r : 0;
-}
-
-/* renew() within a call that has begun. */
-static int
-renew(struct etcd_lease *c, int64_t start_ms, struct err *e)
-{
-        char session[LEASE_SESSION_SIZE];
-        int64_t ttl_ms = 0;
-        int r;
-
-        if (c->r.session[0] == '\0')
-                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
-        r = keep_alive(c, c->r.session, &ttl_ms, e);
         if (r == 0)
-                r = mark_renewal(c, e);
-        if (r == 0) {
-                remote_hold(&c->r, c->r.session, c->r.term, start_ms, ttl_ms);
-        } else if (r == E_NOT_PRIMARY) {
-                memcpy(session, c->r.session, sizeof session);
-                remote_lose(&c->r);
-                drop_session(c, session);
-        }
-        return r;
-}
-
-static int
-etcd_renew(struct lease *l, struct err *e)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-
-        return renew(c, remote_begin(&c->r), e);
-}
-
-static void
-etcd_release(struct lease *l)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        char session[LEASE_SESSION_SIZE];
-
-        memcpy(session, c->r.session, sizeof session);
-        remote_lose(&c->r);
-        remote_begin(&c->r);
-        drop_session(c, session);
+                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
+        return r < 0 ? r : 0;
 }
 
 /* --- from one holder to another --- */
@@ -442,13 +380,10 @@ etcd_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
         uint64_t revision;
         char renewal[32];
         json_t *j = NULL;
-        int r;
+        int r = remote_check_stale(seen, e);
 
-        if (!seen->has_holder)
-                return err_text(e, E_NOT_PRIMARY, "nobody held the lease");
-        if (seen->ttl_ms == 0)
-                return err_text(e, -ENOTSUP, "%s does not show when it renewed the lease",
-                                seen->hostname);
+        if (r < 0)
+                return r;
         remote_begin(&c->r);
         snprintf(renewal, sizeof renewal, "%" PRIu64, seen->renewal);
         r = transact(c, compare(c->key64, "MOD", "mod_revision", renewal),
@@ -460,20 +395,7 @@ etcd_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
         if (r == 0)
                 return err_text(e, E_NOT_PRIMARY, "the lease is no longer as it was seen");
         if (seen->session[0] != '\0')
-                revoke(c, seen->session);
-        return 0;
-}
-
-static int
-etcd_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        int r = renew(c, remote_begin(&c->r), e); /* so that the other has all of the TTL */
-
-        if (r < 0)
-                return r;
-        memcpy(token, c->r.session, LEASE_SESSION_SIZE);
-        remote_lose(&c->r);
+                revoke(&c->r, seen->session);
         return 0;
 }
 
@@ -489,7 +411,7 @@ etcd_take_over(struct lease *l, const char *token, struct lease_state *ret, stru
                 return err_text(e, E_NOT_PRIMARY, "the offer is not an etcd lease");
         r = take(c, compare(c->key64, "LEASE", "lease", token), ret, e);
         if (r == 0)
-                revoke(c, token); /* nothing hangs on it now; runs out if need be */
+                revoke(&c->r, token); /* nothing hangs on it now; runs out if need be */
         return r;
 }
 
@@ -566,10 +488,10 @@ etcd_put_last_term(struct lease *l, uint64_t term, struct err *e)
         char text[24];
         uint64_t revision;
         json_t *j = NULL;
-        int n = snprintf(text, sizeof text, "%" PRIu64, term), r;
+        int n = snprintf(text, sizeof text, "%" PRIu64, term), r = remote_check_held(&c->r, e);
 
-        if (c->r.session[0] == '\0')
-                return err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+        if (r < 0)
+                return r;
         remote_begin(&c->r);
         r = transact(c, compare(c->key64, "LEASE", "lease", c->r.session),
                      branch(put_key(c->term_key64, text, (size_t)n, "0")), json_array(), &j, &revision,
@@ -594,13 +516,19 @@ etcd_free(struct lease *l)
         free(c);
 }
 
+static const struct remote_service etcd_service = {
+        .keep_alive = keep_alive,
+        .write_value = write_value,
+        .end_session = revoke,
+};
+
 static const struct lease_ops etcd_ops = {
         .read = etcd_read,
         .acquire = etcd_acquire,
-        .renew = etcd_renew,
-        .release = etcd_release,
+        .renew = remote_renew,
+        .release = remote_end,
         .break_stale = etcd_break_stale,
-        .offer = etcd_offer,
+        .offer = remote_offer,
         .take_over = etcd_take_over,
         .get_cluster_id = etcd_get_cluster_id,
         .put_cluster_id = etcd_put_cluster_id,
@@ -676,7 +604,7 @@ lease_etcd_new(const struct lease_etcd_options *o, struct lease **ret, struct er
                 return err_set(e, -ENOMEM, "etcd lease");
         r = set_endpoints(c, o, e);
         if (r == 0)
-                r = remote_init(&c->r, &etcd_ops, &remote, e);
+                r = remote_init(&c->r, &etcd_ops, &etcd_service, &remote, e);
         if (r < 0) {
                 etcd_free(&c->r.base);
                 return r;

@@ -60,12 +60,13 @@ call_timeout_ms(int64_t ttl_ms)
 }
 
 int
-remote_init(struct remote_lease *r, const struct lease_ops *ops, const struct remote_options *o,
-            struct err *e)
+remote_init(struct remote_lease *r, const struct lease_ops *ops, const struct remote_service *service,
+            const struct remote_options *o, struct err *e)
 {
         int code;
 
         r->base.ops = ops;
+        r->service = service;
         r->base.type = o->type;
         r->base.ttl_ms = o->ttl_ms;
         r->base.lock_delay_ms = o->lock_delay_ms;
@@ -95,12 +96,6 @@ void
 remote_release(struct remote_lease *r)
 {
         http_client_free(r->http);
-}
-
-int64_t
-remote_deadline_ms(struct lease *l)
-{
-        return atomic_load_explicit(&((struct remote_lease *)l)->deadline_ms, memory_order_acquire);
 }
 
 /* --- calls --- */
@@ -187,24 +182,132 @@ margin_ms(int64_t ttl_ms)
         return ttl_ms / 10;
 }
 
-void
-remote_hold(struct remote_lease *r, const char *session, uint64_t term, int64_t start_ms, int64_t ttl_ms)
+static void
+set_deadline(struct remote_lease *r, int64_t start_ms, int64_t ttl_ms)
 {
         if (ttl_ms > r->base.ttl_ms)
                 ttl_ms = r->base.ttl_ms;
-        if (session != r->session)
-                snprintf(r->session, sizeof r->session, "%s", session);
-        r->term = term;
         atomic_store_explicit(&r->deadline_ms, start_ms + ttl_ms - margin_ms(ttl_ms),
                               memory_order_release);
 }
 
+int64_t
+remote_deadline_ms(struct lease *l)
+{
+        return atomic_load_explicit(&((struct remote_lease *)l)->deadline_ms, memory_order_acquire);
+}
+
 void
-remote_lose(struct remote_lease *r)
+remote_hold(struct remote_lease *r, const char *session, uint64_t term, int64_t start_ms, int64_t ttl_ms)
+{
+        snprintf(r->session, sizeof r->session, "%s", session);
+        r->term = term;
+        r->renewals = 0;
+        set_deadline(r, start_ms, ttl_ms);
+}
+
+/* It is not held. From here on nothing is committed. */
+static void
+lose(struct remote_lease *r)
 {
         atomic_store_explicit(&r->deadline_ms, INT64_MIN, memory_order_release);
         r->session[0] = '\0';
         r->term = r->renewals = 0;
+}
+
+void
+remote_drop_session(struct remote_lease *r, const char *session)
+{
+        char id[LEASE_SESSION_SIZE]; /* @session may be the leftover */
+
+        memcpy(id, session, sizeof id);
+        if (id[0] == '\0')
+                return;
+        if (r->service->end_session(r, id) < 0)
+                memcpy(r->leftover, id, sizeof id);
+        else if (strcmp(r->leftover, id) == 0)
+                r->leftover[0] = '\0';
+}
+
+/* Nothing is committed any more, and then the session ends. */
+static void
+lose_and_drop(struct remote_lease *r)
+{
+        char session[LEASE_SESSION_SIZE];
+
+        memcpy(session, r->session, sizeof session);
+        lose(r);
+        remote_drop_session(r, session);
+}
+
+int
+remote_check_held(const struct remote_lease *r, struct err *e)
+{
+        return r->session[0] != '\0' ? 0
+                                     : err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+}
+
+static int
+mark_renewal(struct remote_lease *r, struct err *e)
+{
+        char value[REMOTE_VALUE_SIZE];
+        int code;
+
+        r->renewals++;
+        code = remote_format(r, true, value, e);
+        return code < 0 ? code : r->service->write_value(r, value, e);
+}
+
+int
+remote_renew(struct lease *l, struct err *e)
+{
+        struct remote_lease *r = (struct remote_lease *)l;
+        int64_t start_ms = remote_begin(r), ttl_ms = 0;
+        int code = remote_check_held(r, e);
+
+        if (code < 0)
+                return code;
+        code = r->service->keep_alive(r, &ttl_ms, e);
+        if (code == 0)
+                code = mark_renewal(r, e);
+        if (code == 0)
+                set_deadline(r, start_ms, ttl_ms);
+        else if (code == E_NOT_PRIMARY)
+                lose_and_drop(r);
+        return code;
+}
+
+void
+remote_end(struct lease *l)
+{
+        struct remote_lease *r = (struct remote_lease *)l;
+
+        remote_begin(r);
+        lose_and_drop(r);
+}
+
+int
+remote_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct remote_lease *r = (struct remote_lease *)l;
+        int code = remote_renew(l, e); /* so that the other has all of the TTL */
+
+        if (code < 0)
+                return code;
+        memcpy(token, r->session, LEASE_SESSION_SIZE);
+        lose(r);
+        return 0;
+}
+
+int
+remote_check_stale(const struct lease_state *seen, struct err *e)
+{
+        if (!seen->has_holder)
+                return err_text(e, E_NOT_PRIMARY, "nobody held the lease");
+        if (seen->ttl_ms == 0)
+                return err_text(e, -ENOTSUP, "%s does not show when it renewed the lease",
+                                seen->hostname);
+        return 0;
 }
 
 void

@@ -23,8 +23,21 @@
 #define REMOTE_URL_SIZE 2048
 #define REMOTE_KEY_SIZE 512
 
+struct remote_lease;
+
+/* What differs from service to service; each within a call that has begun. */
+struct remote_service {
+        /* Keeps the session of the lease alive for *@ret_ttl_ms from the request on. E_NOT_PRIMARY: it has ended. */
+        int (*keep_alive)(struct remote_lease *r, int64_t *ret_ttl_ms, struct err *e);
+        /* Writes the key's value while the session holds it, and only then: else E_NOT_PRIMARY. */
+        int (*write_value)(struct remote_lease *r, const char *value, struct err *e);
+        /* The key is free at once when it held it. 0 also when the session is not there. */
+        int (*end_session)(struct remote_lease *r, const char *session);
+};
+
 struct remote_lease {
         struct lease base;
+        const struct remote_service *service;
         struct http_client *http;
         const struct clock *clock;
         char hostname[LEASE_HOSTNAME_SIZE], advertise_url[LEASE_URL_SIZE];
@@ -48,8 +61,15 @@ struct remote_options {
 
 /* -EINVAL or E_CONFIG with words that name lease.TYPE.key and so on. */
 int remote_init(struct remote_lease *r, const struct lease_ops *ops,
-                const struct remote_options *options, struct err *e);
+                const struct remote_service *service, const struct remote_options *options,
+                struct err *e);
 void remote_release(struct remote_lease *r);
+
+/* --- what lease_ops has of it as it is --- */
+
+int remote_renew(struct lease *l, struct err *e);
+void remote_end(struct lease *l);
+int remote_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e);
 int64_t remote_deadline_ms(struct lease *l);
 
 /* --- calls --- */
@@ -69,12 +89,15 @@ json_t *remote_json(const struct http_response *answer, const char *url, struct 
 
 /* --- holding --- */
 
-/* The lease is held by @session in @term, or was renewed, by a request sent at @start_ms. @ttl_ms is what
- * the service granted. */
+/* 0, or E_NOT_PRIMARY: this node does not hold the lease, as far as it knows. */
+int remote_check_held(const struct remote_lease *r, struct err *e);
+/* The lease is held anew by @session in @term, by a request sent at @start_ms. @ttl_ms is what the service granted. */
 void remote_hold(struct remote_lease *r, const char *session, uint64_t term, int64_t start_ms,
                  int64_t ttl_ms);
-/* It is not held. From here on nothing is committed. */
-void remote_lose(struct remote_lease *r);
+/* Ends @session, later if not now. "" is fine. */
+void remote_drop_session(struct remote_lease *r, const char *session);
+/* Whether a holder that was @seen may be declared dead, once nothing has changed for as long as it asked. */
+int remote_check_stale(const struct lease_state *seen, struct err *e);
 /* This node as the holder that it is. */
 void remote_self(const struct remote_lease *r, uint64_t renewal, struct lease_state *ret);
 
