@@ -238,6 +238,8 @@ def check(cl, clients, agreements):
               f"{sum((a.who, a.n) in aside for a in missing)} of them set aside; {len(terms(cl))} terms", flush=True)
         assert len(acked) > 50, "the clients could hardly write"
         assert not lost, f"{file}: {len(lost)} rows that all nodes had are missing: {lost[:5]}"
+        gone = [(a.who, a.n) for a in missing if (a.who, a.n) not in aside]
+        assert not gone, f"{file}: {len(gone)} acknowledged rows are neither there nor set aside: {gone[:5]}"
 
 
 if __name__ == "__main__":
