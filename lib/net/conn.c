@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "net/conn_internal.h"
+#include "net/conn_queue.h"
 #include "net/loop_internal.h"
 
 #define DEFAULT_LOW (256u * 1024)
@@ -41,16 +42,14 @@ struct conn {
         enum conn_state state;
         const struct conn_handler *handler; /* NULL: accepted, not yet taken */
         void *arg;
-        struct conn_limits limits;
         uv_tcp_t tcp;
-        uv_timer_t timer; /* the deadline of connecting, then of finishing */
-        bool has_tcp;     /* tcp is open: between addresses it is not */
+        struct conn_queue queue; /* into tcp */
+        uv_timer_t timer;        /* the deadline of connecting, then of finishing */
+        bool has_tcp;            /* tcp is open: between addresses it is not */
         bool has_timer;
         bool has_lookup; /* the look-up has not returned */
-        bool is_over_high;
-        bool is_ended; /* the peer's end has come */
-        bool is_sent;  /* so has ours gone */
-        size_t queued;
+        bool is_ended;   /* the peer's end has come */
+        bool is_sent;    /* so has ours gone */
         uv_getaddrinfo_t lookup;
         uv_connect_t connect;
         uv_shutdown_t shutdown;
@@ -63,14 +62,6 @@ struct conn {
         struct err err;
         void (*gone)(void *arg);
         void *gone_arg;
-};
-
-/* A piece of the queue. */
-struct pending {
-        uv_write_t req;
-        struct conn *conn;
-        size_t cost;
-        uint8_t bytes[];
 };
 
 static void try_next(struct conn *c);
@@ -212,10 +203,32 @@ open_tcp(struct conn *c)
         return 0;
 }
 
+static void
+sent(void *arg, int status)
+{
+        struct conn *c = arg;
+
+        if (status < 0)
+                fail(c, status, "write to"); /* no news when it is closing */
+        if (c->state == CONN_OPEN && conn_queue_has_drained(&c->queue) && c->handler != NULL &&
+            c->handler->writable != NULL)
+                c->handler->writable(c->arg, c);
+}
+
 static size_t
 or_default(size_t v, size_t otherwise)
 {
         return v > 0 ? v : otherwise;
+}
+
+static void
+set_limits(struct conn_limits *to, const struct conn_limits *from)
+{
+        if (from != NULL)
+                *to = *from;
+        to->low = or_default(to->low, DEFAULT_LOW);
+        to->high = or_default(to->high, DEFAULT_HIGH);
+        to->max = or_default(to->max, DEFAULT_MAX);
 }
 
 static int
@@ -230,11 +243,10 @@ conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
                 return -ENOMEM;
         c->item.stop = stop;
         c->loop = l;
-        if (limits != NULL)
-                c->limits = *limits;
-        c->limits.low = or_default(c->limits.low, DEFAULT_LOW);
-        c->limits.high = or_default(c->limits.high, DEFAULT_HIGH);
-        c->limits.max = or_default(c->limits.max, DEFAULT_MAX);
+        c->queue.stream = (uv_stream_t *)&c->tcp;
+        c->queue.sent = sent;
+        c->queue.arg = c;
+        set_limits(&c->queue.limits, limits);
         uv_timer_init(&l->uv, &c->timer); /* cannot fail */
         c->timer.data = &c->item;
         c->has_timer = true;
@@ -350,23 +362,6 @@ conn_set_handler(struct conn *c, const struct conn_handler *h, void *arg)
                 conn_read_start(c);
 }
 
-static void
-sent(uv_write_t *req, int status)
-{
-        struct pending *p = (struct pending *)req;
-        struct conn *c = p->conn;
-
-        c->queued -= p->cost;
-        free(p);
-        if (status < 0)
-                fail(c, status, "write to"); /* no news when it is closing */
-        if (c->state != CONN_OPEN || !c->is_over_high || c->queued > c->limits.low)
-                return;
-        c->is_over_high = false;
-        if (c->handler != NULL && c->handler->writable != NULL)
-                c->handler->writable(c->arg, c);
-}
-
 static size_t
 count_bytes(const struct iovec *iov, int n_iov)
 {
@@ -377,97 +372,23 @@ count_bytes(const struct iovec *iov, int n_iov)
         return n;
 }
 
-/* As much as the socket takes now: a count, or the errno that broke the connection. */
-static ssize_t
-write_now(struct conn *c, const struct iovec *iov, int n_iov)
-{
-        uv_buf_t bufs[CONN_WRITE_PARTS];
-        int r;
-
-        for (int i = 0; i < n_iov; i++)
-                bufs[i] = uv_buf_init(iov[i].iov_base, (unsigned)iov[i].iov_len);
-        r = uv_try_write((uv_stream_t *)&c->tcp, bufs, (unsigned)n_iov);
-        return r == UV_EAGAIN ? 0 : r;
-}
-
-/* Queues @p, of which the bytes from @from to @to are to go out, and which has room for @size. */
 static int
-enqueue(struct conn *c, struct pending *p, size_t from, size_t to, size_t size)
+send_encrypted(struct conn *c, struct conn_piece *p, const struct iovec *iov, int n_iov)
 {
-        uv_buf_t buf = uv_buf_init((char *)p->bytes + from, (unsigned)(to - from));
-        int r;
-
-        p->conn = c;
-        p->cost = sizeof *p + size;
-        r = uv_write(&p->req, (uv_stream_t *)&c->tcp, &buf, 1, sent);
-        if (r < 0) {
-                free(p);
-                return r;
-        }
-        c->queued += p->cost;
-        c->is_over_high = c->is_over_high || c->queued > c->limits.high;
-        return c->is_over_high;
-}
-
-/* Copies all but the first @skip bytes into the queue. */
-static int
-enqueue_copy(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t skip)
-{
-        size_t n = 0;
-
-        for (int i = 0; i < n_iov; i++) {
-                size_t from = skip < iov[i].iov_len ? skip : iov[i].iov_len;
-
-                memcpy(p->bytes + n, (const uint8_t *)iov[i].iov_base + from, iov[i].iov_len - from);
-                n += iov[i].iov_len - from;
-                skip -= from;
-        }
-        return enqueue(c, p, 0, n, n);
-}
-
-/* What is ready in @p, sent now or queued. */
-static int
-send_ready(struct conn *c, struct pending *p, size_t n, size_t size)
-{
-        struct iovec iov = { p->bytes, n };
-        ssize_t r = c->queued == 0 ? write_now(c, &iov, 1) : 0;
-
-        if (r == (ssize_t)n || r < 0) {
-                free(p);
-                return r < 0 ? (int)r : c->is_over_high;
-        }
-        return enqueue(c, p, (size_t)r, n, size);
-}
-
-static int
-send_encrypted(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t size)
-{
-        ssize_t n = tls_encrypt(c->tls, iov, n_iov, p->bytes, size);
+        ssize_t n = tls_encrypt(c->tls, iov, n_iov, p->bytes, p->size);
 
         if (n < 0) {
                 free(p);
                 return (int)n;
         }
-        return send_ready(c, p, (size_t)n, size);
-}
-
-static int
-send_plain(struct conn *c, struct pending *p, const struct iovec *iov, int n_iov, size_t n)
-{
-        ssize_t r = c->queued == 0 ? write_now(c, iov, n_iov) : 0;
-
-        if (r == (ssize_t)n || r < 0) {
-                free(p);
-                return r < 0 ? (int)r : c->is_over_high;
-        }
-        return enqueue_copy(c, p, iov, n_iov, (size_t)r);
+        return conn_queue_send(&c->queue, p, (size_t)n);
 }
 
 int
 conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
 {
         size_t n = count_bytes(iov, n_iov), size = n;
-        struct pending *p;
+        struct conn_piece *p;
         int r;
 
         if (n_iov > CONN_WRITE_PARTS)
@@ -475,16 +396,15 @@ conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
         if (c->state != CONN_OPEN)
                 return -ENOTCONN;
         if (n == 0)
-                return c->is_over_high;
+                return c->queue.is_over_high;
         if (c->tls != NULL)
                 size = tls_encrypted_max(n, n_iov);
-        if (size > c->limits.max || c->queued + sizeof *p + size > c->limits.max)
-                return -ENOBUFS;
         /* Before anything goes out: half a write that then finds no memory would break the stream. */
-        p = malloc(sizeof *p + size);
-        if (p == NULL)
-                return -ENOMEM;
-        r = c->tls != NULL ? send_encrypted(c, p, iov, n_iov, size) : send_plain(c, p, iov, n_iov, n);
+        r = conn_queue_take(&c->queue, size, &p);
+        if (r < 0)
+                return r;
+        r = c->tls != NULL ? send_encrypted(c, p, iov, n_iov)
+                           : conn_queue_send_parts(&c->queue, p, iov, n_iov);
         if (r < 0)
                 fail(c, r, "write to");
         return r;
@@ -501,7 +421,7 @@ conn_write(struct conn *c, const void *buf, size_t n)
 size_t
 conn_queued_bytes(const struct conn *c)
 {
-        return c->queued;
+        return c->queue.n_bytes;
 }
 
 /* A peer that has ended with TLS may be gone before it hears that we do: nothing is lost by that. */
@@ -552,17 +472,16 @@ send_tls_output(struct conn *c)
 {
         const uint8_t *bytes;
         size_t n = tls_output(c->tls, &bytes);
-        struct pending *p;
+        struct conn_piece *p;
+        int r;
 
         if (n == 0)
                 return 0;
-        if (c->queued + sizeof *p + n > c->limits.max)
-                return -ENOBUFS;
-        p = malloc(sizeof *p + n);
-        if (p == NULL)
-                return -ENOMEM;
+        r = conn_queue_take(&c->queue, n, &p);
+        if (r < 0)
+                return r;
         memcpy(p->bytes, bytes, n);
-        return send_ready(c, p, n, n);
+        return conn_queue_send(&c->queue, p, n);
 }
 
 /* As far as it goes at once: a peer that does not hear of it takes the end for a broken connection. */
@@ -572,12 +491,12 @@ send_tls_end(struct conn *c)
         struct iovec iov;
         const uint8_t *bytes;
 
-        if (c->tls == NULL || c->state != CONN_OPEN || c->queued > 0)
+        if (c->tls == NULL || c->state != CONN_OPEN || c->queue.n_bytes > 0)
                 return;
         tls_end(c->tls);
         iov.iov_len = tls_output(c->tls, &bytes);
         iov.iov_base = (void *)(uintptr_t)bytes;
-        (void)write_now(c, &iov, 1);
+        (void)conn_queue_try(&c->queue, &iov, 1);
 }
 
 /* Closes with @e, but not before the peer could read the alert that says so. */
@@ -657,7 +576,7 @@ conn_give_back(struct conn *c, const void *data, size_t n)
 void
 conn_set_limits(struct conn *c, const struct conn_limits *limits)
 {
-        c->limits = *limits;
+        c->queue.limits = *limits;
 }
 
 /* --- the end --- */
