@@ -210,9 +210,11 @@ role_wake(void *arg, int64_t at_ms)
 static int64_t
 role_deadline(void *arg)
 {
-        struct lease *l = ((struct node *)arg)->config.lease;
+        struct node *n = arg;
+        struct lease *l = n->config.lease;
 
-        return l->ops->deadline_ms(l);
+        /* The replicas' streams stay until the one that the lease is offered to has heard of it. */
+        return n->is_offering ? n->offer_deadline_ms : l->ops->deadline_ms(l);
 }
 
 static const struct role_ops role_ops = { role_request, role_follow, role_changed, role_wake,
@@ -405,6 +407,7 @@ struct handoff {
         const char *hostname; /* NULL: anybody */
         uint64_t node_id;     /* 0: anybody */
         struct frame_handoff frame;
+        bool is_stopping;            /* this node does not go on, whatever comes of it */
         struct lease_state regained; /* when the offer could not be sent */
         struct err *e;
 };
@@ -476,11 +479,34 @@ send_offer(void *arg)
         return feed_handoff(rp->feed, &h->frame);
 }
 
+/* From here on the lease's deadline no longer says whether this node leads: it passes with the offer. */
+static int
+begin_offer(void *arg)
+{
+        struct node *n = arg;
+
+        n->offer_deadline_ms = role_deadline(n);
+        n->is_offering = true;
+        return 0;
+}
+
+/* Nothing was offered; whether the lease is still ours, its deadline says again. */
+static int
+give_up_offer(void *arg)
+{
+        struct node *n = arg;
+
+        n->is_offering = false;
+        role_timer(&n->role, node_now_ms(n));
+        return 0;
+}
+
 static int
 demote_on_loop(void *arg)
 {
         struct node *n = arg;
 
+        n->is_offering = false;
         role_demote(&n->role, node_now_ms(n), DEMOTED_PAUSE_MS);
         return 0;
 }
@@ -512,7 +538,8 @@ take_back(struct lease *l, void *arg, struct err *e)
         struct handoff *h = arg;
         int r = l->ops->take_over(l, h->frame.token, &h->regained, e);
 
-        return r < 0 ? r : node_begin_term(h->n, h->regained.term, e);
+        /* A term that nobody was there for but this node, which goes, would keep all others from the lease. */
+        return r < 0 || h->is_stopping ? r : node_begin_term(h->n, h->regained.term, e);
 }
 
 static int
@@ -520,39 +547,61 @@ regain_on_loop(void *arg)
 {
         struct handoff *h = arg;
 
+        h->n->is_offering = false;
         role_regained(&h->n->role, node_now_ms(h->n), &h->regained);
         return 0;
+}
+
+/* Writes are paused, and the target has everything. */
+static int
+offer_lease(struct handoff *h)
+{
+        struct node *n = h->n;
+        int r;
+
+        store_set_handed_over(n->config.store, true);
+        (void)loop_call(n->loop, begin_offer, n);
+        r = node_lease_call(n, make_offer, h->frame.token, h->e);
+        if (r < 0) {
+                store_set_handed_over(n->config.store, false);
+                (void)loop_call(n->loop, give_up_offer, n);
+                return r;
+        }
+        r = loop_call(n->loop, send_offer, h);
+        if (r < 0)
+                err_set(h->e, r, "the replica is gone");
+        if (r < 0 && node_lease_call(n, take_back, h, NULL) == 0 && !h->is_stopping) {
+                (void)loop_call(n->loop, regain_on_loop, h);
+                err_prefix(h->e, "this node stays the primary");
+        } else {
+                (void)loop_call(n->loop, demote_on_loop, n);
+        }
+        return r;
+}
+
+static int
+hand_over(struct handoff *h, int64_t timeout_ms)
+{
+        struct store *store = h->n->config.store;
+        int r = loop_call(h->n->loop, check_handoff, h);
+
+        if (r < 0)
+                return r;
+        /* The writers' last commits are in the log now, and no new one is acknowledged. */
+        store_pause_writes(store, true);
+        r = wait_for_target(h, timeout_ms);
+        if (r == 0)
+                r = offer_lease(h);
+        store_pause_writes(store, false);
+        return r;
 }
 
 int
 node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t timeout_ms, struct err *e)
 {
         struct handoff h = { .n = n, .hostname = hostname, .node_id = node_id, .e = e };
-        int r;
 
-        r = loop_call(n->loop, check_handoff, &h);
-        if (r < 0)
-                return r;
-        /* The writers' last commits are in the log now, and no new one is acknowledged. */
-        store_pause_writes(n->config.store, true);
-        r = wait_for_target(&h, timeout_ms);
-        if (r == 0) {
-                store_set_handed_over(n->config.store, true);
-                r = node_lease_call(n, make_offer, h.frame.token, e);
-                if (r < 0)
-                        store_set_handed_over(n->config.store, false);
-        }
-        if (r == 0) {
-                r = loop_call(n->loop, send_offer, &h);
-                if (r < 0 && node_lease_call(n, take_back, &h, NULL) == 0) {
-                        (void)loop_call(n->loop, regain_on_loop, &h);
-                        err_set(e, r, "the replica is gone; this node stays the primary");
-                } else {
-                        (void)loop_call(n->loop, demote_on_loop, n);
-                }
-        }
-        store_pause_writes(n->config.store, false);
-        return r;
+        return hand_over(&h, timeout_ms);
 }
 
 struct demotion {
@@ -620,6 +669,7 @@ void
 node_stop(struct node *n)
 {
         struct err e = ERR_INIT;
+        struct handoff h = { .n = n, .is_stopping = true, .e = &e };
         bool is_holder;
 
         node_set_ready(n); /* nobody waits any longer */
@@ -627,7 +677,7 @@ node_stop(struct node *n)
         is_holder = n->is_holder;
         pthread_mutex_unlock(&n->ready_lock);
         if (is_holder && n->config.lease->ttl_ms > 0 && n->replicas != NULL &&
-            node_handoff(n, NULL, 0, STOP_HANDOFF_MS, &e) < 0)
+            hand_over(&h, STOP_HANDOFF_MS) < 0)
                 log_info("no handoff: %s", e.text);
         (void)loop_call(n->loop, stop_on_loop, n);
         /* While the mount still answers: what is being applied goes through it. */

@@ -91,6 +91,8 @@ struct node {
         bool is_taking_over;     /* waits for that */
         struct lease_state held; /* of this node, when is_primary or is_taking_over */
         char offered[LEASE_SESSION_SIZE];
+        bool is_offering; /* the lease to another: its deadline says nothing, but this one does */
+        int64_t offer_deadline_ms;
         struct replica *replicas;
         struct primary *primary; /* NULL: follows nobody */
         int64_t left_ms;         /* the last one */

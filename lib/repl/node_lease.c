@@ -188,7 +188,10 @@ answer(struct mail *m)
         struct lease_job *job = (struct lease_job *)((char *)m - offsetof(struct lease_job, mail));
         struct node *n = job->node;
 
-        if (job->result < 0 && job->result != E_NOT_PRIMARY) {
+        if (job->what == ROLE_RENEW && job->result == E_NOT_PRIMARY && n->is_offering)
+                job->result =
+                        -EAGAIN; /* there is nothing to renew; whoever offers it knows what comes next */
+        else if (job->result < 0 && job->result != E_NOT_PRIMARY) {
                 n->n_lease_errors++;
                 log_warn("lease: %s", job->e.text);
         }
