@@ -406,6 +406,7 @@ static int
 is_behind(void *arg, struct db *db)
 {
         const struct feed *f = arg;
+        struct ltx_pos acked;
         struct db_info info;
 
         /* What is being captured is not in the position yet, though it was begun when it was allowed. In this order: it
@@ -413,7 +414,9 @@ is_behind(void *arg, struct db *db)
         if (db_is_busy(db))
                 return 1;
         db_get_info(db, &info);
-        return feed_acked(f, db).txid < info.pos.txid;
+        acked = feed_acked(f, db);
+        /* One that is ahead, or elsewhere at the same number, has another history, and lacks what ours has. */
+        return acked.txid != info.pos.txid || acked.checksum != info.pos.checksum;
 }
 
 bool

@@ -1,7 +1,9 @@
 """What arrives at a node's port need not come from a node: it is refused, the log says why, and the node lives."""
+import contextlib
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 
@@ -157,6 +159,29 @@ def test_a_replica_is_asked():
         cl.wait_followers()
         r, = cl.replicas()
         assert converse(r, OPEN, is_ended=True).split()[1] == b"503"
+
+
+def test_who_is_ahead_has_not_everything():
+    """A replica at a later transaction of another history, or at another one at the same number, lacks ours: the lease is
+    not handed to it."""
+    with Cluster(1) as cl:
+        p = cl.wait_primary()
+        c = p.connect()
+        c.execute("create table t(a)")
+        txid = int(p.pos().split("/")[0], 16)
+        with contextlib.ExitStack() as streams:
+            asked = {}
+            for name, n in ((b"same", txid), (b"ahead", txid + 1000)):
+                t = streams.enter_context(socket.create_connection(("127.0.0.1", p.listen_port), 5))
+                t.sendall(OPEN + hello(cluster=cluster_id(p), name=name, node_id=n) + positions([(b"t.db", n, 1 << 63 | 5)]))
+                p.wait_log(f"stream connected: replica={name.decode()}")
+                asked[name] = subprocess.Popen([os.environ["LITEFS_BIN"], "handoff", "-config", p.config, name],
+                                               stderr=subprocess.PIPE, text=True)
+            for name, process in asked.items():
+                said = process.communicate(timeout=60)[1]
+                assert process.returncode != 0 and "has everything" in said, (name, said)
+        c.execute("insert into t values(1)")
+        c.close()
 
 
 class FakePrimary:
