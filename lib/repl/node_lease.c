@@ -28,27 +28,49 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
                 ret, job->cluster_id);
 }
 
-/* A node that was down while others wrote would discard what they wrote: it waits for one of them, who will have
- * it follow. */
+/* Said once, not at each attempt. */
 static int
-check_stale(struct lease_job *job)
+wait_for_another(struct lease_job *job, const struct err *why)
+{
+        if (!job->node->has_warned_stale)
+                log_warn("%s", why->text);
+        job->node->has_warned_stale = true;
+        return err_text(&job->e, E_NOT_PRIMARY, "%s", why->text);
+}
+
+/* A node that was down while others wrote would discard what they wrote, and one that the cluster has never seen
+ * all of it: it waits for one of them, who will have it follow. Terms tell, but for a cluster that comes from
+ * LiteFS, which has an @id and no terms yet. */
+static int
+check_stale(struct lease_job *job, const char *id)
 {
         struct node *n = job->node;
         struct lease *l = n->config.lease;
+        struct err why = ERR_INIT;
         uint64_t last;
         int r = l->ops->get_last_term(l, &last, &job->e);
 
-        if (r < 0 || last <= n->whole_term)
-                return r < 0 ? r : 0;
-        if (!n->has_warned_stale)
-                log_warn(
-                        "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for a "
-                        "node that was, instead of discarding what was written; should there be none any more, "
+        if (r < 0)
+                return r;
+        if (id[0] != '\0' && job->cluster_id[0] == '\0') {
+                err_text(
+                        &why, E_NOT_PRIMARY,
+                        "this node has no data of cluster %s yet: it waits for a node that has, instead of "
+                        "leading with nothing; should there be none any more, delete the keys `clusterid` and "
+                        "`term` under the lease's key",
+                        id);
+                return wait_for_another(job, &why);
+        }
+        if (last > n->whole_term) {
+                err_text(
+                        &why, E_NOT_PRIMARY,
+                        "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for "
+                        "a node that was, instead of discarding what was written; should there be none any more, "
                         "delete the key `term` under the lease's key",
                         (unsigned long long)last, (unsigned long long)n->whole_term);
-        n->has_warned_stale = true;
-        return err_text(&job->e, E_NOT_PRIMARY,
-                        "this node's data is older than the cluster's last term");
+                return wait_for_another(job, &why);
+        }
+        return 0;
 }
 
 /* Without a word about the new term, nodes that were not part of it would be taken for good ones. */
@@ -139,7 +161,7 @@ acquire(struct lease_job *job)
         int r = check_cluster(job, id);
 
         if (r == 0)
-                r = check_stale(job);
+                r = check_stale(job, id);
         if (r == 0)
                 r = job->what == ROLE_ACQUIRE ? l->ops->acquire(l, &job->state, &job->e)
                                               : l->ops->take_over(l, job->token, &job->state, &job->e);
