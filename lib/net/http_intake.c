@@ -11,6 +11,7 @@
 #include "net/loop_internal.h"
 
 #define STREAM_START "GET /stream "
+#define HTTP2_START "PRI * HTTP/2"          /* of the same length */
 #define START_LEN (sizeof STREAM_START - 1) /* no request is shorter */
 #define STREAM_HEAD_MAX 4096                /* more is not waited for: the stream will refuse it */
 #define MAX_WAITING 512u
@@ -84,6 +85,22 @@ warn(struct http_intake *in, const struct err *e)
                 log_warn("%u more connections were refused since the last such message", in->n_unwarned);
         in->warned_ms = now_ms;
         in->n_unwarned = 0;
+}
+
+/* Only a replica of LiteFS 0.5 begins so, and it does not say who does not understand it. */
+static void
+warn_of_http2(struct http_waiting *w)
+{
+        struct err e = ERR_INIT;
+        char peer[ADDR_TEXT_SIZE];
+
+        conn_peer(w->conn, peer);
+        err_text(
+                &e, E_FORMAT,
+                "%s speaks HTTP/2, by which LiteFS 0.5 follows its primary: a cluster is all of LiteFS or all of litefs, see "
+                "migrating-from-litefs.md",
+                peer);
+        warn(w->intake, &e);
 }
 
 static void
@@ -198,6 +215,8 @@ on_first_bytes(uv_poll_t *poll, int status, int events)
                 return;
         }
         (void)wait_for_bytes(w, 1);
+        if (memcmp(buf, HTTP2_START, START_LEN) == 0)
+                warn_of_http2(w);
         if (wish == STREAM)
                 give_to_stream(w);
         else

@@ -102,8 +102,13 @@ upgrade_check_response(const struct upgrade *u, struct err *e)
         if (strncmp(u->head, "HTTP/1.1 401 ", 13) == 0)
                 return err_text(e, E_FORMAT,
                                 "it wants another token: http.token must be the same on all nodes");
-        return err_text(e, E_FORMAT, "no stream there, the answer was: %.*s", line > 200 ? 200 : line,
-                        u->head);
+        /* LiteFS 0.5 takes POST there. */
+        return err_text(
+                e, E_FORMAT, "no stream there, the answer was: %.*s%s", line > 200 ? 200 : line, u->head,
+                strncmp(u->head, "HTTP/1.1 405 ", 13) == 0
+                        ? "; if that is LiteFS 0.5: a cluster is all of LiteFS or all of litefs, see "
+                          "migrating-from-litefs.md"
+                        : "");
 }
 
 static size_t
