@@ -103,7 +103,12 @@ static void
 warn_not_served(const struct config *c)
 {
         if (c->backup.type[0] != '\0')
-                log_warn("backup.type is set, but backups are not available: nothing is backed up");
+                log_warn(
+                        "backup.type is set, but backups are not available: nothing is backed up; `litefs "
+                        "export` makes a copy");
+        if (c->tracing.path[0] != '\0')
+                log_info(
+                        "tracing.path is set, but there is no trace file: fuse.debug and log.debug say more");
 }
 
 static void
