@@ -373,7 +373,7 @@ db_has_unjournaled(struct db *db)
         bool has;
 
         pthread_mutex_lock(&db->lock);
-        has = db->is_unjournaled && !db->journal.is_active && db->state == DB_READY;
+        has = db->is_unjournaled && !db->journal.is_hot && db->state == DB_READY;
         pthread_mutex_unlock(&db->lock);
         return has;
 }
@@ -384,7 +384,7 @@ db_capture_unjournaled(struct db *db, struct db_done done)
         int r = 0;
 
         pthread_mutex_lock(&db->lock);
-        if (db->is_unjournaled && !db->journal.is_active)
+        if (db->is_unjournaled && !db->journal.is_hot)
                 r = capture_and_finish(db, db->wants_sync, NULL, done);
         pthread_mutex_unlock(&db->lock);
         return r;
@@ -422,7 +422,7 @@ db_journal_create_finalised(struct db *db, uint64_t size_bytes)
                 r = spool_truncate(&db->journal.content, size_bytes);
         if (r == 0) {
                 db->journal.exists = true;
-                db->journal.is_active = false;
+                db->journal.is_active = db->journal.is_hot = false;
         }
         pthread_mutex_unlock(&db->lock);
         return r;
@@ -462,14 +462,14 @@ db_leave_no_journal(struct db *db)
 {
         spool_reset(&db->journal.content);
         db->journal.exists = false;
-        db->journal.is_active = false;
+        db->journal.is_active = db->journal.is_hot = false;
 }
 
 void
 db_leave_empty_journal(struct db *db)
 {
         spool_reset(&db->journal.content);
-        db->journal.is_active = false;
+        db->journal.is_active = db->journal.is_hot = false;
 }
 
 /* Behind a header of zeros nobody reads, so the content need not be kept. */
@@ -480,10 +480,11 @@ leave_zeroed_journal(struct db *db)
 
         spool_reset(&db->journal.content);
         (void)spool_truncate(&db->journal.content, size); /* of an empty spool: cannot fail */
-        db->journal.is_active = false;
+        db->journal.is_active = db->journal.is_hot = false;
 }
 
-/* Pages that were written before this journal was begun belong to an earlier, finished transaction. */
+/* Pages that were written before this journal was begun belong to an earlier, finished transaction. So do those written
+ * beside one that never became hot: its writer died before it wrote a page, and others who need no journal go on. */
 static int
 begin_journaled(struct db *db)
 {
@@ -496,7 +497,7 @@ begin_journaled(struct db *db)
                 if (r < 0)
                         log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
         }
-        if (r == 0) {
+        if (r == 0 && !db->journal.is_active) {
                 db->journal.is_active = true;
                 db->wants_sync = false;
         }
@@ -515,12 +516,15 @@ write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct 
                 return r;
         if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)
                 return capture_and_finish(db, db->wants_sync, leave_zeroed_journal, done);
-        if (!db->journal.is_active && !(off == 0 && is_zero(buf, n))) {
+        if (!db->journal.is_hot && !(off == 0 && is_zero(buf, n))) {
                 r = begin_journaled(db);
                 if (r < 0)
                         return r;
         }
-        return spool_write(&db->journal.content, buf, n, off);
+        r = spool_write(&db->journal.content, buf, n, off);
+        if (r == 0 && off == 0 && n > 0)
+                db->journal.is_hot = buf[0] != 0;
+        return r;
 }
 
 int

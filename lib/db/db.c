@@ -514,7 +514,7 @@ db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off)
                 if (off > db->size_bytes)
                         db->size_bytes = off;
         }
-        if (!db->journal.is_active)
+        if (!db->journal.is_hot)
                 db->is_unjournaled = true;
         return 0;
 }
@@ -576,7 +576,7 @@ park_checkpoint_write(struct db *db, const void *buf, size_t n, uint64_t off, ui
 static int
 may_go_on(struct db *db)
 {
-        if (db->journal.is_active || db->is_unjournaled)
+        if (db->journal.is_hot || db->is_unjournaled)
                 return 0;
         return db_forward_of(db) != NULL ? E_NOT_PRIMARY : db_may_commit(db);
 }
@@ -593,7 +593,7 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                 return -ENOENT;
         if (off > INT64_MAX - n)
                 return -EFBIG;
-        if (!db->journal.is_active && db->wal.is_live && !db_is_dirty(db)) {
+        if (!db->journal.is_hot && db->wal.is_live && !db_is_dirty(db)) {
                 r = wal_write_database(db, buf, n, off, &lsn);
                 if (r == -EAGAIN) {
                         r = park_checkpoint_write(db, buf, n, off, lsn, done);
@@ -638,7 +638,7 @@ is_checkpoint_cut(const struct db *db, uint64_t size_bytes)
 {
         uint32_t ps = db->page_size;
 
-        if (!db->wal.is_live || db->journal.is_active || db_is_dirty(db) || size_bytes % ps != 0)
+        if (!db->wal.is_live || db->journal.is_hot || db_is_dirty(db) || size_bytes % ps != 0)
                 return false;
         for (uint64_t pgno = size_bytes / ps + 1;
              pgno <= db->page_count && (pgno - 1) * ps < db->size_bytes; pgno++)
@@ -703,7 +703,7 @@ db_truncate_open(struct db *db, uint64_t size_bytes)
         db->size_bytes = size_bytes;
         if (size_bytes < committed && size_bytes < db->open_floor)
                 db->open_floor = size_bytes;
-        if (size_bytes != committed && !db->journal.is_active)
+        if (size_bytes != committed && !db->journal.is_hot)
                 db->is_unjournaled = true;
         late_trim_file(db);
         return 0;
@@ -739,7 +739,7 @@ db_fsync(struct db *db, struct db_done done)
         db->wants_sync = true;
         if (db->state == DB_FAILED)
                 r = -EIO;
-        else if (db->journal.is_active)
+        else if (db->journal.is_hot)
                 r = 0; /* the commit will be synced; until then the pages stay out of the file */
         else if (db->is_unjournaled)
                 r = capture_and_finish(db, true, NULL, done);

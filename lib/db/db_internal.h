@@ -39,6 +39,7 @@ enum db_state { DB_OPENING, DB_READY, DB_CAPTURING, DB_FAILED };
 struct db_journal {
         bool exists;
         bool is_active; /* holds a transaction: written since it was created or finalised */
+        bool is_hot;    /* SQLite would roll back by it; no page is written under one that is not */
         struct spool content;
 };
 

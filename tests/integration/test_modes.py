@@ -175,6 +175,34 @@ def test_journal_size_limit():
                 n.check(name)
 
 
+def test_writes_without_a_journal_beside_one_of_a_dead_writer():
+    """Killed before it wrote a page, a writer leaves a journal that nobody takes for hot. Whoever needs none commits
+    all the same."""
+    with Node() as n:
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.close()
+        dead = subprocess.run([sys.executable, "-c", "import os, sqlite3, sys\n"
+                               "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+                               "c.execute('begin')\n"
+                               "c.execute('insert into t values(1)')\n"
+                               "os.kill(os.getpid(), 9)", n.path("t.db")])
+        assert dead.returncode == -9 and os.path.exists(n.path("t.db-journal"))
+        c = n.connect()
+        assert c.execute("pragma journal_mode=memory").fetchone()[0] == "memory"
+        before = n.pos()
+        c.execute("insert into t values(2)")
+        assert n.pos() != before
+        c.close()
+        n.kill()
+        n.start()
+        c = n.connect()
+        assert c.execute("select x from t").fetchall() == [(2,)]
+        c.execute("insert into t values(3)")
+        c.close()
+        n.check()
+
+
 def test_database_deleted_and_made_again():
     with Node() as n:
         for round in range(3):
