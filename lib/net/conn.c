@@ -1,24 +1,13 @@
-/* RESOLVING --> CONNECTING --> HANDSHAKE --> OPEN --> FINISHING
- *     |           |  ^  |          |          |           |
- *     |           +--+  |          |          |           |       CONNECTING: one address after the other
- *     +-----------------+----------+----------+-----------+--> CLOSING --> closed(), freed
- *
- * resolved() and try_next() lead to CONNECTING, connected() to HANDSHAKE with TLS and else to OPEN (conn_accept
- * begins there), read_tls() from the one to the other, conn_finish() and broken() to FINISHING, close_with() from
- * anywhere to CLOSING. The struct is freed when uv has let go of both handles
- * and of the look-up, which cannot be called back once its thread has begun. */
 #include "net/conn.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "net/conn_internal.h"
-#include "net/conn_queue.h"
-#include "net/loop_internal.h"
+#include "net/conn_state.h"
 
 #define DEFAULT_LOW (256u * 1024)
 #define DEFAULT_HIGH (1024u * 1024)
@@ -27,62 +16,24 @@
 #define HANDSHAKE_MS 10000
 #define ALERT_MS 1000 /* that a peer has to read why its TLS is refused */
 
-enum conn_state {
-        CONN_RESOLVING,
-        CONN_CONNECTING,
-        CONN_HANDSHAKE,
-        CONN_OPEN,
-        CONN_FINISHING,
-        CONN_CLOSING
-};
-
-struct conn {
-        struct loop_item item;
-        struct loop *loop;
-        enum conn_state state;
-        const struct conn_handler *handler; /* NULL: accepted, not yet taken */
-        void *arg;
-        uv_tcp_t tcp;
-        struct conn_queue queue; /* into tcp */
-        uv_timer_t timer;        /* the deadline of connecting, then of finishing */
-        bool has_tcp;            /* tcp is open: between addresses it is not */
-        bool has_timer;
-        bool has_lookup; /* the look-up has not returned */
-        bool is_ended;   /* the peer's end has come */
-        bool is_sent;    /* so has ours gone */
-        uv_getaddrinfo_t lookup;
-        uv_connect_t connect;
-        uv_shutdown_t shutdown;
-        struct addrinfo *addrs; /* of the look-up, to free */
-        struct addrinfo *next;  /* to try */
-        struct addr target;     /* of conn_connect, for words */
-        struct tls *tls;        /* NULL: none */
-        int code;               /* why it closes */
-        int end_code;           /* why it finishes: what it closes with then */
-        struct err err;
-        void (*gone)(void *arg);
-        void *gone_arg;
-};
-
-static void try_next(struct conn *c);
 static void send_tls_end(struct conn *c);
 
-static void
-free_conn(struct conn *c)
+void
+conn_free(struct conn *c)
 {
         uv_freeaddrinfo(c->addrs);
         tls_free(c->tls);
         free(c);
 }
 
-static struct conn *
+struct conn *
 conn_of_item(struct loop_item *item)
 {
         return (struct conn *)item;
 }
 
-static void
-free_if_let_go(struct conn *c)
+void
+conn_free_if_let_go(struct conn *c)
 {
         if (c->has_tcp || c->has_timer)
                 return;
@@ -93,7 +44,7 @@ free_if_let_go(struct conn *c)
                 c->gone(c->gone_arg);
         c->gone = NULL;
         if (!c->has_lookup)
-                free_conn(c);
+                conn_free(c);
 }
 
 static void
@@ -102,10 +53,7 @@ tcp_closed(uv_handle_t *handle)
         struct conn *c = conn_of_item(handle->data);
 
         c->has_tcp = false;
-        if (c->state == CONN_CLOSING)
-                free_if_let_go(c);
-        else
-                try_next(c);
+        conn_free_if_let_go(c);
 }
 
 static void
@@ -114,12 +62,11 @@ timer_closed(uv_handle_t *handle)
         struct conn *c = conn_of_item(handle->data);
 
         c->has_timer = false;
-        free_if_let_go(c);
+        conn_free_if_let_go(c);
 }
 
-/* Closes for the reason @code; what it says is in c->err already. Once only: the first reason counts. */
-static void
-close_with(struct conn *c, int code)
+void
+conn_close_with(struct conn *c, int code)
 {
         if (c->state == CONN_CLOSING)
                 return;
@@ -134,30 +81,27 @@ close_with(struct conn *c, int code)
         uv_close((uv_handle_t *)&c->timer, timer_closed);
 }
 
-static void
-fail(struct conn *c, int code, const char *what)
+void
+conn_fail(struct conn *c, int code, const char *what)
 {
         char peer[ADDR_TEXT_SIZE];
 
         if (c->state == CONN_CLOSING)
                 return;
         if (c->end_code < 0) { /* the first reason counts */
-                close_with(c, c->end_code);
+                conn_close_with(c, c->end_code);
                 return;
         }
         conn_peer(c, peer);
         err_set(&c->err, code, "%s %s", what, peer);
-        close_with(c, code);
+        conn_close_with(c, code);
 }
 
-static void
-fail_connect(struct conn *c, int code)
+void
+conn_start_timer(struct conn *c, int64_t ms, uv_timer_cb timed_out)
 {
-        char target[ADDR_TEXT_SIZE];
-
-        addr_format(&c->target, target);
-        err_set(&c->err, code, "connect to %s", target);
-        close_with(c, code);
+        uv_update_time(&c->loop->uv);
+        uv_timer_start(&c->timer, timed_out, (uint64_t)(ms > 0 ? ms : 0), 0);
 }
 
 static void
@@ -168,31 +112,11 @@ stop(struct loop_item *item)
         if (c->state == CONN_CLOSING)
                 return;
         err_text(&c->err, -ECANCELED, "the event loop stops");
-        close_with(c, -ECANCELED);
+        conn_close_with(c, -ECANCELED);
 }
 
-static void
-timed_out(uv_timer_t *timer)
-{
-        struct conn *c = conn_of_item(timer->data);
-
-        if (c->state == CONN_FINISHING)
-                fail(c, -ETIMEDOUT, "wait for the end of");
-        else if (c->state == CONN_HANDSHAKE)
-                fail(c, -ETIMEDOUT, "TLS handshake with");
-        else
-                fail_connect(c, -ETIMEDOUT);
-}
-
-static void
-start_timer(struct conn *c, int64_t ms)
-{
-        uv_update_time(&c->loop->uv);
-        uv_timer_start(&c->timer, timed_out, (uint64_t)(ms > 0 ? ms : 0), 0);
-}
-
-static int
-open_tcp(struct conn *c)
+int
+conn_open_tcp(struct conn *c)
 {
         int r = uv_tcp_init(&c->loop->uv, &c->tcp);
 
@@ -209,7 +133,7 @@ sent(void *arg, int status)
         struct conn *c = arg;
 
         if (status < 0)
-                fail(c, status, "write to"); /* no news when it is closing */
+                conn_fail(c, status, "write to"); /* no news when it is closing */
         if (c->state == CONN_OPEN && conn_queue_has_drained(&c->queue) && c->handler != NULL &&
             c->handler->writable != NULL)
                 c->handler->writable(c->arg, c);
@@ -231,7 +155,7 @@ set_limits(struct conn_limits *to, const struct conn_limits *from)
         to->max = or_default(to->max, DEFAULT_MAX);
 }
 
-static int
+int
 conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
 {
         struct conn *c;
@@ -270,11 +194,11 @@ peer_ended(struct conn *c)
         c->is_ended = true;
         if (c->state == CONN_FINISHING) {
                 if (c->is_sent)
-                        close_with(c, c->end_code);
+                        conn_close_with(c, c->end_code);
         } else if (c->handler->ended != NULL) {
                 c->handler->ended(c->arg, c);
         } else {
-                close_with(c, 0);
+                conn_close_with(c, 0);
         }
 }
 
@@ -302,11 +226,11 @@ have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         struct conn *c = conn_of_item(stream->data);
 
         if (n == UV_EOF && c->tls != NULL && c->state != CONN_FINISHING)
-                fail(c, -ECONNRESET, c->state == CONN_OPEN ? "read from" : "TLS handshake with");
+                conn_fail(c, -ECONNRESET, c->state == CONN_OPEN ? "read from" : "TLS handshake with");
         else if (n == UV_EOF)
                 peer_ended(c);
         else if (n < 0)
-                fail(c, (int)n, "read from");
+                conn_fail(c, (int)n, "read from");
         else if (n > 0 && c->tls != NULL)
                 read_tls(c, (const uint8_t *)buf->base, (size_t)n);
         else if (n > 0)
@@ -323,7 +247,7 @@ conn_read_start(struct conn *c)
                 return;
         r = uv_read_start((uv_stream_t *)&c->tcp, give_buffer, have_read);
         if (r < 0 && r != UV_EALREADY)
-                fail(c, r, "read from");
+                conn_fail(c, r, "read from");
 }
 
 void
@@ -406,7 +330,7 @@ conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
         r = c->tls != NULL ? send_encrypted(c, p, iov, n_iov)
                            : conn_queue_send_parts(&c->queue, p, iov, n_iov);
         if (r < 0)
-                fail(c, r, "write to");
+                conn_fail(c, r, "write to");
         return r;
 }
 
@@ -429,9 +353,9 @@ static void
 fail_end(struct conn *c, int code)
 {
         if (c->tls != NULL && c->is_ended)
-                close_with(c, c->end_code);
+                conn_close_with(c, c->end_code);
         else
-                fail(c, code, "write to");
+                conn_fail(c, code, "write to");
 }
 
 static void
@@ -445,7 +369,13 @@ end_sent(uv_shutdown_t *req, int status)
         if (status < 0)
                 fail_end(c, status);
         else if (c->is_ended)
-                close_with(c, c->end_code);
+                conn_close_with(c, c->end_code);
+}
+
+static void
+finish_timed_out(uv_timer_t *timer)
+{
+        conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "wait for the end of");
 }
 
 static void
@@ -457,10 +387,10 @@ begin_finish(struct conn *c, int64_t timeout_ms)
         c->shutdown.data = c;
         r = uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, end_sent);
         if (r < 0) {
-                fail(c, r, "write to");
+                conn_fail(c, r, "write to");
                 return;
         }
-        start_timer(c, timeout_ms);
+        conn_start_timer(c, timeout_ms, finish_timed_out);
         conn_read_start(c);
 }
 
@@ -534,7 +464,7 @@ read_tls(struct conn *c, const uint8_t *data, size_t n)
         r = tls_input(c->tls, data, n, c->loop->plain_buf, &n_plain, &e);
         sent_r = send_tls_output(c);
         if (sent_r < 0) {
-                fail(c, sent_r, "write to");
+                conn_fail(c, sent_r, "write to");
                 return;
         }
         if (c->state == CONN_HANDSHAKE && tls_is_open(c->tls))
@@ -556,7 +486,7 @@ begin_handshake(struct conn *c)
         tls_begin(c->tls);
         r = send_tls_output(c);
         if (r < 0)
-                fail(c, r, "write to");
+                conn_fail(c, r, "write to");
         else
                 conn_read_start(c);
 }
@@ -605,21 +535,12 @@ conn_finish(struct conn *c, int64_t timeout_ms)
 void
 conn_close(struct conn *c)
 {
-        close_with(c, 0);
+        conn_close_with(c, 0);
 }
 
-static void
-connected(uv_connect_t *req, int status)
+void
+conn_begin(struct conn *c)
 {
-        struct conn *c = req->data;
-
-        if (c->state == CONN_CLOSING)
-                return;
-        if (status < 0) {
-                c->code = status; /* of the last address, should none answer */
-                uv_close((uv_handle_t *)&c->tcp, tcp_closed);
-                return;
-        }
         if (c->tls != NULL) {
                 begin_handshake(c);
                 return;
@@ -634,104 +555,9 @@ connected(uv_connect_t *req, int status)
 }
 
 static void
-try_next(struct conn *c)
+handshake_timed_out(uv_timer_t *timer)
 {
-        struct addrinfo *a = c->next;
-        int r;
-
-        if (a == NULL) {
-                fail_connect(c, c->code);
-                return;
-        }
-        c->next = a->ai_next;
-        c->state = CONN_CONNECTING;
-        c->connect.data = c;
-        r = open_tcp(c);
-        if (r < 0) {
-                fail_connect(c, r);
-                return;
-        }
-        r = uv_tcp_connect(&c->connect, &c->tcp, a->ai_addr, connected);
-        if (r < 0) {
-                /* No such family on this machine, say: the next one may do. */
-                c->code = r;
-                uv_close((uv_handle_t *)&c->tcp, tcp_closed);
-        }
-}
-
-static void
-resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
-{
-        struct conn *c = req->data;
-        char target[ADDR_TEXT_SIZE];
-
-        c->has_lookup = false;
-        c->addrs = c->next = addrs;
-        if (c->state == CONN_CLOSING) {
-                /* closed() may have been, or comes with the last handle. */
-                if (!c->has_tcp && !c->has_timer)
-                        free_conn(c);
-                return;
-        }
-        if (status < 0) {
-                addr_format(&c->target, target);
-                err_text(&c->err, -EHOSTUNREACH, "connect to %s: %s", target, uv_strerror(status));
-                close_with(c, -EHOSTUNREACH);
-                return;
-        }
-        c->code = -EHOSTUNREACH;
-        try_next(c);
-}
-
-int
-conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const struct conn_limits *limits,
-             const struct conn_handler *h, void *arg, struct conn **ret, struct err *e)
-{
-        return conn_connect_tls(l, NULL, address, timeout_ms, limits, h, arg, ret, e);
-}
-
-int
-conn_connect_tls(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
-                 const struct conn_limits *limits, const struct conn_handler *h, void *arg,
-                 struct conn **ret, struct err *e)
-{
-        struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-        struct addr target;
-        struct tls *session = NULL;
-        struct conn *c;
-        char port[8];
-        int r;
-
-        r = addr_parse(address, &target, e);
-        if (r < 0)
-                return r;
-        if (tls != NULL)
-                r = tls_new(tls, target.host[0] != '\0' ? target.host : "localhost", &session, e);
-        if (r < 0)
-                return err_prefix(e, "connect to %s", address), r;
-        r = conn_new(l, limits, &c);
-        if (r < 0) {
-                tls_free(session);
-                return err_set(e, r, "connect to %s", address);
-        }
-        c->tls = session;
-        c->target = target;
-        c->handler = h;
-        c->arg = arg;
-        c->lookup.data = c;
-        snprintf(port, sizeof port, "%d", target.port);
-        r = uv_getaddrinfo(&l->uv, &c->lookup, resolved,
-                           target.host[0] != '\0' ? target.host : "localhost", port, &hints);
-        if (r < 0) {
-                /* Nobody was promised to hear of it. */
-                c->handler = NULL;
-                close_with(c, r);
-                return err_set(e, r, "connect to %s", address);
-        }
-        c->has_lookup = true;
-        start_timer(c, timeout_ms);
-        *ret = c;
-        return 0;
+        conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "TLS handshake with");
 }
 
 int
@@ -750,16 +576,16 @@ conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limit
                 return r;
         }
         c->tls = session;
-        r = open_tcp(c);
+        r = conn_open_tcp(c);
         if (r == 0)
                 r = uv_accept(server, (uv_stream_t *)&c->tcp);
         if (r < 0) {
-                close_with(c, r);
+                conn_close_with(c, r);
                 return r;
         }
         c->state = c->tls != NULL ? CONN_HANDSHAKE : CONN_OPEN;
         if (c->tls != NULL)
-                start_timer(c, HANDSHAKE_MS);
+                conn_start_timer(c, HANDSHAKE_MS, handshake_timed_out);
         c->gone = gone;
         c->gone_arg = gone_arg;
         set_options(c);

@@ -32,9 +32,10 @@ struct conn_piece {
 
 /* Room for @size bytes: to free(), or to send. -ENOBUFS: over the maximum; -ENOMEM. */
 int conn_queue_take(struct conn_queue *q, size_t size, struct conn_piece **ret);
-/* Both take @p. 0; 1: taken, but more than `high` waits; another errno: the connection broke. */
-int conn_queue_send(struct conn_queue *q, struct conn_piece *p,
-                    size_t n); /* the first @n of its bytes */
+/* Sends the first @n bytes of @p, which it takes. 0; 1: taken, but more than `high` waits; another errno: the connection
+ * broke. */
+int conn_queue_send(struct conn_queue *q, struct conn_piece *p, size_t n);
+/* The same with the bytes of @iov, for all of which @p has just the room. */
 int conn_queue_send_parts(struct conn_queue *q, struct conn_piece *p, const struct iovec *iov,
                           int n_iov);
 /* As much as the socket takes now: a count, or the errno that broke the connection. Only when nothing waits. */
