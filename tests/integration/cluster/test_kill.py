@@ -19,6 +19,7 @@ def kill_replicas(mode, rounds):
         c.execute(f"pragma journal_mode={mode}")
         c.execute("pragma synchronous=off")
         c.execute("create table t(a integer primary key, b)")
+        cl.in_step()
         stop = threading.Event()
 
         def write():
