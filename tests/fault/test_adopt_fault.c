@@ -11,6 +11,7 @@
 #include "tests/lib/db_driver_fault.h"
 #include "tests/lib/db_driver_legacy.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 struct place {
         char *dir;
@@ -74,10 +75,7 @@ int
 main(void)
 {
         static const struct log_config quiet = { .fd = -1 };
-        Suite *s = suite_create("adopt_fault");
         TCase *tc = tcase_create("adopt_fault");
-        SRunner *sr;
-        int failed;
 
         log_configure(&quiet);
         db_driver_use_memory();
@@ -85,10 +83,5 @@ main(void)
         tcase_add_loop_test(tc, take_over_without_faults, 0, LEGACY_N);
         tcase_add_loop_test(tc, nth_call_of_the_take_over_fails, 0, LEGACY_N);
         tcase_add_loop_test(tc, power_is_lost_in_the_take_over, 0, LEGACY_N);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("adopt_fault", tc);
 }

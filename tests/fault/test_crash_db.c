@@ -16,6 +16,7 @@
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/os_crash.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define STATES_MAX 512
 #define NO_DATABASE 0
@@ -435,19 +436,11 @@ int
 main(void)
 {
         const struct log_config log = { .fd = getenv("SEED") != NULL ? 2 : -1 };
-        Suite *s = suite_create("crash_db");
         TCase *tc = tcase_create("crash_db");
-        SRunner *sr;
-        int failed;
 
         log_configure(&log);
         db_driver_use_memory();
         tcase_set_timeout(tc, 3600);
         tcase_add_test(tc, power_is_lost);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("crash_db", tc);
 }

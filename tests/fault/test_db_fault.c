@@ -14,6 +14,7 @@
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/db_driver_fault.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 struct run {
         const char *root;
@@ -487,20 +488,12 @@ int
 main(void)
 {
         const struct log_config quiet = { .fd = getenv("FAULT") != NULL ? 2 : -1 };
-        Suite *s = suite_create("db_fault");
         TCase *tc = tcase_create("db_fault");
-        SRunner *sr;
-        int failed;
 
         log_configure(&quiet);
         db_driver_use_memory();
         tcase_set_timeout(tc, 300);
         tcase_add_loop_test(tc, nth_call_fails, 0, (int)(sizeof scenarios / sizeof scenarios[0]));
         tcase_add_test(tc, padding_over_an_older_wal_is_no_error);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("db_fault", tc);
 }

@@ -11,6 +11,7 @@
 
 #include "tests/lib/os_crash.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define SEEDS 200
 
@@ -195,10 +196,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("os_crash");
         TCase *tc = tcase_create("os_crash");
-        SRunner *sr;
-        int failed;
 
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, unsynced_sectors_survive_one_by_one);
@@ -206,10 +204,5 @@ main(void)
         tcase_add_test(tc, names_need_their_directory_synced);
         tcase_add_test(tc, synced_names_survive);
         tcase_add_test(tc, the_power_goes_within_the_call);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("os_crash", tc);
 }

@@ -10,6 +10,7 @@
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/db_driver_fault.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 struct leftover {
         const char *mode;
@@ -103,20 +104,12 @@ int
 main(void)
 {
         static const struct log_config quiet = { .fd = -1 };
-        Suite *s = suite_create("recover_fault");
         TCase *tc = tcase_create("recover_fault");
-        SRunner *sr;
-        int failed;
 
         log_configure(&quiet);
         db_driver_use_memory();
         tcase_set_timeout(tc, 300);
         tcase_add_loop_test(tc, nth_call_of_the_recovery_fails, 0, N_LEFTOVERS);
         tcase_add_loop_test(tc, power_is_lost_in_the_recovery, 0, N_LEFTOVERS);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("recover_fault", tc);
 }

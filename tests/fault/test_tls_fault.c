@@ -13,6 +13,7 @@
 #include "tests/lib/malloc_fault.h"
 #include "tests/lib/tls_pair.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define STEP 41 /* of the calls that fail: all of them take minutes */
 #define LIE 1
@@ -134,10 +135,8 @@ int
 main(void)
 {
         static const char *const names[] = { "ca.pem", "a.pem", "a.key", "b.pem", "b.key" };
-        Suite *s = suite_create("tls_fault");
         TCase *tc = tcase_create("tls_fault");
-        SRunner *sr;
-        int n_failed;
+        int status;
 
         if (CRYPTO_set_mem_functions(get, get_again, put) != 1)
                 return 1;
@@ -151,11 +150,7 @@ main(void)
         tcase_set_timeout(tc, 300);
         tcase_add_test(tc, the_nth_allocation_fails);
         tcase_add_test(tc, all_allocations_from_the_nth_on_fail);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
+        status = run_tests("tls_fault", tc);
         tmpdir_remove(dir);
-        return n_failed == 0 ? 0 : 1;
+        return status;
 }

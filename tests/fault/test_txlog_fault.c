@@ -15,6 +15,7 @@
 #include "tests/lib/db_driver_fault.h"
 #include "tests/lib/os_crash.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define TXIDS_MAX 256
 #define PAYLOAD_MAX (3u << 19)
@@ -306,20 +307,12 @@ int
 main(void)
 {
         static const struct log_config quiet = { .fd = -1 };
-        Suite *s = suite_create("txlog_fault");
         TCase *tc = tcase_create("txlog_fault");
-        SRunner *sr;
-        int failed;
 
         log_configure(&quiet);
         db_driver_use_memory();
         tcase_set_timeout(tc, 300);
         tcase_add_loop_test(tc, nth_call_fails, 0, (int)n_fault_kinds);
         tcase_add_test(tc, power_is_lost);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed > 0;
+        return run_tests("txlog_fault", tc);
 }

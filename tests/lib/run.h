@@ -1,4 +1,4 @@
-/* tests/lib/run.h - what every main() of a unit test does. */
+/* tests/lib/run.h - what every main() of a test with check does. */
 #ifndef LITEFS_TESTS_RUN_H
 #define LITEFS_TESTS_RUN_H
 
@@ -6,20 +6,27 @@
 
 #define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 
-/* Runs @tc as the suite @name: the exit status of the program. */
+/* Runs @s: the exit status of the program. */
 static inline int
-run_tests(const char *name, TCase *tc)
+run_suite(Suite *s)
 {
-        Suite *s = suite_create(name);
-        SRunner *sr;
+        SRunner *sr = srunner_create(s);
         int failed;
 
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
         srunner_run_all(sr, CK_NORMAL);
         failed = srunner_ntests_failed(sr);
         srunner_free(sr);
         return failed ? 1 : 0;
+}
+
+/* The same with @tc as the suite @name. */
+static inline int
+run_tests(const char *name, TCase *tc)
+{
+        Suite *s = suite_create(name);
+
+        suite_add_tcase(s, tc);
+        return run_suite(s);
 }
 
 #endif

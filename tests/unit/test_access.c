@@ -6,6 +6,7 @@
 
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/config.h"
+#include "tests/lib/run.h"
 
 START_TEST(only_this_machine_is_loopback)
 {
@@ -69,17 +70,9 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("access");
         TCase *tc = tcase_create("access");
-        SRunner *sr;
-        int n_failed;
 
         tcase_add_test(tc, only_this_machine_is_loopback);
         tcase_add_test(tc, token_comes_from_key_or_file);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return n_failed == 0 ? 0 : 1;
+        return run_tests("access", tc);
 }

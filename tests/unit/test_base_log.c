@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "tests/lib/run.h"
 
 static int ends[2];
 static char line[16384];
@@ -101,19 +102,11 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("log");
         TCase *tc = tcase_create("log");
-        SRunner *sr;
-        int failed;
 
         tcase_add_checked_fixture(tc, setup, teardown);
         tcase_add_loop_test(tc, message_is_one_line, 0, (int)(sizeof cases / sizeof cases[0]));
         tcase_add_test(tc, longest_message_is_still_json);
         tcase_add_test(tc, debug_is_silent_until_asked_for);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("log", tc);
 }

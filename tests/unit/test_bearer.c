@@ -2,6 +2,7 @@
 #include <check.h>
 
 #include "base/bearer.h"
+#include "tests/lib/run.h"
 
 START_TEST(only_the_token_matches)
 {
@@ -36,17 +37,9 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("bearer");
         TCase *tc = tcase_create("bearer");
-        SRunner *sr;
-        int n_failed;
 
         tcase_add_test(tc, only_the_token_matches);
         tcase_add_test(tc, without_a_token_all_match);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return n_failed == 0 ? 0 : 1;
+        return run_tests("bearer", tc);
 }

@@ -9,9 +9,9 @@
 
 #include "cmd/litefs/config.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define SECOND 1000000000LL
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 
 static struct config config;
 static struct err error;
@@ -506,8 +506,6 @@ main(void)
         Suite *s = suite_create("config");
         TCase *values = add_case(s, "values"), *env = add_case(s, "environment");
         TCase *errors = add_case(s, "errors"), *files = add_case(s, "files");
-        SRunner *sr;
-        int failed;
 
         tcase_add_test(values, defaults_are_those_of_litefs);
         tcase_add_test(values, values_of_every_type_are_read);
@@ -532,9 +530,5 @@ main(void)
         tcase_add_test(files, file_that_cannot_be_read_is_named);
         tcase_add_test(files, binary_or_huge_file_is_refused);
         tcase_add_test(files, hostname_is_in_the_environment_of_the_file);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_suite(s);
 }

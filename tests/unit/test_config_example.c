@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cmd/litefs/config_keys.h"
+#include "tests/lib/run.h"
 
 #define EXAMPLE TEST_DATA_DIR "/../../litefs.example.yml"
 
@@ -109,17 +110,9 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("example");
         TCase *tc = tcase_create("example");
-        SRunner *sr;
-        int failed;
 
         tcase_add_test(tc, example_has_every_key);
         tcase_add_test(tc, example_shows_the_defaults);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("example", tc);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/litefs/expand.h"
+#include "tests/lib/run.h"
 
 static const char *
 lookup(void *arg, const char *name)
@@ -135,18 +136,10 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("expand");
         TCase *tc = tcase_create("expand");
-        SRunner *sr;
-        int failed;
 
         tcase_add_loop_test(tc, text_is_expanded, 0, sizeof cases / sizeof cases[0]);
         tcase_add_test(tc, expansion_that_grows_without_measure_is_refused);
         tcase_add_test(tc, long_name_is_a_name);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("expand", tc);
 }

@@ -23,8 +23,8 @@
 #include "net/listener.h"
 #include "net/loop.h"
 #include "repl/frame_decoder.h"
+#include "tests/lib/run.h"
 
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 #define WAIT_S 20
 #define MB (1024u * 1024)
 
@@ -1171,10 +1171,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("conn");
         TCase *tc = tcase_create("conn");
-        SRunner *sr;
-        int failed;
 
         tcase_add_checked_fixture(tc, setup, NULL);
         tcase_set_timeout(tc, 60);
@@ -1207,10 +1204,5 @@ main(void)
         tcase_add_test(tc, port_in_use_is_an_error);
         tcase_add_loop_test(tc, address_that_is_none_is_refused, 0, COUNT(bad_addresses));
         tcase_add_test(tc, address_is_taken_apart_and_put_together);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("conn", tc);
 }

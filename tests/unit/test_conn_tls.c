@@ -20,6 +20,7 @@
 #include "net/tls_context.h"
 #include "tests/lib/certs.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 #define WAIT_S 20
 #define MB ((size_t)1024 * 1024)
@@ -527,10 +528,8 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("conn_tls");
         TCase *tc = tcase_create("conn_tls");
-        SRunner *sr;
-        int n_failed;
+        int status;
 
         dir = tmpdir_make();
         certs_make(dir, "ca", NULL, NULL);
@@ -549,11 +548,7 @@ main(void)
         tcase_add_test(tc, a_bridge_carries_all_and_holds_little);
         tcase_add_test(tc, a_bridge_sends_what_it_was_given_before_the_end);
         tcase_add_loop_test(tc, a_bridge_whose_peer_goes_says_so, 0, 2);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
+        status = run_tests("conn_tls", tc);
         tmpdir_remove(dir);
-        return n_failed == 0 ? 0 : 1;
+        return status;
 }

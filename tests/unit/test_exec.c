@@ -12,8 +12,7 @@
 #include "base/log.h"
 #include "cmd/litefs/exec.h"
 #include "tests/lib/tmpdir.h"
-
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
+#include "tests/lib/run.h"
 
 /* --- words --- */
 
@@ -336,8 +335,6 @@ main(void)
 {
         Suite *s = suite_create("exec");
         TCase *words = tcase_create("words"), *processes = tcase_create("processes");
-        SRunner *sr;
-        int failed;
 
         tcase_add_loop_test(words, line_is_split_into_words, 0, COUNT(lines));
         tcase_add_loop_test(words, open_quote_is_refused, 0, COUNT(open_quotes));
@@ -359,9 +356,5 @@ main(void)
         tcase_add_test(processes, command_gets_empty_input_and_no_blocked_signal);
         suite_add_tcase(s, words);
         suite_add_tcase(s, processes);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_suite(s);
 }

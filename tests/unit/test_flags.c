@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cmd/litefs/flags.h"
+#include "tests/lib/run.h"
 
 #define WORDS_MAX 16
 
@@ -160,15 +161,10 @@ START_TEST(mistake_is_named)
 }
 END_TEST
 
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
-
 int
 main(void)
 {
-        Suite *s = suite_create("flags");
         TCase *tc = tcase_create("flags");
-        SRunner *sr;
-        int failed;
 
         tcase_add_checked_fixture(tc, setup, NULL);
         tcase_add_test(tc, nothing_is_fine);
@@ -181,10 +177,5 @@ main(void)
         tcase_add_loop_test(tc, help_is_asked_for, 0, COUNT(asks_for_help));
         tcase_add_test(tc, help_behind_two_dashes_is_for_the_command);
         tcase_add_loop_test(tc, mistake_is_named, 0, COUNT(bad));
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("flags", tc);
 }

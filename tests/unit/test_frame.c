@@ -8,8 +8,8 @@
 #include "base/bytes.h"
 #include "repl/frame.h"
 #include "repl/frame_decoder.h"
+#include "tests/lib/run.h"
 
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
 #define SUM 0x8000000000000000ULL
 
 static const struct txlog_record record = {
@@ -576,10 +576,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("frame");
         TCase *tc = tcase_create("frame");
-        SRunner *sr;
-        int failed;
 
         tcase_add_loop_test(tc, frame_is_laid_out_as_documented, 0, COUNT(golden));
         tcase_add_loop_test(tc, parsed_frame_encodes_to_the_same_bytes, 0, COUNT(golden));
@@ -596,10 +593,5 @@ main(void)
         tcase_add_test(tc, largest_data_passes_in_small_slices);
         tcase_add_test(tc, stream_that_ends_in_a_frame_is_an_error);
         tcase_add_loop_test(tc, bad_header_is_refused_before_its_payload_comes, 0, COUNT(bad_headers));
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("frame", tc);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "net/http_client.h"
+#include "tests/lib/run.h"
 
 #define MAX_RESPONSE 4096
 
@@ -447,10 +448,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *suite = suite_create("http_client");
         TCase *t = tcase_create("http_client");
-        SRunner *runner;
-        int failed;
 
         tcase_set_timeout(t, 30);
         tcase_add_test(t, answer_has_status_and_body);
@@ -467,10 +465,5 @@ main(void)
         tcase_add_test(t, missing_files_are_named);
         tcase_add_loop_test(t, url_is_taken_apart, 0, (int)(sizeof urls / sizeof urls[0]));
         tcase_add_test(t, a_long_url_is_refused);
-        suite_add_tcase(suite, t);
-        runner = srunner_create(suite);
-        srunner_run_all(runner, CK_ENV);
-        failed = srunner_ntests_failed(runner);
-        srunner_free(runner);
-        return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return run_tests("http_client", t);
 }

@@ -9,6 +9,7 @@
 #include "http/api_internal.h"
 #include "http/prom.h"
 #include "http/text.h"
+#include "tests/lib/run.h"
 
 START_TEST(text_grows_and_stays_terminated)
 {
@@ -158,10 +159,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("http_text");
         TCase *tc = tcase_create("text");
-        SRunner *sr;
-        int n_failed;
 
         tcase_add_test(tc, text_grows_and_stays_terminated);
         tcase_add_test(tc, text_takes_bytes_of_any_length);
@@ -171,10 +169,5 @@ main(void)
         tcase_add_test(tc, metrics_are_prometheus_text);
         tcase_add_test(tc, errors_have_a_status);
         tcase_add_test(tc, node_id_is_upper_case_hex);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return n_failed == 0 ? 0 : 1;
+        return run_tests("http_text", tc);
 }

@@ -10,6 +10,7 @@
 
 #include "net/loop.h"
 #include "net/mailbox.h"
+#include "tests/lib/run.h"
 
 #define N_POSTERS 4
 #define N_EACH 2000
@@ -421,8 +422,6 @@ main(void)
 {
         Suite *s = suite_create("mailbox");
         TCase *mailbox = tcase_create("mailbox"), *on_loop = tcase_create("loop");
-        SRunner *sr;
-        int failed;
 
         tcase_add_test(mailbox, mail_is_read_in_order_and_wakes_once);
         tcase_add_test(mailbox, mail_posted_while_reading_waits_for_the_next_turn);
@@ -440,9 +439,5 @@ main(void)
         tcase_add_test(on_loop, stop_silences_timers);
         suite_add_tcase(s, mailbox);
         suite_add_tcase(s, on_loop);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_suite(s);
 }

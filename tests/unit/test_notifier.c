@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cmd/litefs/notifier.h"
+#include "tests/lib/run.h"
 
 static char dir[] = "/tmp/litefs-notifier-XXXXXX", path[64];
 static int manager;
@@ -163,10 +164,7 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("notifier");
         TCase *tc = tcase_create("notifier");
-        SRunner *sr;
-        int failed;
 
         tcase_add_checked_fixture(tc, setup, teardown);
         tcase_add_test(tc, message_arrives_as_one_datagram);
@@ -177,10 +175,5 @@ main(void)
         tcase_add_test(tc, manager_that_is_gone_or_full_holds_nothing_up);
         tcase_add_loop_test(tc, address_that_is_none_is_named, 0, (int)(sizeof bad / sizeof bad[0]));
         tcase_add_test(tc, address_that_is_too_long_is_refused);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("notifier", tc);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cmd/litefs/quantity.h"
+#include "tests/lib/run.h"
 
 #define MS 1000000LL
 #define S (1000 * MS)
@@ -129,24 +130,14 @@ START_TEST(size_that_is_none_is_refused)
 }
 END_TEST
 
-#define COUNT(a) (int)(sizeof(a) / sizeof((a)[0]))
-
 int
 main(void)
 {
-        Suite *s = suite_create("quantity");
         TCase *tc = tcase_create("quantity");
-        SRunner *sr;
-        int failed;
 
         tcase_add_loop_test(tc, duration_is_read_as_go_reads_it, 0, COUNT(durations));
         tcase_add_loop_test(tc, duration_without_a_known_unit_is_refused, 0, COUNT(bad_durations));
         tcase_add_loop_test(tc, size_is_read_with_its_unit, 0, COUNT(sizes));
         tcase_add_loop_test(tc, size_that_is_none_is_refused, 0, COUNT(bad_sizes));
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
-        return failed ? 1 : 0;
+        return run_tests("quantity", tc);
 }

@@ -11,6 +11,7 @@
 #include "tests/lib/certs.h"
 #include "tests/lib/tls_pair.h"
 #include "tests/lib/tmpdir.h"
+#include "tests/lib/run.h"
 
 static char *dir;
 
@@ -328,10 +329,8 @@ END_TEST
 int
 main(void)
 {
-        Suite *s = suite_create("tls");
         TCase *tc = tcase_create("tls");
-        SRunner *sr;
-        int n_failed;
+        int status;
 
         dir = tmpdir_make();
         certs_make(dir, "ca", NULL, NULL);
@@ -350,11 +349,7 @@ main(void)
         tcase_add_loop_test(tc, files_that_are_wrong_are_told, 0,
                             (int)(sizeof bad_files / sizeof bad_files[0]));
         tcase_add_test(tc, a_pin_is_what_curl_takes);
-        suite_add_tcase(s, tc);
-        sr = srunner_create(s);
-        srunner_run_all(sr, CK_NORMAL);
-        n_failed = srunner_ntests_failed(sr);
-        srunner_free(sr);
+        status = run_tests("tls", tc);
         tmpdir_remove(dir);
-        return n_failed == 0 ? 0 : 1;
+        return status;
 }
