@@ -68,13 +68,24 @@ send_to_primary(struct client *c, const struct lease_state *primary)
         exchange_begin(c, address);
 }
 
+/* Whether this node is the primary now. One that was stopped for a while learns late that its lease has run out, and one
+ * that hands over stays it by name for a moment longer: both may lack what the client has written elsewhere since. */
+static bool
+leads(const struct client *c)
+{
+        struct store *store = c->proxy->config.store;
+        int r = store_may_commit(store);
+
+        return r == 0 || (c->kind == ROUTE_WRITE && r != E_FENCED && store_is_primary(store));
+}
+
 static enum route_action
 decide(struct client *c, struct lease_state *ret_primary)
 {
         struct proxy *p = c->proxy;
         struct route_view view = { .is_hop = c->is_hop };
 
-        view.is_primary = store_is_primary(p->config.store);
+        view.is_primary = leads(c);
         if (c->kind == ROUTE_WRITE && !view.is_primary)
                 view.knows_primary = store_primary(p->config.store, ret_primary);
         if (c->kind == ROUTE_READ && !view.is_primary)

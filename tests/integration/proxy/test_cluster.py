@@ -7,7 +7,7 @@ import sys
 import threading
 
 import proxy_fixture as f
-from proxy_fixture import App, cluster_fixture, exchange, free_ports, wait_until
+from proxy_fixture import App, Client, cluster_fixture, exchange, free_ports, wait_until
 from cluster_fixture import SEED, Cluster, Member, need
 
 NAMES = ("a.db", "b.db")
@@ -147,6 +147,29 @@ def test_visitors_read_what_they_wrote_through_a_change_of_primary():
         # Those whose node had gone got no answer; nobody got one that does not say what to do.
         odd = {r for v in visitors for r in v.refused if r is not None and not r[1].startswith("Proxy ")}
         assert all(status == 500 for status, _ in odd), odd
+
+
+def test_a_primary_that_was_stopped_does_not_answer_from_the_past():
+    """It goes on before it knows that there is another by now; its proxy gets requests that are older than the news."""
+    with ProxyCluster() as c:
+        c.start_apps()
+        for n in range(2):
+            old = c.wait_primary()
+            assert exchange(c.proxy_port, "POST", "/notes/a.db", f"{n}", host=old.host).status == 201
+            c.in_step("a.db")
+            old.pause()
+            new = c.wait_primary(other_than=(old,))
+            r = exchange(c.proxy_port, "POST", "/notes/a.db", f"new {n}", host=new.host)
+            assert r.status == 201, r.text
+            cookie = r.headers["Set-Cookie"].partition(";")[0]
+            readers = [Client(c.proxy_port, old.host) for _ in range(40)]
+            for reader in readers:
+                reader.send(f"GET /notes/a.db HTTP/1.1\r\nHost: test\r\nCookie: {cookie}\r\n\r\n")
+            old.resume()
+            for reader in readers:
+                r = reader.response()
+                assert r.status == 200 and f"new {n}" in json.loads(r.text)["notes"], (r.status, r.text)
+                reader.close()
 
 
 if __name__ == "__main__":
