@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -89,12 +90,25 @@ download(struct client *c, const char *url, struct target *t, struct err *e)
         return client_check(&rs, e);
 }
 
+/* The copy takes the place of what is at PATH: of a file, that is, not of /dev/null for whoever may do that. */
+static int
+check_target(const char *path, struct err *e)
+{
+        struct stat st;
+
+        if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+                return 0;
+        return err_text(e, -EINVAL, "%s is not a file: name one that may be replaced", path);
+}
+
 static int
 export_to(struct client *c, const char *url, const char *path, struct err *e)
 {
         struct target t = { .base.write = write_target, .path = path, .has_progress = isatty(2) == 1 };
-        int r;
+        int r = check_target(path, e);
 
+        if (r < 0)
+                return r;
         if (snprintf(t.tmp, sizeof t.tmp, "%s.tmp", path) >= (int)sizeof t.tmp)
                 return err_set(e, -ENAMETOOLONG, "%s", path);
         t.fd = os_open(os_host(), "export:open", t.tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
