@@ -1,6 +1,7 @@
 /* litefs import: a file becomes the content of a database, in one transaction. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -50,22 +51,42 @@ upload(struct client *c, const char *url, struct source *s, struct err *e)
         return r < 0 ? r : client_check(&rs, e);
 }
 
-/* A file whose last transactions are in its WAL only would come without them. */
+/* The first byte of a file that is there and not empty: of a journal that has been committed by PERSIST it is 0. */
+static int
+first_byte(const char *path, const char *suffix, char full[PATH_MAX])
+{
+        unsigned char byte = 0;
+        ssize_t n;
+        int fd;
+
+        if (snprintf(full, PATH_MAX, "%s%s", path, suffix) >= PATH_MAX)
+                return -ENAMETOOLONG;
+        fd = os_open(os_host(), "import:open", full, O_RDONLY | O_CLOEXEC, 0);
+        if (fd < 0)
+                return fd;
+        n = os_pread_all(os_host(), "import:read", fd, &byte, 1, 0);
+        os_close(os_host(), "import:close", fd);
+        return n == 1 ? byte : n < 0 ? (int)n : -ENODATA;
+}
+
+/* A file whose last transactions are in its WAL only would come without them, and one with a hot journal with half a
+ * transaction. */
 static int
 check_companions(const char *path, struct err *e)
 {
-        static const char *const suffixes[] = { "-wal", "-journal" };
-        char full[4096];
-        struct stat st;
+        char full[PATH_MAX];
 
-        for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-                snprintf(full, sizeof full, "%s%s", path, suffixes[i]);
-                if (stat(full, &st) == 0 && st.st_size > 0)
-                        return err_text(e, -EBUSY,
-                                        "%s exists: the database is in use, or was not closed. Run "
-                                        "`sqlite3 %s 'PRAGMA wal_checkpoint(TRUNCATE)'` first",
-                                        full, path);
-        }
+        if (first_byte(path, "-wal", full) >= 0)
+                return err_text(e, -EBUSY,
+                                "%s exists: the database is in use, or was not closed. Run "
+                                "`sqlite3 %s 'PRAGMA wal_checkpoint(TRUNCATE)'` first",
+                                full, path);
+        if (first_byte(path, "-journal", full) > 0)
+                return err_text(
+                        e, -EBUSY,
+                        "%s exists: the database is being written, or its writer died. Run "
+                        "`sqlite3 %s 'PRAGMA integrity_check'` first, which rolls back what is left",
+                        full, path);
         return 0;
 }
 

@@ -3,8 +3,11 @@ import concurrent.futures
 import json
 import os
 import re
+import shlex
+import shutil
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -81,6 +84,39 @@ def test_export_and_import():
         with open(out, "rb") as f:
             assert f.read() == before, "a failed export touched what was there"
         assert not os.path.exists(out + ".tmp")
+        pipe = os.path.join(n.root, "pipe")
+        os.mkfifo(pipe)
+        os.symlink(pipe, pipe + ".link")
+        for path in (pipe, pipe + ".link", n.root):
+            p = litefs("export", "-url", url(n), "-name", "sub dir+ü.db", path, code=1)
+            assert f"{path} is not a file" in p.stderr, p.stderr
+        assert stat.S_ISFIFO(os.stat(pipe + ".link").st_mode), "a pipe was replaced by the copy"
+
+
+def test_import_looks_at_the_journal():
+    """One of PERSIST mode is no reason to refuse; a hot one is, and what is said helps."""
+    with Node() as n:
+        src = os.path.join(n.root, "src.db")
+        c = sqlite3.connect(src, isolation_level=None)
+        c.execute("pragma journal_mode=persist")
+        c.execute("create table t(a)")
+        assert os.path.getsize(src + "-journal") > 0
+        litefs("import", "-url", url(n), "-name", "a.db", src, code=0)
+        c.execute("pragma cache_size=1")
+        c.execute("begin")
+        c.execute("with recursive r(i) as (select 1 union all select i+1 from r where i<500) "
+                  "insert into t select randomblob(1000) from r")  # more than the cache holds
+        hot = os.path.join(n.root, "hot.db")
+        for suffix in ("", "-journal"):
+            shutil.copy(src + suffix, hot + suffix)
+        c.close()
+        p = litefs("import", "-url", url(n), "-name", "a.db", hot, code=1)
+        assert "hot.db-journal exists" in p.stderr, p.stderr
+        subprocess.run(shlex.split(p.stderr.split("`")[1]), check=True, capture_output=True)
+        litefs("import", "-url", url(n), "-name", "a.db", hot, code=0)
+        c = n.connect("a.db")
+        assert c.execute("select count(*) from t").fetchall() == [(0,)]
+        c.close()
 
 
 def test_import_refuses():
