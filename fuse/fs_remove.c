@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fuse/notify.h"
 #include "fuse/resolve.h"
 
 struct later_unlink {
@@ -46,17 +47,22 @@ finish_unlink(void *arg, int r)
 }
 
 static int
-unlink_database(struct inode *in)
+unlink_database(struct session *s, struct inode *in)
 {
+        struct dropped *d = malloc(sizeof *d);
         struct err e = ERR_INIT;
-        int fd = -1, r;
+        int fd = -1, wal_fd = -1, r;
 
-        r = db_drop(in->db, &fd, &e);
+        if (d == NULL)
+                return -ENOMEM;
+        r = db_drop(in->db, &fd, &wal_fd, &e);
         if (r < 0) {
+                free(d);
                 log_event(LOG_ERROR, db_name(in->db), "not deleted: %s", e.text);
                 return r == E_NOT_PRIMARY ? -EACCES : r;
         }
         in->fd = fd;
+        forget_companions(s, in->db, wal_fd, d);
         return 0;
 }
 
@@ -68,7 +74,7 @@ unlink_node(struct session *s, struct inode *in, struct db_done done)
 
         switch (in->kind) {
         case INODE_DB:
-                return unlink_database(in);
+                return unlink_database(s, in);
         case INODE_JOURNAL:
                 return db_journal_unlink(in->db, done);
         case INODE_WAL:

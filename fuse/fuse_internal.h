@@ -69,6 +69,9 @@ struct session {
         atomic_ullong n_io_errors, n_no_space, n_readonly; /* answers of EIO, ENOSPC, EROFS */
         struct dirty_name *touched; /* databases whose mtime has moved; under touched_lock */
         pthread_mutex_t touched_lock;
+        struct dropped *dropped; /* of whose companions the kernel is still to be told (notify.h) */
+        bool is_forgetting;      /* a worker is about to, or does */
+        struct work forgetting;
 };
 
 /* One open file. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,22 +47,30 @@ ino_of(struct session *s, struct inode *in)
         return in == &s->inodes.root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)in;
 }
 
-/* With a reference, or NULL. */
+/* With the lock: with a reference, or NULL. */
 static struct inode *
-find(struct session *s, struct db *db, const char *suffix)
+find_locked(struct session *s, struct db *db, const char *suffix)
 {
         char path[PATH_MAX];
         const char *rest = "";
-        struct inode *in = NULL;
+        struct inode *in;
 
         if (snprintf(path, sizeof path, "%s%s", db_name(db), suffix) >= (int)sizeof path)
                 return NULL;
-        pthread_mutex_lock(&s->lock);
         in = walk(s, path, &rest);
-        if (*rest == '\0' && in->db == db)
-                inode_ref(in);
-        else
-                in = NULL;
+        if (*rest != '\0' || in->db != db)
+                return NULL;
+        inode_ref(in);
+        return in;
+}
+
+static struct inode *
+find(struct session *s, struct db *db, const char *suffix)
+{
+        struct inode *in;
+
+        pthread_mutex_lock(&s->lock);
+        in = find_locked(s, db, suffix);
         pthread_mutex_unlock(&s->lock);
         return in;
 }
@@ -163,11 +172,11 @@ notify_created(struct session *s, struct db *db)
                         invalidate_name(s, path);
 }
 
-/* Takes the node out of the tree; those who have it open go on with @fd (taken over; -1: as it was). */
+/* Takes the node out of the tree; those who have it open go on with @fd (taken over; -1: as it was). With the lock. */
 static void
-detach_node(struct session *s, struct db *db, const char *suffix, int fd, struct detached *list)
+detach_locked(struct session *s, struct db *db, const char *suffix, int fd, struct detached *list)
 {
-        struct inode *in = find(s, db, suffix);
+        struct inode *in = find_locked(s, db, suffix);
         struct detached_node *d = &list->nodes[list->n];
 
         if (in == NULL) {
@@ -175,7 +184,6 @@ detach_node(struct session *s, struct db *db, const char *suffix, int fd, struct
                         close(fd);
                 return;
         }
-        pthread_mutex_lock(&s->lock);
         if (in->kind == INODE_SHM)
                 (void)shm_open_fd(s, in); /* by its path, which may soon be another's */
         *d = (struct detached_node){ .in = in, .parent = in->parent };
@@ -187,8 +195,15 @@ detach_node(struct session *s, struct db *db, const char *suffix, int fd, struct
                 close(fd);
         if (in->name != NULL)
                 inode_unlink(&s->inodes, in);
-        pthread_mutex_unlock(&s->lock);
         list->n++;
+}
+
+static void
+detach_node(struct session *s, struct db *db, const char *suffix, int fd, struct detached *list)
+{
+        pthread_mutex_lock(&s->lock);
+        detach_locked(s, db, suffix, fd, list);
+        pthread_mutex_unlock(&s->lock);
 }
 
 void
@@ -227,6 +242,44 @@ notify_dropped(struct session *s, struct db *db, int old_fd, int old_wal_fd)
         detach_all(s, db, old_fd, old_wal_fd, &list);
         detach_node(s, db, "-pos", -1, &list);
         notify_detached(s, &list);
+}
+
+/* --- dropped by a request --- */
+
+static void
+run_forget(struct work *w)
+{
+        struct session *s = (struct session *)((char *)w - offsetof(struct session, forgetting));
+        struct dropped *d;
+
+        for (;;) {
+                pthread_mutex_lock(&s->lock);
+                d = s->dropped;
+                s->is_forgetting = d != NULL;
+                if (d != NULL)
+                        s->dropped = d->next;
+                pthread_mutex_unlock(&s->lock);
+                if (d == NULL)
+                        return;
+                notify_detached(s, &d->list);
+                free(d);
+        }
+}
+
+void
+forget_companions(struct session *s, struct db *db, int old_wal_fd, struct dropped *d)
+{
+        d->list.n = 0;
+        detach_locked(s, db, "-wal", old_wal_fd, &d->list);
+        detach_locked(s, db, "-journal", -1, &d->list);
+        detach_locked(s, db, "-shm", -1, &d->list);
+        d->next = s->dropped;
+        s->dropped = d;
+        if (s->is_forgetting)
+                return;
+        s->is_forgetting = true;
+        s->forgetting = (struct work){ run_forget, NULL };
+        workers_post(s->config.workers, &s->forgetting);
 }
 
 void

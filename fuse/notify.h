@@ -38,6 +38,14 @@ void detach_all(struct session *s, struct db *db, int old_fd, int old_wal_fd, st
 void detach_companions(struct session *s, struct db *db, int old_wal_fd, struct detached *list);
 /* Tells it, and empties the list. */
 void notify_detached(struct session *s, struct detached *list);
+/* The same for the companions of a database that the request at hand has dropped, with the session's lock. The kernel is
+ * told by a worker once the request is answered, for until then it holds the directory; by one at a time, so that those
+ * who wait for the directory do not become all that there are. Takes @d over. */
+struct dropped {
+        struct dropped *next;
+        struct detached list;
+};
+void forget_companions(struct session *s, struct db *db, int old_wal_fd, struct dropped *d);
 /* An open transaction was forgotten, its journal too. */
 void notify_abandoned(struct session *s, struct db *db);
 /* It is gone; likewise. */

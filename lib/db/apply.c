@@ -271,19 +271,6 @@ apply_fresh(struct db *db, const struct received *rx, struct err *e)
         return r;
 }
 
-static void
-remove_companions(struct db *db, int *ret_wal_fd)
-{
-        char path[PATH_MAX];
-
-        *ret_wal_fd = db->wal.fd;
-        db->wal.fd = -1;
-        if (db_path(db, "wal", path, sizeof path) == 0)
-                (void)os_unlink(db->env->os, "apply:drop", path);
-        if (db_path(db, "shm", path, sizeof path) == 0)
-                (void)os_unlink(db->env->os, "apply:drop", path);
-}
-
 static int
 apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
 {
@@ -300,8 +287,7 @@ apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
                 return r;
         pthread_mutex_lock(&db->lock);
         db_abandon_open(db);
-        db_leave_no_file(db, &ret->old_fd);
-        remove_companions(db, &ret->old_wal_fd);
+        db_leave_no_file(db, &ret->old_fd, &ret->old_wal_fd);
         pthread_mutex_unlock(&db->lock);
         return 0;
 }

@@ -154,7 +154,8 @@ db_close(struct db *db)
                 return;
         if (db->state == DB_READY) {
                 (void)db_housekeep(db, &keep, &e);
-                is_current = overlay_is_empty(&db->late) && db->wal.frames.n_pending == 0;
+                is_current = db->state == DB_READY && overlay_is_empty(&db->late) &&
+                             db->wal.frames.n_pending == 0;
                 if (is_current && db->fd >= 0 && db->pos.txid > db->base_txid &&
                     base_write(db, db->pos.txid, &e) < 0)
                         log_event(LOG_WARN, db->name, "base not moved at shutdown: %s", e.text);
@@ -758,42 +759,57 @@ append_drop(struct db *db, struct err *e)
         struct capturer c = capturer_here(db);
         int r;
 
+        if (db->state == DB_FAILED)
+                return err_set(e, -EIO, "the database is stopped after an earlier error");
         if (db->page_count == 0)
                 return 0;
-        db_discard_open(db);
         r = commit_transaction(&c, &rq, e);
-        if (r > 0)
-                r = sync_now(db, db->last_lsn, e);
+        if (r < 0)
+                return r;
+        db_discard_open(db);
+        r = sync_now(db, db->last_lsn, e);
+        if (r < 0)
+                db_fail(db, "the log cannot be synced");
         return r;
 }
 
-void
-db_leave_no_file(struct db *db, int *ret_fd)
+static void
+remove_file(struct db *db, const char *file)
 {
         char path[PATH_MAX];
 
+        if (db_path(db, file, path, sizeof path) == 0)
+                (void)os_unlink(db->env->os, "db:drop", path);
+}
+
+void
+db_leave_no_file(struct db *db, int *ret_fd, int *ret_wal_fd)
+{
         /* The transaction is durable: the file no longer matters, so no error below does. */
         snapshot_save_wal(db);
         overlay_reset(&db->late);
         wal_reset(db);
-        if (db_path(db, "database", path, sizeof path) == 0)
-                (void)os_unlink(db->env->os, "db:drop", path);
+        db_leave_no_journal(db);
+        remove_file(db, "database");
+        remove_file(db, "wal");
+        remove_file(db, "shm");
         *ret_fd = db->fd;
-        db->fd = -1;
+        *ret_wal_fd = db->wal.fd;
+        db->fd = db->wal.fd = -1;
         db->size_bytes = 0;
         db->is_wal = false;
         db->page_size = 0;
 }
 
 int
-db_drop(struct db *db, int *ret_fd, struct err *e)
+db_drop(struct db *db, int *ret_fd, int *ret_wal_fd, struct err *e)
 {
         int r;
 
         pthread_mutex_lock(&db->lock);
         r = db->fd < 0 ? err_set(e, -ENOENT, "drop %s", db->name) : append_drop(db, e);
         if (r >= 0) {
-                db_leave_no_file(db, ret_fd);
+                db_leave_no_file(db, ret_fd, ret_wal_fd);
                 r = 0;
         }
         pthread_mutex_unlock(&db->lock);

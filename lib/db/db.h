@@ -143,8 +143,9 @@ ssize_t db_read(struct db *db, void *buf, size_t n, uint64_t off);
 int db_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done);
 int db_truncate(struct db *db, uint64_t size_bytes);
 int db_fsync(struct db *db, struct db_done done);
-/* Deletes the database: a transaction with commit 0. *@ret_fd is the old file, for handles still open. */
-int db_drop(struct db *db, int *ret_fd, struct err *e);
+/* Deletes the database: a transaction with commit 0. Journal, WAL and wal-index go with it: beside the next database of
+ * this name they would be another's. *@ret_fd and *@ret_wal_fd (-1: none) are the old files, for handles still open. */
+int db_drop(struct db *db, int *ret_fd, int *ret_wal_fd, struct err *e);
 
 /* Pages were written without a journal (journal_mode MEMORY and OFF, cp, dd) and wait for a moment that
  * is a transaction boundary. The caller knows that this is one. */

@@ -259,8 +259,8 @@ int db_truncate_open(struct db *db, uint64_t size_bytes);
 void db_leave_no_journal(struct db *db);
 /* Its content only. With the lock. */
 void db_leave_empty_journal(struct db *db);
-/* After the record of a drop: the database has no file any more. With the lock. */
-void db_leave_no_file(struct db *db, int *ret_fd);
+/* After the record of a drop: the database has no file any more, nor companions. With the lock. */
+void db_leave_no_file(struct db *db, int *ret_fd, int *ret_wal_fd);
 
 /* --- apply.c --- */
 /* Forgets the open transaction, its journal, and frames that were not captured. With the lock. */

@@ -225,6 +225,43 @@ def test_database_deleted_and_made_again():
         n.check()
 
 
+def test_companions_go_with_a_deleted_database():
+    """What a dead writer left beside it must not come back beside the next database of that name."""
+    killed = "import os, sqlite3, sys\n" \
+             "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n" \
+             "c.execute('pragma cache_size=2')\n" \
+             "c.execute('begin')\n" \
+             "c.execute('update t set b = b || 1')\n" \
+             "if sys.argv[2] == 'wal': c.execute('commit')\n" \
+             "os.kill(os.getpid(), 9)"
+    with Node() as n:
+        for mode in "wal", "delete":
+            c = n.connect()
+            c.execute("pragma journal_mode=" + mode)
+            c.execute("create table t(a, b)")
+            c.executemany("insert into t values('old', ?)", [("o" * 700,)] * 50)
+            c.close()
+            subprocess.run([sys.executable, "-c", killed, n.path("t.db"), mode])
+            companions = [f for f in os.listdir(n.mnt) if f.startswith("t.db-") and f != "t.db-pos"]
+            assert "t.db-" + ("wal" if mode == "wal" else "journal") in companions
+            os.unlink(n.path("t.db"))
+            wait_until(lambda: not any(os.path.exists(n.path(f)) for f in companions), "companions to go")
+            backup = os.path.join(n.root, "backup.db")
+            b = sqlite3.connect(backup, isolation_level=None)
+            b.execute("create table if not exists t(a, b)")
+            b.executemany("insert into t values('new', ?)", [("n" * 700,)] * 60)
+            b.close()
+            shutil.copy(backup, n.path("t.db"))
+            c = n.connect()
+            assert c.execute("pragma integrity_check").fetchall() == [("ok",)]
+            assert c.execute("select distinct a from t").fetchall() == [("new",)]
+            c.execute("insert into t values('new', 'more')")
+            c.close()
+            n.check()
+            os.unlink(n.path("t.db"))
+            os.unlink(backup)
+
+
 def test_attached_databases_commit_with_a_super_journal():
     with Node() as n:
         c = n.connect("one.db")

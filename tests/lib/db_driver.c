@@ -192,11 +192,12 @@ db_driver_set_padded(struct db_driver *d, bool is_padded)
 int
 db_driver_drop(struct db_driver *d, struct err *e)
 {
-        int fd = -1, r;
+        int fd = -1, wal_fd = -1, r;
 
         db_driver_wait_idle(d);
-        r = db_drop(d->db, &fd, e);
+        r = db_drop(d->db, &fd, &wal_fd, e);
         os_close(d->env.os, "driver:close", fd);
+        os_close(d->env.os, "driver:close", wal_fd);
         return r;
 }
 
