@@ -169,6 +169,22 @@ flush_before(const struct capturer *c, struct err *e)
         return r < 0 ? err_set(e, r, "write committed pages") : 0;
 }
 
+/* After the record is in the log nothing may fail, and its pages go beside those that are late: so there must be room,
+ * or none that are late. */
+static int
+make_room(const struct capturer *c, struct err *e)
+{
+        struct db *db = c->db;
+        int r;
+
+        if (overlay_is_empty(&db->late))
+                return 0;
+        capturer_lock(c);
+        r = overlay_reserve(&db->late, db->open.n_pages);
+        capturer_unlock(c);
+        return r < 0 ? flush_before(c, e) : 0;
+}
+
 static int
 finish_capture(const struct capturer *c, uint32_t old_page_size, struct err *e)
 {
@@ -244,8 +260,8 @@ capture_open(const struct capturer *c, struct err *e)
         if (!db_is_dirty(db) && !db->is_unjournaled)
                 return 0;
         r = make_request(c, &rq, &pgnos, e);
-        if (r == 0 && (rq.is_snapshot || !capture_is_light(db)))
-                r = flush_before(c, e);
+        if (r == 0)
+                r = rq.is_snapshot || !capture_is_light(db) ? flush_before(c, e) : make_room(c, e);
         if (r == 0)
                 r = commit_transaction(c, &rq, e);
         free(pgnos);

@@ -164,8 +164,14 @@ base_write(struct db *db, uint64_t txid, struct err *e)
         info.timestamp_ms = db->timestamp_ms;
         pthread_mutex_unlock(&db->lock);
         r = os_fdatasync(db->env->os, "db:base", db->fd);
-        if (r < 0)
+        if (r < 0) {
+                /* The kernel tells of lost pages once and counts them as written from then on: the next sync would
+                 * succeed without them. The log has them, and a restart writes them again. */
+                pthread_mutex_lock(&db->lock);
+                db_fail(db, "the database file cannot be synced");
+                pthread_mutex_unlock(&db->lock);
                 return err_set(e, r, "sync %s/database", db->dir);
+        }
         r = base_file_write(db->env->os, db->dir, &info, copy_sums, db, e);
         if (r < 0)
                 return r;

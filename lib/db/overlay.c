@@ -114,6 +114,23 @@ overlay_put(struct overlay *o, uint32_t pgno, const void *page)
         return 0;
 }
 
+int
+overlay_reserve(struct overlay *o, uint32_t n)
+{
+        static const uint8_t zeros[65536];
+        uint32_t table_size = o->table_size == 0 ? MIN_TABLE : o->table_size;
+        int r = 0;
+
+        while (((uint64_t)o->n_pages + n) * 2 > table_size)
+                table_size *= 2;
+        if (table_size > o->table_size)
+                r = rebuild(o, table_size, UINT32_MAX);
+        for (uint32_t i = 0; i < n && r == 0; i++)
+                r = spool_write(&o->pages, zeros, o->page_size,
+                                ((uint64_t)o->n_slots + i) * o->page_size);
+        return r;
+}
+
 bool
 overlay_has(const struct overlay *o, uint32_t pgno)
 {

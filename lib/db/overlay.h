@@ -39,6 +39,8 @@ overlay_is_empty(const struct overlay *o)
 }
 
 int overlay_put(struct overlay *o, uint32_t pgno, const void *page);
+/* Room for @n pages more: as many calls of overlay_put then need neither memory nor space on the disk. */
+int overlay_reserve(struct overlay *o, uint32_t n);
 bool overlay_has(const struct overlay *o, uint32_t pgno);
 /* The page, in the overlay's memory or read into @buf; NULL and *ret_error when it cannot be read. The
  * page must be there. */

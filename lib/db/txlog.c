@@ -255,6 +255,19 @@ gather_write(struct byte_sink *sink, const void *buf, size_t n)
         return 0;
 }
 
+/* After a failed write the frame's place may hold a whole frame all the same: takes its magic away. Where there is no
+ * room for that either, nothing is appended until there is. */
+static int
+cut_failed(struct txlog *log)
+{
+        static const uint8_t zeros[8];
+        int r = os_pwrite_all(log->os, "txlog:cut", log->tail->fd, zeros, sizeof zeros,
+                              (off_t)log->tail->end);
+
+        log->wants_cut = r < 0;
+        return r;
+}
+
 struct byte_sink *
 txlog_append_begin(struct txlog *log)
 {
@@ -263,7 +276,7 @@ txlog_append_begin(struct txlog *log)
         g->sink.write = gather_write;
         g->log = log;
         g->payload = g->crc = g->written = 0;
-        g->error = log->is_broken ? -EIO : 0;
+        g->error = log->is_broken ? -EIO : log->wants_cut ? cut_failed(log) : 0;
         if (grow_gather(g, FRAME_SIZE) < 0)
                 return NULL;
         g->size = FRAME_SIZE;
@@ -302,17 +315,6 @@ write_record(struct txlog *log, struct record_frame *f)
         return r;
 }
 
-/* After a failed write the frame's place may hold a whole frame all the same: takes its magic away. */
-static void
-cut_failed(struct txlog *log)
-{
-        static const uint8_t zeros[8];
-
-        if (os_pwrite_all(log->os, "txlog:cut", log->tail->fd, zeros, sizeof zeros,
-                          (off_t)log->tail->end) < 0)
-                log->is_broken = true;
-}
-
 static int
 check_next(struct txlog *log, const struct txlog_record *r, struct err *e)
 {
@@ -349,7 +351,7 @@ txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64
                 r = write_record(log, &f);
                 if (r < 0) {
                         err_set(e, r, "append to the log in %s", log->dir);
-                        cut_failed(log);
+                        (void)cut_failed(log);
                 }
         }
         if (r == 0) {

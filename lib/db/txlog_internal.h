@@ -58,7 +58,8 @@ struct txlog {
         uint64_t end_lsn;
         uint64_t synced_lsn;
         bool is_readonly;
-        atomic_bool is_broken;      /* no more appends: -EIO */
+        atomic_bool is_broken; /* no more appends: -EIO */
+        bool wants_cut; /* behind the end there may be a record that is not to be; the appender's */
         atomic_bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;
         struct txlog_reader *readers;
