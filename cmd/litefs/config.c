@@ -221,17 +221,31 @@ is_one_of(const char *s, const char *const *words)
         return false;
 }
 
+static size_t
+length_without_slashes(const char *dir)
+{
+        size_t n = strlen(dir);
+
+        while (n > 1 && dir[n - 1] == '/')
+                n--;
+        return n;
+}
+
 /* Spelled the same but for slashes at the end. */
 static bool
 is_same_dir(const char *a, const char *b)
 {
-        size_t n = strlen(a), m = strlen(b);
+        size_t n = length_without_slashes(a);
 
-        while (n > 1 && a[n - 1] == '/')
-                n--;
-        while (m > 1 && b[m - 1] == '/')
-                m--;
-        return n == m && memcmp(a, b, n) == 0;
+        return n == length_without_slashes(b) && memcmp(a, b, n) == 0;
+}
+
+static bool
+is_below(const char *dir, const char *top)
+{
+        size_t n = length_without_slashes(top);
+
+        return strncmp(dir, top, n) == 0 && (dir[n] == '/' || (n == 1 && top[0] == '/'));
 }
 
 static int
@@ -310,6 +324,9 @@ config_validate(const struct config *c, struct err *e)
         if (is_same_dir(c->fuse.dir, c->data.dir))
                 return err_text(e, E_CONFIG,
                                 "fuse directory and data directory cannot be the same path");
+        /* The mount would hide it: the daemon waits for itself then, and only SIGKILL ends that. */
+        if (is_below(c->data.dir, c->fuse.dir))
+                return err_text(e, E_CONFIG, "data directory cannot be inside the fuse directory");
         r = validate_lease(c, e);
         if (r < 0)
                 return r;

@@ -368,6 +368,8 @@ static const struct {
           "fuse directory and data directory cannot be the same path" },
         { "fuse: {dir: /x/}\ndata: {dir: /x}\n",
           "fuse directory and data directory cannot be the same path" },
+        { "fuse: {dir: /x/}\ndata: {dir: /x/y}\n",
+          "data directory cannot be inside the fuse directory" },
         { "skip-sync: true\n", "invalid lease type, must be either 'consul' or 'static', got: ''" },
         { "lease: {type: x}\n", "invalid lease type, must be either 'consul' or 'static', got: 'x'" },
         { "lease: {type: static, databases: [a]}\n",
@@ -398,6 +400,8 @@ END_TEST
 
 static const char *const sound[] = {
         "lease: {type: static}\n",
+        "lease: {type: static}\nfuse: {dir: /x/y}\ndata: {dir: /x}\n",
+        "lease: {type: static}\nfuse: {dir: /x}\ndata: {dir: /x-data}\n",
         "lease: {type: static, candidate: false, databases: [a]}\n",
         "lease: {type: consul, consul: {url: 'http://c:8500', key: k}}\n",
         "lease: {type: etcd, etcd: {endpoints: ['http://e:2379'], key: k}}\n",
