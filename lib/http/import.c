@@ -169,6 +169,13 @@ end_body(struct http_call *call, void *data, int result)
         api_reply_empty(call);
 }
 
+/* The mount's own files: a database could not be opened behind them. */
+static bool
+is_taken(const char *name)
+{
+        return strcmp(name, ".lag") == 0 || strcmp(name, ".primary") == 0;
+}
+
 void
 api_import(struct api *a, struct http_call *call)
 {
@@ -178,6 +185,10 @@ api_import(struct api *a, struct http_call *call)
 
         if (name == NULL)
                 return;
+        if (is_taken(name)) {
+                api_reply_error(call, 400, "invalid database name");
+                return;
+        }
         if (store_may_commit(a->config.store) < 0) {
                 api_reply_error(call, 503, "lease expired");
                 return;

@@ -77,6 +77,8 @@ def test_names_that_leave_the_directory():
                                  ("POST", "/halt"), ("DELETE", "/halt")):
                 a = request(n, method, path, body=b"x" if method == "POST" else None, name=name, id=1)
                 assert a.status == 400 and a.text == "invalid database name\n", (method, path, name, a.status, a.text)
+        for name in (".primary", ".lag"):  # the mount's own
+            assert request(n, "POST", "/import", body=b"x", name=name).text == "invalid database name\n"
         for path in ("/export", "/import", "/tx", "/halt"):
             a = request(n, "GET" if path == "/export" else "POST", path)
             assert (a.status, a.text) == (400, "name required\n"), (path, a.text)
