@@ -83,11 +83,50 @@ set_up(struct proxy *p, struct err *e)
         return r;
 }
 
+static bool
+is_any(const char *host)
+{
+        return host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
+/* Where one arrives who connects to @host. */
+static const char *
+destination(const char *host)
+{
+        return is_any(host) || strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+}
+
+static bool
+is_loopback(const char *host)
+{
+        return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+}
+
+/* Would the proxy be its own application? One request would come round until no connection is left for clients. */
+static int
+check_target(const struct proxy_config *config, struct err *e)
+{
+        struct addr target, own;
+        int r = addr_parse(config->target, &target, e);
+
+        if (r < 0) {
+                err_prefix(e, "proxy.target");
+                return r;
+        }
+        if (addr_parse(config->listen_address, &own, NULL) < 0 || own.port != target.port ||
+            own.port == 0)
+                return 0; /* what is wrong with proxy.addr is told when it is listened at */
+        if (is_any(own.host) ? !is_loopback(destination(target.host))
+                             : strcmp(destination(own.host), destination(target.host)) != 0)
+                return 0;
+        return err_text(e, E_CONFIG, "proxy.target %s is proxy.addr %s: it is the application's address",
+                        config->target, config->listen_address);
+}
+
 int
 proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e)
 {
         struct proxy *p = calloc(1, sizeof *p);
-        struct addr target;
         int r;
 
         if (p == NULL)
@@ -96,10 +135,8 @@ proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e)
         list_init(&p->clients);
         list_init(&p->waiters);
         p->wake.run = on_wake;
-        r = addr_parse(config->target, &target, e);
-        if (r < 0)
-                err_prefix(e, "proxy.target");
-        else
+        r = check_target(config, e);
+        if (r == 0)
                 r = set_up(p, e);
         if (r < 0) {
                 proxy_free(p);

@@ -29,11 +29,22 @@ added(struct reader *r, int code)
                               : refuse(r, 503, "out of memory");
 }
 
+static bool
+has_control(const char *s, size_t n)
+{
+        for (size_t i = 0; i < n; i++)
+                if ((unsigned char)s[i] < ' ' ? s[i] != '\t' : s[i] == 0x7f)
+                        return true;
+        return false;
+}
+
 static int
 on_line(http_parser *parser, const char *at, size_t n)
 {
         struct reader *r = reader_of(parser);
 
+        if (has_control(at, n))
+                return refuse(r, 400, "its first line has a control character");
         return added(r, head_add_line(&r->head, at, n));
 }
 
@@ -64,9 +75,8 @@ on_value(http_parser *parser, const char *at, size_t n)
 
         if (r->has_head)
                 return 0;
-        for (size_t i = 0; i < n; i++)
-                if ((unsigned char)at[i] < ' ' ? at[i] != '\t' : at[i] == 0x7f)
-                        return refuse(r, 400, "a field has a control character");
+        if (has_control(at, n))
+                return refuse(r, 400, "a field has a control character");
         return added(r, head_add_value(&r->head, at, n));
 }
 
@@ -124,6 +134,8 @@ on_head(http_parser *parser)
         r->status_code = parser->status_code;
         if (parser->http_major != 1 || parser->http_minor > 1)
                 return refuse(r, 505, "only HTTP/1.0 and HTTP/1.1 are understood");
+        if (parser->type == HTTP_RESPONSE && r->status_code < 100)
+                return refuse(r, 502, "its status is none");
         if (check_length(r) < 0)
                 return -1;
         r->is_keep_alive = http_should_keep_alive(parser) != 0;

@@ -3,14 +3,17 @@ import hashlib
 import http.client
 import os
 import random
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
 import proxy_fixture as f
-from proxy_fixture import Site, Upstream, echo, wait_until
+from proxy_fixture import Site, Upstream, echo, free_ports, http_fixture, wait_until
+from litefs_fixture import LITEFS
 
 MB = 1 << 20
 
@@ -352,19 +355,32 @@ def test_applications_that_fail():
             peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         elif "/101" in line:
             peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")
+        elif "/status" in line:
+            peer.send("HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n")
+        elif "/reason" in line:
+            peer.send("HTTP/1.1 200 O\x01K\r\nContent-Length: 0\r\n\r\n")
         elif "/head" in line:
             peer.send("HTTP/1.1 200 OK\r\n" + "A: b\r\n" * 20000 + "\r\n")
         elif "/late" in line:
             peer.file.read(1)
 
     with Site(handle, "  write-timeout: 500ms\n") as s:
-        for path in ("/nothing", "/garbage", "/two-lengths", "/101", "/head"):
+        for path in ("/nothing", "/garbage", "/two-lengths", "/101", "/status", "/reason", "/head"):
             r = s.get(path)
             assert r.status == 502 and r.text.startswith("Proxy error: the application"), (path, r.text)
             assert r.text.count("\n") == 1 and not r.is_last
         r = s.get("/late")
         assert r.status == 504 and r.text.startswith("Proxy timeout"), r.text
-        assert s.metric('errors_total{code="502"}') == 5 and s.metric('errors_total{code="504"}') == 1
+        assert s.metric('errors_total{code="502"}') == 7 and s.metric('errors_total{code="504"}') == 1
+
+
+def test_a_proxy_is_not_its_own_application():
+    port = free_ports(1)[0]
+    for addr, target in (("127.0.0.1", "localhost"), ("", "127.0.0.1"), ("", "[::1]"), ("0.0.0.0", "")):
+        n = http_fixture.Node(extra=f"proxy:\n  addr: \"{addr}:{port}\"\n  target: \"{target}:{port}\"\n")
+        p = subprocess.run([LITEFS, "mount", "-config", n.config], capture_output=True, text=True, timeout=20)
+        shutil.rmtree(n.root)
+        assert p.returncode == 1 and f"proxy.target {target}:{port} is proxy.addr" in p.stderr, (addr, target, p.stderr)
 
 
 def test_an_application_that_starts_late_is_waited_for():
