@@ -52,7 +52,7 @@ check_stale(struct lease_job *job, const char *id)
 
         if (r < 0)
                 return r;
-        if (id[0] != '\0' && job->cluster_id[0] == '\0') {
+        if (last == 0 && id[0] != '\0' && job->cluster_id[0] == '\0') {
                 err_text(
                         &why, E_NOT_PRIMARY,
                         "this node has no data of cluster %s yet: it waits for a node that has, instead of "
@@ -167,10 +167,12 @@ acquire(struct lease_job *job)
                                               : l->ops->take_over(l, job->token, &job->state, &job->e);
         if (r < 0)
                 return r;
-        r = name_cluster(job, id);
-        if (r < 0)
+        /* The term before the name: a name without a term is taken for LiteFS's by check_stale, and nobody who has no
+         * name of its own would lead again. */
+        r = node_begin_term(job->node, job->state.term, &job->e);
+        if (r == 0 && (r = name_cluster(job, id)) < 0)
                 l->ops->release(l);
-        return r < 0 ? r : node_begin_term(job->node, job->state.term, &job->e);
+        return r;
 }
 
 static void answer(struct mail *m);

@@ -231,6 +231,8 @@ is_same(struct machine *a, struct machine *b, const char *name)
         return n == db_read(q, y, sizeof y, 0) && n >= 0 && memcmp(x, y, (size_t)n) == 0;
 }
 
+#define LAG_MAX_MS 5000 /* of one who hears every second that he has everything */
+
 static void
 compare(struct machine *primary, struct machine *m, char *ret_why, size_t size)
 {
@@ -242,6 +244,9 @@ compare(struct machine *primary, struct machine *m, char *ret_why, size_t size)
                 snprintf(ret_why, size, "%s does not follow %s", m->host.name, primary->host.name);
                 return;
         }
+        if (store_lag_ms(m->store) > LAG_MAX_MS)
+                snprintf(ret_why, size, "%s says that it is %lld ms behind", m->host.name,
+                         (long long)store_lag_ms(m->store));
         for (int db = 0; db < m->w->n_dbs && ret_why[0] == '\0'; db++) {
                 int a = machine_state(primary, db), b = machine_state(m, db);
 
