@@ -319,3 +319,32 @@ os_list_dir(const struct os *os, const char *tag, const char *path,
         free(list);
         return r;
 }
+
+struct removal {
+        const struct os *os;
+        const char *tag, *dir;
+};
+
+static int
+remove_below(void *arg, const char *name)
+{
+        const struct removal *rm = arg;
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", rm->dir, name), r;
+
+        if (n < 0 || (size_t)n >= sizeof path)
+                return -ENAMETOOLONG;
+        r = os_unlink(rm->os, rm->tag, path);
+        if (r != -EISDIR && r != -EPERM) /* Linux says EISDIR, POSIX EPERM */
+                return r;
+        r = os_empty_dir(rm->os, rm->tag, path);
+        return r < 0 ? r : os_rmdir(rm->os, rm->tag, path);
+}
+
+int
+os_empty_dir(const struct os *os, const char *tag, const char *path)
+{
+        struct removal rm = { os, tag, path };
+
+        return os_list_dir(os, tag, path, remove_below, &rm);
+}

@@ -59,5 +59,8 @@ int os_mkdir_all(const struct os *os, const char *tag, const char *path, mode_t 
  * is not 0 and returns it. -ENOENT when @path is absent. */
 int os_list_dir(const struct os *os, const char *tag, const char *path,
                 int (*fn)(void *arg, const char *name), void *arg);
+/* Removes all that is in the directory, with what is below it; symbolic links are not followed. Stops at the first
+ * error. */
+int os_empty_dir(const struct os *os, const char *tag, const char *path);
 
 #endif

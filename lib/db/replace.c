@@ -113,17 +113,6 @@ write_database(struct replacement *rp, struct err *e)
         return r;
 }
 
-/* Of one that was cut short by a crash. */
-static int
-remove_leftover(void *arg, const char *name)
-{
-        const struct replacement *rp = arg;
-        char path[PATH_MAX + NAME_MAX + 2];
-
-        snprintf(path, sizeof path, "%s/%s", rp->dir, name);
-        return os_unlink(rp->db->env->os, "replace:unlink", path);
-}
-
 static int
 build(struct replacement *rp, struct err *e)
 {
@@ -135,8 +124,8 @@ build(struct replacement *rp, struct err *e)
         int r;
 
         r = os_mkdir_all(os, "replace:mkdir", rp->dir, 0777);
-        if (r == 0)
-                r = os_list_dir(os, "replace:list", rp->dir, remove_leftover, rp);
+        if (r == 0) /* of one that was cut short by a crash */
+                r = os_empty_dir(os, "replace:empty", rp->dir);
         if (r < 0)
                 return err_set(e, r, "create %s", rp->dir);
         if (rp->rx->is_absent)

@@ -524,19 +524,6 @@ take_lock(struct store *s, struct err *e)
 }
 
 static int
-remove_entry(void *arg, const char *name)
-{
-        struct store *s = arg;
-        char *path;
-
-        if (join(&path, s->tmp_dir, name) == 0) {
-                (void)os_unlink(s->config.os, "store:tmp", path);
-                free(path);
-        }
-        return 0;
-}
-
-static int
 make_dirs(struct store *s, struct err *e)
 {
         const struct os *os = s->config.os;
@@ -625,7 +612,7 @@ set_up(struct store *s, struct err *e)
                 r = take_lock(s, e);
         if (r < 0)
                 return r;
-        (void)os_list_dir(s->config.os, "store:tmp", s->tmp_dir, remove_entry, s);
+        (void)os_empty_dir(s->config.os, "store:tmp", s->tmp_dir);
         r = node_id_load(s->config.os, s->config.data_dir, &node_id, e);
         if (r < 0)
                 return r;
