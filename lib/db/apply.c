@@ -190,21 +190,22 @@ begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct
         return r;
 }
 
-void
-end_apply(struct db *db, struct capturer *c)
+int
+end_apply(struct db *db, struct capturer *c, int result, struct err *e)
 {
-        struct err e = ERR_INIT;
-        int r = db->received->is_local ? sync_now(db, db->last_lsn, &e) : 0;
+        struct err local = ERR_INIT;
+        int r = db->received->is_local ? sync_now(db, db->last_lsn, &local) : 0;
 
         pthread_mutex_lock(&db->lock);
         db->received = NULL;
         if (r < 0)
-                db_fail(db, e.text);
+                db_fail(db, local.text);
         else
                 db->durable_txid = db->pos.txid; /* if it is another's, its primary has seen to that */
         pthread_mutex_unlock(&db->lock);
         capturer_release(c);
         db_end_busy(db);
+        return result < 0 || r == 0 ? result : err_text(e, r, "%s", local.text);
 }
 
 void
@@ -417,8 +418,7 @@ db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret
                 r = apply_fresh(db, rx, e);
         else
                 r = apply_over(&c, rx, ret, e);
-        end_apply(db, &c);
-        return r;
+        return end_apply(db, &c, r, e);
 }
 
 /* --- into the WAL --- */
@@ -614,8 +614,7 @@ db_apply_wal(struct db *db, const struct received *rx, struct db_wal_applied *re
         pthread_mutex_lock(&db->lock);
         describe_wal(db, ret);
         pthread_mutex_unlock(&db->lock);
-        end_apply(db, &c);
-        return r;
+        return end_apply(db, &c, r, e);
 }
 
 int

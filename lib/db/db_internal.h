@@ -269,7 +269,8 @@ void db_abandon_open(struct db *db);
 /* For replace.c: */
 /* Takes the database for this thread alone, as a long capture does, and gives it back. */
 int begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e);
-void end_apply(struct db *db, struct capturer *c);
+/* @result, or why what is this node's own could not be made durable. */
+int end_apply(struct db *db, struct capturer *c, int result, struct err *e);
 struct received_pages; /* a reader of what was received, page by page */
 int received_pages_open(const struct received *rx, struct received_pages **ret,
                         struct ltx_header *ret_header, struct err *e);

@@ -353,8 +353,7 @@ db_replace(struct db *db, const struct received *rx, void (*detach)(void *arg, i
         if (r == 0)
                 tell(&rp, old);
         pagesum_release(&rp.sums);
-        end_apply(db, &c);
-        return r;
+        return end_apply(db, &c, r, e);
 }
 
 /* --- whether that is needed --- */

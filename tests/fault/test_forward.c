@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -11,6 +12,7 @@
 #include "db/forward.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
+#include "tests/lib/os_fault.h"
 #include "tests/lib/run.h"
 #include "tests/lib/tmpdir.h"
 
@@ -281,6 +283,69 @@ START_TEST(halted_database_takes_no_commit)
 }
 END_TEST
 
+/* The node that commits, with a disk of its own. */
+struct primary {
+        struct db_driver *d;
+        struct os_fault os;
+        const char *dir;
+        int result; /* of the last transaction */
+};
+
+static int
+commit_there(void *arg, struct db *db, const struct received *rx, struct err *e)
+{
+        struct primary *p = arg;
+        struct db_changes changes;
+        struct received copy;
+        uint8_t buf[4096];
+        uint64_t off = 0;
+        ssize_t n;
+
+        (void)db;
+        received_init(&copy, &(struct db_env){ .os = os_host(), .tmp_dir = p->dir });
+        while ((n = spool_read(&rx->ltx, buf, sizeof buf, off)) > 0) {
+                ck_assert_int_eq(spool_write(&copy.ltx, buf, (size_t)n, off), 0);
+                off += (uint64_t)n;
+        }
+        ck_assert_int_eq(received_verify(&copy, e), 0);
+        copy.is_local = true;
+        p->result = db_apply_direct(db_driver_db(p->d), &copy, &changes, e);
+        db_apply_shown(db_driver_db(p->d));
+        free(changes.pgnos);
+        received_release(&copy);
+        return p->result;
+}
+
+/* What the primary cannot make durable it must not confirm. */
+START_TEST(primary_that_cannot_sync_says_so)
+{
+        const struct os_fault_plan once = {
+                .op = OS_FDATASYNC, .tag = "txlog:sync", .nth = 1, .error = -EIO
+        };
+        struct primary p = { 0 };
+        struct err e = ERR_INIT;
+        char root[256];
+        struct world w;
+
+        begin_world(&w, "delete");
+        snprintf(root, sizeof root, "%s/primary", w.dir);
+        db_driver_copy_tree(w.root, root);
+        os_fault_init(&p.os, os_host());
+        p.dir = w.dir;
+        ck_assert_msg(db_driver_open(&p.os.os, root, &p.d, &e) == 0, "%s", e.text);
+        w.forward = (struct db_forward){ &p, may_commit, commit_there };
+        ck_assert_int_eq(db_driver_exec(w.c, SMALL), SQLITE_OK);
+        os_fault_plan(&p.os, &once);
+        ck_assert_int_ne(db_driver_exec(w.c, SMALL), SQLITE_OK);
+        ck_assert_int_lt(p.result, 0);
+        os_fault_plan(&p.os, NULL);
+        ck_assert_int_ne(db_driver_exec(w.c, SMALL), SQLITE_OK);
+        db_driver_close(p.d);
+        os_fault_release(&p.os);
+        end_world(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -296,5 +361,6 @@ main(void)
         tcase_add_test(tc, page_size_is_the_primarys);
         tcase_add_test(tc, own_transactions_are_known);
         tcase_add_test(tc, halted_database_takes_no_commit);
+        tcase_add_test(tc, primary_that_cannot_sync_says_so);
         return run_tests("forward", tc);
 }
