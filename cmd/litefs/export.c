@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +102,40 @@ check_target(const char *path, struct err *e)
         return err_text(e, -EINVAL, "%s is not a file: name one that may be replaced", path);
 }
 
+/* 1: ours; 0: the one who had it has given it its name in between, so it is no longer temporary. */
+static int
+take_temporary(struct target *t, struct err *e)
+{
+        struct stat opened, named;
+
+        t->fd = os_open(os_host(), "export:open", t->tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+        if (t->fd < 0)
+                return err_set(e, t->fd, "create %s", t->tmp);
+        /* On a file system without locks there is nothing to be known. */
+        if (flock(t->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+                return err_text(e, -EBUSY,
+                                "%s is being written by another export: wait until it has ended",
+                                t->tmp);
+        if (fstat(t->fd, &opened) < 0)
+                return err_set(e, -errno, "look at %s", t->tmp);
+        return stat(t->tmp, &named) == 0 && named.st_dev == opened.st_dev &&
+               named.st_ino == opened.st_ino;
+}
+
+static int
+open_temporary(struct target *t, struct err *e)
+{
+        int r;
+
+        while ((r = take_temporary(t, e)) == 0)
+                os_close(os_host(), "export:close", t->fd);
+        if (r > 0 && (r = os_ftruncate(os_host(), "export:open", t->fd, 0)) < 0)
+                err_set(e, r, "empty %s", t->tmp);
+        if (r < 0 && t->fd >= 0)
+                os_close(os_host(), "export:close", t->fd);
+        return r;
+}
+
 static int
 export_to(struct client *c, const char *url, const char *path, struct err *e)
 {
@@ -111,17 +146,17 @@ export_to(struct client *c, const char *url, const char *path, struct err *e)
                 return r;
         if (snprintf(t.tmp, sizeof t.tmp, "%s.tmp", path) >= (int)sizeof t.tmp)
                 return err_set(e, -ENAMETOOLONG, "%s", path);
-        t.fd = os_open(os_host(), "export:open", t.tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (t.fd < 0)
-                return err_set(e, t.fd, "create %s", t.tmp);
+        r = open_temporary(&t, e);
+        if (r < 0)
+                return r;
         r = download(c, url, &t, e);
         if (t.has_progress && t.size_bytes > 0)
                 fprintf(stderr, "\r\033[K");
         if (r == 0)
                 r = publish(&t, e);
-        os_close(os_host(), "export:close", t.fd);
         if (r < 0)
-                (void)unlink(t.tmp);
+                (void)unlink(t.tmp); /* while it is locked: it is nobody else's */
+        os_close(os_host(), "export:close", t.fd);
         return r;
 }
 

@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -163,6 +164,38 @@ def test_export_that_breaks_off():
             with open(out, "rb") as f:
                 assert f.read() == b"precious"
         assert not os.path.exists(out + ".tmp")
+
+
+def test_exports_to_one_path():
+    """The second one, of a timer say that comes round too early, must not spoil the first one's copy."""
+    with tempfile.TemporaryDirectory() as d:
+        out, halves, go_on = os.path.join(d, "out.db"), (b"a" * 100000, b"b" * 100000), threading.Event()
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            while True:
+                try:
+                    s, _ = listener.accept()
+                except OSError:
+                    return
+                s.recv(65536)
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + halves[0])
+                go_on.wait(30)
+                s.sendall(halves[1])
+                s.close()
+        threading.Thread(target=serve, daemon=True).start()
+        command = ("export", "-url", f"http://127.0.0.1:{listener.getsockname()[1]}", "-name", "t.db", out)
+        first = subprocess.Popen([LITEFS, *command], stdout=subprocess.PIPE)
+        wait_until(lambda: os.path.exists(out + ".tmp") and os.path.getsize(out + ".tmp") == 100000, "half of it")
+        p = litefs(*command, code=1)
+        assert f"{out}.tmp is being written by another export" in p.stderr, p.stderr
+        go_on.set()
+        first.communicate(timeout=30)
+        with open(out, "rb") as f:
+            assert first.returncode == 0 and f.read() == b"".join(halves), "the copy is not what was sent"
+        litefs(*command, code=0)
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
 def test_address_and_token_of_the_configuration():
