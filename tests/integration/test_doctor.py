@@ -13,7 +13,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "http"), os.path.join(HERE, "lease")]
 from http_fixture import Node, get, in_step, replica_of
-from lease_fixture import free_ports
+from lease_fixture import free_ports, stop_process
 from litefs_fixture import LITEFS, run, wait_until
 
 NOBODY = "http://127.0.0.1:1"
@@ -136,7 +136,7 @@ def test_mount():
 
 def test_node_that_hangs():
     with Node() as n:
-        n.process.send_signal(signal.SIGSTOP)
+        stop_process(n.process)
         try:
             found = doctor(n, code=1)
         finally:
@@ -277,7 +277,7 @@ def test_replica_and_its_primary():
         expect(found, "clock", "OK", "agrees")
         expect(found, "position", "OK", "1 databases are as the primary's")
         expect(doctor(n, code=0), "position", "OK", "1 databases and 1 replicas")
-        r.process.send_signal(signal.SIGSTOP)
+        stop_process(r.process)
         c = n.connect()
         c.execute("pragma synchronous=off")
         for _ in range(1002):

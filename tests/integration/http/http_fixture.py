@@ -7,7 +7,7 @@ import sys
 import urllib.parse
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "cluster")]
+sys.path[:0] = [os.path.dirname(HERE), *(os.path.join(os.path.dirname(HERE), d) for d in ("cluster", "lease"))]
 
 import litefs_fixture
 from litefs_fixture import wait_until

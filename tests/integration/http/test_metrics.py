@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from http_fixture import Node, get, in_step, metrics, post, replica_of, run, wait_until
+from lease_fixture import stop_process
 from test_endpoints import fill, promtool
 
 DB = '{db="t.db"}'
@@ -153,7 +154,7 @@ def test_lag_of_a_replica_on_the_primary():
         in_step(n, r)
         wait_until(lambda: metrics(n).get(behind) == 0, "the acknowledgement")
         assert metrics(n)[lag] == 0
-        os.kill(r.process.pid, signal.SIGSTOP)
+        stop_process(r.process)
         try:
             c.execute("insert into t(b) values(1)")
             c.execute("insert into t(b) values(2)")

@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("http", "lease")]
 
 from http_fixture import Node, get, in_step, port_of, replica_of, run, wait_until
-from lease_fixture import free_ports
+from lease_fixture import free_ports, stop_process
 
 EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(HERE))), "examples", "monitoring")
 # A family that only some nodes have: those with a lease that runs out.
@@ -138,7 +138,7 @@ def check_lag(p, n, r, c):
     """A replica that stands still, as its primary tells; and the node's own word on it when it goes on."""
     query = 'litefs_replica_lag_seconds{db="t.db",replica="localhost"}'
     wait_until(lambda: p.values(query) == {port_of(n): 0}, "the lag of a replica that has everything", 30)
-    r.process.send_signal(signal.SIGSTOP)
+    stop_process(r.process)
     try:
         c.execute("insert into t values(1)")
         wait_until(lambda: p.values(query).get(port_of(n), 0) > 0.5, "the lag to grow", 30)

@@ -6,10 +6,11 @@ import signal
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(os.path.dirname(HERE), "http")]
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("http", "lease")]
 
 from chromium import Chromium, need_chromium
 from http_fixture import Node, get, in_step, port_of, replica_of, request, run, wait_until
+from lease_fixture import stop_process
 
 SHOTS = os.environ.get("LITEFS_SCREENSHOTS", "build/release/screenshots")
 EVIL = "<img src=x onerror='document.title=1'>.db"
@@ -71,7 +72,7 @@ def test_cluster_comes_to_life():
 
 def check_lag(c, n, r, db):
     """A replica that stands still shows as one, in words and in its graph."""
-    os.kill(r.process.pid, signal.SIGSTOP)
+    stop_process(r.process)
     try:
         for _ in range(3):
             db.execute("insert into t(b) values(randomblob(100))")
