@@ -35,12 +35,12 @@ wait_for_another(struct lease_job *job, const struct err *why)
         if (!job->node->has_warned_stale)
                 log_warn("%s", why->text);
         job->node->has_warned_stale = true;
-        return err_text(&job->e, E_NOT_PRIMARY, "%s", why->text);
+        return err_text(&job->e, -ESTALE, "%s", why->text);
 }
 
-/* A node that was down while others wrote would discard what they wrote, and one that the cluster has never seen
- * all of it: it waits for one of them, who will have it follow. Terms tell, but for a cluster that comes from
- * LiteFS, which has an @id and no terms yet. */
+/* A node that was down while others wrote would discard what they wrote: it waits for one of them, who will have
+ * it follow. A cluster with an @id and no term comes from LiteFS, since ours has a term before it has a name: there
+ * a node without the id has nothing of it. */
 static int
 check_stale(struct lease_job *job, const char *id)
 {
@@ -54,16 +54,15 @@ check_stale(struct lease_job *job, const char *id)
                 return r;
         if (last == 0 && id[0] != '\0' && job->cluster_id[0] == '\0') {
                 err_text(
-                        &why, E_NOT_PRIMARY,
-                        "this node has no data of cluster %s yet: it waits for a node that has, instead of "
-                        "leading with nothing; should there be none any more, delete the keys `clusterid` and "
-                        "`term` under the lease's key",
+                        &why, -ESTALE,
+                        "this node has no data of cluster %s yet: it waits for a node that has, instead of leading with "
+                        "nothing; should there be none any more, delete the key `clusterid` under the lease's key",
                         id);
                 return wait_for_another(job, &why);
         }
         if (last > n->whole_term) {
                 err_text(
-                        &why, E_NOT_PRIMARY,
+                        &why, -ESTALE,
                         "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for "
                         "a node that was, instead of discarding what was written; should there be none any more, "
                         "delete the key `term` under the lease's key",
@@ -215,7 +214,7 @@ answer(struct mail *m)
         if (job->what == ROLE_RENEW && job->result == E_NOT_PRIMARY && n->is_offering)
                 job->result =
                         -EAGAIN; /* there is nothing to renew; whoever offers it knows what comes next */
-        else if (job->result < 0 && job->result != E_NOT_PRIMARY) {
+        else if (job->result < 0 && job->result != E_NOT_PRIMARY && job->result != -ESTALE) {
                 n->n_lease_errors++;
                 log_warn("lease: %s", job->e.text);
         }

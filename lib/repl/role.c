@@ -1,5 +1,6 @@
 #include "repl/role.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -7,6 +8,7 @@
 #define READ_MAX_MS 1000    /* how often the lease is looked at, at the least */
 #define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves a free lease to the others */
 #define RETRY_MS 100
+#define REFUSED_MS 1000      /* after a refusal that has its cause in this node's data */
 #define LAST_WORDS_MS 300    /* how long a stream is read on after nobody holds the lease */
 #define STATIC_READ_MS 60000 /* nothing changes there */
 
@@ -294,6 +296,10 @@ role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state
                 }
                 if (r->state == ROLE_ACQUIRING)
                         set_state(r, ROLE_WAITING);
+                /* Who was refused in favour of another node looks at once, and not at the same time as others. */
+                if ((code == -ESTALE || code == E_CONFIG) &&
+                    r->no_acquire_until_ms < now_ms + REFUSED_MS)
+                        r->no_acquire_until_ms = now_ms + REFUSED_MS;
                 r->next_read_ms = now_ms + (int64_t)(r->config.random % RETRY_MS);
                 break;
         case ROLE_RENEW:

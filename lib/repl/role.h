@@ -66,7 +66,8 @@ struct role {
 void role_init(struct role *r, const struct role_config *config);
 void role_begin(struct role *r, int64_t now_ms);
 void role_timer(struct role *r, int64_t now_ms);
-/* @code: what the lease call returned; @state: of READ, ACQUIRE and TAKE_OVER when it was 0. */
+/* @code: what the lease call returned, or for ACQUIRE and TAKE_OVER -ESTALE and E_CONFIG: this node's data is not what
+ * the cluster goes on from, or not of the cluster. @state: of READ, ACQUIRE and TAKE_OVER when it was 0. */
 void role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state *state);
 void role_connected(struct role *r, int64_t now_ms, uint64_t term);
 /* The stream ended or could not be had. */

@@ -1,6 +1,7 @@
 /* links: litefs_repl */
 /* The role machine, one event after the other: what tests/sim comes to only by chance. */
 #include <check.h>
+#include <errno.h>
 #include <string.h>
 
 #include "repl/role.h"
@@ -195,6 +196,22 @@ START_TEST(who_is_not_behind_takes_the_lease_at_once)
 }
 END_TEST
 
+/* It would ask the service for as long as nobody leads, as fast as it answers. */
+START_TEST(who_is_refused_for_its_data_tries_again_once_a_second)
+{
+        static const int codes[] = { -ESTALE, E_CONFIG };
+        struct world w;
+
+        begin(&w);
+        role_answered(&w.role, 1010, 0, &nobody);
+        ck_assert_int_eq(w.last, ROLE_ACQUIRE);
+        role_answered(&w.role, 1020, codes[_i], &nobody);
+        ck_assert_int_ge(run_until_acquired(&w, 1020, 5000, &nobody), 2020);
+        ck_assert_int_eq(w.last, ROLE_ACQUIRE);
+        ck_assert_int_lt(w.n_requests, 20);
+}
+END_TEST
+
 START_TEST(an_offer_waits_for_the_request_that_is_out)
 {
         struct world w;
@@ -232,6 +249,7 @@ main(void)
         tcase_add_test(tc, who_is_behind_waits_from_when_the_lease_is_free);
         tcase_add_test(tc, who_is_behind_waits_anew_after_another_holder);
         tcase_add_test(tc, who_is_not_behind_takes_the_lease_at_once);
+        tcase_add_loop_test(tc, who_is_refused_for_its_data_tries_again_once_a_second, 0, 2);
         tcase_add_test(tc, an_offer_waits_for_the_request_that_is_out);
         tcase_add_test(tc, a_demoted_node_reads_once_its_renewal_is_answered);
         return run_tests("role", tc);
