@@ -244,7 +244,7 @@ check_strangers(struct doctor *d)
 static void
 check_orphans(struct doctor *d)
 {
-        char path[PATH_MAX], next[PATH_MAX + 64];
+        char path[PATH_MAX], one[NAME_MAX + 1] = "", next[PATH_MAX + NAME_MAX + 64];
         struct dirent *entry;
         unsigned n = 0;
         DIR *dir;
@@ -252,15 +252,18 @@ check_orphans(struct doctor *d)
         snprintf(path, sizeof path, "%s/orphans", d->config.data.dir);
         dir = opendir(path);
         while (dir != NULL && (entry = readdir(dir)) != NULL)
-                n += entry->d_name[0] != '.';
+                if (entry->d_name[0] != '.') {
+                        snprintf(one, sizeof one, "%s", entry->d_name);
+                        n++;
+                }
         if (dir != NULL)
                 closedir(dir);
-        snprintf(next, sizeof next, "ls -la %s", path);
+        snprintf(next, sizeof next, "litefs ltx list %s/%s", path, one);
         if (n > 0)
                 doctor_add(
                         d, DOCTOR_WARN, "data", next,
-                        "%s has %u states of databases that the cluster does not have: look whether something in "
-                        "them is wanted, then remove them",
+                        "%s has %u states of databases that the cluster does not have: see what in them is "
+                        "wanted (operations.md says how to get it out), then remove them",
                         path, n);
 }
 

@@ -191,6 +191,27 @@ static const struct {
 
 /* --- finding the log --- */
 
+/* No name in the mount begins so. */
+static bool
+is_directory_path(const char *db)
+{
+        return db[0] == '/' || strncmp(db, "./", 2) == 0 || strncmp(db, "../", 3) == 0;
+}
+
+static int
+open_log_in(struct request *rq, struct err *e)
+{
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof path, "%s/log", rq->db);
+        if (access(path, R_OK) < 0)
+                return err_text(
+                        e, -ENOENT,
+                        "%s is not the directory of a database, as those in DATA/dbs and DATA/orphans are",
+                        rq->db);
+        return txlog_open_readonly(os_host(), path, &rq->log, e);
+}
+
 static int
 open_log(struct request *rq, struct err *e)
 {
@@ -198,6 +219,8 @@ open_log(struct request *rq, struct err *e)
         const char *data = rq->data_dir;
         int r;
 
+        if (is_directory_path(rq->db))
+                return open_log_in(rq, e);
         if (data == NULL) {
                 r = config_init(&rq->config);
                 if (r == 0)
@@ -271,6 +294,8 @@ print_help(const struct flag *flags, const char *format)
                 { "litefs ltx verify -data-dir /var/lib/litefs app.db", "check all of its log" },
                 { "litefs ltx extract -txid 000000000000002a -o /tmp app.db",
                   "write one transaction as a file" },
+                { "litefs ltx list /var/lib/litefs/orphans/app.db-000000000000002a-fe3831a381c602b9",
+                  "list those of a state that was set aside" },
                 { 0 },
         };
         static const struct help_row exits[] = {
@@ -285,7 +310,8 @@ print_help(const struct flag *flags, const char *format)
                 .synopsis = "ACTION [flags] DB",
                 .about =
                         "Looks into the transaction log of a database, also while the node runs. DB is the\n"
-                        "database's path in the mount, for example app.db.",
+                        "database's path in the mount, for example app.db, or the directory of one, such as those\n"
+                        "that were set aside in DATA/orphans (beginning with / or ./).",
                 .actions = actions,
                 .examples = examples,
                 .exits = exits,

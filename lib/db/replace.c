@@ -329,7 +329,8 @@ tell(const struct replacement *rp, struct ltx_pos old)
                 db_count(rp->db, DB_COUNT_RECEIVED_SNAPSHOTS);
                 db_count(rp->db, DB_COUNT_APPLIED);
         }
-        log_event(LOG_WARN, rp->db->name, "%s: the state at %016llx/%016llx is kept in %s",
+        log_event(LOG_WARN, rp->db->name,
+                  "%s: the state at %016llx/%016llx is kept in %s (litefs ltx list takes that path)",
                   rp->rx->is_absent ? "the cluster does not have this database"
                                     : "its history differed from the cluster's",
                   (unsigned long long)old.txid, (unsigned long long)old.checksum, rp->orphan);

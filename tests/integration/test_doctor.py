@@ -177,7 +177,7 @@ def test_data_directory():
         found = doctor(n, code=0)
         expect(found, "data", "WARN", "dbs/stray is no database")
         expect(found, "data", "WARN", "dbs/bad%name is no database")
-        expect(found, "data", "WARN", "1 states", "orphans")
+        expect(found, "data", "WARN", "1 states", "litefs ltx list")
 
 
 def segment(node, name="t.db"):
