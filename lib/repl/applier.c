@@ -42,6 +42,8 @@ struct queue {
         bool is_failing; /* for the timer, to tell of a failure that came again */
         bool is_blocked; /* what is tried again was in somebody's way, or the disk was in ours */
         bool is_cut;     /* what came behind the first one was dropped, and is until that is applied */
+        bool is_lost;    /* likewise, for it could not be kept: */
+        struct err lost; /* why */
         unsigned n_failures; /* since one was applied */
         bool is_dead;        /* what the job has was cleared away meanwhile */
 
@@ -288,7 +290,7 @@ tell_failure(struct queue *q)
         free_items(q->batch);
         q->batch = NULL;
         free_queued(q);
-        q->is_failing = q->is_cut = false;
+        q->is_failing = q->is_cut = q->is_lost = false;
         if (q->is_invalid)
                 c->invalid(c->arg, q->name, &q->e);
         else
@@ -315,6 +317,32 @@ cut(struct queue *q)
         q->is_cut = true;
 }
 
+/* A database that fails again and again must not have its primary send all of it again and again. */
+static int
+failure_pause_ms(const struct queue *q)
+{
+        unsigned doublings = q->n_failures - 1 < 7 ? q->n_failures - 1 : 7;
+
+        return q->n_failures <= 1 ? 0 : FAILURE_PAUSE_MS << doublings;
+}
+
+/* What could not be kept is asked for when the timer fires. */
+static void
+pause_lost(struct queue *q)
+{
+        q->n_failures++;
+        if ((q->n_failures & (q->n_failures - 1)) == 0)
+                log_event(LOG_WARN, q->name, "transaction not received, asking for it again: %s",
+                          q->lost.text);
+        q->is_lost = q->is_invalid = false;
+        q->is_running = q->is_waiting = q->is_failing = q->is_cut = true;
+        q->result = q->lost.code;
+        q->e = q->lost;
+        if (q->db == NULL)
+                q->db = store_find(q->a->config.store, q->name);
+        loop_timer_start(q->retry, q->n_failures <= 1 ? FAILURE_PAUSE_MS : failure_pause_ms(q));
+}
+
 /* What was dropped is asked for now. */
 static void
 end_cut(struct queue *q)
@@ -323,17 +351,12 @@ end_cut(struct queue *q)
 
         if (!q->is_cut || q->head != NULL)
                 return;
+        if (q->is_lost) {
+                pause_lost(q);
+                return;
+        }
         q->is_cut = false;
         c->cut(c->arg, q->name, q->db);
-}
-
-/* A database that fails again and again must not have its primary send all of it again and again. */
-static int
-failure_pause_ms(const struct queue *q)
-{
-        unsigned doublings = q->n_failures - 1 < 7 ? q->n_failures - 1 : 7;
-
-        return q->n_failures <= 1 ? 0 : FAILURE_PAUSE_MS << doublings;
 }
 
 static void
@@ -493,10 +516,37 @@ applier_push(struct applier *a, const char *name, struct received *rx, struct er
         return 0;
 }
 
+int
+applier_lose(struct applier *a, const char *name, const struct err *why)
+{
+        struct queue *q = find_queue(a, name);
+
+        if (q == NULL)
+                return -ENOMEM;
+        if (q->is_cut) /* as what else came behind */
+                return 0;
+        q->lost = *why;
+        if (q->is_running)
+                q->is_lost = q->is_cut = true;
+        else
+                pause_lost(q);
+        return 0;
+}
+
 bool
 applier_is_full(const struct applier *a)
 {
         return a->n_bytes > QUEUED_BYTES_MAX || a->n_items - a->n_held > QUEUED_MAX;
+}
+
+bool
+applier_is_whole(const struct applier *a)
+{
+        const struct queue *q = a->queues;
+
+        while (q != NULL && !q->is_cut && !q->is_failing)
+                q = q->next;
+        return q == NULL && a->n_items == 0;
 }
 
 bool
@@ -510,7 +560,7 @@ applier_clear(struct applier *a)
 {
         for (struct queue *q = a->queues; q != NULL; q = q->next) {
                 free_queued(q);
-                q->is_cut = false;
+                q->is_cut = q->is_lost = false;
                 if (!q->is_waiting) {
                         q->is_dead = q->is_running;
                         continue;

@@ -51,7 +51,12 @@ int applier_new(const struct applier_config *config, struct applier **ret);
 /* Takes @rx, which was made by malloc, its record as it was announced; -ENOMEM: it is still the caller's. It is verified,
  * and the database found or made, on the pool. */
 int applier_push(struct applier *a, const char *name, struct received *rx, struct err *e);
+/* The bytes of what came for @name could not be kept: it is asked for again, after a pause, with what comes behind it.
+ * -ENOMEM. */
+int applier_lose(struct applier *a, const char *name, const struct err *why);
 bool applier_is_full(const struct applier *a);
+/* All that was pushed is applied, and nothing that was dropped has yet to be asked for. */
+bool applier_is_whole(const struct applier *a);
 bool applier_is_empty(const struct applier *a);
 /* Forgets what is queued and not begun. */
 void applier_clear(struct applier *a);

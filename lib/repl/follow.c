@@ -35,6 +35,8 @@ struct follow {
         char rx_name[DBNAME_MAX + 1];
         uint64_t rx_announced_bytes; /* 0: not known */
         uint64_t rx_max_bytes;
+        uint64_t rx_bytes;  /* that have come */
+        struct err rx_lost; /* why they could not be kept; code 0: they are */
 };
 
 int
@@ -189,6 +191,8 @@ on_ltx(struct follow *f, const struct frame_ltx *l, struct err *e)
                 return err_set(e, -ENOMEM, "receive a transaction");
         received_init(f->rx, f->config.env);
         f->rx_stream = l->stream;
+        f->rx_bytes = 0;
+        f->rx_lost = (struct err)ERR_INIT;
         f->rx->record = l->record;
         f->rx_announced_bytes = l->record.size_bytes;
         f->rx->history = (enum txlog_history)l->history;
@@ -203,11 +207,17 @@ on_data(struct follow *f, const struct frame_data *d, struct err *e)
 
         if (f->rx == NULL || d->stream != f->rx_stream)
                 return err_text(e, E_FORMAT, "DATA for no transaction");
-        if (f->rx->ltx.size_bytes + d->n >
-            (f->rx_announced_bytes != 0 ? f->rx_announced_bytes : f->rx_max_bytes))
+        f->rx_bytes += d->n;
+        if (f->rx_bytes > (f->rx_announced_bytes != 0 ? f->rx_announced_bytes : f->rx_max_bytes))
                 return err_text(e, E_FORMAT, "more DATA than was announced");
+        if (f->rx_lost.code != 0)
+                return 0;
         r = spool_write(&f->rx->ltx, d->bytes, d->n, f->rx->ltx.size_bytes);
-        return r < 0 ? err_set(e, r, "keep a transaction of %s", f->rx_name) : 0;
+        if (r < 0) { /* a full disk, say: the stream, and the other databases, go on */
+                err_set(&f->rx_lost, r, "keep a transaction of %s", f->rx_name);
+                spool_reset(&f->rx->ltx);
+        }
+        return 0;
 }
 
 /* Whether it is to be thrown away: the primary has been told where to go on, and this is from before. */
@@ -240,11 +250,16 @@ on_ltx_end(struct follow *f, const struct frame_ltx_end *end, struct err *e)
         struct received *rx = f->rx;
         int r;
 
-        if (rx == NULL || end->stream != f->rx_stream || end->size_bytes != rx->ltx.size_bytes)
+        if (rx == NULL || end->stream != f->rx_stream || end->size_bytes != f->rx_bytes)
                 return err_text(e, E_FORMAT, "LTX_END that does not fit");
         if (end->status != FRAME_LTX_COMPLETE || is_from_before(f, rx)) {
                 drop_record(f);
                 return 0;
+        }
+        if (f->rx_lost.code != 0) {
+                drop_record(f);
+                r = applier_lose(f->config.applier, f->rx_name, &f->rx_lost);
+                return r < 0 ? err_set(e, r, "receive a transaction") : 0;
         }
         r = applier_push(f->config.applier, f->rx_name, rx, e);
         if (r < 0)
@@ -302,7 +317,7 @@ on_positions(struct follow *f, struct frame_positions *p, struct err *e)
 static void
 announce_ready(struct follow *f)
 {
-        if (!f->is_ready || f->was_announced || !applier_is_empty(f->config.applier) ||
+        if (!f->is_ready || f->was_announced || !applier_is_whole(f->config.applier) ||
             f->resyncs != NULL)
                 return;
         f->was_announced = true;
@@ -332,7 +347,7 @@ on_frame(struct follow *f, struct frame *frame, struct err *e)
         case FRAME_HEARTBEAT:
                 f->config.heartbeat(f->config.arg, &frame->heartbeat,
                                     f->rx == NULL && f->resyncs == NULL &&
-                                            applier_is_empty(f->config.applier));
+                                            applier_is_whole(f->config.applier));
                 return 0;
         case FRAME_HANDOFF:
                 f->config.handoff(f->config.arg, &frame->handoff);

@@ -11,7 +11,7 @@ from cluster_fixture import HERE, Cluster, need, run, wait_until
 
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "http"))
 
-from http_fixture import metrics
+from http_fixture import get, metrics
 
 need("consul")
 MB = 1 << 20
@@ -248,6 +248,43 @@ def test_a_full_disk_on_the_replica():
             assert sent < 60 * MB, f"{sent / MB:.0f} MB sent"
             subprocess.run(["mount", "-o", "remount,size=300m", small], check=True)
             cl.check_equal(seconds=60)
+            r.stop()
+        finally:
+            subprocess.run(["umount", "-l", small], check=True)
+
+
+def test_a_large_transaction_and_a_full_disk():
+    """One that finds no room while it is received is asked for again, by the same stream, after pauses."""
+    with tempfile.TemporaryDirectory(prefix="litefs-it-") as small, Cluster(1) as cl:
+        p = cl.wait_primary()
+        make_large(p, 1)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", small], check=True)
+        try:
+            r = cl.add(data_parent=tempfile.mkdtemp(dir=small)).start()
+            cl.in_step()
+            space = os.statvfs(small)
+            filler = os.path.join(small, "filler")
+            with open(filler, "wb") as f:
+                f.write(bytes(space.f_bavail * space.f_frsize - 2 * MB))
+            before = metrics(p)["litefs_stream_sent_bytes_total"]
+            c = p.connect()
+            c.execute("insert into large(b) with recursive n(i) as (values(1) union all select i + 1 from n where i < 64) "
+                      "select randomblob(65000) from n")
+            c.close()
+            r.wait_log("keep a transaction of t.db")
+            time.sleep(1)
+            assert p.recent_log().count("stream connected") == 1, "the stream broke"
+            sent = metrics(p)["litefs_stream_sent_bytes_total"] - before
+            assert sent < 40 * MB, f"{sent / MB:.0f} MB sent within a second"
+            # What it has not got it knows that it lacks.
+            assert r.stop() == 0
+            r.start()
+            r.wait_log("keep a transaction of t.db")
+            time.sleep(1.5)
+            assert get(r, "/readyz").status == 503
+            os.unlink(filler)
+            cl.check_equal(seconds=60)
+            wait_until(lambda: get(r, "/readyz").status == 200, "the replica to be ready")
             r.stop()
         finally:
             subprocess.run(["umount", "-l", small], check=True)
