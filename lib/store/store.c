@@ -12,14 +12,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "store/db_list.h"
 #include "store/dbname.h"
 #include "store/housekeeper.h"
 #include "store/node_id.h"
-
-struct entry {
-        char *name;
-        struct db *db; /* NULL: it did not open */
-};
 
 struct store {
         struct store_config config;
@@ -27,11 +23,8 @@ struct store {
         struct db_meters meters;
         struct lease *lease;
         struct housekeeper *housekeeper;
-        pthread_mutex_t create_lock; /* one database is made at a time; rank above lock */
-        pthread_rwlock_t lock;       /* guards entries; rank above every database's lock */
-        struct entry *entries;       /* sorted by name */
-        size_t n_entries;
-        size_t capacity;
+        pthread_mutex_t create_lock; /* one database is made at a time; rank above that of dbs */
+        struct db_list dbs;
         int lock_fd;
         pthread_mutex_t role_lock; /* guards holder; lowest rank */
         struct lease_state holder;
@@ -116,102 +109,28 @@ store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct
 
 /* --- the list --- */
 
-/* Where @name is, or would be. With the lock. */
-static size_t
-find_index(const struct store *s, const char *name)
-{
-        size_t lo = 0, hi = s->n_entries;
-
-        while (lo < hi) {
-                size_t mid = lo + (hi - lo) / 2;
-
-                if (strcmp(s->entries[mid].name, name) < 0)
-                        lo = mid + 1;
-                else
-                        hi = mid;
-        }
-        return lo;
-}
-
-static struct entry *
-find_entry(const struct store *s, const char *name)
-{
-        size_t i = find_index(s, name);
-
-        return i < s->n_entries && strcmp(s->entries[i].name, name) == 0 ? &s->entries[i] : NULL;
-}
-
-static int
-insert_entry(struct store *s, const char *name, struct db *db)
-{
-        size_t i = find_index(s, name);
-        char *copy = strdup(name);
-
-        if (copy == NULL)
-                return -ENOMEM;
-        if (s->n_entries == s->capacity) {
-                size_t want = s->capacity == 0 ? 16 : s->capacity * 2;
-                struct entry *p = realloc(s->entries, want * sizeof *p);
-
-                if (p == NULL) {
-                        free(copy);
-                        return -ENOMEM;
-                }
-                s->entries = p;
-                s->capacity = want;
-        }
-        memmove(s->entries + i + 1, s->entries + i, (s->n_entries - i) * sizeof *s->entries);
-        s->entries[i] = (struct entry){ copy, db };
-        s->n_entries++;
-        return 0;
-}
-
 struct db *
 store_find(struct store *s, const char *name)
 {
-        struct entry *en;
-        struct db *db;
-
-        pthread_rwlock_rdlock(&s->lock);
-        en = find_entry(s, name);
-        db = en != NULL ? en->db : NULL;
-        pthread_rwlock_unlock(&s->lock);
-        return db;
+        return db_list_find(&s->dbs, name);
 }
 
 bool
 store_is_broken(struct store *s, const char *name)
 {
-        struct entry *en;
-        bool is_broken;
+        return db_list_is_broken(&s->dbs, name);
+}
 
-        pthread_rwlock_rdlock(&s->lock);
-        en = find_entry(s, name);
-        is_broken = en != NULL && en->db == NULL;
-        pthread_rwlock_unlock(&s->lock);
-        return is_broken;
+bool
+store_has_broken(struct store *s)
+{
+        return db_list_has_broken(&s->dbs);
 }
 
 int
 store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg)
 {
-        struct db **list;
-        size_t n = 0;
-        int r = 0;
-
-        /* A copy, so that @fn may take its time and the list may grow meanwhile. */
-        pthread_rwlock_rdlock(&s->lock);
-        list = malloc((s->n_entries + 1) * sizeof *list);
-        for (size_t i = 0; list != NULL && i < s->n_entries; i++)
-                if (s->entries[i].db != NULL)
-                        list[n++] = s->entries[i].db;
-        pthread_rwlock_unlock(&s->lock);
-        if (list == NULL)
-                return -ENOMEM;
-        for (size_t i = 0; i < n && r == 0; i++)
-                r = fn(arg, list[i]);
-        free(list);
-        return r;
+        return db_list_each(&s->dbs, fn, arg);
 }
 
 static int
@@ -246,7 +165,6 @@ static int
 open_new(struct store *s, const char *name, struct db **ret, struct err *e)
 {
         char dir[PATH_MAX];
-        struct entry *en;
         struct db *db;
         int r = db_dir(s, name, dir, sizeof dir);
 
@@ -255,13 +173,7 @@ open_new(struct store *s, const char *name, struct db **ret, struct err *e)
         r = db_open(&s->env, name, dir, &db, e);
         if (r < 0)
                 return r;
-        pthread_rwlock_wrlock(&s->lock);
-        en = find_entry(s, name);
-        if (en != NULL)
-                en->db = db;
-        else
-                r = insert_entry(s, name, db);
-        pthread_rwlock_unlock(&s->lock);
+        r = db_list_put(&s->dbs, name, db);
         if (r < 0) {
                 db_close(db);
                 return err_set(e, r, "database %s", name);
@@ -339,18 +251,6 @@ store_replace_broken(struct store *s, const char *name, struct db **ret, struct 
         }
         pthread_mutex_unlock(&s->create_lock);
         return r;
-}
-
-bool
-store_has_broken(struct store *s)
-{
-        bool has = false;
-
-        pthread_rwlock_rdlock(&s->lock);
-        for (size_t i = 0; i < s->n_entries && !has; i++)
-                has = s->entries[i].db == NULL;
-        pthread_rwlock_unlock(&s->lock);
-        return has;
 }
 
 const char *
@@ -564,7 +464,7 @@ open_one(void *arg, const char *dir)
                 log_event(LOG_ERROR, name, "not opened, the other databases serve: %s", e.text);
                 db = NULL;
         }
-        return insert_entry(s, name, db);
+        return db_list_put(&s->dbs, name, db);
 }
 
 static int
@@ -636,7 +536,7 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
         s->lease = lease;
         s->lock_fd = -1;
         pthread_mutex_init(&s->create_lock, NULL);
-        pthread_rwlock_init(&s->lock, NULL);
+        db_list_init(&s->dbs);
         pthread_mutex_init(&s->role_lock, NULL);
         r = set_up(s, e);
         if (r < 0) {
@@ -661,13 +561,8 @@ store_close(struct store *s)
                 return;
         store_stop_housekeeping(s);
         workers_drain(s->config.workers);
-        for (size_t i = 0; i < s->n_entries; i++) {
-                db_close(s->entries[i].db);
-                free(s->entries[i].name);
-        }
-        free(s->entries);
+        db_list_release(&s->dbs);
         os_close(s->config.os, "store:lock", s->lock_fd);
-        pthread_rwlock_destroy(&s->lock);
         pthread_mutex_destroy(&s->create_lock);
         pthread_mutex_destroy(&s->role_lock);
         free(s->files_dir);
