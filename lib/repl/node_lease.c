@@ -152,6 +152,26 @@ name_cluster(struct lease_job *job, char id[LEASE_CLUSTER_ID_SIZE])
         return r;
 }
 
+/* Replicas follow no term that is lower than one they have been in: they would take it for that of a primary that
+ * has been deposed. */
+static int
+check_term(struct lease_job *job)
+{
+        struct node *n = job->node;
+        struct err why = ERR_INIT;
+
+        if (n->role.config.ttl_ms == 0 || job->state.term >= n->whole_term)
+                return 0;
+        err_text(
+                &why, -ESTALE,
+                "the lease is at term %llu and this node was in term %llu already: the lease service has lost its "
+                "data, or is another one. Stop all nodes, delete %s/term on each of them, and start first the one "
+                "with the highest TXIDs",
+                (unsigned long long)job->state.term, (unsigned long long)n->whole_term,
+                n->config.data_dir);
+        return wait_for_another(job, &why);
+}
+
 static int
 acquire(struct lease_job *job)
 {
@@ -166,6 +186,11 @@ acquire(struct lease_job *job)
                                               : l->ops->take_over(l, job->token, &job->state, &job->e);
         if (r < 0)
                 return r;
+        r = check_term(job);
+        if (r < 0) {
+                l->ops->release(l);
+                return r;
+        }
         /* The term before the name: a name without a term is taken for LiteFS's by check_stale, and nobody who has no
          * name of its own would lead again. */
         r = node_begin_term(job->node, job->state.term, &job->e);

@@ -8,6 +8,7 @@
 #define READ_MAX_MS 1000    /* how often the lease is looked at, at the least */
 #define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves a free lease to the others */
 #define RETRY_MS 100
+#define LOWER_TERM_MS 5000
 #define REFUSED_MS 1000      /* after a refusal that has its cause in this node's data */
 #define LAST_WORDS_MS 300    /* how long a stream is read on after nobody holds the lease */
 #define STATIC_READ_MS 60000 /* nothing changes there */
@@ -147,6 +148,22 @@ begin_following(struct role *r, int64_t now_ms, const struct lease_state *s)
         r->config.ops->follow(r->config.arg, s);
 }
 
+/* Once each time. */
+static void
+warn_of_lower_term(struct role *r, int64_t now_ms, const struct lease_state *s)
+{
+        if (r->lower_since_ms == 0)
+                r->lower_since_ms = now_ms;
+        if (r->lower_since_ms < 0 || now_ms - r->lower_since_ms < LOWER_TERM_MS)
+                return;
+        r->lower_since_ms = -1;
+        log_warn(
+                "%s leads in term %llu, and this node was in term %llu already: the lease service has lost its data, or "
+                "is another one, and this node does not follow. Stop it, delete `term` in its data directory and "
+                "start it; what it has and the cluster does not is set aside",
+                s->hostname, (unsigned long long)s->term, (unsigned long long)r->term);
+}
+
 static void
 on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
 {
@@ -166,8 +183,11 @@ on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
                 r->holder = *s;
                 return;
         }
-        if (s->term < r->term)
-                return; /* read before it changed hands */
+        if (s->term < r->term) { /* read before it changed hands, if it does not stay so */
+                warn_of_lower_term(r, now_ms, s);
+                return;
+        }
+        r->lower_since_ms = 0;
         r->term = s->term;
         if (is_other)
                 begin_following(r, now_ms, s);

@@ -55,6 +55,7 @@ struct role {
         uint64_t mark_renewal;
         char mark_session[LEASE_SESSION_SIZE];
         int64_t mark_since_ms;
+        int64_t lower_since_ms; /* the holder's term is lower than one seen before; -1: and that was said */
         int64_t free_since_ms; /* this node could take the lease, for all it knows; 0: somebody holds it */
         unsigned n_failures;   /* to connect, in a row */
         bool is_connected, wants_take_over;

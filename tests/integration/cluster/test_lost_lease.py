@@ -1,0 +1,90 @@
+"""The lease service goes away, and comes back without what it knew."""
+import os
+import sqlite3
+import subprocess
+import sys
+
+from cluster_fixture import HERE, Cluster, need, run, wait_until
+
+sys.path.insert(0, os.path.join(HERE, "..", "lease"))
+from lease_fixture import free_ports
+from litefs_fixture import LITEFS
+from test_consul import Consul
+
+need("consul")
+
+LOST = "the lease service has lost its data"
+
+
+class ForgetfulConsul(Consul):
+    """With the same address when it is started again; -dev keeps nothing."""
+    ports = None
+
+    def start(self):
+        self.ports = self.ports or free_ports(3)
+        web, server, serf = self.ports
+        self.url = f"http://127.0.0.1:{web}"
+        self.spawn("consul", "agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1", "-http-port", str(web),
+                   "-server-port", str(server), "-serf-lan-port", str(serf), "-serf-wan-port", "-1", "-dns-port", "-1",
+                   "-grpc-port", "-1", "-hcl", 'session_ttl_min = "1s"')
+
+
+def is_refused(node):
+    c = node.connect()
+    try:
+        c.execute("insert into t values('refused')")
+        return False
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        c.close()
+
+
+def raise_term(cl, server):
+    """Each write to Consul raises the number that terms are made of."""
+    for i in range(50):
+        server.put("/kv/other", str(i))
+    old = cl.wait_followers()
+    old.restart()
+    cl.wait_followers()
+
+
+def test_lost_and_empty():
+    server = ForgetfulConsul()
+    with Cluster(2, ttl="2s", server=server) as cl:
+        raise_term(cl, server)
+        p = cl.wait_followers()
+        c = p.connect()
+        c.execute("create table t(x)")
+        c.close()
+        cl.in_step()
+        server.kill()
+        wait_until(lambda: not p.is_primary(), "the primary to fence itself", 20)
+        assert is_refused(p)
+        for n in cl.nodes:
+            c = n.connect()
+            assert c.execute("select count(*) from t").fetchone() == (0,)
+            c.close()
+        doctor = subprocess.run([LITEFS, "doctor", "-config", p.config], capture_output=True, text=True, check=False)
+        assert doctor.returncode == 1 and "FAIL  lease" in doctor.stdout, doctor.stdout
+        server.start()
+        assert server.wait_ready()
+        # Nobody leads alone, and it is said why.
+        for n in cl.nodes:
+            n.wait_log(LOST, 30)
+        assert not cl.primaries()
+        # What the message says.
+        for n in cl.nodes:
+            assert n.stop() == 0
+            os.unlink(os.path.join(n.data, "term"))
+        for n in cl.nodes:
+            n.start()
+        p = cl.wait_followers()
+        c = p.connect()
+        c.execute("insert into t values('again')")
+        c.close()
+        cl.check_equal()
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
