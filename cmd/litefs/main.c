@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -106,13 +107,30 @@ command_help(int argc, char **argv)
         return r < 0;
 }
 
+/* Half of a -json is worse than none: whoever wrote it to a full disk has to hear of it. */
+static int
+check_output(int status)
+{
+        int code = fflush(stdout) == 0 ? 0 : errno;
+
+        if (!ferror(stdout))
+                return status;
+        fprintf(stderr, "ERROR: write the output: %s\n", code != 0 ? strerror(code) : "a part is lost");
+        return status != 0 ? status : 1;
+}
+
 int
 main(int argc, char **argv)
 {
         const struct help_command *c;
+        int status;
 
         if (argc < 2 || argv[1][0] == '-')
                 return print_program(NULL, NULL);
         c = find(argv[1]);
-        return c == NULL ? unknown(argv[1]) : c->fn(argc - 2, argv + 2);
+        if (c == NULL)
+                return unknown(argv[1]);
+        status = c->fn(argc - 2, argv + 2);
+        /* A node's status is that of its work, and of its application. */
+        return c->fn == command_mount ? status : check_output(status);
 }

@@ -260,6 +260,13 @@ def test_status():
         wait_until(lambda: "could not be asked" in litefs("status", "-url", url(r), code=0).stdout, "the primary to be missed")
 
 
+def test_output_that_cannot_be_written():
+    with Node() as n, open("/dev/full", "w") as full:
+        for command in (["status", "-url", url(n)], ["status", "-json", "-url", url(n)], ["version"]):
+            p = subprocess.run([LITEFS, *command], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            assert p.returncode == 1 and p.stderr == "ERROR: write the output: No space left on device\n", (command, p)
+
+
 def test_status_again_and_again():
     with Node() as n:
         n.connect().execute("create table t(a)")
