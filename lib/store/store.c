@@ -1,10 +1,8 @@
-#include "store/store.h"
+#include "store/store_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,42 +10,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "store/db_list.h"
 #include "store/dbname.h"
-#include "store/housekeeper.h"
 #include "store/node_id.h"
 
-struct store {
-        struct store_config config;
-        struct db_env env;
-        struct db_meters meters;
-        struct lease *lease;
-        struct housekeeper *housekeeper;
-        pthread_mutex_t create_lock; /* one database is made at a time; rank above that of dbs */
-        struct db_list dbs;
-        int lock_fd;
-        pthread_mutex_t role_lock; /* guards holder; lowest rank */
-        struct lease_state holder;
-        atomic_bool is_primary;
-        atomic_bool is_stopped;
-        atomic_int n_pauses;
-        atomic_bool is_handed_over;
-        atomic_llong contact_ms; /* CLOCK_BOOTTIME; 0: never */
-        void *listener_arg;
-        void (*listener)(void *arg, struct db *db);
-        char *files_dir;
-        char *tmp_dir;
-};
-
 /* --- what the databases ask of their surroundings --- */
-
-int
-store_may_commit(struct store *s)
-{
-        if (atomic_load(&s->is_stopped) || atomic_load(&s->n_pauses) > 0 || !atomic_load(&s->is_primary))
-                return E_NOT_PRIMARY;
-        return clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease) ? 0 : E_FENCED;
-}
 
 static int
 env_may_commit(void *arg)
@@ -58,10 +24,7 @@ env_may_commit(void *arg)
 static int
 env_may_confirm(void *arg)
 {
-        struct store *s = arg;
-        bool is_held = clock_boot_ms(s->config.clock) < s->lease->ops->deadline_ms(s->lease);
-
-        return is_held || atomic_load(&s->is_handed_over) ? 0 : E_UNCONFIRMED;
+        return store_may_confirm(arg);
 }
 
 static void
@@ -259,18 +222,6 @@ store_files_dir(const struct store *s)
         return s->files_dir;
 }
 
-bool
-store_is_primary(struct store *s)
-{
-        return atomic_load(&s->is_primary);
-}
-
-void
-store_stop_writes(struct store *s)
-{
-        atomic_store(&s->is_stopped, true);
-}
-
 const struct db_meters *
 store_meters(const struct store *s)
 {
@@ -290,18 +241,6 @@ store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, stru
         s->listener = committed;
 }
 
-void
-store_pause_writes(struct store *s, bool is_paused)
-{
-        atomic_fetch_add(&s->n_pauses, is_paused ? 1 : -1);
-}
-
-void
-store_set_handed_over(struct store *s, bool is_handed_over)
-{
-        atomic_store(&s->is_handed_over, is_handed_over);
-}
-
 static int
 confirm(void *arg, struct db *db)
 {
@@ -314,49 +253,6 @@ void
 store_confirm(struct store *s)
 {
         store_each(s, confirm, NULL);
-}
-
-void
-store_set_contact(struct store *s, int64_t boot_ms)
-{
-        atomic_store(&s->contact_ms, boot_ms);
-}
-
-int64_t
-store_lag_ms(struct store *s)
-{
-        int64_t contact = atomic_load(&s->contact_ms), lag;
-
-        if (atomic_load(&s->is_primary))
-                return 0;
-        lag = contact == 0 ? INT32_MAX : clock_boot_ms(s->config.clock) - contact;
-        return lag > INT32_MAX ? INT32_MAX : lag;
-}
-
-void
-store_set_role(struct store *s, bool is_primary, const struct lease_state *holder)
-{
-        pthread_mutex_lock(&s->role_lock);
-        if (holder != NULL)
-                s->holder = *holder;
-        s->holder.has_holder = holder != NULL && holder->has_holder;
-        atomic_store(&s->is_primary, is_primary);
-        if (is_primary)
-                atomic_store(&s->is_handed_over, false);
-        pthread_mutex_unlock(&s->role_lock);
-}
-
-bool
-store_primary(struct store *s, struct lease_state *ret)
-{
-        bool is_known;
-
-        pthread_mutex_lock(&s->role_lock);
-        is_known = s->holder.has_holder && !atomic_load(&s->is_primary);
-        if (is_known)
-                *ret = s->holder;
-        pthread_mutex_unlock(&s->role_lock);
-        return is_known;
 }
 
 /* --- housekeeping --- */
