@@ -540,13 +540,19 @@ applier_is_full(const struct applier *a)
 }
 
 bool
-applier_is_whole(const struct applier *a)
+applier_has_gaps(const struct applier *a)
 {
         const struct queue *q = a->queues;
 
         while (q != NULL && !q->is_cut && !q->is_failing)
                 q = q->next;
-        return q == NULL && a->n_items == 0;
+        return q != NULL;
+}
+
+bool
+applier_is_whole(const struct applier *a)
+{
+        return a->n_items == 0 && !applier_has_gaps(a);
 }
 
 bool

@@ -55,7 +55,9 @@ int applier_push(struct applier *a, const char *name, struct received *rx, struc
  * -ENOMEM. */
 int applier_lose(struct applier *a, const char *name, const struct err *why);
 bool applier_is_full(const struct applier *a);
-/* All that was pushed is applied, and nothing that was dropped has yet to be asked for. */
+/* Something was dropped that has yet to be asked for. */
+bool applier_has_gaps(const struct applier *a);
+/* All that was pushed is applied, and there are no gaps. */
 bool applier_is_whole(const struct applier *a);
 bool applier_is_empty(const struct applier *a);
 /* Forgets what is queued and not begun. */

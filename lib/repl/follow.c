@@ -414,3 +414,9 @@ follow_drained(struct follow *f)
         }
         announce_ready(f);
 }
+
+bool
+follow_lacks_something(const struct follow *f)
+{
+        return !f->was_announced || f->resyncs != NULL || applier_has_gaps(f->config.applier);
+}

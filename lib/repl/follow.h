@@ -36,6 +36,8 @@ void follow_applied(struct follow *f, struct db *db, struct ltx_pos pos);
  * not follow is dropped. */
 void follow_failed(struct follow *f, const char *name, struct db *db, int code);
 void follow_drained(struct follow *f);
+/* Whether there is something, not only on its way, that the primary has and this node has not. */
+bool follow_lacks_something(const struct follow *f);
 void follow_free(struct follow *f); /* NULL is fine */
 
 #endif

@@ -396,6 +396,8 @@ follow_heartbeat(void *arg, const struct frame_heartbeat *hb, bool is_caught_up)
         (void)hb;
         if (is_caught_up)
                 store_set_contact(p->node->config.store, node_now_ms(p->node));
+        /* One that has it should lead next, should this primary go. */
+        role_set_behind(&p->node->role, follow_lacks_something(p->follow));
 }
 
 static void

@@ -290,6 +290,37 @@ def test_a_large_transaction_and_a_full_disk():
             subprocess.run(["umount", "-l", small], check=True)
 
 
+def test_who_lacks_a_transaction_leads_last():
+    """Both candidates were there in the term, but a full disk keeps one from having all of it; it is the quicker one."""
+    with tempfile.TemporaryDirectory(prefix="litefs-it-") as small, Cluster(1, backend="etcd", ttl="2s") as cl:
+        p = cl.wait_primary()
+        make_large(p, 1)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", small], check=True)
+        try:
+            lacking = cl.add(data_parent=tempfile.mkdtemp(dir=small)).start()
+            whole = cl.add().start()
+            cl.in_step()
+            space = os.statvfs(small)
+            with open(os.path.join(small, "filler"), "wb") as f:
+                f.write(bytes(space.f_bavail * space.f_frsize - 2 * MB))
+            c = p.connect()
+            c.execute("insert into large(b) with recursive n(i) as (values(1) union all select i + 1 from n where i < 64) "
+                      "select randomblob(65000) from n")
+            c.close()
+            lacking.wait_log("keep a transaction of t.db")
+            wait_until(lambda: whole.pos() == p.pos(), "the other replica")
+            time.sleep(1.5)  # a heartbeat
+            p.kill()
+            whole.lease_link.slow(0.1)
+            cl.wait_primary(15, other_than=(p,))
+            assert whole.is_primary(), "the one that lacks a transaction leads"
+            os.unlink(os.path.join(small, "filler"))
+            cl.check_equal(seconds=60, has_whole_log=False)
+            lacking.stop()
+        finally:
+            subprocess.run(["umount", "-l", small], check=True)
+
+
 def test_reader_in_wal_mode():
     held_up_by_a_reader("wal", 20)
 
