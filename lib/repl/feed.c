@@ -420,6 +420,12 @@ is_behind(void *arg, struct db *db)
 }
 
 bool
+feed_has_positions(const struct feed *f)
+{
+        return f->has_positions;
+}
+
+bool
 feed_is_caught_up(struct feed *f)
 {
         return f->has_positions && store_each(f->config.store, is_behind, f) == 0;

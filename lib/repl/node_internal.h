@@ -23,6 +23,8 @@
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS 3000 /* a primary that has said nothing for so long is taken for gone */
 #define CONNECT_TIMEOUT_MS 5000
+#define GREETING_MS 10000 /* that a replica has to say who and where it is */
+#define MAX_REPLICAS 128
 #define DRAIN_MS 500 /* how long what was received may hold up a new stream, or a new primary */
 
 /* Tells the loop which databases have something to send. */
@@ -42,6 +44,7 @@ struct replica {
         struct conn *conn; /* NULL once closed */
         struct upgrade head;
         struct feed *feed; /* NULL until the upgrade */
+        int64_t since_ms;
 };
 
 /* The node that this one follows. */

@@ -98,6 +98,17 @@ refuse(struct replica *rp, int status, const char *why)
         conn_finish(rp->conn, FINISH_MS);
 }
 
+/* Those that have opened a stream. */
+static unsigned
+count_replicas(const struct node *n)
+{
+        unsigned count = 0;
+
+        for (const struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                count += rp->feed != NULL;
+        return count;
+}
+
 static int
 start_feed(struct replica *rp)
 {
@@ -132,6 +143,8 @@ on_request(struct replica *rp)
                 refuse(rp, 401, "this needs the header Authorization: Bearer TOKEN (http.token)");
         else if (!rp->node->is_primary)
                 refuse(rp, 503, "this node is not the primary");
+        else if (count_replicas(rp->node) >= MAX_REPLICAS)
+                refuse(rp, 503, "as many replicas follow this node as it takes");
         else if (start_feed(rp) < 0)
                 refuse(rp, 503, "out of memory");
 }
@@ -204,6 +217,7 @@ node_accept(struct node *n, struct conn *c)
         rp->link.ops = &replica_link;
         rp->node = n;
         rp->conn = c;
+        rp->since_ms = node_now_ms(n);
         rp->next = n->replicas;
         n->replicas = rp;
         conn_set_handler(c, &replica_handler, rp);
@@ -262,12 +276,25 @@ node_end_feeds(struct node *n, int code, const char *text)
                         feed_end(rp->feed, code, text);
 }
 
+/* Who says nothing takes a place that a replica may need. */
+static void
+drop_silent(struct node *n)
+{
+        int64_t now_ms = node_now_ms(n);
+
+        for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
+                if (now_ms - rp->since_ms > GREETING_MS &&
+                    (rp->feed == NULL || !feed_has_positions(rp->feed)))
+                        conn_close(rp->conn);
+}
+
 void
 node_heartbeat(struct node *n)
 {
         int64_t deadline = n->config.lease->ops->deadline_ms(n->config.lease), now = node_now_ms(n);
         int64_t fence = deadline == INT64_MAX ? -1 : deadline > now ? deadline - now : 0;
 
+        drop_silent(n);
         for (struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
                 if (rp->feed != NULL)
                         feed_heartbeat(rp->feed, clock_wall_ms(n->config.clock), fence);

@@ -148,7 +148,18 @@ def test_many_connections():
         c.execute("create table t(a)")
         cl.add().start()
         works(cl, c, 1)
-        for s in idle + half:
+        # Streams have a bound, and places in it are not for those who never say where they are.
+        more = [socket.create_connection(("127.0.0.1", p.listen_port), 5) for _ in range(128)]
+        for s in more:
+            s.sendall(OPEN + hello())
+        refused = sum(s.recv(16).split()[1] == b"503" for s in more)
+        assert refused == 50 + 1, f"{refused} of 128 more streams were refused"
+        for s in half:
+            s.settimeout(15)
+            while s.recv(65536):
+                pass
+        works(cl, c, 2)
+        for s in idle + half + more:
             s.close()
         c.close()
         cl.check_equal()
