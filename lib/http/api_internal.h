@@ -25,7 +25,7 @@ struct api {
         bool is_stopped;
 };
 
-/* --- api.c: answers --- */
+/* --- reply.c --- */
 /* @fmt and a newline as text; said in the log, too, when the fault is ours. */
 void api_reply_error(struct http_call *call, int status, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
