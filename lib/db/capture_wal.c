@@ -657,6 +657,23 @@ db_wal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
 
 /* --- checkpoints --- */
 
+/* A checkpoint goes into the file even where somebody else has written beside the WAL: SQLite counts its pages as
+ * copied, and has readers look for them there. What is open must not hide them. */
+static int
+show_over_open(struct db *db, const uint8_t *buf, size_t n, uint64_t off)
+{
+        uint32_t ps = db->page_size;
+        int r = 0;
+
+        for (size_t i = 0; i < n && r == 0; i += ps) {
+                uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
+
+                if (off + i + ps > db->open_floor || overlay_has(&db->open, pgno))
+                        r = overlay_put(&db->open, pgno, buf + i);
+        }
+        return r;
+}
+
 /* A write to the database file in WAL mode. 0: every page is an image from the WAL, written; -EAGAIN: the
  * log must be durable up to *@ret_lsn first; -ENOENT: not a checkpoint's write. */
 int
@@ -680,12 +697,16 @@ wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, ui
         }
         for (size_t i = 0; i < n; i += ps) {
                 uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
-                int64_t frame = wal_frames_find(&w->frames, w->n_captured, pgno,
-                                                ltx_page_checksum(pgno, buf + i, ps));
+                uint64_t sum = ltx_page_checksum(pgno, buf + i, ps);
+                int64_t frame = wal_frames_find(&w->frames, w->n_captured, pgno, sum);
                 const struct wal_tx *tx;
 
                 if (frame <= 0)
                         return frame < 0 ? (int)frame : -ENOENT;
+                /* No checkpoint goes back behind one before it. */
+                if (pgno <= db->page_count && !wal_frames_is_pending(&w->frames, pgno) &&
+                    sum != pagesum_get(&db->sums, pgno))
+                        return -ENOENT;
                 tx = wal_frames_tx_of(&w->frames, (uint32_t)frame);
                 if (tx != NULL && tx->lsn > synced) {
                         *ret_lsn = tx->lsn;
@@ -704,7 +725,7 @@ wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, ui
         }
         if (off + n > db->size_bytes)
                 db->size_bytes = off + n;
-        return 0;
+        return db_is_dirty(db) ? show_over_open(db, buf, n, off) : 0;
 }
 
 void

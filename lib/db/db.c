@@ -594,7 +594,7 @@ write_locked(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
                 return -ENOENT;
         if (off > INT64_MAX - n)
                 return -EFBIG;
-        if (!db->journal.is_hot && db->wal.is_live && !db_is_dirty(db)) {
+        if (!db->journal.is_hot && db->wal.is_live) {
                 r = wal_write_database(db, buf, n, off, &lsn);
                 if (r == -EAGAIN) {
                         r = park_checkpoint_write(db, buf, n, off, lsn, done);

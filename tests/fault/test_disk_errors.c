@@ -1,10 +1,11 @@
 /* links: litefs_db sqlite3 */
 /* Errors of the disk that come once and are over: what was not written then must not count as written later, and what
- * was refused then must be possible again. */
+ * was refused then must be possible again. And what others write to the database's file beside its WAL. */
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/os_fault.h"
@@ -126,6 +127,73 @@ START_TEST(test_writing_goes_on_when_the_disk_has_room_again)
 }
 END_TEST
 
+/* What SQLite copies from the WAL while another program writes to the database beside it: SQLite counts it as copied. */
+START_TEST(test_base_does_not_pass_a_checkpoint_that_came_amiss)
+{
+        struct err e = ERR_INIT;
+        struct db_done none = { 0 };
+        uint64_t digest, after;
+        uint8_t page[1024];
+        struct world w, killed;
+        sqlite3 *other;
+
+        begin(&w);
+        ck_assert_int_eq(db_driver_exec(w.c, "update t set x=randomblob(300)"), SQLITE_OK);
+        ck_assert_int_eq(db_driver_digest(w.c, &digest), SQLITE_OK);
+        for (uint64_t off = sizeof page; off <= 2 * sizeof page; off += sizeof page) {
+                /* As it was, so not from the WAL: a page that the WAL has not, and one that it has. */
+                ck_assert_int_eq(db_read(db_driver_db(w.d), page, sizeof page, off), sizeof page);
+                ck_assert_int_eq(db_write(db_driver_db(w.d), page, sizeof page, off, none), 0);
+        }
+        ck_assert_int_eq(db_driver_exec(w.c, "pragma wal_checkpoint"), SQLITE_OK);
+        ck_assert_msg(db_driver_tick(w.d, 0, &e) == 0, "%s", e.text);
+
+        ck_assert_int_eq(db_driver_connect(w.d, 0, &other), SQLITE_OK);
+        ck_assert_int_eq(db_driver_digest(other, &after), SQLITE_OK);
+        ck_assert_uint_eq(after, digest);
+
+        killed = w;
+        snprintf(killed.root, sizeof killed.root, "%s/copy", w.dir);
+        db_driver_copy_tree(w.root, killed.root);
+        sqlite3_close(other);
+        close_driver(&w);
+        open_driver(&killed);
+        ck_assert_int_eq(db_driver_digest(killed.c, &after), SQLITE_OK);
+        ck_assert_uint_eq(after, digest);
+        ck_assert_int_eq(db_driver_check_files(killed.d, killed.root, NULL, 0, &e), 0);
+        end(&killed);
+}
+END_TEST
+
+static bool
+goes_on(void *arg)
+{
+        (void)arg;
+        return true;
+}
+
+/* A backup is copied back, and the WAL still has the frames that it was made of. */
+START_TEST(test_old_page_of_the_wal_is_no_checkpoint)
+{
+        const struct db_pace pace = { NULL, goes_on };
+        struct err e = ERR_INIT;
+        struct db_done none = { 0 };
+        uint8_t frame[24 + 1024]; /* the first, behind the header of 32 bytes */
+        struct world w;
+
+        begin(&w);
+        ck_assert_int_eq(db_driver_exec(w.c, "update t set x=1 where id=1"), SQLITE_OK);
+        ck_assert_int_eq(db_wal_read(db_driver_db(w.d), frame, sizeof frame, 32), sizeof frame);
+        ck_assert_int_eq(db_driver_exec(w.c, "update t set x=2 where id=1; pragma wal_checkpoint"),
+                         SQLITE_OK);
+        ck_assert_int_eq(
+                db_write(db_driver_db(w.d), frame + 24, 1024, (get_be32(frame) - 1) * 1024ull, none), 0);
+        ck_assert_msg(db_driver_tick(w.d, 0, &e) == 0, "%s", e.text);
+        ck_assert_msg(db_verify(db_driver_db(w.d), &pace, &e) == 0, "%s", e.text);
+        end(&w);
+}
+END_TEST
+
 /* Committed pages wait in memory, and past a bound in a file, for which there is no room. */
 START_TEST(test_pages_that_wait_need_no_room_once_they_are_committed)
 {
@@ -181,6 +249,8 @@ main(void)
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, test_base_stays_where_the_file_was_not_synced);
         tcase_add_test(tc, test_writing_goes_on_when_the_disk_has_room_again);
+        tcase_add_test(tc, test_base_does_not_pass_a_checkpoint_that_came_amiss);
+        tcase_add_test(tc, test_old_page_of_the_wal_is_no_checkpoint);
         tcase_add_test(tc, test_pages_that_wait_need_no_room_once_they_are_committed);
         tcase_add_test(tc, test_deletion_that_was_not_synced_is_not_done);
         return run_tests("disk_errors", tc);
