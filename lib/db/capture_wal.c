@@ -712,6 +712,7 @@ wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, ui
                         *ret_lsn = tx->lsn;
                         return -EAGAIN;
                 }
+                snapshot_save_frame(db, pgno, (uint32_t)frame);
         }
         snapshot_save_file(db, off, off + n);
         r = os_pwrite_all(db->env->os, "db:checkpoint", db->fd, buf, n, (off_t)off);
@@ -719,8 +720,12 @@ wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, ui
                 return r;
         for (size_t i = 0; i < n; i += ps) {
                 uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
+                uint64_t sum = ltx_page_checksum(pgno, buf + i, ps);
+                int64_t frame = wal_frames_find(&w->frames, w->n_captured, pgno, sum);
 
-                if (ltx_page_checksum(pgno, buf + i, ps) == pagesum_get(&db->sums, pgno))
+                if (frame > 0)
+                        snapshot_note_copied(db, pgno, (uint32_t)frame);
+                if (sum == pagesum_get(&db->sums, pgno))
                         wal_frames_clear_pending(&w->frames, pgno);
         }
         if (off + n > db->size_bytes)

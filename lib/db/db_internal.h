@@ -288,6 +288,9 @@ int verify_commit(const struct capturer *c, struct err *e);
  * the database's lock, or as its capturer. */
 void snapshot_save_file(struct db *db, uint64_t from, uint64_t to);
 void snapshot_save_wal(struct db *db);
+/* Before and after a checkpoint writes @frame into the file as @pgno. */
+void snapshot_save_frame(struct db *db, uint32_t pgno, uint32_t frame);
+void snapshot_note_copied(struct db *db, uint32_t pgno, uint32_t frame);
 
 /* --- sync.c --- */
 /* Makes the log durable to @lsn and waits for it, measured. */

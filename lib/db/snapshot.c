@@ -19,7 +19,8 @@ struct db_snapshot {
         /* Guarded by the database's snapshot_lock: */
         uint32_t next_pgno; /* those below are read */
         int fd;             /* the file's, our own: it may be dropped meanwhile */
-        uint32_t *frames;   /* [pgno - 1] of pages that were in the WAL only, or 0; NULL: none was */
+        uint32_t *frames;   /* [pgno - 1] of pages that are in the WAL only, or 0; NULL: none is */
+        int file_fd; /* the database's then: checkpoints go there, unless the file is another by now */
         struct overlay saved;
         int error; /* a page could not be saved: the snapshot is lost */
 
@@ -108,6 +109,33 @@ snapshot_save_file(struct db *db, uint64_t from, uint64_t to)
         pthread_mutex_unlock(&db->snapshot_lock);
 }
 
+/* So that there is nothing left to save when the WAL begins anew: whoever waits for that would wait for all of it. */
+void
+snapshot_save_frame(struct db *db, uint32_t pgno, uint32_t frame)
+{
+        struct db_snapshot *snap;
+
+        pthread_mutex_lock(&db->snapshot_lock);
+        snap = db->snapshot;
+        if (snap != NULL && snap->frames != NULL && pgno <= snap->header.commit &&
+            snap->frames[pgno - 1] != 0 && (snap->frames[pgno - 1] != frame || snap->file_fd != db->fd))
+                save_page(snap, pgno);
+        pthread_mutex_unlock(&db->snapshot_lock);
+}
+
+void
+snapshot_note_copied(struct db *db, uint32_t pgno, uint32_t frame)
+{
+        struct db_snapshot *snap;
+
+        pthread_mutex_lock(&db->snapshot_lock);
+        snap = db->snapshot;
+        if (snap != NULL && snap->frames != NULL && pgno <= snap->header.commit &&
+            snap->frames[pgno - 1] == frame && snap->file_fd == db->fd)
+                snap->frames[pgno - 1] = 0;
+        pthread_mutex_unlock(&db->snapshot_lock);
+}
+
 void
 snapshot_save_wal(struct db *db)
 {
@@ -189,6 +217,7 @@ take_state(struct db_snapshot *snap)
         snap->fd = dup(db->fd);
         if (snap->fd < 0)
                 return -errno;
+        snap->file_fd = db->fd;
         r = copy_late(snap);
         if (r == 0)
                 r = map_frames(snap);

@@ -3,6 +3,7 @@ import http.client
 import os
 import random
 import shutil
+import socket
 import sqlite3
 import sys
 import threading
@@ -276,6 +277,40 @@ def test_export_is_one_position():
             n.check()
             print(f"     {mode}: {len(positions)} exports, {len(waits)} commits, the longest took {max(waits) * 1000:.0f} ms")
             assert max(waits) < 1, "an export held up writers"
+
+
+def test_export_while_the_wal_is_copied_back():
+    """Pages that were in the WAL only when the export began: some are rewritten before the checkpoint, some after it, and
+    the WAL begins anew, while the export is not read."""
+    with Node() as n:
+        c = n.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("pragma synchronous=normal")
+        c.execute("pragma wal_autocheckpoint=0")
+        c.execute("create table t(id integer primary key, v, pad)")
+        fill = ("insert into t with recursive n(i) as (values(?) union all select i + 1 from n where i < ?) "
+                "select i, 1, randomblob(3000) from n")
+        c.execute(fill, (0, 1999))
+        c.execute("pragma wal_checkpoint(restart)")
+        c.execute("update t set v = 2, pad = randomblob(3000) where id % 3 > 0")
+        c.execute(fill, (2000, 5999))
+        want = c.execute("select count(*), sum(v) from t").fetchall()
+        with socket.create_connection(("127.0.0.1", port_of(n)), 30) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            s.sendall(b"GET /export?name=t.db HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            got = s.recv(1000)
+            c.execute("update t set v = 100 where id % 5 = 0")
+            assert c.execute("pragma wal_checkpoint(restart)").fetchone()[0] == 0
+            c.execute("update t set v = 1000 where id % 7 = 0")
+            assert c.execute("pragma wal_checkpoint(restart)").fetchone()[0] == 0
+            c.execute("update t set v = 10000")
+            while part := s.recv(1 << 20):
+                got += part
+        c.close()
+        head, body = got.split(b"\r\n\r\n", 1)
+        assert head.startswith(b"HTTP/1.1 200"), head
+        check_image(body, "select count(*), sum(v) from t", want)
+        n.check()
 
 
 def test_export_waits_for_another():
