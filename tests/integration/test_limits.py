@@ -177,14 +177,14 @@ def test_idle_daemon_sleeps():
 
         def is_settled():
             before = wakeups(n)
-            time.sleep(1)
-            return wakeups(n) <= before + 1
-        wait_until(is_settled, "the daemon to finish what follows a commit", 15)
+            time.sleep(2)
+            return wakeups(n) <= before + 3  # a timer of one second may fire at both ends
+        wait_until(is_settled, "the daemon to finish what follows a commit", 30)
         before = wakeups(n)
         time.sleep(10)
         made = wakeups(n) - before
         print(f"idle for 10 s: {made} wake-ups", flush=True)
-        assert made <= 11, made  # a timer of one second may fire at both ends
+        assert made <= 11, made  # at both ends here, too
         for c in open_ones:
             c.close()
 

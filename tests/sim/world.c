@@ -111,8 +111,8 @@ init_machine(struct world *w, int index)
         m->is_candidate = index < 2 || sim_chance(w->sim, 700);
         snprintf(m->url, sizeof m->url, "http://node%d:20202", index);
         snprintf(m->dir, sizeof m->dir, "%s/node%d", w->dir, index);
-        snprintf(m->data, sizeof m->data, "%s/data", m->dir);
-        snprintf(m->node_data, sizeof m->node_data, "%s/node", m->dir);
+        snprintf(m->data, sizeof m->data, "%s/node%d/data", w->dir, index);
+        snprintf(m->node_data, sizeof m->node_data, "%s/node%d/node", w->dir, index);
         if (mkdir(m->dir, 0700) < 0 || mkdir(m->data, 0700) < 0 || mkdir(m->node_data, 0700) < 0)
                 abort();
         for (int db = 0; db < DBS_MAX; db++)
