@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 from litefs_fixture import LITEFS, Node, run, wait_until
 
@@ -31,7 +32,10 @@ def use(node):
 
 
 def test_every_line_of_a_run_is_json():
-    with Node(extra=JSON + "  debug: true\n  timestamp: true\nexec: sh -c 'exit 0'\n") as n:
+    # The application lives until the mount was seen: a node that stops before is none that started.
+    with tempfile.TemporaryDirectory(prefix="litefs-it-") as d, Node(
+            extra=JSON + f"  debug: true\n  timestamp: true\nexec: sh -c 'until [ -e {d}/end ]; do sleep 0.01; done'\n") as n:
+        open(d + "/end", "w").close()
         wait_until(lambda: n.process.poll() is not None, "the application's end to end the node")
         assert n.process.wait() == 0
         n.process = None
