@@ -294,6 +294,7 @@ open_api(struct daemon *d, struct err *e)
                 .hostname = c->lease.hostname,
                 .advertise_url = c->lease.advertise_url,
                 .is_candidate = c->lease.candidate,
+                .is_loopback = access_is_loopback(c->http.addr),
                 .max_lag_ms = c->proxy.max_lag_ns / 1000000,
                 .demote_ms = c->lease.demote_delay_ns / 1000000,
                 .token = d->token,

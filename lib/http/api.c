@@ -7,6 +7,7 @@
 
 #include "base/bearer.h"
 #include "http/api_internal.h"
+#include "http/origin.h"
 
 enum method { GET = 1, POST = 2, DELETE = 4 };
 
@@ -65,11 +66,24 @@ is_allowed(const struct api *a, const struct http_call *call)
         return bearer_matches(http_call_header(call, "Authorization"), a->config.token);
 }
 
+/* Also where a token is needed: a browser shows a client certificate by itself, whoever's page asks. */
+static const char *
+refuse_foreign(const struct api *a, const struct http_call *call)
+{
+        struct origin_headers h = { http_call_header(call, "Host"), http_call_header(call, "Origin"),
+                                    http_call_header(call, "Sec-Fetch-Site") };
+        struct origin_names names = { a->config.hostname, a->config.advertise_url,
+                                      a->config.is_loopback };
+
+        return origin_refuse(&h, &names);
+}
+
 static void
 on_request(void *arg, struct http_call *call)
 {
         struct api *a = arg;
         const struct route *route = find_route(http_call_path(call));
+        const char *foreign;
 
         if (route == NULL && strcmp(http_call_path(call), "/stream") == 0) {
                 http_call_add_header(call, "Upgrade", "litefs-stream/1");
@@ -82,6 +96,12 @@ on_request(void *arg, struct http_call *call)
                                      : route->methods == POST ? "POST"
                                                               : "POST, DELETE");
                 api_reply_error(call, 405, "method not allowed");
+        } else if (route->is_guarded && (foreign = refuse_foreign(a, call)) != NULL) {
+                api_reply_error(
+                        call, 403,
+                        "a web page of another site, or under a name that is not this node's, may not ask "
+                        "this (%s: %.200s)",
+                        foreign, http_call_header(call, foreign));
         } else if (route->is_guarded && !is_allowed(a, call)) {
                 http_call_add_header(call, "WWW-Authenticate", "Bearer realm=\"litefs\"");
                 api_reply_error(call, 401,

@@ -22,6 +22,7 @@ struct api_config {
         const char *data_dir;
         const char *hostname, *advertise_url;
         bool is_candidate;
+        bool is_loopback;   /* it listens where this machine alone gets to */
         int64_t max_lag_ms; /* of a replica that is ready; 0: any */
         int64_t demote_ms;  /* a demoted node is not the primary again before */
         const char *token;  /* that changes and /export need; "" or NULL: none */

@@ -250,6 +250,29 @@ def test_replica_with_another_token():
             in_step(n, r)
 
 
+def test_pages_of_other_sites():
+    """What changes something or gives the data away is not for pages that a browser shows; all else is."""
+    foreign = [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+               {"Host": "evil.example:20202", "Origin": "http://evil.example:20202", "Sec-Fetch-Site": "same-origin"},
+               {"Host": "evil.example:20202"}]
+    with Node() as n:
+        fill(n, rows=1, name="x.db").close()
+        own = f"localhost:{n.port()}"
+        for headers in foreign:
+            for method, path in GUARDED:
+                a = request(n, method, path, headers=headers)
+                assert a.status == 403 and "another site" in a.text, (path, headers, a.status, a.text)
+            assert get(n, "/info", headers=headers).json["isPrimary"]
+        for headers in ({}, {"Host": own}, {"Host": own, "Origin": f"http://{own}", "Sec-Fetch-Site": "same-origin"},
+                        {"Host": "localhost"}, {"Origin": f"http://127.0.0.1:{n.port()}"}):
+            assert get(n, "/export?name=x.db", headers=headers).status == 200, headers
+            assert post(n, "/promote", headers=headers).status == 200, headers
+    with with_http('  addr: "0.0.0.0:0"\n') as n:
+        fill(n, rows=1, name="x.db").close()
+        assert get(n, "/export?name=x.db", headers={"Host": "litefs.default.svc:20202"}).status == 200
+        assert post(n, "/promote", headers={"Host": "evil.example", "Origin": "http://evil.example"}).status == 403
+
+
 def refused(extra):
     n = with_http(extra)
     p = subprocess.run([LITEFS, "mount", "-config", n.config], capture_output=True, text=True, timeout=20)
