@@ -283,7 +283,7 @@ apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
                 rq.page_size = db->received->record.page_size;
         r = commit_transaction(c, &rq, e);
         if (r > 0)
-                r = sync_now(db, db->last_lsn, e);
+                r = sync_or_fail(c, db->last_lsn, e);
         if (r < 0)
                 return r;
         pthread_mutex_lock(&db->lock);

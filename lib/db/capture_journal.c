@@ -138,20 +138,6 @@ settle(const struct capturer *c, uint64_t cut, struct err *e)
         return r;
 }
 
-/* A sync that failed is final: the log takes nothing more until it is opened again. */
-static int
-sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e)
-{
-        int r = sync_now(c->db, lsn, e);
-
-        if (r < 0) {
-                capturer_lock(c);
-                db_fail(c->db, "the log cannot be synced");
-                capturer_unlock(c);
-        }
-        return r;
-}
-
 /* Makes `late` empty: before pages are counted in another size, before the file is cut, and so that a
  * huge transaction can become late by a swap. */
 static int

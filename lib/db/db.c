@@ -656,11 +656,8 @@ cut_by_checkpoint(struct db *db, uint64_t size_bytes)
         struct err e = ERR_INIT;
         int r;
 
-        r = sync_now(db, db->last_lsn, &e);
-        if (r < 0) {
-                db_fail(db, e.text);
+        if (sync_or_fail(&c, db->last_lsn, &e) < 0)
                 return -EIO;
-        }
         r = late_flush(&c);
         snapshot_save_file(db, size_bytes, INT64_MAX);
         if (r == 0)
@@ -767,10 +764,7 @@ append_drop(struct db *db, struct err *e)
         if (r < 0)
                 return r;
         db_discard_open(db);
-        r = sync_now(db, db->last_lsn, e);
-        if (r < 0)
-                db_fail(db, "the log cannot be synced");
-        return r;
+        return sync_or_fail(&c, db->last_lsn, e);
 }
 
 static void

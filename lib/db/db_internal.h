@@ -295,6 +295,9 @@ void snapshot_note_copied(struct db *db, uint32_t pgno, uint32_t frame);
 /* --- sync.c --- */
 /* Makes the log durable to @lsn and waits for it, measured. */
 int sync_now(struct db *db, uint64_t lsn, struct err *e);
+/* The same for what cannot be taken back. A sync that failed is final: the log takes nothing more until it is opened
+ * again, and the database stops. */
+int sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e);
 /* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then
  * @done. DB_PENDING or a negative errno; 0 when the log is that durable already. With the lock. */
 int sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);

@@ -43,6 +43,19 @@ sync_now(struct db *db, uint64_t lsn, struct err *e)
         return r;
 }
 
+int
+sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e)
+{
+        int r = sync_now(c->db, lsn, e);
+
+        if (r < 0) {
+                capturer_lock(c);
+                db_fail(c->db, "the log cannot be synced");
+                capturer_unlock(c);
+        }
+        return r;
+}
+
 static void
 answer(const struct db *db, struct sync_waiter *list)
 {
