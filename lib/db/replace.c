@@ -173,6 +173,7 @@ reopen(struct db *db, struct err *e)
         db_discard_open(db);
         db_leave_no_journal(db);
         overlay_reset(&db->late);
+        snapshot_save_wal(db);
         os_close(os, "replace:close", db->wal.fd);
         db->wal.fd = -1;
         wal_reset(db);

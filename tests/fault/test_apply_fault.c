@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/log.h"
+#include "db/snapshot.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/os_fault.h"
@@ -64,6 +66,55 @@ end(struct world *w)
         tmpdir_remove(w->dir);
 }
 
+/* A commit that stays in the WAL: nobody checkpoints when the connection ends. */
+static void
+commit_to_wal(struct db_driver *d, const char *sql)
+{
+        sqlite3 *c;
+
+        ck_assert_int_eq(db_driver_connect(d, 0, &c), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_db_config(c, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
+        ck_assert_int_eq(db_driver_exec(c, sql), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_close(c), SQLITE_OK);
+}
+
+static void
+close_both(void *arg, int fd, int wal_fd)
+{
+        (void)arg;
+        if (fd >= 0)
+                close(fd);
+        if (wal_fd >= 0)
+                close(wal_fd);
+}
+
+/* This node has a transaction that the cluster does not have, in its WAL; the cluster has another one instead. */
+static void
+diverge(struct world *w)
+{
+        char root[300];
+        struct db_driver *theirs;
+
+        snprintf(root, sizeof root, "%s/theirs", w->dir);
+        db_driver_copy_tree(w->root, root);
+        ck_assert_int_eq(db_driver_open(os_host(), root, &theirs, &w->e), 0);
+        commit_to_wal(theirs, "update t set x='theirs'; delete from t where id > 50");
+        received_snapshot(&w->rx, db_driver_db(theirs), w->dir);
+        w->rx.history = TXLOG_HISTORY_OTHER;
+        db_driver_close(theirs);
+        commit_to_wal(w->d, "update t set x='ours'");
+        ck_assert(db_needs_replacing(db_of(w), &w->rx));
+}
+
+static int
+replace(struct world *w)
+{
+        int r = db_replace(db_of(w), &w->rx, close_both, NULL, &w->e);
+
+        db_apply_shown(db_of(w));
+        return r;
+}
+
 /* The record is in the log, but not for ever: nothing may follow it. */
 START_TEST(deletion_that_was_not_synced_stops_the_database)
 {
@@ -87,6 +138,30 @@ START_TEST(deletion_that_was_not_synced_stops_the_database)
 }
 END_TEST
 
+/* Whoever reads all of the old state goes on doing so. */
+START_TEST(snapshot_outlives_the_state_that_it_is_of)
+{
+        struct txlog_record record;
+        struct db_snapshot *snap;
+        struct received got;
+        struct world w;
+
+        begin(&w);
+        diverge(&w);
+        ck_assert_int_eq(db_snapshot_open(db_of(&w), &snap, &record, &w.e), 0);
+        commit_to_wal(w.d, "delete from t where id > 5; vacuum"); /* no checkpoint copies what is cut */
+        ck_assert_msg(replace(&w) == 0, "%s", w.e.text);
+        ck_assert_uint_eq(info(&w).pos.checksum, w.rx.record.post_apply_checksum);
+        /* The files of the new state take the numbers of the old ones. */
+        commit_to_wal(w.d, "update t set x='later'");
+        ck_assert_msg(received_read(&got, snap, w.dir, &w.e) == 0, "%s", w.e.text);
+        ck_assert_uint_eq(got.record.max_txid, record.max_txid);
+        ck_assert_uint_eq(got.record.post_apply_checksum, record.post_apply_checksum);
+        received_release(&got);
+        end(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -96,5 +171,6 @@ main(void)
         log_configure(&(struct log_config){ .fd = -1 });
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, deletion_that_was_not_synced_stops_the_database);
+        tcase_add_test(tc, snapshot_outlives_the_state_that_it_is_of);
         return run_tests("apply_fault", tc);
 }
