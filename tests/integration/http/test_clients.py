@@ -45,9 +45,9 @@ def is_alive(node):
 def test_huge_heads():
     with Node() as n:
         before = rss_bytes(n)
-        for head in (b"GET /info HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (1 << 20) + b"\r\n\r\n",
-                     b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-                     b"GET /info HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(100000)) + b"\r\n",
+        for head in (b"GET /info HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * (1 << 20) + b"\r\n\r\n",
+                     b"GET /" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                     b"GET /info HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(100000)) + b"\r\n",
                      b"A" * (1 << 20), b"\r\n" * 500000, b"GET /stream HTTP/1.1\r\nX: " + b"a" * (1 << 20)):
             s = connect(n)
             try:
@@ -67,9 +67,9 @@ def test_huge_heads():
 
 def test_byte_by_byte():
     """A slow client gets its answer, whatever it asks for, and costs no processor time while it waits."""
-    for request, answer in ((b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
-                            (b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 426 "),
-                            (b"POST /import?name=a.db HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+    for request, answer in ((b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"HTTP/1.1 200 OK\r\n"),
+                            (b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 426 "),
+                            (b"POST /import?name=a.db HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
                              b"HTTP/1.1 400 ")):
         with Node() as n:
             s = connect(n)
@@ -85,7 +85,7 @@ def test_waiting_for_a_head_costs_nothing():
     with Node() as n:
         held = []
         for beginning in (b"", b"G", b"GET /strea", b"GET /stream ", b"GET /info HTTP/1.1\r\n",
-                          b"POST /import?name=a.db HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"):
+                          b"POST /import?name=a.db HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc"):
             for _ in range(20):
                 s = connect(n)
                 s.send(beginning)
@@ -178,7 +178,7 @@ def test_a_flood_that_never_stops():
 def test_random_bytes():
     rnd = random.Random(SEED)
     pieces = [b"GET ", b"POST ", b"HEAD ", b"/info", b"/import?name=", b"/export?name=t.db", b"/stream", b" HTTP/1.1\r\n", b"\r\n",
-              b"Host: x\r\n", b"Content-Length: ", b"-1", b"99999999999999999999", b"Transfer-Encoding: chunked\r\n",
+              b"Host: localhost\r\n", b"Content-Length: ", b"-1", b"99999999999999999999", b"Transfer-Encoding: chunked\r\n",
               b"ffffffffffffffff\r\n", b"0\r\n\r\n", b"Expect: 100-continue\r\n", b"Upgrade: litefs-stream/1\r\n",
               b"Connection: upgrade\r\n", b"%00", b"%2e%2e%2f", b"\x00", b"Authorization: Bearer \r\n", b" HTTP/9.9\r\n",
               b"Range: bytes=0-1\r\n", b"/events", b"\xff\xfe", b"?", b"&", b"="]
@@ -222,7 +222,7 @@ def test_bodies_that_nobody_asked_for():
                 except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                     assert size > 65536, (path, size)
         s = connect(n)
-        s.sendall(b"POST /promote HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        s.sendall(b"POST /promote HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         sent = 0
         try:
             while sent < 64 << 20:
@@ -253,8 +253,8 @@ def test_keepalive_and_pipelining():
         assert r.status == 200 and c.sock is own
         c.close()
         s = connect(n)
-        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50 +
-                  b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50 +
+                  b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert read_all(s).count(b"HTTP/1.1 200 OK") == 51
         s.close()
 
@@ -263,7 +263,7 @@ def test_expect_continue_and_chunks():
     with Node() as n:
         body = make_file(os.path.join(n.root, "n.db"), "create table t(a); insert into t values(randomblob(100000))")
         s = connect(n)
-        s.sendall(b"POST /import?name=a.db HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nConnection: close\r\n"
+        s.sendall(b"POST /import?name=a.db HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nConnection: close\r\n"
                   b"Content-Length: %d\r\n\r\n" % len(body))
         assert s.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         s.sendall(body)
@@ -286,9 +286,9 @@ def test_stops_with_requests_under_way():
                          "insert into t select randomblob(9000) from r")
         assert post(n, "/import", body=body, name="t.db").status == 200
         held = []
-        for request in (b"GET /export?name=t.db HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
-                        b"GET /export?name=t.db HTTP/1.1\r\nHost: x\r\n\r\n",
-                        b"POST /import?name=u.db HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + body[:3000000],
+        for request in (b"GET /export?name=t.db HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                        b"GET /export?name=t.db HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                        b"POST /import?name=u.db HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n" + body[:3000000],
                         b"GET /in", b""):
             s = connect(n)
             s.sendall(request)

@@ -297,7 +297,7 @@ def test_export_while_the_wal_is_copied_back():
         want = c.execute("select count(*), sum(v) from t").fetchall()
         with socket.create_connection(("127.0.0.1", port_of(n)), 30) as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            s.sendall(b"GET /export?name=t.db HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            s.sendall(b"GET /export?name=t.db HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             got = s.recv(1000)
             c.execute("update t set v = 100 where id % 5 = 0")
             assert c.execute("pragma wal_checkpoint(restart)").fetchone()[0] == 0

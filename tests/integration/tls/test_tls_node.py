@@ -73,7 +73,7 @@ def test_requests_in_pieces_and_pipelined():
         client.suppress_ragged_eofs = False
         with tls_node(ca) as n:
             ready(n, client)
-            last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            last = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             for step in (1, 7, 1000):
                 s = connect(n, client)
                 for i in range(0, len(last), step):
@@ -81,11 +81,11 @@ def test_requests_in_pieces_and_pipelined():
                 got = read_all(s)
                 assert got.startswith(b"HTTP/1.1 200 OK\r\n") and got.endswith(b"\r\n\r\nOK\n"), got
             s = connect(n, client)
-            s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 20 + last)
+            s.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20 + last)
             assert read_all(s).count(b"HTTP/1.1 200 OK") == 21
             for is_stream, path in ((True, "stream"), (False, "info")):
                 s = connect(n, client)
-                s.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\n".encode())
+                s.sendall(f"GET /{path} HTTP/1.1\r\nHost: localhost\r\n".encode())
                 s.sendall(b"Connection: Upgrade\r\nUpgrade: litefs-stream/1\r\n\r\n")
                 assert s.recv(12) == (b"HTTP/1.1 101" if is_stream else b"HTTP/1.1 200")
                 s.close()
@@ -103,7 +103,7 @@ def test_slow_reader():
             c.execute("insert into t values(zeroblob(60000000))")
             c.close()
             s = connect(n, client)
-            s.sendall(b"GET /export?name=t.db HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            s.sendall(b"GET /export?name=t.db HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             got = s.recv(1000)
             before = rss_bytes(n)
             for i in range(20):  # others are served meanwhile
@@ -120,7 +120,7 @@ def test_events():
         with tls_node(ca) as n:
             ready(n, client)
             s = connect(n, client)
-            s.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            s.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             f = s.makefile("rb")
             fill(n, rows=3).close()
             seen = []
@@ -147,7 +147,7 @@ def test_strangers():
         with tls_node(ca) as n:
             ready(n, ca.context("node"))
             with socket.create_connection(("127.0.0.1", n.port()), 10) as s:
-                s.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")
+                s.sendall(b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 got = s.makefile("rb").read()
                 assert got.startswith(b"HTTP/1.1 400") and got.endswith(b"this port speaks TLS: ask it with https://..."), got
             wait_until(lambda: "it sent plain HTTP, not TLS" in n.log(), "the node's words")
@@ -389,7 +389,7 @@ def test_certificates_are_read_again():
             assert n.log().count("node.pem: not a certificate") == 1, n.log()
             replace("next")
             assert served(n, client) == der("next")
-            held.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            held.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert held.recv(12) == b"HTTP/1.1 200"
 
 
