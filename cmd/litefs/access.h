@@ -7,9 +7,10 @@
 #include "base/err.h"
 
 struct config;
+struct token;
 
-/* *@ret is the caller's to free; "": none is set. */
-int access_read_token(const struct config *c, char **ret, struct err *e);
+/* *@ret is the caller's to free. */
+int access_open_token(const struct config *c, struct token **ret, struct err *e);
 /* Logs when others than this machine may change the node. */
 void access_warn(const struct config *c);
 /* Whether "host:port" can only be reached from this machine. */

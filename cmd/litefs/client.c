@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/token.h"
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/command.h"
 #include "net/addr.h"
@@ -103,7 +104,7 @@ resolve(struct client *c, struct err *e)
                         r = err_set(e, -ENOMEM, "configuration");
         }
         if (r == 0 && has_config)
-                r = access_read_token(&config, &c->token, e);
+                r = access_open_token(&config, &c->token, e);
         config_release(&config);
         return r;
 }
@@ -111,15 +112,16 @@ resolve(struct client *c, struct err *e)
 int
 client_open(struct client *c, struct err *e)
 {
-        char header[600] = "";
+        char header[600] = "", token[TOKEN_SIZE];
         const char *headers[] = { header, NULL };
         struct http_client_options options = { 0 };
         int r = resolve(c, e);
 
         if (r < 0)
                 return r;
-        if (c->token != NULL && c->token[0] != '\0') {
-                snprintf(header, sizeof header, "Authorization: Bearer %s", c->token);
+        token_get(c->token, token);
+        if (token[0] != '\0') {
+                snprintf(header, sizeof header, "Authorization: Bearer %s", token);
                 options.headers = headers;
         }
         options.ca = c->tls[0];
@@ -137,7 +139,7 @@ client_close(struct client *c)
         http_client_free(c->others);
         for (int i = 0; i < 3; i++)
                 free(c->tls[i]);
-        free(c->token);
+        token_free(c->token);
 }
 
 int

@@ -17,7 +17,7 @@ struct client {
         const char *url, *config_path, *token_path; /* flags */
         const char *ca, *cert, *cert_key;
         char base[1024];
-        char *token; /* "" for none */
+        struct token *token; /* NULL: none */
         /* A node that the configuration describes is known by the certificate that it has there, which need not be for
          * "localhost"; all others by name and authority. */
         char pin[TLS_PIN_SIZE];

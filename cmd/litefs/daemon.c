@@ -46,7 +46,7 @@ struct daemon {
         struct node *node;
         struct notifier notifier;
         struct service *service;
-        char *token;
+        struct token *token;
         struct tls_context *tls, *tls_peer;
         struct api *api;
         struct scrub *scrub;
@@ -458,7 +458,7 @@ serve(struct daemon *d, struct err *e)
 static void
 release_access(struct daemon *d)
 {
-        free(d->token);
+        token_free(d->token);
         tls_context_free(d->tls);
         tls_context_free(d->tls_peer);
 }
@@ -510,7 +510,7 @@ daemon_run(const struct daemon_options *options, struct err *e)
 
         raise_file_limit();
         open_notifier(&d);
-        r = access_read_token(options->config, &d.token, e);
+        r = access_open_token(options->config, &d.token, e);
         if (r == 0)
                 r = make_tls(options->config, &d.tls, &d.tls_peer, e);
         if (r < 0) {

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bearer.h"
 #include "http/api_internal.h"
 #include "http/origin.h"
 
@@ -63,7 +62,7 @@ find_route(const char *path)
 static bool
 is_allowed(const struct api *a, const struct http_call *call)
 {
-        return bearer_matches(http_call_header(call, "Authorization"), a->config.token);
+        return token_matches(a->config.token, http_call_header(call, "Authorization"));
 }
 
 /* Also where a token is needed: a browser shows a client certificate by itself, whoever's page asks. */

@@ -4,6 +4,7 @@
 #ifndef LITEFS_HTTP_API_H
 #define LITEFS_HTTP_API_H
 
+#include "base/token.h"
 #include "http/text.h"
 #include "repl/halts.h"
 #include "repl/node.h"
@@ -22,10 +23,10 @@ struct api_config {
         const char *data_dir;
         const char *hostname, *advertise_url;
         bool is_candidate;
-        bool is_loopback;   /* it listens where this machine alone gets to */
-        int64_t max_lag_ms; /* of a replica that is ready; 0: any */
-        int64_t demote_ms;  /* a demoted node is not the primary again before */
-        const char *token;  /* that changes and /export need; "" or NULL: none */
+        bool is_loopback;    /* it listens where this machine alone gets to */
+        int64_t max_lag_ms;  /* of a replica that is ready; 0: any */
+        int64_t demote_ms;   /* a demoted node is not the primary again before */
+        struct token *token; /* that changes and /export need; NULL: none */
         /* PEM files for requests to other nodes, as in http_client.h. */
         const char *tls_ca, *tls_cert, *tls_key;
         const char *version;

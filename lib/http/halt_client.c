@@ -14,29 +14,40 @@
 #define URL_MAX 2048
 
 struct halt_client {
+        const struct halt_client_config *config;
         struct http_client *http;
+        char token[TOKEN_SIZE]; /* that it was made with */
 };
+
+static int
+make_http(struct halt_client *c, struct err *e)
+{
+        char id[64], authorization[600] = "";
+        const char *headers[] = { id, authorization, NULL };
+        struct http_client_options options = { .ca = c->config->tls_ca,
+                                               .cert = c->config->tls_cert,
+                                               .cert_key = c->config->tls_key,
+                                               .headers = headers };
+
+        snprintf(id, sizeof id, "Litefs-Id: %016" PRIX64, c->config->node_id);
+        if (c->token[0] != '\0')
+                snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", c->token);
+        else
+                headers[1] = NULL;
+        return http_client_new(&options, &c->http, e);
+}
 
 int
 halt_client_new(const struct halt_client_config *config, struct halt_client **ret, struct err *e)
 {
-        char id[64], authorization[600] = "";
-        const char *headers[] = { id, authorization, NULL };
-        struct http_client_options options = { .ca = config->tls_ca,
-                                               .cert = config->tls_cert,
-                                               .cert_key = config->tls_key,
-                                               .headers = headers };
         struct halt_client *c = calloc(1, sizeof *c);
         int r;
 
         if (c == NULL)
                 return err_set(e, -ENOMEM, "halt lock");
-        snprintf(id, sizeof id, "Litefs-Id: %016" PRIX64, config->node_id);
-        if (config->token != NULL && config->token[0] != '\0')
-                snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", config->token);
-        else
-                headers[1] = NULL;
-        r = http_client_new(&options, &c->http, e);
+        c->config = config;
+        token_get(config->token, c->token);
+        r = make_http(c, e);
         if (r < 0) {
                 free(c);
                 return r;
@@ -52,6 +63,24 @@ halt_client_free(struct halt_client *c)
                 return;
         http_client_free(c->http);
         free(c);
+}
+
+/* A client lives as long as its database is used, the token perhaps not. */
+static int
+request(struct halt_client *c, const struct http_request *rq, struct http_response *ret, struct err *e)
+{
+        char token[TOKEN_SIZE];
+        int r = 0;
+
+        token_get(c->config->token, token);
+        if (strcmp(token, c->token) != 0) {
+                http_client_free(c->http);
+                c->http = NULL;
+                memcpy(c->token, token, sizeof c->token);
+        }
+        if (c->http == NULL)
+                r = make_http(c, e);
+        return r < 0 ? r : http_client_do(c->http, rq, ret, e);
 }
 
 /* Names are escaped: they may hold any byte. */
@@ -115,7 +144,7 @@ ask(struct halt_client *c, const struct halt_target *t, bool is_renewal, int64_t
         int r;
 
         make_url(t, "/halt", is_renewal ? "renew=true&id" : "id", url);
-        r = http_client_do(c->http, &rq, &rs, e);
+        r = request(c, &rq, &rs, e);
         if (r == 0)
                 r = check(&rs, e);
         return r < 0 ? r : parse_answer(&rs, ret, e);
@@ -149,7 +178,7 @@ halt_client_release(struct halt_client *c, const struct halt_target *t, int64_t 
         int r;
 
         make_url(t, "/halt", "id", url);
-        r = http_client_do(c->http, &rq, &rs, e);
+        r = request(c, &rq, &rs, e);
         return r < 0 ? r : check(&rs, e);
 }
 
@@ -170,6 +199,6 @@ halt_client_send(struct halt_client *c, const struct halt_target *t, const struc
         int r;
 
         make_url(t, "/tx", "lockID", url);
-        r = http_client_do(c->http, &rq, &rs, e);
+        r = request(c, &rq, &rs, e);
         return r < 0 ? r : check(&rs, e);
 }

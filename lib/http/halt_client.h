@@ -4,6 +4,7 @@
 #ifndef LITEFS_HTTP_HALT_CLIENT_H
 #define LITEFS_HTTP_HALT_CLIENT_H
 
+#include "base/token.h"
 #include "db/apply.h"
 
 struct halt_client;
@@ -20,13 +21,14 @@ struct halt_answer {
         int64_t ttl_ms;
 };
 
-/* Of this node, borrowed: http.token and http.tls. NULL or "" for what there is none of. */
+/* Of this node, borrowed: http.token and http.tls. NULL (or "") for what there is none of. */
 struct halt_client_config {
         uint64_t node_id;
-        const char *token;
+        struct token *token;
         const char *tls_ca, *tls_cert, *tls_key;
 };
 
+/* Borrows @config. */
 int halt_client_new(const struct halt_client_config *config, struct halt_client **ret, struct err *e);
 void halt_client_free(struct halt_client *c); /* NULL is fine */
 

@@ -10,8 +10,7 @@ int
 api_ask_peer(const struct api *a, const struct http_request *rq, bool has_token, struct text *ret,
              struct err *e)
 {
-        const char *token = a->config.token;
-        char header[600];
+        char header[600], token[TOKEN_SIZE] = "";
         const char *headers[] = { header, NULL };
         struct http_client_options options = { .ca = a->config.tls_ca,
                                                .cert = a->config.tls_cert,
@@ -20,7 +19,9 @@ api_ask_peer(const struct api *a, const struct http_request *rq, bool has_token,
         struct http_response rs;
         int r;
 
-        if (has_token && token != NULL && token[0] != '\0') {
+        if (has_token)
+                token_get(a->config.token, token);
+        if (token[0] != '\0') {
                 snprintf(header, sizeof header, "Authorization: Bearer %s", token);
                 options.headers = headers;
         }

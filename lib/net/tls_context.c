@@ -9,25 +9,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "base/file_version.h"
 #include "base/log.h"
 
 #define CIPHERS_1_2 "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 enum { CERT, KEY, CA, N_FILES };
 
-/* What tells one version of a file from another. */
-struct version {
-        struct timespec changed;
-        off_t size;
-        ino_t inode;
-};
-
 struct tls_context {
         bool is_server;
         char *files[N_FILES]; /* "": none */
-        struct version seen[N_FILES];
+        struct file_version seen[N_FILES];
         SSL_CTX *ctx; /* NULL: not read yet */
         bool is_tried;
 };
@@ -181,17 +174,8 @@ notice_change(struct tls_context *t)
 {
         bool is_changed = false;
 
-        for (int i = 0; i < N_FILES; i++) {
-                struct version v = { 0 };
-                struct stat st;
-
-                if (t->files[i][0] != '\0' && stat(t->files[i], &st) == 0)
-                        v = (struct version){ st.st_mtim, st.st_size, st.st_ino };
-                is_changed |= v.changed.tv_sec != t->seen[i].changed.tv_sec ||
-                              v.changed.tv_nsec != t->seen[i].changed.tv_nsec ||
-                              v.size != t->seen[i].size || v.inode != t->seen[i].inode;
-                t->seen[i] = v;
-        }
+        for (int i = 0; i < N_FILES; i++)
+                is_changed |= t->files[i][0] != '\0' && file_version_notice(&t->seen[i], t->files[i]);
         return is_changed;
 }
 

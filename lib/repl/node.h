@@ -5,6 +5,7 @@
 #ifndef LITEFS_REPL_NODE_H
 #define LITEFS_REPL_NODE_H
 
+#include "base/token.h"
 #include "lease/lease.h"
 #include "repl/applier.h"
 #include "store/store.h"
@@ -23,7 +24,7 @@ struct node_config {
         const char *hostname, *advertise_url;
         struct tls_context *tls;      /* that it listens with; NULL: none. Borrowed, as the next */
         struct tls_context *tls_peer; /* that it follows a primary at https:// with; NULL: it cannot */
-        const char *token; /* that streams need, in either direction; "" or NULL: none. Borrowed */
+        struct token *token;          /* that streams need, in either direction; NULL: none. Borrowed */
         bool is_candidate;
         int64_t reconnect_ms;
         const struct apply_ops *apply_ops;

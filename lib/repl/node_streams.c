@@ -500,10 +500,11 @@ static void
 primary_opened(void *arg, struct conn *c)
 {
         struct primary *p = arg;
-        char buf[LEASE_URL_SIZE + 1024];
+        char buf[LEASE_URL_SIZE + 1024], token[TOKEN_SIZE];
 
+        token_get(p->node->config.token, token);
         loop_timer_start(p->silence, SILENCE_MS);
-        (void)conn_write(c, buf, upgrade_request(p->address, p->node->config.token, buf, sizeof buf));
+        (void)conn_write(c, buf, upgrade_request(p->address, token, buf, sizeof buf));
 }
 
 static void

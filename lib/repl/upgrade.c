@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/bearer.h"
+#include "base/token.h"
 #include "repl/frame.h"
 
 int
@@ -65,16 +65,16 @@ has_word(const struct upgrade *u, const char *name, const char *word)
 }
 
 bool
-upgrade_has_token(const struct upgrade *u, const char *token)
+upgrade_has_token(const struct upgrade *u, struct token *token)
 {
         char value[UPGRADE_HEAD_MAX];
         const char *end = NULL, *p = next_value(strstr(u->head, "\r\n"), "Authorization", &end);
 
         if (p == NULL)
-                return bearer_matches(NULL, token);
+                return token_matches(token, NULL);
         p += strspn(p, " \t");
         snprintf(value, sizeof value, "%.*s", (int)(end > p ? end - p : 0), p);
-        return bearer_matches(value, token);
+        return token_matches(token, value);
 }
 
 int

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "base/token.h"
 
 #define UPGRADE_HEAD_MAX 4096
 
@@ -26,8 +27,8 @@ int upgrade_check_request(const struct upgrade *u);
 /* The complete head of an answer: 0 when it is 101 for a stream, else E_FORMAT with the status line. */
 int upgrade_check_response(const struct upgrade *u, struct err *e);
 
-/* Whether the complete head of a request gives @token, as in bearer.h. */
-bool upgrade_has_token(const struct upgrade *u, const char *token);
+/* Whether the complete head of a request gives @token; any does when that is none. */
+bool upgrade_has_token(const struct upgrade *u, struct token *token);
 
 /* Length of the text written, less than @size. @token is sent with the request; "" or NULL: none. */
 size_t upgrade_request(const char *host, const char *token, char *buf, size_t size);

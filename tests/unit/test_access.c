@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/token.h"
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/config.h"
 #include "tests/lib/run.h"
@@ -39,7 +40,8 @@ parse(struct config *c, const char *text)
 
 START_TEST(token_comes_from_key_or_file)
 {
-        char path[] = "/tmp/test-access-XXXXXX", text[200], *token;
+        char path[] = "/tmp/test-access-XXXXXX", text[200], buf[TOKEN_SIZE];
+        struct token *token;
         struct config c;
         int fd = mkstemp(path);
 
@@ -47,22 +49,24 @@ START_TEST(token_comes_from_key_or_file)
         ck_assert_int_eq(write(fd, "from-file \r\n", 12), 12);
         snprintf(text, sizeof text, "lease: {type: static}\nhttp: {token-file: %s}\n", path);
         parse(&c, text);
-        ck_assert_int_eq(access_read_token(&c, &token, NULL), 0);
-        ck_assert_str_eq(token, "from-file");
-        free(token);
+        ck_assert_int_eq(access_open_token(&c, &token, NULL), 0);
+        token_get(token, buf);
+        ck_assert_str_eq(buf, "from-file");
+        token_free(token);
         ck_assert_int_eq(ftruncate(fd, 0), 0);
-        ck_assert_int_eq(access_read_token(&c, &token, NULL), E_CONFIG); /* empty is not "none" */
+        ck_assert_int_eq(access_open_token(&c, &token, NULL), E_CONFIG); /* empty is not "none" */
         config_release(&c);
         close(fd);
         unlink(path);
 
         parse(&c, "lease: {type: static}\nhttp: {token: abc}\n");
-        ck_assert_int_eq(access_read_token(&c, &token, NULL), 0);
-        ck_assert_str_eq(token, "abc");
-        free(token);
+        ck_assert_int_eq(access_open_token(&c, &token, NULL), 0);
+        token_get(token, buf);
+        ck_assert_str_eq(buf, "abc");
+        token_free(token);
         config_release(&c);
         parse(&c, "lease: {type: static}\nhttp: {token: \"a\\nb\"}\n");
-        ck_assert_int_eq(access_read_token(&c, &token, NULL), E_CONFIG);
+        ck_assert_int_eq(access_open_token(&c, &token, NULL), E_CONFIG);
         config_release(&c);
 }
 END_TEST

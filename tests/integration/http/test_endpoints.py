@@ -225,6 +225,59 @@ def test_token_file():
         f.write(text.replace('127.0.0.1:0"\n', f'127.0.0.1:0"\n  token-file: {path}\n'))
     with n:
         check_token(n)
+        before = {"Authorization": f"Bearer {TOKEN}"}
+        after = {"Authorization": f"Bearer {TOKEN}2"}
+        with socket.create_connection(("127.0.0.1", n.port()), 10) as s:
+            s.sendall(b"GET /stream HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: litefs-stream/1\r\n"
+                      + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+            assert s.recv(12) == b"HTTP/1.1 101"
+            with open(path + ".new", "w") as f:
+                f.write(TOKEN + "2\n")
+            os.rename(path + ".new", path)
+            assert post(n, "/promote", headers=before).status == 401
+            assert post(n, "/promote", headers=after).status == 200
+            assert open_stream(n, before["Authorization"]) == 401
+            assert open_stream(n, after["Authorization"]) == 101
+            s.setblocking(False)
+            while True:  # what was open stays
+                try:
+                    assert s.recv(4096) != b""
+                except BlockingIOError:
+                    break
+        os.unlink(path)
+        assert post(n, "/promote", headers=after).status == 200
+        assert n.log().count("the token read before stays in use") == 1
+
+
+def test_replica_follows_a_new_token():
+    nodes = [with_http('  addr: "127.0.0.1:0"\n')]
+    path = os.path.join(nodes[0].root, "token")
+
+    def put(text):
+        with open(path + ".new", "w") as f:
+            f.write(text)
+        os.rename(path + ".new", path)
+
+    def use_file(node):
+        with open(node.config) as f:
+            text = f.read()
+        with open(node.config, "w") as f:
+            f.write(text.replace("http:\n", f"http:\n  token-file: {path}\n"))
+
+    put(TOKEN)
+    use_file(nodes[0])
+    with nodes[0] as n:
+        r = replica_of(n)
+        use_file(r)
+        with r:
+            c = fill(n, rows=2)
+            in_step(n, r)
+            put(TOKEN + "2")
+            r.stop()
+            r.start()
+            c.execute("insert into t(b) values(1)")
+            in_step(n, r)
+            c.close()
 
 
 def test_warning_when_open_to_the_network():
