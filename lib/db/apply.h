@@ -46,8 +46,9 @@ struct db_changes {
 /* Whether @rx leaves out transactions of ours: then it goes by db_replace. */
 bool db_needs_replacing(struct db *db, const struct received *rx);
 /* The old state is set aside in DATA/orphans, and what @rx says takes its place, as another file. Before that, once
- * nothing but two renames is left to do, @detach gets descriptors of the old file and the old WAL (-1: none), for
- * reading only: whoever has them open must read from there then. They are its own. -EAGAIN: somebody uses the old log. */
+ * the new state is there and only the old file is left to complete, @detach gets descriptors of the old file and the old
+ * WAL (-1: none), for reading only: whoever has them open must read from there then. They are its own. -EAGAIN: somebody
+ * uses the old log. */
 int db_replace(struct db *db, const struct received *rx, void (*detach)(void *arg, int fd, int wal_fd),
                void *arg, struct err *e);
 

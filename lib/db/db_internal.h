@@ -250,6 +250,8 @@ int late_try_flush(struct db *db);
 /* The file has all of the committed image (outside the WAL): cut what lies past its end. With the lock. */
 void late_trim_file(struct db *db);
 int base_write(struct db *db, uint64_t txid, struct err *e);
+/* Makes the database file durable, or stops the database. */
+int sync_file(struct db *db, struct err *e);
 
 /* Writes into `open`, in any size at any offset. With the lock. */
 int db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off);

@@ -149,6 +149,21 @@ copy_sums(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n)
         return i;
 }
 
+int
+sync_file(struct db *db, struct err *e)
+{
+        int r = os_fdatasync(db->env->os, "db:base", db->fd);
+
+        if (r == 0)
+                return 0;
+        /* The kernel tells of lost pages once and counts them as written from then on: the next sync would
+         * succeed without them. The log has them, and a restart writes them again. */
+        pthread_mutex_lock(&db->lock);
+        db_fail(db, "the database file cannot be synced");
+        pthread_mutex_unlock(&db->lock);
+        return err_set(e, r, "sync %s/database", db->dir);
+}
+
 /* The file holds transaction @txid, though perhaps not durably yet. The checksums that go with it may be
  * those of later transactions: recovery replaces what it replays, and the log is synced past them. */
 int
@@ -163,16 +178,9 @@ base_write(struct db *db, uint64_t txid, struct err *e)
         info.page_count = db->page_count;
         info.timestamp_ms = db->timestamp_ms;
         pthread_mutex_unlock(&db->lock);
-        r = os_fdatasync(db->env->os, "db:base", db->fd);
-        if (r < 0) {
-                /* The kernel tells of lost pages once and counts them as written from then on: the next sync would
-                 * succeed without them. The log has them, and a restart writes them again. */
-                pthread_mutex_lock(&db->lock);
-                db_fail(db, "the database file cannot be synced");
-                pthread_mutex_unlock(&db->lock);
-                return err_set(e, r, "sync %s/database", db->dir);
-        }
-        r = base_file_write(db->env->os, db->dir, &info, copy_sums, db, e);
+        r = sync_file(db, e);
+        if (r == 0)
+                r = base_file_write(db->env->os, db->dir, &info, copy_sums, db, e);
         if (r < 0)
                 return r;
         pthread_mutex_lock(&db->lock);

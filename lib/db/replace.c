@@ -1,8 +1,14 @@
 /* A snapshot of another history, or no such database in the cluster: what only this node has is set aside, not lost.
  *
- * The new state is built in a directory of its own, whole and durable, with a base and an empty log (or empty). Then two
- * renames: the old directory goes to DATA/orphans/DIR-TXID-CHECKSUM, the new one takes its place. A crash between them
- * leaves no database of that name, and the primary sends it again. */
+ * The new state is built in DATA/tmp, whole and durable, with a base and an empty log (or empty). Then three renames,
+ * each durable before the next:
+ *
+ *   tmp/DIR.new -> orphans/DIR.new                it is complete
+ *   dbs/DIR     -> orphans/DIR-TXID-CHECKSUM
+ *   orphans/DIR.new -> dbs/DIR
+ *
+ * So after a crash orphans/DIR.new is what dbs/DIR lacks, or else is not wanted: the next start puts it there or removes
+ * it (store/orphans.h). RENAME_EXCHANGE would not spare that, and not every file system has it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -21,26 +27,29 @@ struct replacement {
         const struct received *rx;
         char dir[PATH_MAX];     /* where the new state is built */
         char orphans[PATH_MAX]; /* DATA/orphans */
+        char staged[PATH_MAX];  /* where the new one waits */
         char orphan[PATH_MAX];  /* where the old one goes */
         struct pagesum sums;
 };
 
-/* @dir is DATA/dbs/NAME. */
+/* db->dir is DATA/dbs/DIR. */
 static int
 make_paths(struct replacement *rp)
 {
         struct db *db = rp->db;
         const char *name = strrchr(db->dir, '/'), *dbs;
-        int n, m, k;
+        int data, n, k, m, o;
 
         if (name == NULL || (dbs = memrchr(db->dir, '/', (size_t)(name - db->dir))) == NULL)
                 return -EINVAL;
+        data = (int)(dbs - db->dir);
         n = snprintf(rp->dir, sizeof rp->dir, "%s%s.new", db->env->tmp_dir, name);
-        k = snprintf(rp->orphans, sizeof rp->orphans, "%.*s/orphans", (int)(dbs - db->dir), db->dir);
-        m = snprintf(rp->orphan, sizeof rp->orphan, "%.*s/orphans%s-%016llx-%016llx",
-                     (int)(dbs - db->dir), db->dir, name, (unsigned long long)db->pos.txid,
-                     (unsigned long long)db->pos.checksum);
-        return n < (int)sizeof rp->dir && m < (int)sizeof rp->orphan && k < (int)sizeof rp->orphans
+        k = snprintf(rp->orphans, sizeof rp->orphans, "%.*s/orphans", data, db->dir);
+        m = snprintf(rp->staged, sizeof rp->staged, "%s%s.new", rp->orphans, name);
+        o = snprintf(rp->orphan, sizeof rp->orphan, "%s%s-%016llx-%016llx", rp->orphans, name,
+                     (unsigned long long)db->pos.txid, (unsigned long long)db->pos.checksum);
+        return n < (int)sizeof rp->dir && k < (int)sizeof rp->orphans && m < (int)sizeof rp->staged &&
+                               o < (int)sizeof rp->orphan
                        ? 0
                        : -ENAMETOOLONG;
 }
@@ -138,29 +147,107 @@ build(struct replacement *rp, struct err *e)
         return r;
 }
 
-/* The two renames. */
+static int
+sync_parent(const struct os *os, const char *dir)
+{
+        char parent[PATH_MAX + 8];
+
+        snprintf(parent, sizeof parent, "%s/..", dir);
+        return os_sync_dir(os, "replace:sync", parent);
+}
+
+/* The new state, complete, under the name by which the next start finds it. One of an earlier attempt gives way. */
+static int
+stage(struct replacement *rp, struct err *e)
+{
+        const struct os *os = rp->db->env->os;
+        int r = os_mkdir_all(os, "replace:mkdir", rp->orphans, 0777);
+
+        if (r ==
+            0) /* also when it was there: a run before this one may have ended before it was durable */
+                r = sync_parent(os, rp->orphans);
+        if (r < 0)
+                return err_set(e, r, "create %s", rp->orphans);
+        r = os_empty_dir(os, "replace:empty", rp->staged);
+        if (r == 0)
+                r = os_rmdir(os, "replace:empty", rp->staged);
+        if (r < 0 && r != -ENOENT)
+                return err_set(e, r, "remove %s", rp->staged);
+        r = os_rename(os, "replace:stage", rp->dir, rp->staged);
+        if (r == 0)
+                r = os_sync_dir(os, "replace:sync", rp->orphans);
+        return r < 0 ? err_set(e, r, "move %s to %s", rp->dir, rp->staged) : 0;
+}
+
+/* The same state may have been set aside before. */
+static void
+number_orphan(struct replacement *rp)
+{
+        size_t len = strlen(rp->orphan);
+        struct stat st;
+
+        for (int i = 2; os_lstat(rp->db->env->os, "replace:orphan", rp->orphan, &st) == 0; i++)
+                if (snprintf(rp->orphan + len, sizeof rp->orphan - len, "-%d", i) >=
+                    (int)(sizeof rp->orphan - len))
+                        return;
+}
+
+static int
+set_aside(struct replacement *rp, struct err *e)
+{
+        struct db *db = rp->db;
+        const struct os *os = db->env->os;
+        int r;
+
+        number_orphan(rp);
+        r = os_rename(os, "replace:orphan", db->dir, rp->orphan);
+        if (r < 0)
+                return err_set(e, r, "move %s to %s", db->dir, rp->orphan);
+        r = os_sync_dir(os, "replace:sync", rp->orphans);
+        return r < 0 ? err_set(e, r, "sync %s", rp->orphans) : 0;
+}
+
+/* The old state goes on. */
+static void
+put_back(struct replacement *rp)
+{
+        struct db *db = rp->db;
+        const struct os *os = db->env->os;
+        int r = os_rename(os, "replace:back", rp->orphan, db->dir);
+
+        if (r == 0)
+                r = sync_parent(os, db->dir);
+        if (r < 0) {
+                pthread_mutex_lock(&db->lock);
+                db_fail(db, "its directory could not be put back");
+                pthread_mutex_unlock(&db->lock);
+        }
+}
+
 static int
 swap(struct replacement *rp, struct err *e)
 {
         struct db *db = rp->db;
         const struct os *os = db->env->os;
-        char parent[PATH_MAX + 8];
+        struct stat st;
         int r;
 
-        r = os_mkdir_all(os, "replace:mkdir", rp->orphans, 0777);
+        r = set_aside(rp, e);
+        if (r == 0 && (r = os_rename(os, "replace:swap", rp->staged, db->dir)) < 0)
+                err_set(e, r, "move %s to %s", rp->staged, db->dir);
+        if (r < 0) {
+                if (os_lstat(os, "replace:orphan", db->dir, &st) == -ENOENT)
+                        put_back(rp);
+                return r;
+        }
+        r = sync_parent(os, db->dir);
         if (r == 0)
-                r = os_rename(os, "replace:orphan", db->dir, rp->orphan);
-        if (r < 0)
-                return err_set(e, r, "move %s to %s", db->dir, rp->orphan);
-        r = os_rename(os, "replace:swap", rp->dir, db->dir);
-        if (r < 0 && os_rename(os, "replace:back", rp->orphan, db->dir) < 0)
-                db_fail(db, "its directory could not be put back");
-        if (r < 0)
-                return err_set(e, r, "move %s to %s", rp->dir, db->dir);
-        (void)os_sync_dir(os, "replace:sync", rp->orphans);
-        snprintf(parent, sizeof parent, "%s/..", db->dir);
-        r = os_sync_dir(os, "replace:sync", parent);
-        return r < 0 ? err_set(e, r, "sync %s", parent) : 0;
+                return 0;
+        /* The files in our hands are the orphan's: a restart opens what the disk has kept. */
+        pthread_mutex_lock(&db->lock);
+        db_fail(db, "its new state may not last");
+        pthread_mutex_unlock(&db->lock);
+        return err_set(e, r, "sync %s/..", db->dir);
 }
 
 /* Everything that was of the old state goes; what the new directory says comes. With the lock. */
@@ -258,20 +345,24 @@ take_copy(const struct capturer *c)
         return 0;
 }
 
-/* To whoever looks at it among the orphans, the old file is the old state. Its log has all of it in any case. */
-static void
-complete_old_file(const struct capturer *c)
+/* To whoever looks at it among the orphans, the old file is the old state. */
+static int
+complete_old_file(const struct capturer *c, struct err *e)
 {
         struct db *db = c->db;
         struct db_changes ch = { 0 };
+        int r = 0;
 
         if (db->fd < 0)
-                return;
-        if (db->wal.frames.n_pending > 0 && take_copy(c) == 0) {
-                (void)db_wal_checkpoint(db, 0, db->wal.n_captured, &ch, NULL);
+                return 0;
+        if (db->wal.frames.n_pending > 0) {
+                r = take_copy(c);
+                if (r < 0)
+                        return err_set(e, r, "copy %s/database", db->dir);
+                r = db_wal_checkpoint(db, 0, db->wal.n_captured, &ch, e);
                 free(ch.pgnos);
         }
-        (void)os_fdatasync(db->env->os, "replace:sync", db->fd);
+        return r < 0 ? r : sync_file(db, e);
 }
 
 /* What readers of the file need must be there. */
@@ -308,10 +399,11 @@ replace_all(struct replacement *rp, const struct capturer *c, void (*detach)(voi
         pthread_mutex_lock(&db->keeping);
         if (is_log_in_use(db)) {
                 r = err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
-        } else if ((r = flush_late(c, e)) == 0) {
+        } else if ((r = flush_late(c, e)) == 0 && (r = stage(rp, e)) == 0) {
                 detach(arg, open_old(db, "database"), open_old(db, "wal"));
-                complete_old_file(c);
-                r = swap(rp, e);
+                r = complete_old_file(c, e);
+                if (r == 0)
+                        r = swap(rp, e);
         }
         if (r == 0) {
                 pthread_mutex_lock(&db->lock);

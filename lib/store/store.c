@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "store/dbname.h"
 #include "store/node_id.h"
+#include "store/orphans.h"
 
 /* --- what the databases ask of their surroundings --- */
 
@@ -164,40 +165,21 @@ store_create_db(struct store *s, const char *name, struct db **ret, struct err *
         return r;
 }
 
-/* --- what was set aside --- */
-
 static int
-orphans_path(struct store *s, char *buf, size_t size)
+set_damaged_aside(struct store *s, const char *name, struct err *e)
 {
-        int n = snprintf(buf, size, "%s/orphans", s->config.data_dir);
+        char dir[DBNAME_MAX + 1];
+        int r = dbname_encode(name, dir);
 
-        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
-}
-
-static int
-move_to_orphans(struct store *s, const char *name, struct err *e)
-{
-        const struct os *os = s->config.os;
-        char dir[PATH_MAX], to[PATH_MAX];
-        size_t n;
-        int r = db_dir(s, name, dir, sizeof dir);
-
-        if (r == 0)
-                r = orphans_path(s, to, sizeof to);
-        if (r == 0)
-                r = os_mkdir_all(os, "store:orphan", to, 0777);
         if (r < 0)
                 return err_set(e, r, "set %s aside", name);
-        n = strlen(to);
-        if ((size_t)snprintf(to + n, sizeof to - n, "%s-damaged-%lld", strrchr(dir, '/'),
-                             (long long)clock_wall_ms(s->config.clock)) >= sizeof to - n)
-                return err_set(e, -ENAMETOOLONG, "set %s aside", name);
-        r = os_rename(os, "store:orphan", dir, to);
-        if (r < 0 && r != -ENOENT)
-                return err_set(e, r, "move %s to %s", dir, to);
-        log_event(LOG_WARN, name, "it did not open, and the primary has it: what is here is kept in %s",
-                  to);
-        return 0;
+        r = orphans_take_damaged(s->config.os, s->config.data_dir, dir, clock_wall_ms(s->config.clock),
+                                 e);
+        if (r == 0)
+                log_event(LOG_WARN, name,
+                          "it did not open, and the primary has it: what is here is kept in %s/orphans",
+                          s->config.data_dir);
+        return r;
 }
 
 int
@@ -208,7 +190,7 @@ store_replace_broken(struct store *s, const char *name, struct db **ret, struct 
         pthread_mutex_lock(&s->create_lock);
         *ret = store_find(s, name);
         if (*ret == NULL) {
-                r = move_to_orphans(s, name, e);
+                r = set_damaged_aside(s, name, e);
                 if (r == 0)
                         r = open_new(s, name, ret, e);
         }
@@ -413,6 +395,7 @@ set_up(struct store *s, struct err *e)
         if (r < 0)
                 return r;
         fill_env(s, node_id);
+        orphans_settle(s->config.os, s->config.data_dir);
         r = open_all(s, e);
         if (r < 0)
                 return r;

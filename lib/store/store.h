@@ -2,7 +2,7 @@
  *
  * DATA/ lock           held by the running daemon
  *       dbs/DIR/       one database (lib/db/db.h, names by dbname.h)
- *       orphans/       directories of databases that were set aside
+ *       orphans/       directories of databases that were set aside (orphans.h)
  *       node-id        by which this node knows its own transactions (node_id.h)
  *       files/         the mount's directories and plain files
  *       tmp/           files of huge open transactions; emptied at start

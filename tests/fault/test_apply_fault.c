@@ -1,7 +1,8 @@
-/* links: litefs_db sqlite3 */
+/* links: litefs_store sqlite3 */
 /* Transactions of another node when the disk errs, or while others use what they replace. */
 #include <check.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include "db/snapshot.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
+#include "store/orphans.h"
+#include "tests/lib/os_crash.h"
 #include "tests/lib/os_fault.h"
 #include "tests/lib/received.h"
 #include "tests/lib/run.h"
@@ -106,12 +109,16 @@ diverge(struct world *w)
         ck_assert(db_needs_replacing(db_of(w), &w->rx));
 }
 
+/* Once the sync is over that was begun for the last commit. */
 static int
 replace(struct world *w)
 {
-        int r = db_replace(db_of(w), &w->rx, close_both, NULL, &w->e);
+        int r;
 
-        db_apply_shown(db_of(w));
+        do {
+                r = db_replace(db_of(w), &w->rx, close_both, NULL, &w->e);
+                db_apply_shown(db_of(w));
+        } while (r == -EAGAIN && sched_yield() == 0);
         return r;
 }
 
@@ -129,7 +136,7 @@ START_TEST(deletion_that_was_not_synced_stops_the_database)
         os_fault_plan(&w.os, &once);
         ck_assert_int_lt(db_apply_direct(db_of(&w), &w.rx, &ch, &w.e), 0);
         db_apply_shown(db_of(&w));
-        ck_assert_uint_eq(os_fault_failed(&w.os), 1);
+        ck_assert_msg(os_fault_failed(&w.os) == 1, "%s", w.e.text);
         os_fault_plan(&w.os, NULL);
         ck_assert(info(&w).is_failed);
         ck_assert(db_exists(db_of(&w)));
@@ -162,6 +169,192 @@ START_TEST(snapshot_outlives_the_state_that_it_is_of)
 }
 END_TEST
 
+/* --- the state that is set aside --- */
+
+static void
+orphan_path(struct world *w, struct ltx_pos old, const char *suffix, char *buf, size_t size)
+{
+        snprintf(buf, size, "%s/orphans/t.db-%016llx-%016llx%s", w->root, (unsigned long long)old.txid,
+                 (unsigned long long)old.checksum, suffix);
+}
+
+/* The old file, as it lies there, by itself. */
+static int64_t
+orphaned(struct world *w, struct ltx_pos old, const char *sql)
+{
+        char dir[400], path[420];
+        sqlite3 *c;
+        int64_t n;
+
+        orphan_path(w, old, "", dir, sizeof dir);
+        snprintf(path, sizeof path, "%s/database", dir);
+        if (sqlite3_open_v2(path, &c, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
+                n = -1;
+        else
+                n = db_driver_int(c, sql);
+        sqlite3_close(c);
+        return n;
+}
+
+#define OURS "select count(*) from t where x='ours'"
+
+/* A disk that errs while the old file is completed: it is not set aside as if it were. */
+START_TEST(old_file_is_complete_or_stays)
+{
+        const struct os_fault_plan plans[] = {
+                { .op = OS_FDATASYNC, .tag = "db:base", .nth = 1, .error = -EIO },
+                { .op = OS_PWRITE, .tag = "replace:copy", .nth = 1, .error = -ENOSPC },
+                { .op = OS_PWRITE, .tag = "db:checkpoint", .nth = 2, .error = -ENOSPC },
+        };
+        struct ltx_pos old;
+        struct world w;
+        bool must_restart = _i == 0;
+
+        begin(&w);
+        diverge(&w);
+        old = info(&w).pos;
+        os_fault_plan(&w.os, &plans[_i]);
+        ck_assert_int_lt(replace(&w), 0);
+        ck_assert_msg(os_fault_failed(&w.os) == 1, "%s", w.e.text);
+        os_fault_plan(&w.os, NULL);
+        ck_assert_uint_eq(info(&w).pos.checksum, old.checksum);
+        ck_assert_int_eq(info(&w).is_failed, must_restart);
+        if (must_restart) {
+                db_driver_close(w.d);
+                open_node(&w);
+                ck_assert_uint_eq(info(&w).pos.checksum, old.checksum);
+        }
+        ck_assert_msg(replace(&w) == 0, "%s", w.e.text);
+        ck_assert_int_eq(orphaned(&w, old, OURS), 100);
+        end(&w);
+}
+END_TEST
+
+START_TEST(same_state_is_set_aside_again)
+{
+        struct ltx_pos old;
+        struct stat st;
+        char dir[400];
+        struct world w;
+
+        begin(&w);
+        diverge(&w);
+        old = info(&w).pos;
+        orphan_path(&w, old, "/log", dir, sizeof dir);
+        ck_assert_int_eq(os_mkdir_all(os_host(), "", dir, 0700), 0);
+        ck_assert_msg(replace(&w) == 0, "%s", w.e.text);
+        orphan_path(&w, old, "-2/database", dir, sizeof dir);
+        ck_assert_int_eq(stat(dir, &st), 0);
+        end(&w);
+}
+END_TEST
+
+/* What is renamed when: each step that fails leaves the old state, in use, or the new one. */
+START_TEST(swap_that_fails_leaves_a_database)
+{
+        static const struct {
+                struct os_fault_plan plan;
+                bool is_stopped;
+        } cases[] = {
+                { { .op = OS_RENAME, .tag = "replace:stage", .nth = 1, .error = -EIO }, false },
+                { { .op = OS_RENAME, .tag = "replace:orphan", .nth = 1, .error = -EIO }, false },
+                { { .op = OS_RENAME, .tag = "replace:swap", .nth = 1, .error = -EIO }, false },
+                { { .op = OS_FSYNC, .tag = "replace:sync", .nth = 1, .error = -EIO }, false },
+                { { .op = OS_FSYNC, .tag = "replace:sync", .nth = 2, .error = -EIO }, false },
+                { { .op = OS_FSYNC, .tag = "replace:sync", .nth = 3, .error = -EIO }, false },
+                { { .op = OS_FSYNC, .tag = "replace:sync", .nth = 4, .error = -EIO }, true },
+        };
+        struct ltx_pos old;
+        struct world w;
+
+        begin(&w);
+        diverge(&w);
+        old = info(&w).pos;
+        os_fault_plan(&w.os, &cases[_i].plan);
+        ck_assert_int_lt(replace(&w), 0);
+        ck_assert_msg(os_fault_failed(&w.os) == 1, "%s", w.e.text);
+        os_fault_plan(&w.os, NULL);
+        ck_assert_int_eq(info(&w).is_failed, cases[_i].is_stopped);
+        ck_assert_uint_eq(info(&w).pos.checksum, old.checksum);
+        if (cases[_i].is_stopped) {
+                db_driver_close(w.d);
+                open_node(&w);
+                ck_assert_uint_eq(info(&w).pos.checksum, w.rx.record.post_apply_checksum);
+        } else {
+                ck_assert_msg(replace(&w) == 0, "%s", w.e.text);
+        }
+        ck_assert_int_eq(orphaned(&w, old, OURS), 100);
+        end(&w);
+}
+END_TEST
+
+/* After a start: one state or the other, whole, and the old one not lost. */
+static void
+check_after_crash(struct world *w, struct ltx_pos old, uint64_t n, uint64_t seed)
+{
+        struct err e = ERR_INIT;
+        uint64_t got;
+
+        orphans_settle(os_host(), w->root);
+        w->os.under = os_host();
+        w->d = NULL;
+        ck_assert_msg(db_driver_open(&w->os.os, w->root, &w->d, &e) == 0, "call %d, seed %d: %s", (int)n,
+                      (int)seed, e.text);
+        got = info(w).pos.checksum;
+        ck_assert_msg(got == old.checksum || got == w->rx.record.post_apply_checksum,
+                      "call %d, seed %d: neither state", (int)n, (int)seed);
+        if (got != old.checksum)
+                ck_assert_msg(orphaned(w, old, OURS) == 100, "call %d, seed %d: the old state is lost",
+                              (int)n, (int)seed);
+        else
+                ck_assert_msg(replace(w) == 0, "call %d, seed %d: %s", (int)n, (int)seed, w->e.text);
+}
+
+/* Cuts the power in the n-th call of the replacement. False: there are not so many. */
+static bool
+crash_once(struct world *w, const char *template, struct ltx_pos old, uint64_t n, uint64_t seed)
+{
+        struct os_crash *disk;
+        bool is_dead;
+
+        db_driver_remove_tree(w->root);
+        db_driver_copy_tree(template, w->root);
+        disk = os_crash_new(w->root, seed);
+        w->os.under = os_crash_os(disk);
+        open_node(w);
+        os_crash_after(disk, n);
+        (void)replace(w);
+        is_dead = os_crash_is_dead(disk);
+        if (!is_dead)
+                os_crash_now(disk); /* at any time later */
+        db_driver_close(w->d);
+        os_crash_free(disk);
+        check_after_crash(w, old, n, seed);
+        db_driver_close(w->d);
+        return is_dead;
+}
+
+START_TEST(power_is_lost_in_a_replacement)
+{
+        struct ltx_pos old;
+        char template[300];
+        struct world w;
+
+        begin(&w);
+        diverge(&w);
+        old = info(&w).pos;
+        db_driver_close(w.d);
+        w.os.skips_sync = false; /* the disk must hear of them */
+        snprintf(template, sizeof template, "%s/template", w.dir);
+        db_driver_copy_tree(w.root, template);
+        for (uint64_t n = 1; crash_once(&w, template, old, n, 0); n++)
+                for (uint64_t seed = 1; seed < 8; seed++)
+                        (void)crash_once(&w, template, old, n, seed);
+        open_node(&w);
+        end(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -172,5 +365,9 @@ main(void)
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, deletion_that_was_not_synced_stops_the_database);
         tcase_add_test(tc, snapshot_outlives_the_state_that_it_is_of);
+        tcase_add_loop_test(tc, old_file_is_complete_or_stays, 0, 3);
+        tcase_add_test(tc, same_state_is_set_aside_again);
+        tcase_add_loop_test(tc, swap_that_fails_leaves_a_database, 0, 7);
+        tcase_add_test(tc, power_is_lost_in_a_replacement);
         return run_tests("apply_fault", tc);
 }
