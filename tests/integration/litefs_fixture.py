@@ -90,6 +90,12 @@ class Node:
         with open(self.path(name + "-pos")) as f:
             return f.read().rstrip("\n")
 
+    def cpu_seconds(self):
+        """Of processor time that the process has used."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as f:
+            fields = f.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def log(self):
         with open(self.log_path) as f:
             return f.read()

@@ -69,12 +69,6 @@ def rss_bytes(node):
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def cpu_seconds(node):
-    with open(f"/proc/{node.process.pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def count_fds(node):
     return len(os.listdir(f"/proc/{node.process.pid}/fd"))
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from http_fixture import (Node, count_fds, cpu_seconds, get, in_step, make_file, metrics, post, replica_of, rss_bytes, run,
+from http_fixture import (Node, count_fds, get, in_step, make_file, metrics, post, replica_of, rss_bytes, run,
                           wait_until)
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
@@ -91,11 +91,11 @@ def test_waiting_for_a_head_costs_nothing():
                 s.send(beginning)
                 held.append(s)
         assert is_alive(n)
-        begin, cpu = time.monotonic(), cpu_seconds(n)
+        begin, cpu = time.monotonic(), n.cpu_seconds()
         while time.monotonic() - begin < 1.5:
             assert is_alive(n)
             time.sleep(0.1)
-        assert cpu_seconds(n) - cpu < 0.3, f"{cpu_seconds(n) - cpu} s of processor time"
+        assert n.cpu_seconds() - cpu < 0.3, f"{n.cpu_seconds() - cpu} s of processor time"
         for s in held:
             s.close()
 

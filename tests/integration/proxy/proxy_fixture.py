@@ -13,7 +13,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in (".", "http", "c
 import cluster_fixture  # noqa: F401
 import http_fixture
 import litefs_fixture
-from http_fixture import cpu_seconds, metrics, rss_bytes  # noqa: F401
+from http_fixture import metrics, rss_bytes  # noqa: F401
 from cluster_fixture import SEED
 from lease_fixture import free_ports
 from litefs_fixture import wait_until
