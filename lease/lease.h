@@ -26,6 +26,7 @@
 #define LEASE_HOSTNAME_SIZE 256
 #define LEASE_URL_SIZE 1024
 #define LEASE_SESSION_SIZE 128
+#define LEASE_KEY_SIZE 512
 #define LEASE_CLUSTER_ID_SIZE 21 /* "LFSC" and 16 hex digits */
 
 struct lease;
@@ -86,6 +87,7 @@ struct lease {
         const char *type;      /* "static", "consul", "etcd" */
         int64_t ttl_ms;        /* 0: it does not run out */
         int64_t lock_delay_ms; /* how long nobody gets it after its holder was lost */
+        const char *key;       /* where the service has it, for messages; NULL: nowhere */
 };
 
 /* The node that the configuration names is the primary, for ever: this one when @is_primary, else the one

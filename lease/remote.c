@@ -68,6 +68,7 @@ remote_init(struct remote_lease *r, const struct lease_ops *ops, const struct re
         r->base.ops = ops;
         r->service = service;
         r->base.type = o->type;
+        r->base.key = r->key;
         r->base.ttl_ms = o->ttl_ms;
         r->base.lock_delay_ms = o->lock_delay_ms;
         r->clock = o->clock != NULL ? o->clock : clock_host();

@@ -21,7 +21,7 @@
 
 #define REMOTE_VALUE_SIZE 2048 /* of a key's value, as text */
 #define REMOTE_URL_SIZE 2048
-#define REMOTE_KEY_SIZE 512
+#define REMOTE_KEY_SIZE LEASE_KEY_SIZE
 
 struct remote_lease;
 

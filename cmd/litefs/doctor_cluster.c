@@ -59,6 +59,21 @@ check_is_open(void *arg, const char *name)
                            "%s has stopped: the log of litefs says why", name);
 }
 
+/* A replica that knows nobody, or a candidate that may not lead: ready once or not, it needs help. */
+static bool
+check_wait(struct doctor *d)
+{
+        const json_t *waits = json_object_get(d->info, "waits");
+
+        if (waits == NULL)
+                return false;
+        doctor_add(d, DOCTOR_FAIL, "node",
+                   strcmp(text_of(waits, "for"), "lease-service") == 0 ? "litefs status"
+                                                                       : text_of(waits, "next"),
+                   "waits: %s", text_of(waits, "reason"));
+        return true;
+}
+
 static void
 check_ready(struct doctor *d)
 {
@@ -102,7 +117,8 @@ doctor_check_node(struct doctor *d)
                            "litefs runs (process %d) but does not answer: %s", d->lock_pid, e.text);
                 return;
         }
-        check_ready(d);
+        if (!check_wait(d))
+                check_ready(d);
         doctor_each_database(d, check_is_open, d);
 }
 

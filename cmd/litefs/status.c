@@ -25,9 +25,9 @@ number_of(const json_t *o, const char *key)
         return json_integer_value(json_object_get(o, key));
 }
 
-/* Terminals act on control characters, and the names come from other machines. */
-static void
-print_cell(const char *s, int width)
+/* Terminals act on control characters, and the names come from other machines. The number of columns. */
+static int
+print_text(const char *s)
 {
         int n = 0;
 
@@ -36,6 +36,14 @@ print_cell(const char *s, int width)
                 n += ((unsigned char)*s & 0xc0) !=
                      0x80; /* bytes that continue a character take no room */
         }
+        return n;
+}
+
+static void
+print_cell(const char *s, int width)
+{
+        int n = print_text(s);
+
         printf("%*s", n < width ? width - n + 2 : 2, "");
 }
 
@@ -164,6 +172,22 @@ print_databases(const json_t *cluster)
         }
 }
 
+/* What this node waits for, when it neither leads nor follows. */
+static void
+print_wait(const json_t *cluster)
+{
+        const json_t *waits = json_object_get(json_array_get(json_object_get(cluster, "nodes"), 0),
+                                              "waits");
+
+        if (waits == NULL)
+                return;
+        printf("\nthis node waits: ");
+        print_text(text_of(waits, "reason"));
+        printf("\n  next: ");
+        print_text(text_of(waits, "next"));
+        putchar('\n');
+}
+
 static void
 print_tables(const json_t *cluster)
 {
@@ -175,6 +199,7 @@ print_tables(const json_t *cluster)
         print_databases(cluster);
         if (error != NULL)
                 printf("\n%s\n", error);
+        print_wait(cluster);
 }
 
 /* --- once, or again and again --- */

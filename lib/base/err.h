@@ -29,9 +29,11 @@ enum err_code {
 #undef ERR_ENUM
 };
 
+#define ERR_TEXT_SIZE 480
+
 struct err {
         int code;
-        char text[480];
+        char text[ERR_TEXT_SIZE];
 };
 
 #define ERR_INIT \

@@ -62,6 +62,8 @@ struct api_nodes {
 void api_nodes_take(struct api *a, struct api_nodes *ret);
 void api_nodes_release(struct api_nodes *n);
 void api_format_node_id(uint64_t id, char ret[17]);
+/* NULL: it waits for nothing. */
+json_t *api_wait_json(const struct node_wait *w);
 /* What a replica lacks of a database. A worker. */
 struct api_behind {
         uint64_t n; /* transactions */

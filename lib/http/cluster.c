@@ -74,6 +74,8 @@ self_json(const struct api_view *v)
                       "version", c->version, "databases", databases);
         if (o != NULL && st->lease_ms >= 0)
                 json_object_set_new(o, "leaseRemainingMS", json_integer(st->lease_ms));
+        if (o != NULL && st->wait.cause != NODE_WAIT_NOTHING)
+                json_object_set_new(o, "waits", api_wait_json(&st->wait));
         return o;
 }
 

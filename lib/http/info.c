@@ -63,6 +63,8 @@ reply_info(struct http_call *call, void *view)
         json_object_set_new(o, "lagMS", json_integer(store_lag_ms(c->store)));
         if (self->lease_ms >= 0)
                 json_object_set_new(o, "leaseRemainingMS", json_integer(self->lease_ms));
+        if (self->wait.cause != NODE_WAIT_NOTHING)
+                json_object_set_new(o, "waits", api_wait_json(&self->wait));
         json_object_set_new(o, "version", json_string(c->version));
         json_object_set_new(o, "replicas", replicas_json(&v->nodes));
         api_reply_json(call, 200, o);
@@ -90,6 +92,8 @@ api_readyz(struct api *a, struct http_call *call)
         node_get_status(a->config.node, &st);
         if (st.is_primary && st.lease_ms == 0)
                 api_reply_error(call, 503, "not ready: the lease has run out");
+        else if (!st.is_primary && !st.is_ready && st.wait.cause != NODE_WAIT_NOTHING)
+                api_reply_error(call, 503, "not ready: %s", st.wait.reason);
         else if (!st.is_primary && !st.is_ready)
                 api_reply_error(call, 503, "not ready: this node has not caught up with a primary yet");
         else if (!st.is_primary && a->config.max_lag_ms > 0 && lag_ms > a->config.max_lag_ms)

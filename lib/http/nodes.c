@@ -98,6 +98,15 @@ missing_since(const struct api_ack *ack, const struct db_info *info)
         return rec.timestamp_ms;
 }
 
+json_t *
+api_wait_json(const struct node_wait *w)
+{
+        if (w->cause == NODE_WAIT_NOTHING)
+                return NULL;
+        return json_pack("{s:s, s:s, s:s}", "for", node_wait_name(w->cause), "reason", w->reason, "next",
+                         w->next);
+}
+
 void
 api_get_behind(const struct api_ack *ack, int64_t now_ms, struct api_behind *ret)
 {

@@ -80,6 +80,25 @@ int node_demote(struct node *n, int64_t pause_ms, struct err *e);
 
 /* --- what operators look at; the loop's thread --- */
 
+/* What a node that neither leads nor follows waits for. */
+enum node_wait_cause {
+        NODE_WAIT_NOTHING,
+        NODE_WAIT_TERM,      /* a node that was there in the last term */
+        NODE_WAIT_DATA,      /* a node that has data of the cluster */
+        NODE_WAIT_TERMS,     /* terms that do not go down: the lease service has lost its data */
+        NODE_WAIT_CLUSTER,   /* a lease, or a primary, of its own cluster */
+        NODE_WAIT_LEASE,     /* the lease service */
+        NODE_WAIT_PRIMARY,   /* an answer of the primary */
+        NODE_WAIT_CANDIDATE, /* another node that may lead */
+};
+struct node_wait {
+        enum node_wait_cause cause;
+        char reason[ERR_TEXT_SIZE];
+        char next[1200]; /* a command that helps, with a comment of the shell's behind it */
+};
+/* For machines; "" for nothing. */
+const char *node_wait_name(enum node_wait_cause cause);
+
 struct node_status {
         uint64_t node_id;
         char cluster_id[LEASE_CLUSTER_ID_SIZE];
@@ -94,6 +113,7 @@ struct node_status {
         uint64_t n_stream_errors; /* streams that ended otherwise than they were meant to */
         uint64_t n_lease_errors;  /* requests for the lease that failed */
         uint64_t bytes_sent, bytes_received;
+        struct node_wait wait;
 };
 void node_get_status(struct node *n, struct node_status *ret);
 struct node_peer {

@@ -4,6 +4,7 @@
  *   node_lease.c    lease requests, on a thread of their own
  *   node_status.c   what operators look at
  *   node_streams.c  connections: replicas that follow this node, and the primary that it follows
+ *   node_wait.c     why it does neither
  *
  * All of it is the loop thread's, but where a field says otherwise. */
 #ifndef LITEFS_REPL_NODE_INTERNAL_H
@@ -69,7 +70,13 @@ struct lease_job {
         char token[LEASE_SESSION_SIZE];
         char cluster_id[LEASE_CLUSTER_ID_SIZE]; /* the node's; what it is named, if it had none */
         int result;
+        enum node_wait_cause cause; /* of the result, unless it is good */
         struct err e;
+};
+
+struct node_trouble {
+        enum node_wait_cause cause;
+        struct err why;
 };
 
 struct node {
@@ -104,6 +111,7 @@ struct node {
         unsigned n_watchers;
         void (*accepted)(void *arg, struct conn *c); /* NULL: node_accept */
         void *accepted_arg;
+        struct node_trouble lease_trouble, stream_trouble; /* the last that was not overcome */
         uint64_t n_streams, n_stream_errors, n_lease_errors, bytes_sent, bytes_received;
 
         pthread_mutex_t ready_lock; /* guards what follows; a leaf */
@@ -128,6 +136,14 @@ int node_begin_term(struct node *n, uint64_t term, struct err *e);
 /* Runs @fn on the lease's thread and waits for it. Any thread but that and the loop's. */
 int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err *e), void *arg,
                     struct err *e);
+
+/* --- node_wait.c --- */
+/* What came of a request for the lease. */
+void node_lease_trouble(struct node *n, const struct lease_job *job);
+/* The stream from the primary failed; it is there. */
+void node_stream_trouble(struct node *n, const struct err *why);
+void node_stream_is_well(struct node *n);
+void node_get_wait(const struct node *n, struct node_wait *ret);
 
 /* --- node_streams.c --- */
 void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);

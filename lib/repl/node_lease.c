@@ -20,6 +20,7 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
                 return r;
         if (ret[0] == '\0' || job->cluster_id[0] == '\0' || strcmp(ret, job->cluster_id) == 0)
                 return 0;
+        job->cause = NODE_WAIT_CLUSTER;
         return err_text(
                 &job->e, E_CONFIG,
                 "the lease is of cluster %s, this node's data of %s: it cannot become the primary. If "
@@ -30,8 +31,9 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
 
 /* Said once, not at each attempt. */
 static int
-wait_for_another(struct lease_job *job, const struct err *why)
+wait_for_another(struct lease_job *job, enum node_wait_cause cause, const struct err *why)
 {
+        job->cause = cause;
         if (!job->node->has_warned_stale)
                 log_warn("%s", why->text);
         job->node->has_warned_stale = true;
@@ -56,18 +58,19 @@ check_stale(struct lease_job *job, const char *id)
                 err_text(
                         &why, -ESTALE,
                         "this node has no data of cluster %s yet: it waits for a node that has, instead of leading with "
-                        "nothing; should there be none any more, delete the key `clusterid` under the lease's key",
-                        id);
-                return wait_for_another(job, &why);
+                        "nothing; should there be none any more, delete the key %s/clusterid in the lease service",
+                        id, l->key != NULL ? l->key : "");
+                return wait_for_another(job, NODE_WAIT_DATA, &why);
         }
         if (last > n->whole_term) {
                 err_text(
                         &why, -ESTALE,
                         "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for "
                         "a node that was, instead of discarding what was written; should there be none any more, "
-                        "delete the key `term` under the lease's key",
-                        (unsigned long long)last, (unsigned long long)n->whole_term);
-                return wait_for_another(job, &why);
+                        "delete the key %s/term in the lease service",
+                        (unsigned long long)last, (unsigned long long)n->whole_term,
+                        l->key != NULL ? l->key : "");
+                return wait_for_another(job, NODE_WAIT_TERM, &why);
         }
         return 0;
 }
@@ -169,7 +172,7 @@ check_term(struct lease_job *job)
                 "with the highest TXIDs",
                 (unsigned long long)job->state.term, (unsigned long long)n->whole_term,
                 n->config.data_dir);
-        return wait_for_another(job, &why);
+        return wait_for_another(job, NODE_WAIT_TERMS, &why);
 }
 
 static int
@@ -245,6 +248,7 @@ answer(struct mail *m)
         }
         if (n->cluster_id[0] == '\0')
                 memcpy(n->cluster_id, job->cluster_id, sizeof n->cluster_id);
+        node_lease_trouble(n, job);
         role_answered(&n->role, node_now_ms(n), job->result, &job->state);
         free(job);
 }
@@ -263,6 +267,7 @@ node_lease_request(struct node *n, enum role_request what, const struct lease_st
         job->work.run = run;
         job->node = n;
         job->what = what;
+        job->cause = NODE_WAIT_LEASE; /* unless the answer is a refusal */
         if (seen != NULL)
                 job->seen = *seen;
         memcpy(job->token, n->offered, sizeof job->token);

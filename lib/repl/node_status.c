@@ -43,6 +43,7 @@ node_get_status(struct node *n, struct node_status *ret)
                                      .n_lease_errors = n->n_lease_errors,
                                      .bytes_sent = n->bytes_sent,
                                      .bytes_received = n->bytes_received };
+        node_get_wait(n, &ret->wait);
         memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);
         pthread_mutex_lock(&n->ready_lock);
         ret->is_ready = n->is_ready;

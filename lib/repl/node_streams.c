@@ -400,6 +400,7 @@ follow_connected(void *arg, const struct frame_hello *h)
                 memcpy(job->id, h->cluster_id, sizeof job->id);
                 workers_post(n->lease_worker, &job->work);
         }
+        node_stream_is_well(n);
         role_connected(&n->role, node_now_ms(n), h->term);
         role_set_behind(&n->role, true);
 }
@@ -488,11 +489,14 @@ static void
 on_silence(void *arg)
 {
         struct primary *p = arg;
+        struct err e = ERR_INIT;
 
         if (p->is_deaf)
                 return; /* starts again when we listen */
+        err_text(&e, -ETIMEDOUT, "the primary at %s has said nothing for %d ms", p->address, SILENCE_MS);
+        node_stream_trouble(p->node, &e);
         if (p->node->role.n_failures == 0)
-                log_warn("the primary at %s has said nothing for %d ms", p->address, SILENCE_MS);
+                log_warn("%s", e.text);
         conn_close(p->conn);
 }
 
@@ -533,8 +537,10 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
                 r = p->follow != NULL ? follow_input(p->follow, data, n, &e)
                                       : err_text(&e, -ECONNRESET, "the primary ends the stream");
         if (r < 0) {
+                err_prefix(&e, "stream from the primary at %s", p->address);
+                node_stream_trouble(p->node, &e);
                 if (p->node->role.n_failures == 0)
-                        log_warn("stream from the primary at %s: %s", p->address, e.text);
+                        log_warn("%s", e.text);
                 conn_close(c);
         }
 }
@@ -546,6 +552,8 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
         struct node *n = p->node;
 
         (void)c;
+        if (n->primary == p && code < 0 && code != -ECANCELED)
+                node_stream_trouble(n, e);
         /* One line when it goes, not one for each attempt to get it back. */
         n->n_stream_errors += n->primary == p && code != -ECANCELED;
         if (n->primary == p && code != -ECANCELED && n->role.n_failures == 0)
@@ -615,8 +623,11 @@ node_follow(struct node *n, const struct lease_state *holder)
         /* What an earlier stream has brought comes first, if it can: positions are told when it is applied. */
         if ((!applier_is_empty(n->applier) && node_now_ms(n) - n->left_ms < DRAIN_MS) ||
             connect_primary(p, holder->advertise_url, &e) < 0) {
-                if (e.code != 0)
-                        log_warn("connect to the primary: %s", e.text);
+                if (e.code != 0) {
+                        err_prefix(&e, "connect to the primary");
+                        node_stream_trouble(n, &e);
+                        log_warn("%s", e.text);
+                }
                 loop_timer_free(p->silence);
                 free(p);
                 n->role.next_connect_ms = node_now_ms(n) + 10;

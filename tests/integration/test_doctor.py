@@ -299,7 +299,7 @@ def test_replica_and_its_primary():
         r.stop()
         r.start()
         found = doctor(r, code=1)
-        expect(found, "node", "FAIL", "not ready", "litefs status")
+        expect(found, "node", "FAIL", "waits: connect to", "curl -sS http")
         n.start()
 
 

@@ -1,8 +1,10 @@
-"""The lease service goes away, and comes back without what it knew."""
+"""The lease service goes away, and comes back without what it knew; and nodes that wait for others say so."""
+import json
 import os
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 
 from cluster_fixture import HERE, Cluster, need, run, wait_until
 
@@ -40,6 +42,15 @@ def is_refused(node):
         c.close()
 
 
+def waits_of(node):
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.listen_port}/info", timeout=10) as answer:
+        return json.load(answer).get("waits", {"for": None})
+
+
+def litefs(node, *args):
+    return subprocess.run([LITEFS, *args, "-config", node.config], capture_output=True, text=True, check=False).stdout
+
+
 def raise_term(cl, server):
     """Each write to Consul raises the number that terms are made of."""
     for i in range(50):
@@ -72,6 +83,7 @@ def test_lost_and_empty():
         # Nobody leads alone, and it is said why.
         for n in cl.nodes:
             n.wait_log(LOST, 30)
+            assert waits_of(n)["for"] == "higher-term"
         assert not cl.primaries()
         # What the message says.
         for n in cl.nodes:
@@ -84,6 +96,44 @@ def test_lost_and_empty():
         c.execute("insert into t values('again')")
         c.close()
         cl.check_equal()
+
+
+def test_a_node_that_waits_says_why():
+    """It was down in the last term: /info, status, doctor and /readyz say what it waits for and what helps; that helps."""
+    with Cluster(1, ttl="2s") as cl:
+        p = cl.wait_primary()
+        late, reader = cl.add(), cl.add(candidate=False)
+        late.start()
+        cl.wait_followers()
+        assert late.stop() == 0
+        p.restart()  # a term that it is not in
+        cl.wait_primary()
+        c = p.connect()
+        c.execute("create table t(x)")
+        c.close()
+        assert waits_of(p) == {"for": None}
+        assert p.stop() == 0
+        for n in (late, reader):
+            n.start()
+        wait_until(lambda: waits_of(late)["for"] == "node-of-last-term", "the reason", 20)
+        wait_until(lambda: waits_of(reader)["for"] == "candidate", "the reason", 20)
+        waits = waits_of(late)
+        assert "was not there in the cluster's last term" in waits["reason"], waits
+        remedy = "consul kv delete litefs/test/term"
+        assert waits["next"].endswith(remedy), waits
+        assert f"this node waits: {waits['reason']}\n  next: {waits['next']}\n" in litefs(late, "status")
+        found = [f for f in json.loads(litefs(late, "doctor", "-json")) if f["check"] == "node"]
+        assert found == [{"level": "FAIL", "check": "node", "text": "waits: " + waits["reason"], "next": waits["next"]}]
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{late.listen_port}/readyz", timeout=10)
+            raise AssertionError("it is ready")
+        except urllib.error.HTTPError as e:
+            assert e.code == 503 and waits["reason"] in e.read().decode()
+        subprocess.run(remedy.split(), check=True, env={**os.environ, "CONSUL_HTTP_ADDR": cl.server.url})
+        assert cl.wait_followers() is late
+        wait_until(lambda: {waits_of(n)["for"] for n in (late, reader)} == {None}, "both to go on")
+        p.start()
+        wait_until(lambda: p.log().count("following primary=node2") == 1, "the first to follow")
 
 
 if __name__ == "__main__":

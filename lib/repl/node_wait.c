@@ -1,0 +1,158 @@
+/* Why this node neither leads nor follows, for operators: the last refusal or failure that has not been overcome. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "repl/node_internal.h"
+
+static void
+set(struct node_trouble *t, enum node_wait_cause cause, const struct err *why)
+{
+        t->cause = cause;
+        t->why = *why;
+}
+
+void
+node_lease_trouble(struct node *n, const struct lease_job *job)
+{
+        bool is_known = job->result == 0 || job->result == E_NOT_PRIMARY;
+        bool is_attempt = job->what == ROLE_ACQUIRE || job->what == ROLE_TAKE_OVER;
+
+        if (!is_known)
+                set(&n->lease_trouble, job->cause, &job->e);
+        /* A refusal stands until the next attempt; that the service answers is no reason to forget it. */
+        else if (is_attempt || n->lease_trouble.cause == NODE_WAIT_LEASE)
+                n->lease_trouble = (struct node_trouble){ 0 };
+}
+
+void
+node_stream_trouble(struct node *n, const struct err *why)
+{
+        set(&n->stream_trouble, why->code == E_CONFIG ? NODE_WAIT_CLUSTER : NODE_WAIT_PRIMARY, why);
+}
+
+void
+node_stream_is_well(struct node *n)
+{
+        n->stream_trouble = (struct node_trouble){ 0 };
+        n->lease_trouble = (struct node_trouble){ 0 };
+}
+
+/* --- what to do about it --- */
+
+static void
+describe_lower_term(const struct node *n, struct node_wait *ret)
+{
+        ret->cause = NODE_WAIT_TERMS;
+        snprintf(
+                ret->reason, sizeof ret->reason,
+                "the holder of the lease is in a lower term than %llu, which this node was in already: the lease "
+                "service has lost its data, or is another one",
+                (unsigned long long)n->role.term);
+}
+
+static void
+describe_nobody(const struct node *n, struct node_wait *ret)
+{
+        ret->cause = NODE_WAIT_CANDIDATE;
+        if (n->config.is_candidate)
+                return;
+        snprintf(ret->reason, sizeof ret->reason,
+                 "nobody holds the lease, and this node is no candidate (lease.candidate)");
+}
+
+/* The command that deletes what keeps nodes from the lease. */
+static void
+format_delete(const struct node *n, const char *key, char *buf, size_t size)
+{
+        const struct lease *l = n->config.lease;
+
+        snprintf(buf, size, "%s %s/%s",
+                 strcmp(l->type, "etcd") == 0 ? "etcdctl del" : "consul kv delete",
+                 l->key != NULL ? l->key : "KEY", key);
+}
+
+static void
+set_next(const struct node *n, struct node_wait *ret)
+{
+        char command[LEASE_KEY_SIZE + 64];
+
+        switch (ret->cause) {
+        case NODE_WAIT_TERM:
+        case NODE_WAIT_DATA:
+                format_delete(n, ret->cause == NODE_WAIT_TERM ? "term" : "clusterid", command,
+                              sizeof command);
+                snprintf(ret->next, sizeof ret->next,
+                         "systemctl start litefs   # on such a node; only if there is none any more: %s",
+                         command);
+                break;
+        case NODE_WAIT_TERMS:
+                snprintf(
+                        ret->next, sizeof ret->next,
+                        "rm %s/term   # on all nodes, stopped; then start first the one with the highest TXIDs",
+                        n->config.data_dir);
+                break;
+        case NODE_WAIT_CLUSTER:
+                snprintf(ret->next, sizeof ret->next,
+                         "mv %s %s.old   # with litefs stopped, if its data is not needed",
+                         n->config.data_dir, n->config.data_dir);
+                break;
+        case NODE_WAIT_PRIMARY:
+                snprintf(ret->next, sizeof ret->next, "curl -sS %.*s/info", LEASE_URL_SIZE / 2,
+                         n->role.holder.advertise_url);
+                break;
+        case NODE_WAIT_CANDIDATE:
+                snprintf(ret->next, sizeof ret->next,
+                         "systemctl start litefs   # on a node with lease.candidate: true");
+                break;
+        case NODE_WAIT_LEASE:
+                snprintf(ret->next, sizeof ret->next, "litefs doctor");
+                break;
+        case NODE_WAIT_NOTHING:
+                break;
+        }
+}
+
+static void
+copy(const struct node_trouble *t, struct node_wait *ret)
+{
+        ret->cause = t->cause;
+        memcpy(ret->reason, t->why.text, sizeof t->why.text);
+}
+
+void
+node_get_wait(const struct node *n, struct node_wait *ret)
+{
+        const struct role *r = &n->role;
+
+        *ret = (struct node_wait){ .cause = NODE_WAIT_NOTHING };
+        if (n->is_primary || n->is_taking_over || r->state == ROLE_STOPPED || r->state == ROLE_START ||
+            r->is_connected)
+                return;
+        if (r->state == ROLE_FOLLOWING)
+                copy(&n->stream_trouble, ret);
+        else if (r->lower_since_ms < 0)
+                describe_lower_term(n, ret);
+        else if (n->lease_trouble.cause != NODE_WAIT_NOTHING)
+                copy(&n->lease_trouble, ret);
+        else
+                describe_nobody(n, ret);
+        if (ret->reason[0] == '\0')
+                ret->cause = NODE_WAIT_NOTHING; /* not for long: it is about to take the lease */
+        set_next(n, ret);
+}
+
+const char *
+node_wait_name(enum node_wait_cause cause)
+{
+        static const char *const names[] = { [NODE_WAIT_NOTHING] = "",
+                                             [NODE_WAIT_TERM] = "node-of-last-term",
+                                             [NODE_WAIT_DATA] = "node-with-data",
+                                             [NODE_WAIT_TERMS] = "higher-term",
+                                             [NODE_WAIT_CLUSTER] = "own-cluster",
+                                             [NODE_WAIT_LEASE] = "lease-service",
+                                             [NODE_WAIT_PRIMARY] = "primary",
+                                             [NODE_WAIT_CANDIDATE] = "candidate" };
+
+        return names[cause];
+}
