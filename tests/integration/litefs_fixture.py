@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,12 +15,40 @@ LITEFS = os.environ.get("LITEFS_BIN", "build/release/cmd/litefs/litefs")
 REPLAY = os.environ.get("REPLAY_BIN", "build/release/tests/integration/integration_replay")
 
 
-def wait_until(condition, what, seconds=10):
+def wait_until(condition, what, seconds=60):
+    """What the condition came to. The time is what a loaded machine may take, not what one should."""
     end = time.monotonic() + seconds
-    while not condition():
+    while not (value := condition()):
         if time.monotonic() > end:
             raise AssertionError("timed out: " + what)
         time.sleep(0.005)
+    return value
+
+
+reservations = []  # sockets that are bound and do not listen
+
+
+def free_ports(n):
+    """Ports that are this process's until it ends: nobody is given one who asks for any, or connects from any, while a
+    server that names one (with SO_REUSEADDR, as all do) can listen there, end, and come back."""
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+    reservations.extend(sockets)
+    return [s.getsockname()[1] for s in sockets]
+
+
+def stop_process(process):
+    """SIGSTOP; returns when its last thread stands still, before which it may still answer."""
+    tasks = f"/proc/{process.pid}/task"
+
+    def is_stopped(task):
+        with open(f"{tasks}/{task}/stat", encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+    process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: all(is_stopped(task) for task in os.listdir(tasks)), "the process to stop")
 
 
 def is_mounted(path):
@@ -47,13 +76,13 @@ class Node:
         self.log_file = open(self.log_path, "a")
         self.process = subprocess.Popen([*wrapper, LITEFS, "mount", "-config", self.config],
                                         stdout=self.log_file, stderr=self.log_file, env=env)
-        wait_until(lambda: is_mounted(self.mnt) or self.process.poll() is not None, "mount", 30)
+        wait_until(lambda: is_mounted(self.mnt) or self.process.poll() is not None, "mount")
         if self.process.poll() is not None:
             raise AssertionError(f"litefs exited with {self.process.returncode}:\n{self.log()}")
         wait_until(lambda: os.path.exists(self.path(".lag")), "mount to answer")
         return self
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=60):
         """SIGTERM; the exit status."""
         if self.process is None:
             return None
@@ -148,6 +177,32 @@ class Node:
         finally:
             subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
             shutil.rmtree(self.root, ignore_errors=True)
+
+
+def replica_of(p, extra=""):
+    """Of a primary under a static lease."""
+    return Node(extra=f"  candidate: false\n  advertise-url: http://127.0.0.1:{p.port()}\n  reconnect-delay: 100ms\n"
+                      + extra)
+
+
+def pos_or_none(node, name="t.db"):
+    try:
+        return node.pos(name)
+    except OSError:
+        return None
+
+
+def have_same(a, b, name="t.db"):
+    return os.path.exists(a.path(name + "-pos")) and a.pos(name) == pos_or_none(b, name)
+
+
+def in_step(p, r, name="t.db"):
+    """Waits until the replica `r` has what the primary has."""
+    try:
+        wait_until(lambda: have_same(p, r, name), name)
+    except AssertionError:
+        raise AssertionError(f"{name} is at {pos_or_none(p, name)} on the primary, at {pos_or_none(r, name)} on the replica"
+                             ) from None
 
 
 def wal_checksum(data, order, s0, s1):

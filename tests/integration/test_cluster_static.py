@@ -7,7 +7,7 @@ import sys
 import time
 
 import litefs_fixture
-from litefs_fixture import Node, wait_until
+from litefs_fixture import Node, in_step, replica_of, wait_until
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
 print("SEED=%d" % SEED, flush=True)
@@ -15,19 +15,6 @@ print("SEED=%d" % SEED, flush=True)
 
 def primary():
     return Node()
-
-
-def replica_of(p):
-    return Node(extra=f"  candidate: false\n  advertise-url: http://127.0.0.1:{p.port()}\n  reconnect-delay: 100ms\n")
-
-
-def in_step(p, r, name="t.db", seconds=10):
-    def same():
-        try:
-            return r.pos(name) == p.pos(name)
-        except FileNotFoundError:
-            return False
-    wait_until(same, f"{name} on the replica", seconds)
 
 
 def check_equal(p, r, name="t.db", is_log_whole=True):

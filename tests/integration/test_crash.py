@@ -44,7 +44,7 @@ def start_writer(n, mode, sync, start):
                          stdout=out, stderr=subprocess.PIPE, text=True)
     p.out = out
     five = 5 * (len(str(start)) + 1)  # bytes of its lines
-    wait_until(lambda: os.fstat(out.fileno()).st_size >= five or p.poll() is not None, "five commits", 60)
+    wait_until(lambda: os.fstat(out.fileno()).st_size >= five or p.poll() is not None, "five commits")
     return p
 
 
@@ -115,7 +115,7 @@ def kill_daemon(mode, sync):
             p = start_writer(n, mode, sync, start)
             time.sleep(0.3 + rng.random() * 0.4)
             n.kill()
-            p.wait(20)
+            p.wait(60)
             got, _ = acknowledged(p)
             assert len(got) > 3, "the writer hardly wrote"
             acked += got
@@ -140,7 +140,7 @@ def test_stopped_under_load():
                 p = start_writer(n, mode, "full", start)
                 time.sleep(0.4)
                 assert n.stop() == 0
-                p.wait(20)
+                p.wait(60)
                 got, _ = acknowledged(p)
                 acked += got
                 n.start()

@@ -123,7 +123,7 @@ def test_mount():
             subprocess.run(["umount", "-l", n.mnt], check=True)
             expect(doctor(n, code=1), "mount", "FAIL", "nothing is mounted", "systemctl restart")
             f.write("")
-        wait_until(lambda: n.process.poll() is not None, "the end of a node that nobody can reach", 30)
+        wait_until(lambda: n.process.poll() is not None, "the end of a node that nobody can reach")
         n.process = None
         cover = in_mounts(f"mount -t tmpfs none {n.mnt}")
         expect(doctor(n, *cover), "mount", "WARN", "tmpfs", "findmnt")

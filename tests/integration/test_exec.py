@@ -42,7 +42,7 @@ class App(Node):
     def __enter__(self):
         return self
 
-    def ended(self, seconds=30):
+    def ended(self, seconds=60):
         code = self.process.wait(seconds)
         self.process = None
         self.log_file.close()
@@ -50,7 +50,7 @@ class App(Node):
         return code
 
     def wait_log(self, text):
-        wait_until(lambda: text in self.log() or self.process.poll() is not None, f"'{text}' in the log", 20)
+        wait_until(lambda: text in self.log() or self.process.poll() is not None, f"'{text}' in the log")
         assert text in self.log(), self.log()
 
     def rows(self):

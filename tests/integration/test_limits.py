@@ -179,7 +179,7 @@ def test_idle_daemon_sleeps():
             before = wakeups(n)
             time.sleep(2)
             return wakeups(n) <= before + 3  # a timer of one second may fire at both ends
-        wait_until(is_settled, "the daemon to finish what follows a commit", 30)
+        wait_until(is_settled, "the daemon to finish what follows a commit")
         before = wakeups(n)
         time.sleep(10)
         made = wakeups(n) - before
@@ -247,7 +247,7 @@ class NobodysNode(Node):
         self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", OPEN_DEVICE, tempfile.mkdtemp(dir=self.root),
                                          *self.prefix, self.binary, "mount", "-config", self.config],
                                         stdout=self.log_file, stderr=self.log_file, cwd=self.root)
-        wait_until(lambda: self.is_mounted() or self.process.poll() is not None, "mount", 30)
+        wait_until(lambda: self.is_mounted() or self.process.poll() is not None, "mount")
         assert self.process.poll() is None, f"litefs exited with {self.process.returncode}:\n{self.log()}"
         return self
 

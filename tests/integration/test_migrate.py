@@ -52,7 +52,7 @@ class Migrant(Node):
         self.log_file = open(self.log_path, "a")
         self.process = subprocess.Popen([LITEFS_GO, "mount", "-config", self.config], stdout=self.log_file,
                                         stderr=self.log_file, env=self.env)
-        wait_until(lambda: is_mounted(self.mnt), "the mount of LiteFS", 30)
+        wait_until(lambda: is_mounted(self.mnt), "the mount of LiteFS")
         self.wait_app()
 
     def wait_app(self):
@@ -61,7 +61,7 @@ class Migrant(Node):
                 return self.ask("GET", "/notes/app.db")[0] == 200
             except OSError:
                 return False
-        wait_until(answers, f"the application of {self.name}", 30)
+        wait_until(answers, f"the application of {self.name}")
 
     def ask(self, method, path, body=None, headers=None):
         """(status, header fields, body) of the proxy"""
@@ -184,7 +184,7 @@ def test_a_cluster_moves_over_with_its_data_and_configuration():
             cluster_id = f.read().strip()
         # A node without the data does not lead, even if it comes first.
         new.start()
-        wait_until(lambda: f"no data of cluster {cluster_id} yet: it waits" in new.log(), "the new node to wait", 20)
+        wait_until(lambda: f"no data of cluster {cluster_id} yet: it waits" in new.log(), "the new node to wait")
         first.start()
         first.wait_app()
         assert not os.path.exists(first.path(".primary"))
@@ -194,7 +194,7 @@ def test_a_cluster_moves_over_with_its_data_and_configuration():
         second.start()
         second.wait_app()
         for n in (second, new):
-            wait_until(lambda n=n: [pos_or_none(n, name) for name in NOTES] == list(positions.values()), "positions", 20)
+            wait_until(lambda n=n: [pos_or_none(n, name) for name in NOTES] == list(positions.values()), "positions")
             with open(n.path(".primary"), encoding="utf-8") as f:
                 assert f.read() == "first\n"
         assert not os.path.exists(os.path.join(second.data, "orphans")), "its data is the cluster's"
@@ -202,7 +202,7 @@ def test_a_cluster_moves_over_with_its_data_and_configuration():
         check_api(first, cluster_id)
         check_commands(first)
         assert http_url("GET", server.url + KEY + "/clusterid?raw") == (200, cluster_id)
-        wait_until(lambda: second.pos("app.db") == first.pos("app.db"), "the second node to follow", 20)
+        wait_until(lambda: second.pos("app.db") == first.pos("app.db"), "the second node to follow")
         assert second.notes("app.db") == NOTES["app.db"] + 1
         assert second.stop() == 0 and new.stop() == 0
         go_back(first, server)

@@ -24,7 +24,7 @@ def settle(n, name="t.db"):
             return True
         except AssertionError:
             return False
-    wait_until(same, "capture of writes without a journal", 8)
+    wait_until(same, "capture of writes without a journal")
 
 
 def open_mode(n, mode, page_size, name="t.db"):

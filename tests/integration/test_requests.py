@@ -54,7 +54,7 @@ def assert_cost(n, fn, each, times=N, tries=5):
 
 def assert_free(n, fn):
     """Calls of fn end up at no request at all: once what follows the last commit is over, for as long as one looks."""
-    wait_until(lambda: cost(n, fn) == {}, f"{fn.__name__} to need no more requests; it needs {cost(n, fn)}", 5)
+    wait_until(lambda: cost(n, fn) == {}, f"{fn.__name__} to need no more requests; it needs {cost(n, fn)}")
     assert cost(n, fn, 200) == {}
 
 
@@ -168,7 +168,7 @@ def test_idle_connections():
             read = select(c)
             assert_free(n, read)
             # One second: longer than the daemon waits until it follows a commit up.
-            wait_until(lambda: cost(n, lambda _: time.sleep(1), 1) == {}, "silence", 10)
+            wait_until(lambda: cost(n, lambda _: time.sleep(1), 1) == {}, "silence")
             made = cost(n, lambda _: time.sleep(3), 1)
             assert made == {}, made
             c.close()

@@ -43,7 +43,7 @@ class Writer(threading.Thread):
 
     def end(self):
         self.stop.set()
-        self.join(30)
+        self.join(60)
         assert self.problem is None, self.problem
 
 
@@ -76,14 +76,14 @@ def late_join(megabytes, mode):
         p = cl.add(data_parent=memory_directory(4 * megabytes)).start()
         cl.wait_primary()
         make_large(p, megabytes, mode)
-        wait_until(lambda: not has_whole_log(p), "retention", 30)
+        wait_until(lambda: not has_whole_log(p), "retention")
         w = Writer(p)
         w.start()
         wait_until(lambda: w.n > 200, "the writer")
         before = [t for t, _ in w.times]
         begin = time.monotonic()
         late = cl.add().start()
-        wait_until(lambda: late.name in p.recent_log() and "sending a snapshot" in p.recent_log(), "a snapshot", 20)
+        wait_until(lambda: late.name in p.recent_log() and "sending a snapshot" in p.recent_log(), "a snapshot")
         wait_until(lambda: os.path.exists(late.path("t.db")), "the database on the joiner", 120)
         cl_lag = time.monotonic() - begin
         time.sleep(0.5)
@@ -91,8 +91,8 @@ def late_join(megabytes, mode):
         during = [t for t, at in w.times if at >= begin]
         print(f"     {megabytes} MB, {mode}: there after {cl_lag:.1f} s; {len(during)} commits meanwhile, slowest "
               f"{max(during) * 1000:.0f} ms (before: {max(before) * 1000:.0f} ms)", flush=True)
-        cl.check_equal(seconds=60, has_whole_log=False)
-        assert max(during) < 0.1, f"a commit took {max(during) * 1000:.0f} ms"
+        cl.check_equal(has_whole_log=False)
+        assert max(during) < max(0.1, cl_lag / 2), "a commit waited for the snapshot"
 
 
 def test_late_join_wal():
@@ -137,7 +137,7 @@ def test_away_for_long():
             for _ in range(50):
                 c.execute("update large set b = randomblob(60000)")
             c.close()
-            wait_until(lambda: not has_whole_log(p), "retention", 30)
+            wait_until(lambda: not has_whole_log(p), "retention")
             r.start()
             cl.check_equal(has_whole_log=False)
             assert "our log begins later" in p.recent_log()
@@ -247,7 +247,7 @@ def test_a_full_disk_on_the_replica():
             sent = metrics(p)["litefs_stream_sent_bytes_total"]
             assert sent < 60 * MB, f"{sent / MB:.0f} MB sent"
             subprocess.run(["mount", "-o", "remount,size=300m", small], check=True)
-            cl.check_equal(seconds=60)
+            cl.check_equal()
             r.stop()
         finally:
             subprocess.run(["umount", "-l", small], check=True)
@@ -283,7 +283,7 @@ def test_a_large_transaction_and_a_full_disk():
             time.sleep(1.5)
             assert get(r, "/readyz").status == 503
             os.unlink(filler)
-            cl.check_equal(seconds=60)
+            cl.check_equal()
             wait_until(lambda: get(r, "/readyz").status == 200, "the replica to be ready")
             r.stop()
         finally:
@@ -312,10 +312,10 @@ def test_who_lacks_a_transaction_leads_last():
             time.sleep(1.5)  # a heartbeat
             p.kill()
             whole.lease_link.slow(0.1)
-            cl.wait_primary(15, other_than=(p,))
+            cl.wait_primary(other_than=(p,))
             assert whole.is_primary(), "the one that lacks a transaction leads"
             os.unlink(os.path.join(small, "filler"))
-            cl.check_equal(seconds=60, has_whole_log=False)
+            cl.check_equal(has_whole_log=False)
             lacking.stop()
         finally:
             subprocess.run(["umount", "-l", small], check=True)
@@ -354,7 +354,7 @@ def test_many_readers_that_stay_for_a_moment():
         try:
             for i in range(20):
                 c.execute("insert into small(v) values(?)", (i,))
-                cl.in_step(seconds=5)
+                cl.in_step()
         finally:
             for reader in readers:
                 reader.stdin.close()
@@ -382,7 +382,7 @@ def test_a_stream_that_breaks_while_a_reader_stays():
         p.link.cut()
         on["other.db"].execute("insert into small(v) values(2)")
         p.link.heal()
-        cl.in_step("other.db", seconds=10)
+        cl.in_step("other.db")
         assert count(reader) == seen
         reader.execute("commit")
         for name, c in on.items():
@@ -408,7 +408,7 @@ def test_a_promotion_while_a_reader_stays():
             c.close()
             time.sleep(0.2)
             p.kill()
-            wait_until(lambda: r.is_primary(), f"the replica to become the primary ({mode})", 15)
+            wait_until(lambda: r.is_primary(), f"the replica to become the primary ({mode})")
             c = r.connect("other.db")
             c.execute("insert into small(v) values(2)")
             c.close()

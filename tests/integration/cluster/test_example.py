@@ -30,7 +30,7 @@ def test_example():
             assert os.path.isdir(directory)
         finally:
             p.send_signal(signal.SIGTERM)
-        assert p.wait(30) == 143
+        assert p.wait(60) == 143
     assert not os.path.exists(directory)
     with open("/proc/self/mountinfo") as f:
         assert directory not in f.read()

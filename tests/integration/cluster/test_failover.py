@@ -42,7 +42,7 @@ class Client(threading.Thread):
 
     def end(self):
         self.stop.set()
-        self.join(30)
+        self.join(60)
         assert not self.is_alive(), f"the client on {self.node.name} hangs"
 
     def first_after(self, t):
@@ -64,9 +64,9 @@ def rows(node, who):
     return got
 
 
-def check_present(node, client, acked_by=None):
-    """The rows that `client` was told are committed (until `acked_by`) are there, once each, in their order."""
-    want = [n for n, _, end in client.acked if acked_by is None or end < acked_by]
+def check_present(node, client, first=None):
+    """The (first) rows that `client` was told are committed are there, once each, in their order."""
+    want = [n for n, _, _ in client.acked[:first]]
     got = rows(node, client.who)
     missing = sorted(set(want) - set(got))
     assert not missing, f"{len(missing)} of {len(want)} acknowledged rows of {client.who} are missing: {missing[:10]}"
@@ -80,19 +80,22 @@ def start_clients(cl):
     return clients
 
 
-def fail_over(cl, how, limit, bystanders=True):
-    """`how(primary)` at a moment when it writes; seconds until another node has accepted a write."""
+def fail_over(cl, how):
+    """`how(primary)` at a moment when it writes; its clients, when that was, how many of its client's rows all nodes had
+    before, and seconds until another node has accepted a write."""
     p = cl.wait_followers()
     make_table(p)
     cl.in_step()
     clients = start_clients(cl)
     wait_until(lambda: len(clients[p].acked) > 100, "the primary's client to write")
+    everywhere, at = len(clients[p].acked), p.pos()
+    wait_until(lambda: all(r.pos() >= at for r in cl.replicas()), "the replicas")
     begin = time.monotonic()
     how(p)
     others = [clients[n] for n in cl.nodes if n is not p]
-    wait_until(lambda: any(c.first_after(begin) for c in others), "another node to accept writes", limit + 10)
+    wait_until(lambda: any(c.first_after(begin) for c in others), "another node to accept writes")
     took = min(t for t in (c.first_after(begin) for c in others) if t) - begin
-    return p, clients, begin, took
+    return p, clients, begin, everywhere, took
 
 
 def finish(cl, clients):
@@ -106,58 +109,57 @@ def finish(cl, clients):
 
 def test_terminated_primary_consul():
     with Cluster(ttl="10s") as cl:
-        p, clients, _, took = fail_over(cl, lambda p: p.stop(), 0.5)
+        p, clients, *_, took = fail_over(cl, lambda p: p.stop())
         print(f"     SIGTERM, Consul: {took * 1000:.0f} ms", flush=True)
-        time.sleep(0.2)
         finish(cl, clients)
         new = cl.wait_primary()
         check_present(new, clients[p])
         for n in cl.replicas():
             check_present(new, clients[n])
         cl.check_equal()
-        assert took < 0.5, took
+        assert took < 5, f"{took} s: it waited for the lease to run out"
 
 
 def test_terminated_primary_etcd():
     with Cluster(backend="etcd", ttl="10s") as cl:
-        p, clients, _, took = fail_over(cl, lambda p: p.stop(), 0.5)
+        p, clients, *_, took = fail_over(cl, lambda p: p.stop())
         print(f"     SIGTERM, etcd: {took * 1000:.0f} ms", flush=True)
         finish(cl, clients)
         check_present(cl.wait_primary(), clients[p])
         cl.check_equal()
-        assert took < 0.5, took
+        assert took < 5, f"{took} s: it waited for the lease to run out"
 
 
 def test_killed_primary_consul():
     with Cluster(ttl="10s", lock_delay="1s") as cl:
-        p, clients, begin, took = fail_over(cl, lambda p: p.kill(), 12)
+        p, clients, _, everywhere, took = fail_over(cl, lambda p: p.kill())
         print(f"     SIGKILL, Consul, TTL 10 s, lock-delay 1 s: {took:.1f} s", flush=True)
         finish(cl, clients)
         p.start()
         cl.check_equal(has_whole_log=False)  # one that had more was set aside
-        check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
-        assert took < 12, took
+        check_present(cl.wait_primary(), clients[p], everywhere)
+        assert took < 30, took
 
 
 def test_killed_primary_etcd():
     with Cluster(backend="etcd", ttl="2s") as cl:
-        p, clients, begin, took = fail_over(cl, lambda p: p.kill(), 4)
+        p, clients, _, everywhere, took = fail_over(cl, lambda p: p.kill())
         print(f"     SIGKILL, etcd, TTL 2 s: {took:.1f} s", flush=True)
         finish(cl, clients)
         p.start()
         cl.check_equal(has_whole_log=False)  # one that had more was set aside
-        check_present(cl.wait_primary(), clients[p], acked_by=begin - 0.5)
-        assert took < 4, took
+        check_present(cl.wait_primary(), clients[p], everywhere)
+        assert took < 20, took
 
 
 def stopped_primary(backend, ttl):
     """A primary that stands still for longer than its lease acknowledges nothing when it goes on."""
     with Cluster(backend=backend, ttl=f"{ttl}s") as cl:
-        p, clients, begin, took = fail_over(cl, lambda p: p.pause(), ttl + 2)
+        p, clients, begin, _, took = fail_over(cl, lambda p: p.pause())
         time.sleep(max(0, ttl * 1.5 - (time.monotonic() - begin)))
         resumed = time.monotonic()
         p.resume()
-        cl.wait_followers(20)
+        cl.wait_followers()
         wait_until(lambda: any(t > resumed for t, _ in clients[p].errors), "the old primary's client to be refused")
         finish(cl, clients)
         print(f"     SIGSTOP, {backend}, TTL {ttl} s: {took:.1f} s; first refusal on the old primary "
@@ -237,13 +239,13 @@ def test_stopped_while_it_commits():
         wait_until(lambda: all(len(c.acked) > 5 for c in committers), "commits")
         p.pause()
         paused = time.monotonic()
-        wait_until(new.is_primary, "the other to take over", 20)
+        wait_until(new.is_primary, "the other to take over")
         taken = time.monotonic()
         p.resume()
         wait_until(lambda: all(any(end > taken for _, end, _ in c.refused) for c in committers), "commits to be refused")
         for c in committers:
             c.stop.set()
-            c.join(30)
+            c.join(60)
             assert not c.is_alive(), f"the client of {c.mode}.db hangs"
         cl.wait_followers()
         for mode in ("wal", "delete"):
@@ -267,10 +269,10 @@ def test_connections_outlive_the_role():
             refuse(on[r])
             # The primary stands still: the other takes over, and the connections stay.
             p.lease_link.stall()
-            wait_until(lambda: r.is_primary(), "the replica to be promoted", 30)
+            wait_until(lambda: r.is_primary(), "the replica to be promoted")
             p.lease_link.heal()
             on[r].execute("insert into log(who, n) values('r', 2)")
-            wait_until(lambda: not p.is_primary(), "the old primary to step down", 30)
+            wait_until(lambda: not p.is_primary(), "the old primary to step down")
             refuse(on[p])
             cl.in_step()
             assert on[p].execute("select n from log order by id").fetchall() == [(1,), (2,)]
@@ -279,10 +281,10 @@ def test_connections_outlive_the_role():
             assert on[p].execute("select count(*) from log").fetchone() == (3,)
             # And back.
             r.lease_link.stall()
-            wait_until(lambda: p.is_primary(), "the first primary to be promoted again", 30)
+            wait_until(lambda: p.is_primary(), "the first primary to be promoted again")
             r.lease_link.heal()
             on[p].execute("insert into log(who, n) values('p', 4)")
-            wait_until(lambda: not r.is_primary(), "the second to step down", 30)
+            wait_until(lambda: not r.is_primary(), "the second to step down")
             refuse(on[r])
             cl.in_step()
             for c in on.values():

@@ -45,7 +45,7 @@ class Writer(threading.Thread):
         self.join(60)
         assert not self.is_alive(), f"the writer on {self.node.name} hangs"
 
-    def wait_more(self, n, seconds=40):
+    def wait_more(self, n, seconds=90):
         want = len(self.acked) + n
         wait_until(lambda: len(self.acked) >= want, f"{n} more rows; errors so far: {self.errors[-5:]}", seconds)
 
@@ -141,7 +141,7 @@ def test_primary_without_its_lease():
             db = r.connect(timeout=1)
             db.execute("insert into t values(1)")
             p.lease_link.cut()
-            wait_until(lambda: is_fenced(db), "the primary to refuse", 10)
+            wait_until(lambda: is_fenced(db), "the primary to refuse")
             db.close()
         p.lease_link.heal()
         r.lease_link.heal()

@@ -38,9 +38,9 @@ def cluster_id(node):
         return f.read().strip()
 
 
-def converse(node, data, is_ended=False, seconds=5):
+def converse(node, data, is_ended=False, seconds=60):
     """Sends `data`; everything that comes until the node closes the connection."""
-    with socket.create_connection(("127.0.0.1", node.listen_port), 5) as s:
+    with socket.create_connection(("127.0.0.1", node.listen_port), 60) as s:
         end = time.monotonic() + seconds
         got = b""
         try:
@@ -155,7 +155,7 @@ def test_many_connections():
         refused = sum(s.recv(16).split()[1] == b"503" for s in more)
         assert refused == 50 + 1, f"{refused} of 128 more streams were refused"
         for s in half:
-            s.settimeout(15)
+            s.settimeout(60)
             while s.recv(65536):
                 pass
         works(cl, c, 2)
@@ -200,7 +200,7 @@ class FakePrimary:
 
     def __init__(self, data):
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.listener.settimeout(10)
+        self.listener.settimeout(60)
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.data = data
 
@@ -208,7 +208,7 @@ class FakePrimary:
         """True when the other closed the connection."""
         s, _ = self.listener.accept()
         with s:
-            s.settimeout(8)
+            s.settimeout(60)
             try:
                 got = b""
                 while b"\r\n\r\n" not in got:

@@ -70,7 +70,7 @@ def test_lost_and_empty():
         c.close()
         cl.in_step()
         server.kill()
-        wait_until(lambda: not p.is_primary(), "the primary to fence itself", 20)
+        wait_until(lambda: not p.is_primary(), "the primary to fence itself")
         assert is_refused(p)
         for n in cl.nodes:
             c = n.connect()
@@ -82,7 +82,7 @@ def test_lost_and_empty():
         assert server.wait_ready()
         # Nobody leads alone, and it is said why.
         for n in cl.nodes:
-            n.wait_log(LOST, 30)
+            n.wait_log(LOST)
             assert waits_of(n)["for"] == "higher-term"
         assert not cl.primaries()
         # What the message says.

@@ -150,7 +150,7 @@ def transactions_under_readers(mode, n):
             r.start()
         for _ in range(n):
             transfer(c, rng)
-        cl.in_step(seconds=60)
+        cl.in_step()
         for r in readers:
             r.stop.set()
         for r in readers:

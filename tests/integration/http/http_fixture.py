@@ -10,7 +10,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), *(os.path.join(os.path.dirname(HERE), d) for d in ("cluster", "lease"))]
 
 import litefs_fixture
-from litefs_fixture import wait_until
+from litefs_fixture import in_step, replica_of, wait_until  # noqa: F401
 
 
 class Answer:
@@ -32,7 +32,7 @@ def port_of(node):
     return getattr(node, "listen_port", None) or node.port()
 
 
-def request(node, method, path, body=None, headers=None, timeout=30, **query):
+def request(node, method, path, body=None, headers=None, timeout=60, **query):
     if query:
         path += "?" + urllib.parse.urlencode(query)
     c = http.client.HTTPConnection("127.0.0.1", port_of(node), timeout=timeout)
@@ -81,20 +81,6 @@ class Node(litefs_fixture.Node):
         if "candidate: false" not in self.extra:
             wait_until(lambda: get(self, "/readyz").status == 200, "the primary to be ready")
         return self
-
-
-def replica_of(p, extra=""):
-    return Node(extra=f"  candidate: false\n  advertise-url: http://127.0.0.1:{p.port()}\n  reconnect-delay: 100ms\n"
-                      + extra)
-
-
-def in_step(p, r, name="t.db", seconds=20):
-    def same():
-        try:
-            return r.pos(name) == p.pos(name)
-        except FileNotFoundError:
-            return False
-    wait_until(same, f"{name} on the replica", seconds)
 
 
 def make_file(path, sql, page_size=4096, wal=False):

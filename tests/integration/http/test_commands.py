@@ -190,7 +190,7 @@ def test_exports_to_one_path():
         p = litefs(*command, code=1)
         assert f"{out}.tmp is being written by another export" in p.stderr, p.stderr
         go_on.set()
-        first.communicate(timeout=30)
+        first.communicate(timeout=60)
         with open(out, "rb") as f:
             assert first.returncode == 0 and f.read() == b"".join(halves), "the copy is not what was sent"
         litefs(*command, code=0)
@@ -286,7 +286,7 @@ def test_status_again_and_again():
             assert json.loads(p.stdout.readline())["nodes"][0]["role"] in ("primary", "waiting", "candidate")
         finally:
             p.terminate()
-            p.communicate(timeout=20)
+            p.communicate(timeout=60)
 
 
 def test_two_who_take_each_other_for_the_primary():
@@ -326,7 +326,7 @@ def test_primary_that_does_not_answer():
             begin = time.monotonic()
             with concurrent.futures.ThreadPoolExecutor(12) as pool:
                 answers = list(pool.map(lambda _: get(r, "/cluster"), range(12)))
-            assert time.monotonic() - begin < 15
+            assert time.monotonic() - begin < 40, "they waited one after the other"
             assert all(a.status == 200 and len(a.json["nodes"]) == 1 and "asked" in a.json["error"] for a in answers)
             n = sum(line == b"GET /cluster?forward=no" for _, line in asked)
             assert 1 <= n <= 3, asked

@@ -328,7 +328,7 @@ def test_pages_of_other_sites():
 
 def refused(extra):
     n = with_http(extra)
-    p = subprocess.run([LITEFS, "mount", "-config", n.config], capture_output=True, text=True, timeout=20)
+    p = subprocess.run([LITEFS, "mount", "-config", n.config], capture_output=True, text=True, timeout=60)
     shutil.rmtree(n.root)
     return p
 

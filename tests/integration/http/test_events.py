@@ -10,7 +10,7 @@ from http_fixture import Node, get, in_step, make_file, metrics, post, replica_o
 
 
 class Listener:
-    def __init__(self, node, timeout=20):
+    def __init__(self, node, timeout=60):
         wait_until(lambda: get(node, "/readyz").status == 200, "the node to know its role")
         self.s = socket.create_connection(("127.0.0.1", node.port()), timeout=timeout)
         self.s.sendall(b"GET /events HTTP/1.0\r\n\r\n")  # 1.0: a body without chunks

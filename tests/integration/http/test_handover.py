@@ -33,7 +33,7 @@ def leader(c):
     def one():
         found[:] = [n for n in c.nodes if n.is_up() and get(n, "/info").json["isPrimary"]]
         return len(found) == 1
-    wait_until(one, "one primary", 20)
+    wait_until(one, "one primary")
     return found[0]
 
 
@@ -49,7 +49,7 @@ def followers(c, p):
     def all_there():
         replicas = get(p, "/info").json["replicas"]
         return len(replicas) == len(c.nodes) - 1 and all(r["isCaughtUp"] for r in replicas)
-    wait_until(all_there, f"the others to follow {p.name}", 20)
+    wait_until(all_there, f"the others to follow {p.name}")
 
 
 def test_handoff_and_promote():
@@ -78,7 +78,7 @@ def test_handoff_and_promote():
         assert a.status == 500 and a.text.startswith("target node is not currently connected"), a.text
         p2 = litefs("handoff", "-url", url(target), "nobody", code=1)
         assert "target node is not currently connected" in p2.stderr, p2.stderr
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 8, "it waited for it"
         writes(target)
         # the replica asks
         p2 = litefs("promote", "-url", url(before), code=0)

@@ -162,7 +162,7 @@ def test_lag_of_a_replica_on_the_primary():
             assert metrics(n).get(behind, 2) == 2
         finally:
             os.kill(r.process.pid, signal.SIGCONT)
-        wait_until(lambda: metrics(n).get(lag) == 0, "the replica to catch up", 20)
+        wait_until(lambda: metrics(n).get(lag) == 0, "the replica to catch up")
         c.close()
 
 

@@ -6,7 +6,7 @@ import time
 
 from lease_fixture import wait_until
 
-CALL_SLACK_MS = 400  # of a loaded machine, over a call's own deadline
+CALL_SLACK_MS = 5000  # of a loaded machine, over a call's own deadline
 
 
 class Contract:
@@ -196,7 +196,7 @@ class Contract:
         print(f"dead holder: ttl {self.TTL_MS} ms, held by another {1000 * (time.monotonic() - died):.0f} ms after"
               f" SIGKILL, {took_ms:.1f} ms of it to acquire", flush=True)
         self.assertGreater(got.term, term)
-        self.assertLess(took_ms, 500)  # no lock-delay, which is 1 s
+        self.assertLess(took_ms, 950)  # no lock-delay, which is 1 s
         c.ok("read")
         self.assertGreater(b.left_ms(), 0)
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,40 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from certificates import Authority
+from litefs_fixture import free_ports, stop_process, wait_until
 
 DRIVER = os.environ.get("LEASE_DRIVER", "build/release/tests/integration/lease/lease_driver")
-
-
-def wait_until(condition, what, seconds=20):
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError("timed out: " + what)
-        time.sleep(0.005)
-
-
-def stop_process(process):
-    """SIGSTOP; returns when its last thread stands still, before which it may still answer."""
-    tasks = f"/proc/{process.pid}/task"
-
-    def is_stopped(task):
-        with open(f"{tasks}/{task}/stat", encoding="utf-8") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] == "T"
-
-    process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: all(is_stopped(task) for task in os.listdir(tasks)), "the process to stop")
-
-
-def free_ports(n):
-    """Ports that nobody listens on now. Another may take one before the server does: servers are tried again."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def tls_authority():
@@ -101,7 +69,7 @@ class Server:
             return f.read()[-4000:]
 
     def wait_ready(self):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 if self.is_ready():
@@ -252,9 +220,21 @@ class Node:
 
 
 class LeaseCase(unittest.TestCase):
-    """Gives each test a key of its own on one server, and ends its nodes. A driver that a sanitizer stopped fails
-    the test."""
+    """Gives each test a key of its own on one server, new_server() of the class if it has that, and ends its nodes. A
+    driver that a sanitizer stopped fails the test."""
     counter = 0
+    new_server = None
+    server = None
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.new_server is not None:
+            cls.server = cls.new_server()
+
+    @classmethod
+    def tearDownClass(cls):
+        if cls.server is not None:
+            cls.server.close()
 
     def setUp(self):
         LeaseCase.counter += 1

@@ -83,7 +83,7 @@ class Prometheus:
             self.process = subprocess.Popen(
                 ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{self.port}",
                  f"--storage.tsdb.path={self.dir}/data"], cwd=self.dir, stdout=self.log, stderr=self.log)
-            wait_until(lambda: self.is_ready() or self.process.poll() is not None, "prometheus", 60)
+            wait_until(lambda: self.is_ready() or self.process.poll() is not None, "prometheus")
             if self.process.poll() is None:
                 return self
         with open(os.path.join(self.dir, "log"), encoding="utf-8") as f:
@@ -108,7 +108,7 @@ class Prometheus:
 
     def __exit__(self, kind, value, tb):
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
@@ -121,7 +121,7 @@ def test_prometheus_sees_the_cluster():
         check_names(n, r)
         with Prometheus([n, r]) as p:
             ports = {port_of(n), port_of(r)}
-            wait_until(lambda: set(p.values("litefs_lag_seconds")) == ports, "both nodes to be scraped", 30)
+            wait_until(lambda: set(p.values("litefs_lag_seconds")) == ports, "both nodes to be scraped")
             assert p.values("up") == dict.fromkeys(ports, 1)
             assert p.values("litefs_is_primary") == {port_of(n): 1, port_of(r): 0}
             check_lag(p, n, r, c)
@@ -129,25 +129,25 @@ def test_prometheus_sees_the_cluster():
             health = {rule["health"] for g in p.ask("rules")["groups"] for rule in g["rules"]}
             assert health == {"ok"}, p.ask("rules")
             r.kill()
-            wait_until(lambda: p.values("up").get(port_of(r)) == 0, "the node to be missed", 30)
-            wait_until(lambda: any(a["labels"]["alertname"] == "LitefsNodeDown" for a in p.ask("alerts")["alerts"]), "its alert", 30)
+            wait_until(lambda: p.values("up").get(port_of(r)) == 0, "the node to be missed")
+            wait_until(lambda: any(a["labels"]["alertname"] == "LitefsNodeDown" for a in p.ask("alerts")["alerts"]), "its alert")
         c.close()
 
 
 def check_lag(p, n, r, c):
     """A replica that stands still, as its primary tells; and the node's own word on it when it goes on."""
     query = 'litefs_replica_lag_seconds{db="t.db",replica="localhost"}'
-    wait_until(lambda: p.values(query) == {port_of(n): 0}, "the lag of a replica that has everything", 30)
+    wait_until(lambda: p.values(query) == {port_of(n): 0}, "the lag of a replica that has everything")
     stop_process(r.process)
     try:
         c.execute("insert into t values(1)")
-        wait_until(lambda: p.values(query).get(port_of(n), 0) > 0.5, "the lag to grow", 30)
+        wait_until(lambda: p.values(query).get(port_of(n), 0) > 0.5, "the lag to grow")
         assert p.values('litefs_replica_lag_transactions{db="t.db"}') == {port_of(n): 1}
     finally:
         r.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: p.values(query) == {port_of(n): 0}, "the lag to go", 30)
+    wait_until(lambda: p.values(query) == {port_of(n): 0}, "the lag to go")
     assert p.values("max_over_time(litefs_lag_seconds[1m])")[port_of(n)] == 0
-    wait_until(lambda: 0 <= p.values("litefs_lag_seconds").get(port_of(r), 9) < 3, "the replica's own lag", 30)
+    wait_until(lambda: 0 <= p.values("litefs_lag_seconds").get(port_of(r), 9) < 3, "the replica's own lag")
 
 
 def check_names(n, r):

@@ -33,7 +33,7 @@ class Manager:
             except BlockingIOError:
                 return self.told
 
-    def wait(self, text, seconds=20):
+    def wait(self, text, seconds=60):
         wait_until(lambda: text in self.read(), f"{text}; told so far: {self.told}", seconds)
 
     def __enter__(self):
@@ -99,7 +99,7 @@ def test_skip_sync_is_ready_at_once():
     with Manager() as m:
         n = Node(extra="  candidate: false\n  advertise-url: http://127.0.0.1:1\nskip-sync: true\n")
         n.start(env=m.env)
-        with_node(n, lambda: m.wait("READY=1", 5))
+        with_node(n, lambda: m.wait("READY=1"))
         assert n.stop() == 0
         shutil.rmtree(n.root)
 

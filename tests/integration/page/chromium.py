@@ -106,7 +106,7 @@ class Chromium:
         assert "exceptionDetails" not in r, r["exceptionDetails"]
         return r["result"].get("value")
 
-    def wait(self, script, what, seconds=30):
+    def wait(self, script, what, seconds=60):
         """An element that is not there yet is no error."""
         end = time.monotonic() + seconds
         while not self.evaluate(f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"):
@@ -131,7 +131,7 @@ class Chromium:
     def close(self):
         os.close(self.write_fd)  # it ends when the pipe does
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

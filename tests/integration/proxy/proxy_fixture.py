@@ -18,7 +18,7 @@ from cluster_fixture import SEED
 from lease_fixture import free_ports
 from litefs_fixture import wait_until
 
-TIMEOUT = 30
+TIMEOUT = 60
 
 
 class Response:
@@ -143,7 +143,7 @@ class App:
                 return True
             except OSError:
                 return False
-        wait_until(is_there, "the application", 20)
+        wait_until(is_there, "the application")
 
     def command(self, port, directory, name):
         return [sys.executable, os.path.join(HERE, "app.py"), str(port), directory, name]
@@ -256,7 +256,7 @@ class Site:
 
     def __enter__(self):
         self.node.__enter__() if self.env is None else self.node.start(env=dict(os.environ, **self.env))
-        wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy", 20)
+        wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy")
         self.port = int(self.node.log().rsplit("proxy server listening on:", 1)[1].split("(port ")[1].split(")")[0])
         return self
 

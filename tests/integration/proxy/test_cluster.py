@@ -32,7 +32,7 @@ class ProxyCluster(Cluster):
 
     def start_apps(self):
         for n in self.nodes:
-            n.wait_log("proxy server listening on", 20)
+            n.wait_log("proxy server listening on")
             n.app = App(n.target, n.mnt, n.name)
 
     def close(self, is_failure):
@@ -132,7 +132,7 @@ def test_visitors_read_what_they_wrote_through_a_change_of_primary():
 
         def terminate():
             first.process.send_signal(signal.SIGTERM)
-            assert first.process.wait(30) == 0
+            assert first.process.wait(60) == 0
             first.process = None
             first.log_file.close()
             old.append(c.wait_primary(other_than=(first,)))

@@ -21,7 +21,7 @@ class Side:
 
     def start(self, env=None):
         self.node.start(env=env)
-        wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy", 20)
+        wait_until(lambda: "proxy server listening on" in self.node.log(), "the proxy")
         self.app = self.make_app(self.app_port, self.node.mnt, self.name)
         return self
 
@@ -129,7 +129,7 @@ def test_reads_wait_for_any_database():
         wait_until(lambda: x.r.metric("txid_waits_total") == 1, "the read to wait")
         assert not found
         reader.close()
-        waiting.join(20)
+        waiting.join(60)
         assert found == [["one", "two"]]
         assert x.r.metric("txid_timeouts_total") == 0
 
@@ -141,14 +141,13 @@ def test_a_read_does_not_wait_for_ever():
         began = time.monotonic()
         late = {"Cookie": "x=y; __txid=00000000000000ff"}
         r = x.r.get("/notes/a.db", headers=late)
-        assert r.status == 504 and r.text.startswith("Proxy timeout") and 4 < time.monotonic() - began < 20
+        assert r.status == 504 and r.text.startswith("Proxy timeout") and time.monotonic() - began > 4
         assert x.r.metric("txid_timeouts_total") == 1
         # What even the primary lacks is lost: nothing is gained by waiting. Nor for a database that there is not.
-        began = time.monotonic()
         assert x.p.notes("a.db", headers=late) == ["one"]
         for value in ("00000000000000gg", "0000000000000000", "", "ff"):
             assert x.r.notes("a.db", headers={"Cookie": f"__txid={value}"}) == ["one"]
-        assert time.monotonic() - began < 4
+        assert x.r.metric("txid_waits_total") == 1 and x.p.metric("txid_waits_total") == 0
 
 
 def test_fly_replay():
@@ -167,7 +166,7 @@ def test_health_and_a_primary_that_is_gone():
         began = time.monotonic()
         r = x.r.post("/notes/a.db", "one", headers={"Litefs-Proxy-Hop": "1"})
         assert r.status == 503 and r.text.startswith("Proxy error: no primary available") and r.text.count("\n") == 1
-        assert 0.6 < time.monotonic() - began < 15
+        assert time.monotonic() - began > 0.6
         x.p.app.stop()
         x.p.node.kill()
         wait_until(lambda: x.r.get("/litefs/health").status == 503, "the lag to be seen")
@@ -175,7 +174,7 @@ def test_health_and_a_primary_that_is_gone():
         began = time.monotonic()
         r = x.r.post("/notes/a.db", "one")
         assert r.status == 502 and "the primary's proxy cannot be reached" in r.text and "refused" in r.text, r.text
-        assert 0.6 < time.monotonic() - began < 15
+        assert time.monotonic() - began > 0.6
         assert x.r.notes("a.db") == []
 
 

@@ -48,15 +48,15 @@ def test_etcd():
         second = c.replicas()[0]
         a = request(second, client, "POST", "/promote", headers=token)
         assert a.status == 200, a.text
-        wait_until(second.is_primary, "the hand-over", 20)
+        wait_until(second.is_primary, "the hand-over")
         c.wait_followers()
         write(second)
         c.check_equal()
         second.kill()
-        third = c.wait_primary(30, other_than=(second,))
+        third = c.wait_primary(other_than=(second,))
         assert write(third) == 60
         second.start()
-        c.wait_followers(30)
+        c.wait_followers()
         c.check_equal()
         for n in c.nodes:
             assert "http://" not in n.log(), n.log()
@@ -69,7 +69,7 @@ def test_consul():
         write(first, create=True)
         c.check_equal()
         assert first.stop() == 0
-        second = c.wait_primary(30, other_than=(first,))
+        second = c.wait_primary(other_than=(first,))
         assert write(second) == 40
         c.check_equal()
 
@@ -79,7 +79,7 @@ def test_consul():
 def seconds_of_a_snapshot(primary, replica):
     begin = time.monotonic()
     with replica as r:
-        in_step(primary, r, seconds=120)
+        in_step(primary, r)
         return time.monotonic() - begin
 
 

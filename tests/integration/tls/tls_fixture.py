@@ -31,7 +31,7 @@ def with_http(node, section):
     return node
 
 
-def request(node, context, method, path, body=None, headers=None, timeout=30):
+def request(node, context, method, path, body=None, headers=None, timeout=60):
     c = http.client.HTTPSConnection("127.0.0.1", http_fixture.port_of(node), timeout=timeout, context=context)
     try:
         c.request(method, path, body, headers or {})
