@@ -26,6 +26,37 @@ def insert(c, who, n):
         c.execute("insert into log(who, n) values(?, ?)", (who, i))
 
 
+def write(node, who, n, name="t.db"):
+    c = node.connect(name)
+    c.execute("create table if not exists log(who, n)")
+    insert(c, who, n)
+    c.close()
+
+
+COUNT = "select who, count(*) from log group by who order by who"
+
+
+def dies_alone(cl, everywhere, alone, mode="delete", name="t.db"):
+    """The primary commits rows that reach everywhere (if any) and rows that nobody else gets, and dies. It, and who is the
+    primary then."""
+    old = cl.wait_followers()
+    c = old.connect(name)
+    if everywhere:
+        c.execute(f"pragma journal_mode={mode}")
+        c.execute("create table log(who, n)")
+        insert(c, "all", everywhere)
+        cl.in_step(name)
+    cut_off(cl, old)
+    c.execute("create table if not exists log(who, n)")
+    insert(c, "old", alone)
+    assert old.is_primary()
+    old.kill()
+    c.close()
+    new = cl.wait_primary(other_than=(old,))
+    old.link.heal()
+    return old, new
+
+
 def orphans(node, name="t.db"):
     """The databases that were set aside, as SQLite reads them."""
     directory = os.path.join(node.data, "orphans")
@@ -33,7 +64,7 @@ def orphans(node, name="t.db"):
     for entry in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         if entry.startswith(name):
             c = sqlite3.connect(os.path.join(directory, entry, "database"))
-            found.append(c.execute("select who, count(*) from log group by who order by who").fetchall())
+            found.append(c.execute(COUNT).fetchall())
             c.close()
     return found
 
@@ -48,27 +79,13 @@ def check_told(node, name="t.db"):
 def diverge(mode, more):
     """`more`: rows that the new primary writes, beside the 20 of the old one that nobody got."""
     with Cluster(3, backend="etcd", ttl="2s") as cl:
-        old = cl.wait_followers()
-        c = old.connect()
-        c.execute(f"pragma journal_mode={mode}")
-        c.execute("create table log(who, n)")
-        insert(c, "all", 10)
-        cl.in_step()
-        cut_off(cl, old)
-        insert(c, "old", 20)
-        assert old.is_primary()
-        old.kill()
-        c.close()
-        new = cl.wait_primary(other_than=(old,))
-        old.link.heal()
-        c = new.connect()
-        insert(c, "new", more)
-        c.close()
+        old, new = dies_alone(cl, 10, 20, mode)
+        write(new, "new", more)
         old.start()
         cl.check_equal(has_whole_log=False)
         for n in cl.nodes:
             c = n.connect()
-            got = c.execute("select who, count(*) from log group by who order by who").fetchall()
+            got = c.execute(COUNT).fetchall()
             assert got == [("all", 10)] + ([("new", more)] if more else []), (n.name, got)
             c.close()
         assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
@@ -79,10 +96,8 @@ def diverge(mode, more):
         for n in sorted(cl.nodes, key=lambda n: n.is_primary()):
             if n is not old:
                 n.stop()
-        wait_until(old.is_primary, "the old primary to take over", 20)
-        c = old.connect()
-        insert(c, "again", 3)
-        c.close()
+        wait_until(old.is_primary, "the old primary to take over")
+        write(old, "again", 3)
         for n in cl.nodes:
             if n is not old:
                 n.start()
@@ -124,20 +139,8 @@ def test_old_primary_whose_place_is_gone():
     """Nobody can tell whether its last transaction is one of the cluster; it has made it itself."""
     with Cluster(2, backend="etcd", ttl="2s",
                  data_options="  retention: 100ms\n  retention-monitor-interval: 100ms\n") as cl:
-        old = cl.wait_followers()
-        c = old.connect()
-        c.execute("create table log(who, n)")
-        insert(c, "all", 10)
-        cl.in_step()
-        cut_off(cl, old)
-        insert(c, "old", 20)
-        old.kill()
-        c.close()
-        new = cl.wait_primary(other_than=(old,))
-        old.link.heal()
-        c = new.connect()
-        insert(c, "new", 5)
-        c.close()
+        old, new = dies_alone(cl, 10, 20)
+        write(new, "new", 5)
         lose_log(new)
         old.start()
         cl.check_equal(has_whole_log=False)
@@ -157,17 +160,14 @@ def test_connection_that_stays_open():
         insert(c, "old", 20)
         old.lease_link.cut()
         new = cl.wait_primary(other_than=(old,))
-        w = new.connect()
-        insert(w, "new", 50)
-        w.close()
+        write(new, "new", 50)
         old.link.heal()
         old.lease_link.heal()
         cl.in_step()
-        count = "select who, count(*) from log group by who order by who"
-        assert c.execute(count).fetchall() == [("all", 10), ("old", 20)]
+        assert c.execute(COUNT).fetchall() == [("all", 10), ("old", 20)]
         assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
         w = old.connect()
-        assert w.execute(count).fetchall() == [("all", 10), ("new", 50)]
+        assert w.execute(COUNT).fetchall() == [("all", 10), ("new", 50)]
         w.close()
         c.close()
         cl.check_equal(has_whole_log=False)
@@ -176,20 +176,8 @@ def test_connection_that_stays_open():
 def test_primary_without_a_log():
     """After a replacement its log is empty: who is behind needs a snapshot, also before the next commit."""
     with Cluster(2, backend="etcd", ttl="2s") as cl:
-        old = cl.wait_followers()
-        c = old.connect()
-        c.execute("create table log(who, n)")
-        insert(c, "all", 10)
-        cl.in_step()
-        cut_off(cl, old)
-        insert(c, "old", 1)
-        old.kill()
-        c.close()
-        new = cl.wait_primary(other_than=(old,))
-        old.link.heal()
-        c = new.connect()
-        insert(c, "new", 5)
-        c.close()
+        old, new = dies_alone(cl, 10, 1)
+        write(new, "new", 5)
         old.start()
         cl.in_step()
         new.stop()
@@ -221,19 +209,8 @@ def test_damaged_replica():
 def test_database_that_nobody_else_has():
     """Made on the old primary while it was cut off."""
     with Cluster(2, backend="etcd", ttl="2s") as cl:
-        old = cl.wait_followers()
-        cut_off(cl, old)
-        c = old.connect("mine.db")
-        c.execute("create table log(who, n)")
-        insert(c, "old", 3)
-        old.kill()
-        c.close()
-        new = cl.wait_primary(other_than=(old,))
-        old.link.heal()
-        c = new.connect()
-        c.execute("create table log(who, n)")
-        insert(c, "new", 3)
-        c.close()
+        old, new = dies_alone(cl, 0, 3, name="mine.db")
+        write(new, "new", 3)
         new.restart()
         cl.wait_primary()
         # As a crash in the middle of an earlier replacement leaves it.
@@ -248,27 +225,14 @@ def test_database_that_nobody_else_has():
         check_told(old, "mine.db")
         assert "mine.db-pos" not in os.listdir(old.mnt)
         # The name is free.
-        c = new.connect("mine.db")
-        c.execute("create table log(who, n)")
-        insert(c, "new", 4)
-        c.close()
+        write(new, "new", 4, "mine.db")
         cl.check_equal("mine.db")
 
 
 def test_database_deleted_meanwhile():
     """The old primary went on to write where the new one has deleted."""
     with Cluster(2, backend="etcd", ttl="2s") as cl:
-        old = cl.wait_followers()
-        c = old.connect()
-        c.execute("create table log(who, n)")
-        insert(c, "all", 3)
-        cl.in_step()
-        cut_off(cl, old)
-        insert(c, "old", 3)
-        old.kill()
-        c.close()
-        new = cl.wait_primary(other_than=(old,))
-        old.link.heal()
+        old, new = dies_alone(cl, 3, 3)
         os.unlink(new.path("t.db"))
         old.start()
         wait_until(lambda: not os.path.exists(old.path("t.db")), "the deletion")

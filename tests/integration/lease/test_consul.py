@@ -54,17 +54,7 @@ class ConsulTls(Consul):
 
 
 class ConsulLease(Contract, LeaseCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = cls.new_server()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
-
-    @classmethod
-    def new_server(cls):
-        return Consul()
+    new_server = Consul
 
     def node(self, hostname, server=None, **options):
         options = {"url": (server or self.server).url, "key": self.key, "ttl_ms": self.TTL_MS, **options}
@@ -132,7 +122,7 @@ class ConsulLease(Contract, LeaseCase):
         a, b = self.holder(), self.node("b")
         self.end_session(a.ok("read").session)
         self.assertCode(b.call("acquire"), "E_NOT_PRIMARY")
-        wait_until(lambda: b.call("acquire").code == "OK", "the lock-delay to end", 5)
+        wait_until(lambda: b.call("acquire").code == "OK", "the lock-delay to end")
 
     def test_the_urls_path_is_a_prefix(self):
         a = self.node("a", url=self.server.url + "/team/x/")
@@ -170,13 +160,9 @@ class ConsulLease(Contract, LeaseCase):
 
 
 class ConsulToken(LeaseCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Consul('acl { enabled = true default_policy = "deny" tokens { master = "master" } }')
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
+    @staticmethod
+    def new_server():
+        return Consul('acl { enabled = true default_policy = "deny" tokens { master = "master" } }')
 
     def acquire(self, url=None, **options):
         n = self.add(Node("consul", url=url or self.server.url, key=self.key, hostname="a",
@@ -209,13 +195,7 @@ class ConsulToken(LeaseCase):
 
 
 class ConsulLeaseTls(LeaseCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = ConsulTls()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.close()
+    new_server = ConsulTls
 
     def acquire(self, env=None, **files):
         files = {name: self.server.ca.path(file) for name, file in files.items()}
