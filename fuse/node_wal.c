@@ -48,19 +48,19 @@ fsync_wal(struct session *s, struct inode *in, bool is_data_only, struct db_done
 static int
 chmod_wal(struct session *s, struct inode *in, mode_t mode)
 {
-        int fd = in->fd >= 0 ? in->fd : db_wal_fd(in->db);
-
         (void)s;
-        return fd < 0 ? -ENOENT : fchmod(fd, mode & 07777) < 0 ? -errno : 0;
+        if (in->fd >= 0)
+                return fchmod(in->fd, mode & 07777) < 0 ? -errno : 0;
+        return db_wal_chmod(in->db, mode);
 }
 
 static int
 chown_wal(struct session *s, struct inode *in, uid_t uid, gid_t gid)
 {
-        int fd = in->fd >= 0 ? in->fd : db_wal_fd(in->db);
-
         (void)s;
-        return fd < 0 ? -ENOENT : fchown(fd, uid, gid) < 0 ? -errno : 0;
+        if (in->fd >= 0)
+                return fchown(in->fd, uid, gid) < 0 ? -errno : 0;
+        return db_wal_chown(in->db, uid, gid);
 }
 
 static bool

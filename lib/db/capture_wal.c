@@ -19,6 +19,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -831,23 +832,34 @@ db_wal_take(struct db *db, const char *path, struct err *e)
 }
 
 int
-db_wal_fd(struct db *db)
-{
-        int fd;
-
-        pthread_mutex_lock(&db->lock);
-        fd = db->wal.fd;
-        pthread_mutex_unlock(&db->lock);
-        return fd;
-}
-
-int
 db_wal_stat(struct db *db, struct stat *ret)
 {
         int r;
 
         pthread_mutex_lock(&db->lock); /* or the file could be closed, and its number be another's */
         r = db->wal.fd < 0 ? -ENOENT : os_fstat(db->env->os, "wal:stat", db->wal.fd, ret);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+int
+db_wal_chmod(struct db *db, mode_t mode)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = db->wal.fd < 0 ? -ENOENT : fchmod(db->wal.fd, mode & 07777) < 0 ? -errno : 0;
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+int
+db_wal_chown(struct db *db, uid_t uid, gid_t gid)
+{
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = db->wal.fd < 0 ? -ENOENT : fchown(db->wal.fd, uid, gid) < 0 ? -errno : 0;
         pthread_mutex_unlock(&db->lock);
         return r;
 }

@@ -344,13 +344,23 @@ db_size_bytes(struct db *db)
 int
 db_chmod(struct db *db, mode_t mode)
 {
-        return db->fd < 0 ? -ENOENT : fchmod(db->fd, mode & 07777) < 0 ? -errno : 0;
+        int r;
+
+        pthread_mutex_lock(&db->lock); /* or the file could be closed, and its number be another's */
+        r = db->fd < 0 ? -ENOENT : fchmod(db->fd, mode & 07777) < 0 ? -errno : 0;
+        pthread_mutex_unlock(&db->lock);
+        return r;
 }
 
 int
 db_chown(struct db *db, uid_t uid, gid_t gid)
 {
-        return db->fd < 0 ? -ENOENT : fchown(db->fd, uid, gid) < 0 ? -errno : 0;
+        int r;
+
+        pthread_mutex_lock(&db->lock);
+        r = db->fd < 0 ? -ENOENT : fchown(db->fd, uid, gid) < 0 ? -errno : 0;
+        pthread_mutex_unlock(&db->lock);
+        return r;
 }
 
 /* --- reads --- */

@@ -168,7 +168,8 @@ int db_journal_fsync(struct db *db, struct db_done done);
 bool db_wal_exists(struct db *db);
 int db_wal_create(struct db *db, mode_t mode);
 int db_wal_stat(struct db *db, struct stat *ret);
-int db_wal_fd(struct db *db); /* borrowed, for chmod and chown; -1 when there is none */
+int db_wal_chmod(struct db *db, mode_t mode);
+int db_wal_chown(struct db *db, uid_t uid, gid_t gid);
 ssize_t db_wal_read(struct db *db, void *buf, size_t n, uint64_t off);
 int db_wal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done);
 int db_wal_truncate(struct db *db, uint64_t size_bytes);

@@ -84,6 +84,7 @@ struct db {
         uint64_t last_lsn;        /* of the last commit */
         bool is_unconfirmed;      /* which was made here, and may not be the cluster's */
         struct sync_job *syncing; /* runs or is about to; NULL: none */
+        uint32_t n_syncs;         /* jobs that have yet to end, with those before it */
         uint64_t durable_txid;    /* the log is durable at least up to here, as sync.c has seen it */
 
         uint64_t size_bytes; /* of the file as applications see it */

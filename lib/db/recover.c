@@ -343,6 +343,7 @@ recover(struct db *db, struct err *e)
 {
         struct txlog_options options = { db->env->segment_bytes };
         struct base_info base = { 0 };
+        struct txlog *log;
         char log_dir[PATH_MAX];
         int r;
 
@@ -356,9 +357,14 @@ recover(struct db *db, struct err *e)
         if (r >= 0)
                 r = db_path(db, "log", log_dir, sizeof log_dir);
         if (r >= 0)
-                r = txlog_open(db->env->os, log_dir, &options, base.txid, &db->log, e);
+                r = txlog_open(db->env->os, log_dir, &options, base.txid, &log, e);
         if (r < 0)
                 return r;
+        /* Others may be looking at the one that is replaced. */
+        if (db->log != NULL)
+                txlog_become(db->log, log);
+        else
+                db->log = log;
         if (txlog_torn_bytes(db->log) > 0) {
                 txlog_describe_end(db->log, log_dir, sizeof log_dir);
                 log_event(LOG_WARN, db->name,

@@ -266,8 +266,6 @@ reopen(struct db *db, struct err *e)
         wal_reset(db);
         os_close(os, "replace:close", db->fd);
         db->fd = -1;
-        txlog_close(db->log);
-        db->log = NULL;
         pagesum_release(&db->sums);
         db->sums = (struct pagesum){ 0 };
         db->pos = (struct ltx_pos){ 0 };
@@ -287,15 +285,16 @@ reopen(struct db *db, struct err *e)
         return 0;
 }
 
-static bool
-is_log_in_use(struct db *db)
+/* Nobody reads the old log, nor will; and no sync of it goes on: none begins, for all of it is durable. */
+static int
+retire_log(struct db *db, struct err *e)
 {
-        bool is;
+        int r;
 
         pthread_mutex_lock(&db->lock);
-        is = db->syncing != NULL || txlog_has_readers(db->log);
+        r = db->n_syncs > 0 ? -EAGAIN : txlog_retire(db->log);
         pthread_mutex_unlock(&db->lock);
-        return is;
+        return r < 0 ? err_set(e, r, "the old log of %s is being read", db->name) : 0;
 }
 
 static int
@@ -384,31 +383,43 @@ open_old(struct db *db, const char *file)
                        : os_open(db->env->os, "replace:open", path, O_RDONLY | O_CLOEXEC, 0);
 }
 
+/* Without housekeeping, and without readers of the log. */
+static int
+change_over(struct replacement *rp, const struct capturer *c, void (*detach)(void *, int, int),
+            void *arg, struct err *e)
+{
+        struct db *db = rp->db;
+        int r = stage(rp, e);
+
+        if (r < 0)
+                return r;
+        detach(arg, open_old(db, "database"), open_old(db, "wal"));
+        r = complete_old_file(c, e);
+        if (r == 0)
+                r = swap(rp, e);
+        if (r < 0)
+                return r;
+        pthread_mutex_lock(&db->lock);
+        r = reopen(db, e);
+        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
 static int
 replace_all(struct replacement *rp, const struct capturer *c, void (*detach)(void *, int, int),
             void *arg, struct err *e)
 {
         struct db *db = rp->db;
-        int r;
+        int r = build(rp, e);
 
-        if (is_log_in_use(db))
-                return err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
-        r = build(rp, e);
         if (r < 0)
                 return r;
         pthread_mutex_lock(&db->keeping);
-        if (is_log_in_use(db)) {
-                r = err_set(e, -EAGAIN, "the old log of %s is being read", db->name);
-        } else if ((r = flush_late(c, e)) == 0 && (r = stage(rp, e)) == 0) {
-                detach(arg, open_old(db, "database"), open_old(db, "wal"));
-                r = complete_old_file(c, e);
-                if (r == 0)
-                        r = swap(rp, e);
-        }
-        if (r == 0) {
-                pthread_mutex_lock(&db->lock);
-                r = reopen(db, e);
-                pthread_mutex_unlock(&db->lock);
+        r = flush_late(c, e);
+        if (r == 0 && (r = retire_log(db, e)) == 0) {
+                r = change_over(rp, c, detach, arg, e);
+                if (r < 0)
+                        txlog_unretire(db->log);
         }
         pthread_mutex_unlock(&db->keeping);
         return r;

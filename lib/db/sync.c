@@ -122,6 +122,9 @@ run_sync(struct work *work)
         /* After the answer: only the commits to come need it, and they need it soon. */
         if (r == 0 && txlog_wants_space(db->log))
                 (void)txlog_make_space(db->log);
+        pthread_mutex_lock(&db->lock);
+        db->n_syncs--;
+        pthread_mutex_unlock(&db->lock);
 }
 
 static struct sync_job *
@@ -135,6 +138,7 @@ start_job(struct db *db, uint64_t lsn)
                 { run_sync, NULL }, db, lsn, lsn == db->last_lsn ? db->pos.txid : 0, NULL
         };
         db->syncing = job;
+        db->n_syncs++;
         return job;
 }
 

@@ -57,6 +57,13 @@ int txlog_open_readonly(const struct os *os, const char *dir, struct txlog **ret
 /* Does not sync. NULL is fine. No reader may be open. */
 void txlog_close(struct txlog *log);
 
+/* Another log instead, which is open already and in the same directory by now: retire (-EAGAIN while there are readers;
+ * none can be opened from then on), then become, which takes @other, or unretire. Nobody appends or makes space
+ * meanwhile; whoever else has the log goes on using it. */
+int txlog_retire(struct txlog *log);
+void txlog_become(struct txlog *log, struct txlog *other);
+void txlog_unretire(struct txlog *log);
+
 /* Bytes that the torn tail had when it was cut at open, 0 when there was none. */
 uint64_t txlog_torn_bytes(const struct txlog *log);
 /* Where the last record ends, for messages: "FILE at offset N". */
@@ -99,7 +106,7 @@ struct txlog_stat {
 void txlog_get_stat(struct txlog *log, struct txlog_stat *ret);
 
 /* Positions a reader so that the first next() returns the oldest record with max_txid > @after_txid.
- * E_NOT_FOUND when retention has dropped the record that follows @after_txid. A reader sees records that
+ * E_NOT_FOUND when retention has dropped the record that follows @after_txid, -EAGAIN after txlog_retire. A reader sees records that
  * are appended after it was opened, keeps its segment alive, and is used by one thread at a time. */
 int txlog_reader_open(struct txlog *log, uint64_t after_txid, struct txlog_reader **ret, struct err *e);
 /* 1: *@ret is the next record and *@ret_src gives its LTX bytes until the next call; 0: at the end for
@@ -108,7 +115,6 @@ int txlog_reader_open(struct txlog *log, uint64_t after_txid, struct txlog_reade
 int txlog_reader_next(struct txlog_reader *r, struct txlog_record *ret, struct byte_src **ret_src,
                       struct err *e);
 void txlog_reader_close(struct txlog_reader *r); /* NULL is fine */
-bool txlog_has_readers(struct txlog *log);
 
 /* Whether a position is one that this log has led through. */
 enum txlog_history {

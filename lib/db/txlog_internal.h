@@ -63,6 +63,7 @@ struct txlog {
         atomic_bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;
         struct txlog_reader *readers;
+        bool is_retired;           /* another log is about to take its place: no new readers */
         pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
         bool has_synced;           /* since the last make_space: space ahead is worth its cost */
         bool is_filling;           /* make_space writes zeros from fill_from to fill_to of the tail */

@@ -1,4 +1,5 @@
 /* Opening a log: what of the segments is valid, and what a crash has left behind. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -438,6 +439,49 @@ txlog_open_readonly(const struct os *os, const char *dir, struct txlog **ret, st
         for (int tries = 0; tries < 10 && r == -ENOENT; tries++)
                 r = open_as(os, dir, NULL, true, UINT64_MAX, ret, e);
         return r;
+}
+
+int
+txlog_retire(struct txlog *log)
+{
+        int r;
+
+        pthread_mutex_lock(&log->lock);
+        r = log->readers != NULL ? -EAGAIN : 0;
+        log->is_retired = r == 0;
+        pthread_mutex_unlock(&log->lock);
+        return r;
+}
+
+void
+txlog_unretire(struct txlog *log)
+{
+        pthread_mutex_lock(&log->lock);
+        log->is_retired = false;
+        pthread_mutex_unlock(&log->lock);
+}
+
+void
+txlog_become(struct txlog *log, struct txlog *other)
+{
+        struct segment *head;
+
+        pthread_mutex_lock(&log->sync_lock);
+        pthread_mutex_lock(&log->lock);
+        assert(log->is_retired && log->readers == NULL && !log->is_filling);
+        head = log->head;
+        log->head = other->head;
+        log->tail = other->tail;
+        log->end_lsn = other->end_lsn;
+        log->synced_lsn = other->synced_lsn;
+        log->torn_bytes = other->torn_bytes;
+        log->is_broken = log->is_sync_broken = log->wants_cut = log->has_synced = false;
+        log->is_retired = false;
+        pthread_mutex_unlock(&log->lock);
+        pthread_mutex_unlock(&log->sync_lock);
+        other->head = head;
+        other->tail = NULL;
+        txlog_close(other);
 }
 
 uint64_t

@@ -51,6 +51,10 @@ find_start(struct txlog_reader *r, struct err *e)
         bool is_gone = false;
 
         pthread_mutex_lock(&log->lock);
+        if (log->is_retired) {
+                pthread_mutex_unlock(&log->lock);
+                return err_set(e, -EAGAIN, "the log in %s is being replaced", log->dir);
+        }
         for (s = log->head; s != NULL && found == NULL; s = s->next)
                 if (s->has_records && s->last.max_txid > r->after_txid)
                         found = s;
@@ -196,17 +200,6 @@ txlog_reader_close(struct txlog_reader *r)
         pthread_mutex_unlock(&r->log->lock);
         os_close(r->log->os, "txlog:read", r->fd);
         free(r);
-}
-
-bool
-txlog_has_readers(struct txlog *log)
-{
-        bool has;
-
-        pthread_mutex_lock(&log->lock);
-        has = log->readers != NULL;
-        pthread_mutex_unlock(&log->lock);
-        return has;
 }
 
 /* --- where another log has been --- */

@@ -2,7 +2,9 @@
 /* Transactions of another node when the disk errs, or while others use what they replace. */
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -165,6 +167,60 @@ START_TEST(snapshot_outlives_the_state_that_it_is_of)
         ck_assert_uint_eq(got.record.max_txid, record.max_txid);
         ck_assert_uint_eq(got.record.post_apply_checksum, record.post_apply_checksum);
         received_release(&got);
+        end(&w);
+}
+END_TEST
+
+struct toucher {
+        pthread_t thread;
+        struct db *db;
+        atomic_bool is_over;
+        int error; /* of a call that found another file, or none */
+};
+
+static void *
+touch(void *arg)
+{
+        struct toucher *t = arg;
+        struct txlog_reader *reader;
+        struct txlog_stat log;
+        struct stat st;
+
+        while (!atomic_load(&t->is_over)) {
+                const int results[] = {
+                        db_stat(t->db, &st),     db_chmod(t->db, 0644),     db_chown(t->db, -1, -1),
+                        db_wal_stat(t->db, &st), db_wal_chmod(t->db, 0644), db_wal_chown(t->db, -1, -1),
+                };
+
+                for (int i = 0; i < COUNT(results); i++)
+                        if (results[i] != 0 && results[i] != -ENOENT)
+                                t->error = results[i];
+                txlog_get_stat(db_log(t->db), &log);
+                (void)txlog_sync(db_log(t->db), txlog_end_lsn(db_log(t->db)), NULL);
+                if (txlog_reader_open(db_log(t->db), 0, &reader, NULL) == 0)
+                        txlog_reader_close(reader);
+        }
+        return NULL;
+}
+
+/* Others set the files' attributes and ask for the log while it is replaced: they find one state or the other, not what
+ * is opened next under an old file's number. The races as such are for the thread sanitizer. */
+START_TEST(others_go_on_while_it_is_replaced)
+{
+        struct toucher t = { 0 };
+        struct world w;
+
+        begin(&w);
+        diverge(&w);
+        t.db = db_of(&w);
+        ck_assert_int_eq(pthread_create(&t.thread, NULL, touch, &t), 0);
+        for (int i = 0; i < 20; i++) {
+                ck_assert_msg(replace(&w) == 0, "%s", w.e.text);
+                commit_to_wal(w.d, "update t set x='ours'");
+        }
+        atomic_store(&t.is_over, true);
+        ck_assert_int_eq(pthread_join(t.thread, NULL), 0);
+        ck_assert_int_eq(t.error, 0);
         end(&w);
 }
 END_TEST
@@ -365,6 +421,7 @@ main(void)
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, deletion_that_was_not_synced_stops_the_database);
         tcase_add_test(tc, snapshot_outlives_the_state_that_it_is_of);
+        tcase_add_test(tc, others_go_on_while_it_is_replaced);
         tcase_add_loop_test(tc, old_file_is_complete_or_stays, 0, 3);
         tcase_add_test(tc, same_state_is_set_aside_again);
         tcase_add_loop_test(tc, swap_that_fails_leaves_a_database, 0, 7);
