@@ -221,31 +221,83 @@ is_one_of(const char *s, const char *const *words)
         return false;
 }
 
-static size_t
-length_without_slashes(const char *dir)
+/* @dir without symbolic links, dots and superfluous slashes: what there is of it, and then the rest as it is spelled. */
+static void
+make_real(const char *dir, char buf[PATH_MAX])
 {
-        size_t n = strlen(dir);
+        char head[PATH_MAX], rest[PATH_MAX] = "", joined[PATH_MAX];
+        size_t n = (size_t)snprintf(head, sizeof head, "%s%s", dir[0] == '/' ? "" : "./", dir);
+        char *slash;
 
-        while (n > 1 && dir[n - 1] == '/')
-                n--;
-        return n;
-}
-
-/* Spelled the same but for slashes at the end. */
-static bool
-is_same_dir(const char *a, const char *b)
-{
-        size_t n = length_without_slashes(a);
-
-        return n == length_without_slashes(b) && memcmp(a, b, n) == 0;
+        while (n > 1 && n < sizeof head && head[n - 1] == '/')
+                head[--n] = '\0';
+        while (realpath(head, buf) == NULL) {
+                buf[0] = '\0';
+                slash = strrchr(head, '/');
+                if (slash == NULL)
+                        break;
+                if (slash[1] != '\0' && strcmp(slash, "/.") != 0) {
+                        if (snprintf(joined, sizeof joined, "%s%s", slash, rest) >= (int)sizeof joined)
+                                break;
+                        memcpy(rest, joined, sizeof rest);
+                }
+                if (slash == head)
+                        break;
+                *slash = '\0';
+        }
+        n = strcmp(buf, "/") == 0 && rest[0] != '\0' ? 0 : strlen(buf);
+        (void)!snprintf(buf + n, PATH_MAX - n, "%s", rest);
 }
 
 static bool
 is_below(const char *dir, const char *top)
 {
-        size_t n = length_without_slashes(top);
+        size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
 
-        return strncmp(dir, top, n) == 0 && (dir[n] == '/' || (n == 1 && top[0] == '/'));
+        return strncmp(dir, top, n) == 0 && dir[n] == '/';
+}
+
+/* In a directory that litefs has in its data directory. Elsewhere in there LiteFS allows it, and it does no harm. */
+static bool
+is_over_data(const char *fuse, const char *data)
+{
+        static const char *const own[] = { "dbs", "files", "orphans", "tmp" };
+        char dir[PATH_MAX + 16];
+
+        for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+                snprintf(dir, sizeof dir, "%s/%s", data, own[i]);
+                if (strcmp(fuse, dir) == 0 || is_below(fuse, dir))
+                        return true;
+        }
+        return false;
+}
+
+/* The mount hides what is below it: over its own data the daemon waits for itself, and only SIGKILL ends that. */
+static int
+validate_dirs(const struct config *c, struct err *e)
+{
+        char fuse[PATH_MAX], data[PATH_MAX];
+
+        if (c->fuse.dir[0] == '\0')
+                return err_text(e, E_CONFIG, "fuse directory required");
+        if (c->data.dir[0] == '\0')
+                return err_text(e, E_CONFIG, "data directory required");
+        make_real(c->fuse.dir, fuse);
+        make_real(c->data.dir, data);
+        if (strcmp(fuse, data) == 0)
+                return err_text(e, E_CONFIG,
+                                "fuse directory and data directory cannot be the same path");
+        if (is_below(data, fuse))
+                return err_text(e, E_CONFIG,
+                                "data.dir (%s) is inside fuse.dir (%s), where the mount would hide it: "
+                                "move one of them",
+                                c->data.dir, c->fuse.dir);
+        if (is_over_data(fuse, data))
+                return err_text(e, E_CONFIG,
+                                "fuse.dir (%s) is inside data.dir (%s), where litefs has its own files: "
+                                "move one of them",
+                                c->fuse.dir, c->data.dir);
+        return 0;
 }
 
 static int
@@ -317,16 +369,9 @@ config_validate(const struct config *c, struct err *e)
         static const char *const backup_types[] = { "", "file", "litefs-cloud", NULL };
         int r;
 
-        if (c->fuse.dir[0] == '\0')
-                return err_text(e, E_CONFIG, "fuse directory required");
-        if (c->data.dir[0] == '\0')
-                return err_text(e, E_CONFIG, "data directory required");
-        if (is_same_dir(c->fuse.dir, c->data.dir))
-                return err_text(e, E_CONFIG,
-                                "fuse directory and data directory cannot be the same path");
-        /* The mount would hide it: the daemon waits for itself then, and only SIGKILL ends that. */
-        if (is_below(c->data.dir, c->fuse.dir))
-                return err_text(e, E_CONFIG, "data directory cannot be inside the fuse directory");
+        r = validate_dirs(c, e);
+        if (r < 0)
+                return r;
         r = validate_lease(c, e);
         if (r < 0)
                 return r;

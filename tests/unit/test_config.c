@@ -368,8 +368,16 @@ static const struct {
           "fuse directory and data directory cannot be the same path" },
         { "fuse: {dir: /x/}\ndata: {dir: /x}\n",
           "fuse directory and data directory cannot be the same path" },
+        { "fuse: {dir: /x}\ndata: {dir: //x/.}\n",
+          "fuse directory and data directory cannot be the same path" },
         { "fuse: {dir: /x/}\ndata: {dir: /x/y}\n",
-          "data directory cannot be inside the fuse directory" },
+          "data.dir (/x/y) is inside fuse.dir (/x/), where the mount would hide it: move one of them" },
+        { "fuse: {dir: /}\ndata: {dir: /y}\n",
+          "data.dir (/y) is inside fuse.dir (/), where the mount would hide it: move one of them" },
+        { "fuse: {dir: /x/dbs}\ndata: {dir: /x}\n",
+          "fuse.dir (/x/dbs) is inside data.dir (/x), where litefs has its own files: move one of them" },
+        { "fuse: {dir: x/tmp/y}\ndata: {dir: x}\n",
+          "fuse.dir (x/tmp/y) is inside data.dir (x), where litefs has its own files: move one of them" },
         { "skip-sync: true\n", "invalid lease type, must be either 'consul' or 'static', got: ''" },
         { "lease: {type: x}\n", "invalid lease type, must be either 'consul' or 'static', got: 'x'" },
         { "lease: {type: static, databases: [a]}\n",
@@ -389,6 +397,29 @@ static const struct {
         { "lease: {type: static}\nhttp: {token: a, token-file: b}\n",
           "http.token and http.token-file exclude each other" },
 };
+
+/* However it is spelled: a path that is one only once its links are followed hides the data all the same. */
+START_TEST(mount_over_the_data_is_refused_through_a_link)
+{
+        char *dir = tmpdir_make(), path[4096], text[9000];
+
+        snprintf(path, sizeof path, "%s/data", dir);
+        ck_assert_int_eq(mkdir(path, 0700), 0);
+        snprintf(path, sizeof path, "%s/link", dir);
+        ck_assert_int_eq(symlink("data", path), 0);
+        snprintf(text, sizeof text,
+                 "fuse: {dir: %s/link/dbs}\ndata: {dir: %s/x/..//data}\nlease: {type: static}\n", dir,
+                 dir);
+        parse(text);
+        ck_assert_int_eq(config_validate(&config, &error), 0); /* x is not there, so neither is that */
+        snprintf(path, sizeof path, "%s/x", dir);
+        ck_assert_int_eq(mkdir(path, 0700), 0);
+        ck_assert_int_eq(config_validate(&config, &error), E_CONFIG);
+        ck_assert_ptr_nonnull(strstr(error.text, "fuse.dir ("));
+        ck_assert_ptr_nonnull(strstr(error.text, "data.dir ("));
+        tmpdir_remove(dir);
+}
+END_TEST
 
 START_TEST(contradiction_is_refused_in_litefs_words)
 {
@@ -528,6 +559,7 @@ main(void)
         tcase_add_test(errors, deep_nesting_is_refused);
         tcase_add_test(errors, aliases_do_not_multiply);
         tcase_add_test(errors, error_may_be_left_out);
+        tcase_add_test(errors, mount_over_the_data_is_refused_through_a_link);
         tcase_add_loop_test(errors, contradiction_is_refused_in_litefs_words, 0, COUNT(contradictions));
         tcase_add_loop_test(errors, sound_configuration_is_accepted, 0, COUNT(sound));
         tcase_add_test(files, file_is_looked_for_here_then_at_home);
