@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,8 @@ struct target {
         int fd;
         uint64_t size_bytes;
         bool has_progress;
+        pthread_t watcher; /* for signals that end the program */
+        sigset_t signals, old_signals;
 };
 
 static int
@@ -53,10 +57,8 @@ static int
 publish(struct target *t, struct err *e)
 {
         char copy[PATH_MAX];
-        int r = os_fsync(os_host(), "export:sync", t->fd);
+        int r;
 
-        if (r < 0)
-                return err_set(e, r, "sync %s", t->tmp);
         unlink_with(t->path, "-journal");
         unlink_with(t->path, "-wal");
         unlink_with(t->path, "-shm");
@@ -136,6 +138,82 @@ open_temporary(struct target *t, struct err *e)
         return r;
 }
 
+/* --- signals --- */
+
+/* Those that end the program, but for what it was told to ignore (nohup, a job in the background). */
+static void
+choose_signals(sigset_t *set)
+{
+        static const int ends[] = { SIGINT, SIGTERM, SIGHUP };
+        struct sigaction now;
+
+        sigemptyset(set);
+        for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+                if (sigaction(ends[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+                        sigaddset(set, ends[i]);
+}
+
+/* Takes the temporary file along, and then ends as the signal has it. */
+static void *
+wait_for_signal(void *arg)
+{
+        struct target *t = arg;
+        int sig;
+
+        if (sigwait(&t->signals, &sig) != 0)
+                return NULL;
+        (void)unlink(t->tmp);
+        raise(sig);
+        pthread_sigmask(SIG_UNBLOCK, &t->signals, NULL);
+        return NULL;
+}
+
+static int
+watch_signals(struct target *t, struct err *e)
+{
+        int r;
+
+        choose_signals(&t->signals);
+        pthread_sigmask(SIG_BLOCK, &t->signals, &t->old_signals);
+        r = -pthread_create(&t->watcher, NULL, wait_for_signal, t);
+        if (r == 0)
+                return 0;
+        pthread_sigmask(SIG_SETMASK, &t->old_signals, NULL);
+        return err_set(e, r, "start a thread");
+}
+
+/* A signal that came is kept until unblock_signals. */
+static void
+unwatch_signals(struct target *t)
+{
+        (void)pthread_cancel(t->watcher);
+        (void)pthread_join(t->watcher, NULL);
+}
+
+static void
+unblock_signals(struct target *t)
+{
+        pthread_sigmask(SIG_SETMASK, &t->old_signals, NULL);
+}
+
+static int
+fill_and_publish(struct target *t, struct client *c, const char *url, struct err *e)
+{
+        int r = download(c, url, t, e);
+
+        if (t->has_progress && t->size_bytes > 0)
+                fprintf(stderr, "\r\033[K");
+        if (r == 0 && (r = os_fsync(os_host(), "export:sync", t->fd)) < 0)
+                err_set(e, r, "sync %s", t->tmp);
+        unwatch_signals(t);
+        if (r == 0)
+                r = publish(t, e);
+        if (r < 0)
+                (void)unlink(t->tmp); /* while it is locked: it is nobody else's */
+        unblock_signals(t);
+        return r;
+}
+
 static int
 export_to(struct client *c, const char *url, const char *path, struct err *e)
 {
@@ -149,13 +227,11 @@ export_to(struct client *c, const char *url, const char *path, struct err *e)
         r = open_temporary(&t, e);
         if (r < 0)
                 return r;
-        r = download(c, url, &t, e);
-        if (t.has_progress && t.size_bytes > 0)
-                fprintf(stderr, "\r\033[K");
+        r = watch_signals(&t, e);
         if (r == 0)
-                r = publish(&t, e);
-        if (r < 0)
-                (void)unlink(t.tmp); /* while it is locked: it is nobody else's */
+                r = fill_and_publish(&t, c, url, e);
+        else
+                (void)unlink(t.tmp);
         os_close(os_host(), "export:close", t.fd);
         return r;
 }

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
@@ -172,23 +173,35 @@ def test_exports_to_one_path():
         out, halves, go_on = os.path.join(d, "out.db"), (b"a" * 100000, b"b" * 100000), threading.Event()
         listener = socket.create_server(("127.0.0.1", 0))
 
+        def answer(s):
+            with s:
+                s.recv(65536)
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + halves[0])
+                go_on.wait(30)
+                try:
+                    s.sendall(halves[1])
+                except OSError:
+                    pass  # to the one that was stopped
+
         def serve():
             while True:
                 try:
                     s, _ = listener.accept()
                 except OSError:
                     return
-                s.recv(65536)
-                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + halves[0])
-                go_on.wait(30)
-                s.sendall(halves[1])
-                s.close()
+                threading.Thread(target=answer, args=(s,), daemon=True).start()
         threading.Thread(target=serve, daemon=True).start()
         command = ("export", "-url", f"http://127.0.0.1:{listener.getsockname()[1]}", "-name", "t.db", out)
         first = subprocess.Popen([LITEFS, *command], stdout=subprocess.PIPE)
         wait_until(lambda: os.path.exists(out + ".tmp") and os.path.getsize(out + ".tmp") == 100000, "half of it")
         p = litefs(*command, code=1)
         assert f"{out}.tmp is being written by another export" in p.stderr, p.stderr
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            stopped = subprocess.Popen([LITEFS, *command[:-1], out + "2"])
+            wait_until(lambda: os.path.exists(out + "2.tmp") and os.path.getsize(out + "2.tmp") == 100000, "half of it")
+            stopped.send_signal(sig)
+            assert stopped.wait(30) == -sig
+            assert os.listdir(d) == ["out.db.tmp"], os.listdir(d)
         go_on.set()
         first.communicate(timeout=60)
         with open(out, "rb") as f:
