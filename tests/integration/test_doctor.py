@@ -11,10 +11,9 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(HERE, "http"), os.path.join(HERE, "lease")]
+sys.path[:0] = [os.path.join(HERE, "http")]
 from http_fixture import Node, get, in_step, replica_of
-from lease_fixture import free_ports, stop_process
-from litefs_fixture import LITEFS, run, wait_until
+from litefs_fixture import LITEFS, free_ports, run, stop_process, wait_until
 
 NOBODY = "http://127.0.0.1:1"
 

@@ -15,8 +15,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, d) for d in ("http", "cluster", "lease")]
 from cluster_fixture import consul, need, pos_or_none
 from http_fixture import get, metrics
-from lease_fixture import Script, free_ports, http as http_url
-from litefs_fixture import LITEFS, Node, is_mounted, run, wait_until
+from lease_fixture import Script, http as http_url
+from litefs_fixture import LITEFS, Node, free_ports, is_mounted, run, wait_until
 
 need("consul")
 

@@ -7,9 +7,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "lease"))
-from lease_fixture import free_ports
-from litefs_fixture import LITEFS, Node, is_mounted, run
+from litefs_fixture import LITEFS, Node, free_ports, is_mounted, run
 
 ROOT = os.path.join(HERE, "..", "..")
 

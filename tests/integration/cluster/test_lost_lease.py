@@ -9,8 +9,7 @@ import urllib.request
 from cluster_fixture import HERE, Cluster, need, run, wait_until
 
 sys.path.insert(0, os.path.join(HERE, "..", "lease"))
-from lease_fixture import free_ports
-from litefs_fixture import LITEFS
+from litefs_fixture import LITEFS, free_ports
 from test_consul import Consul
 
 need("consul")
@@ -115,8 +114,8 @@ def test_a_node_that_waits_says_why():
         assert p.stop() == 0
         for n in (late, reader):
             n.start()
-        wait_until(lambda: waits_of(late)["for"] == "node-of-last-term", "the reason", 20)
-        wait_until(lambda: waits_of(reader)["for"] == "candidate", "the reason", 20)
+        wait_until(lambda: waits_of(late)["for"] == "node-of-last-term", "the reason")
+        wait_until(lambda: waits_of(reader)["for"] == "candidate", "the reason")
         waits = waits_of(late)
         assert "was not there in the cluster's last term" in waits["reason"], waits
         remedy = "consul kv delete litefs/test/term"

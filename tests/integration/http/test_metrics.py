@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from http_fixture import Node, get, in_step, metrics, post, replica_of, run, wait_until
-from lease_fixture import stop_process
+from litefs_fixture import stop_process
 from test_endpoints import fill, promtool
 
 DB = '{db="t.db"}'

@@ -4,7 +4,7 @@
  *   driver etcd endpoint=http://127.0.0.1:2379 endpoint=... key=k ...
  *
  *   read, acquire, renew, release, break (the state read last), offer, take-over TOKEN, get-id, put-id ID,
- *   deadline (ms that are left) */
+ *   deadline (when, and ms that are left) */
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -141,7 +141,7 @@ run_line(struct node *n, char *line)
                 answer(0, &e, 0, json_pack("{s:n}", "left_ms"));
         else
                 answer(0, &e, 0,
-                       json_pack("{s:I}", "left_ms",
+                       json_pack("{s:I,s:I}", "at_ms", (json_int_t)deadline_ms, "left_ms",
                                  (json_int_t)(deadline_ms - clock_boot_ms(clock_host()))));
 }
 

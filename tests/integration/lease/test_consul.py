@@ -3,7 +3,8 @@ import json
 import os
 
 from contract import Contract
-from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, tls_authority, wait_until
+from lease_fixture import LeaseCase, Node, Script, Server, http, losing_the_answer, main, tls_authority
+from litefs_fixture import free_ports, wait_until
 
 
 class Consul(Server):

@@ -5,7 +5,8 @@ import os
 import socket
 
 from contract import CALL_SLACK_MS, Contract
-from lease_fixture import LeaseCase, Node, Script, Server, free_ports, http, losing_the_answer, main, tls_authority, wait_until
+from lease_fixture import LeaseCase, Node, Script, Server, http, losing_the_answer, main, tls_authority
+from litefs_fixture import free_ports, wait_until
 
 
 def b64(text):

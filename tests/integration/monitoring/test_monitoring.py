@@ -12,10 +12,10 @@ import urllib.parse
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("http", "lease")]
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), "http")]
 
 from http_fixture import Node, get, in_step, port_of, replica_of, run, wait_until
-from lease_fixture import free_ports, stop_process
+from litefs_fixture import free_ports, stop_process
 
 EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(HERE))), "examples", "monitoring")
 # A family that only some nodes have: those with a lease that runs out.

@@ -8,9 +8,8 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "lease")]
-from lease_fixture import free_ports
-from litefs_fixture import run
+sys.path[:0] = [os.path.dirname(HERE)]
+from litefs_fixture import free_ports, run
 
 BUILD = os.environ["BUILD_DIR"]
 

@@ -10,7 +10,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("http", "lease"
 
 from chromium import Chromium, need_chromium
 from http_fixture import Node, get, in_step, port_of, replica_of, request, run, wait_until
-from lease_fixture import stop_process
+from litefs_fixture import stop_process
 
 SHOTS = os.environ.get("LITEFS_SCREENSHOTS", "build/release/screenshots")
 EVIL = "<img src=x onerror='document.title=1'>.db"

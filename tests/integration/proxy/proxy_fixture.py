@@ -15,8 +15,7 @@ import http_fixture
 import litefs_fixture
 from http_fixture import metrics, rss_bytes  # noqa: F401
 from cluster_fixture import SEED
-from lease_fixture import free_ports
-from litefs_fixture import wait_until
+from litefs_fixture import free_ports, wait_until
 
 TIMEOUT = 60
 
