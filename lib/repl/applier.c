@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/map.h"
 
 #define QUEUED_BYTES_MAX (32u << 20) /* of all databases; one transaction more than that may be there */
 #define QUEUED_MAX 4096u             /* transactions */
@@ -60,6 +61,7 @@ struct queue {
 struct applier {
         struct applier_config config;
         struct queue *queues;
+        struct map by_name; /* of them */
         uint64_t n_bytes;
         uint32_t n_items; /* with the held ones */
         uint32_t n_held;  /* one at most of each database: it has to be there to be tried again */
@@ -463,13 +465,18 @@ report(struct mail *m)
         go_on(q);
 }
 
+static bool
+is_called(const void *item, const void *key)
+{
+        return strcmp(((const struct queue *)item)->name, key) == 0;
+}
+
 static struct queue *
 find_queue(struct applier *a, const char *name)
 {
-        struct queue *q;
+        uint64_t hash = map_hash_text(name);
+        struct queue *q = map_find(&a->by_name, hash, is_called, name);
 
-        for (q = a->queues; q != NULL && strcmp(q->name, name) != 0; q = q->next)
-                ;
         if (q != NULL)
                 return q;
         q = calloc(1, sizeof *q);
@@ -478,7 +485,9 @@ find_queue(struct applier *a, const char *name)
         q->a = a;
         q->tail = &q->head;
         q->name = strdup(name);
-        if (q->name == NULL || loop_timer_new(a->config.loop, retry, q, &q->retry) < 0) {
+        if (q->name == NULL || loop_timer_new(a->config.loop, retry, q, &q->retry) < 0 ||
+            map_put(&a->by_name, hash, q) < 0) {
+                loop_timer_free(q->retry);
                 free(q->name);
                 free(q);
                 return NULL;
@@ -595,5 +604,6 @@ applier_free(struct applier *a)
                 free(q->name);
                 free(q);
         }
+        map_release(&a->by_name);
         free(a);
 }

@@ -6,29 +6,13 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "repl/cursor.h"
+#include "repl/feed_table.h"
 #include "repl/frame_decoder.h"
 #include "repl/name_set.h"
 #include "repl/positions.h"
 
 #define CHUNK_BYTES (512u << 10) /* read by one job */
 #define SNAPSHOT_RETRY_MS 20
-#define MAX_REST_BEATS 64 /* heartbeats between attempts at a database that cannot be read */
-
-struct entry {
-        struct entry *next;
-        struct cursor cursor; /* the job's while one runs */
-        struct ltx_pos acked;
-        uint64_t target_txid; /* the stream is ready once this is sent */
-        bool is_dirty;        /* there may be something to send */
-        bool has_more;        /* the job's: so there is */
-        int error;            /* the job's: it could not be read */
-        struct err e;
-        int rest_beats, left_beats; /* after that: how long it is left alone, in heartbeats */
-        bool has_reset;
-        struct ltx_pos reset;
-        struct entry *next_in_job;
-};
 
 struct feed {
         struct feed_config config;
@@ -41,13 +25,13 @@ struct feed {
         bool is_ready_sent;
         bool has_listed;         /* our databases, all of them */
         struct name_set *listed; /* the names of the replica's list that is coming in */
-        struct entry *entries;
+        struct feed_table table;
         struct loop_timer *retry;
 
         bool has_job;
         struct work work;
         struct mail mail;
-        struct entry *job_entries;
+        struct feed_entry *job_entries;
         struct outbox out;
         uint32_t next_stream;
         int result;
@@ -82,6 +66,7 @@ feed_new(const struct feed_config *config, struct link *link, struct feed **ret)
         f->link = link;
         f->next_stream = 1;
         outbox_init(&f->out);
+        feed_table_init(&f->table);
         *ret = f;
         return 0;
 }
@@ -92,13 +77,7 @@ destroy(struct feed *f)
         void (*freed)(void *arg) = f->config.freed;
         void *arg = f->config.arg;
 
-        while (f->entries != NULL) {
-                struct entry *en = f->entries;
-
-                f->entries = en->next;
-                cursor_release(&en->cursor);
-                free(en);
-        }
+        feed_table_release(&f->table);
         outbox_release(&f->out);
         name_set_free(f->listed);
         frame_decoder_free(f->decoder);
@@ -147,16 +126,6 @@ send_list(struct feed *f)
         f->has_listed = positions_send(f->link, f->config.store, FRAME_POSITIONS_ALL) == 0;
 }
 
-/* Databases that could not be read, in their turn. */
-static void
-wake_entries(struct feed *f)
-{
-        for (struct entry *en = f->entries; en != NULL; en = en->next)
-                if (en->left_beats > 0 && --en->left_beats == 0)
-                        en->is_dirty = true;
-        schedule(f);
-}
-
 void
 feed_heartbeat(struct feed *f, int64_t wall_ms, int64_t fence_ms)
 {
@@ -167,7 +136,8 @@ feed_heartbeat(struct feed *f, int64_t wall_ms, int64_t fence_ms)
                 return;
         (void)send_frame(f, &frame);
         send_list(f);
-        wake_entries(f);
+        feed_table_beat(&f->table);
+        schedule(f);
 }
 
 int
@@ -200,8 +170,8 @@ read_entries(struct feed *f)
 {
         bool must_wait = false;
 
-        for (struct entry *en = f->job_entries; en != NULL && f->out.n < CHUNK_BYTES;
-             en = en->next_in_job) {
+        for (struct feed_entry *en = f->job_entries; en != NULL && f->out.n < CHUNK_BYTES;
+             en = en->next_in_turn) {
                 int r = cursor_read(&en->cursor, f->config.self.term, &f->next_stream,
                                     CHUNK_BYTES - f->out.n, &f->out, &f->e);
 
@@ -234,39 +204,12 @@ run(struct work *w)
                 f->has_job = false; /* the loop has stopped: its owner frees what is left */
 }
 
-/* The cursor in the middle of a record comes first: records do not mix. */
-static void
-list_job(struct feed *f)
-{
-        struct entry **end = &f->job_entries;
-
-        f->job_entries = NULL;
-        for (int pass = 0; pass < 2; pass++)
-                for (struct entry *en = f->entries; en != NULL; en = en->next) {
-                        bool is_open = en->cursor.src != NULL || en->cursor.snapshot != NULL;
-
-                        if (is_open != (pass == 0) || !(is_open || en->is_dirty || en->has_reset) ||
-                            en->left_beats > 0)
-                                continue;
-                        if (en->has_reset && !is_open) {
-                                cursor_reset(&en->cursor, en->reset);
-                                en->has_reset = false;
-                                en->is_dirty = true;
-                        }
-                        en->is_dirty = false;
-                        en->has_more = true; /* unless the job finds otherwise */
-                        en->next_in_job = NULL;
-                        *end = en;
-                        end = &en->next_in_job;
-                }
-}
-
 static void
 schedule(struct feed *f)
 {
         if (f->has_job || f->is_blocked || f->link == NULL || !f->has_positions)
                 return;
-        list_job(f);
+        f->job_entries = feed_table_take(&f->table);
         if (f->job_entries == NULL)
                 return;
         f->has_job = true;
@@ -281,29 +224,17 @@ send_ready(struct feed *f)
 {
         struct frame frame = { .type = FRAME_READY };
 
-        if (f->is_ready_sent)
+        if (f->is_ready_sent || !feed_table_is_ready(&f->table))
                 return;
-        for (struct entry *en = f->entries; en != NULL; en = en->next)
-                if (en->cursor.pos.txid < en->target_txid || en->has_reset)
-                        return;
         f->is_ready_sent = true;
         (void)send_frame(f, &frame);
 }
 
-/* After the job. */
 static void
-settle_entry(struct feed *f, struct entry *en)
+on_failed(void *arg, const struct feed_entry *en)
 {
-        en->is_dirty |= en->has_more;
-        if (en->error == 0) {
-                en->rest_beats = 0;
-                return;
-        }
-        en->error = 0;
-        en->rest_beats = en->rest_beats == 0                ? 1
-                         : en->rest_beats >= MAX_REST_BEATS ? MAX_REST_BEATS
-                                                            : en->rest_beats * 2;
-        en->left_beats = en->rest_beats;
+        struct feed *f = arg;
+
         log_event(LOG_WARN, db_name(en->cursor.db), "not sent to %s for %d s: %s", f->peer.hostname,
                   en->rest_beats, en->e.text);
 }
@@ -319,8 +250,7 @@ report(struct mail *m)
                 destroy(f);
                 return;
         }
-        for (struct entry *en = f->job_entries; en != NULL; en = en->next_in_job)
-                settle_entry(f, en);
+        feed_table_settle(&f->table, f->job_entries, on_failed, f);
         if (f->out.n > 0)
                 r = link_write(f->link, f->out.buf, f->out.n);
         if (f->result < 0 && f->result != -EAGAIN) {
@@ -346,50 +276,23 @@ feed_writable(struct feed *f)
 
 /* --- databases --- */
 
-static struct entry *
-find_entry(const struct feed *f, const struct db *db)
-{
-        struct entry *en = f->entries;
-
-        while (en != NULL && en->cursor.db != db)
-                en = en->next;
-        return en;
-}
-
-static struct entry *
-add_entry(struct feed *f, struct db *db)
-{
-        struct entry *en = find_entry(f, db);
-
-        if (en != NULL)
-                return en;
-        en = calloc(1, sizeof *en);
-        if (en == NULL)
-                return NULL;
-        en->cursor.db = db;
-        en->is_dirty = true;
-        en->next = f->entries;
-        f->entries = en;
-        return en;
-}
-
 void
 feed_committed(struct feed *f, struct db *db)
 {
-        struct entry *en;
+        struct feed_entry *en;
 
         if (!f->has_positions)
                 return;
-        en = add_entry(f, db);
+        en = feed_table_add(&f->table, db);
         if (en != NULL)
-                en->is_dirty = true;
+                feed_table_mark(&f->table, en);
         schedule(f);
 }
 
 struct ltx_pos
 feed_acked(const struct feed *f, const struct db *db)
 {
-        const struct entry *en = find_entry(f, db);
+        const struct feed_entry *en = feed_table_find(&f->table, db);
 
         return en == NULL ? (struct ltx_pos){ 0 } : en->acked;
 }
@@ -398,7 +301,7 @@ void
 feed_each_acked(const struct feed *f, void (*fn)(void *arg, struct db *db, struct ltx_pos acked),
                 void *arg)
 {
-        for (const struct entry *en = f->entries; en != NULL; en = en->next)
+        for (const struct feed_entry *en = f->table.list; en != NULL; en = en->next)
                 fn(arg, en->cursor.db, en->acked);
 }
 
@@ -468,13 +371,13 @@ static int
 add_target(void *arg, struct db *db)
 {
         struct feed *f = arg;
-        struct entry *en = add_entry(f, db);
+        struct feed_entry *en = feed_table_add(&f->table, db);
         struct db_info info;
 
         if (en == NULL)
                 return 0;
         db_get_info(db, &info);
-        en->target_txid = info.pos.txid;
+        feed_table_set_target(&f->table, en, info.pos.txid);
         return 0;
 }
 
@@ -489,14 +392,12 @@ on_positions(struct feed *f, struct frame_positions *p, struct err *e)
                 return r;
         while (frame_positions_next(p, name, &pos)) {
                 struct db *db = store_find(f->config.store, name);
-                struct entry *en = db == NULL ? NULL : add_entry(f, db);
+                struct feed_entry *en = db == NULL ? NULL : feed_table_add(&f->table, db);
 
                 if (db != NULL && en == NULL)
                         return err_set(e, -ENOMEM, "positions");
-                if (en != NULL) {
-                        en->has_reset = true;
-                        en->reset = en->acked = pos;
-                }
+                if (en != NULL)
+                        feed_table_reset(&f->table, en, pos);
         }
         if ((p->flags & FRAME_POSITIONS_LAST) != 0) {
                 name_set_free(f->listed);
@@ -516,7 +417,7 @@ static void
 on_ack(struct feed *f, const struct frame_ack *a)
 {
         struct db *db = store_find(f->config.store, a->name);
-        struct entry *en = db == NULL ? NULL : find_entry(f, db);
+        struct feed_entry *en = db == NULL ? NULL : feed_table_find(&f->table, db);
 
         if (en != NULL)
                 en->acked = a->pos;

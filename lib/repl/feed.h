@@ -42,9 +42,9 @@ void feed_heartbeat(struct feed *f, int64_t wall_ms, int64_t fence_ms);
 /* @code is an enum frame_error_code; then the link is finished. */
 void feed_end(struct feed *f, int code, const char *text);
 int feed_handoff(struct feed *f, const struct frame_handoff *h);
-/* Whether the replica has acknowledged all that this node has. */
 /* Whether the replica has said where it is. */
 bool feed_has_positions(const struct feed *f);
+/* Whether the replica has acknowledged all that this node has. */
 bool feed_is_caught_up(struct feed *f);
 const struct frame_hello *feed_peer(const struct feed *f); /* NULL before its hello */
 /* What the replica has applied of @db. */

@@ -4,65 +4,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_SLOTS 64u
+#include "base/map.h"
 
-/* Open addressing; at most half full. */
 struct name_set {
-        char **slots;
-        size_t n_slots; /* a power of two */
-        size_t n;
+        struct map names;
         uint8_t all_flag;
 };
 
-static char **
-find_slot(char **slots, size_t n_slots, const char *name)
+static bool
+is_name(const void *item, const void *key)
 {
-        uint64_t h = 14695981039346656037u;
-        size_t i;
-
-        for (const char *p = name; *p != '\0'; p++)
-                h = (h ^ (unsigned char)*p) * 1099511628211u;
-        for (i = h & (n_slots - 1); slots[i] != NULL && strcmp(slots[i], name) != 0;)
-                i = (i + 1) & (n_slots - 1);
-        return &slots[i];
-}
-
-static int
-grow(struct name_set *set)
-{
-        size_t want = set->n_slots == 0 ? FIRST_SLOTS : set->n_slots * 2;
-        char **slots;
-
-        if (set->n * 2 < set->n_slots)
-                return 0;
-        slots = calloc(want, sizeof *slots);
-        if (slots == NULL)
-                return -ENOMEM;
-        for (size_t i = 0; i < set->n_slots; i++)
-                if (set->slots[i] != NULL)
-                        *find_slot(slots, want, set->slots[i]) = set->slots[i];
-        free(set->slots);
-        set->slots = slots;
-        set->n_slots = want;
-        return 0;
+        return strcmp(item, key) == 0;
 }
 
 static int
 add(struct name_set *set, const char *name, struct err *e)
 {
-        char **slot;
+        uint64_t hash = map_hash_text(name);
+        char *copy;
 
-        if (set->n == NAME_SET_MAX)
+        if (set->names.n == NAME_SET_MAX)
                 return err_text(e, E_FORMAT, "a list of more than %u databases", NAME_SET_MAX);
-        if (grow(set) < 0)
-                return err_set(e, -ENOMEM, "read a list of databases");
-        slot = find_slot(set->slots, set->n_slots, name);
-        if (*slot != NULL)
+        if (map_find(&set->names, hash, is_name, name) != NULL)
                 return err_text(e, E_FORMAT, "%s is twice in a list", name);
-        *slot = strdup(name);
-        if (*slot == NULL)
+        copy = strdup(name);
+        if (copy == NULL || map_put(&set->names, hash, copy) < 0) {
+                free(copy);
                 return err_set(e, -ENOMEM, "read a list of databases");
-        set->n++;
+        }
         return 0;
 }
 
@@ -91,7 +60,7 @@ name_set_add_list(struct name_set **set, const struct frame_positions *p, struct
 bool
 name_set_has(const struct name_set *set, const char *name)
 {
-        return set != NULL && set->n_slots > 0 && *find_slot(set->slots, set->n_slots, name) != NULL;
+        return set != NULL && map_find(&set->names, map_hash_text(name), is_name, name) != NULL;
 }
 
 void
@@ -99,8 +68,7 @@ name_set_free(struct name_set *set)
 {
         if (set == NULL)
                 return;
-        for (size_t i = 0; i < set->n_slots; i++)
-                free(set->slots[i]);
-        free(set->slots);
+        map_each(&set->names, free);
+        map_release(&set->names);
         free(set);
 }
