@@ -15,11 +15,11 @@
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/loop.h"
+#include "net/upgrade.h"
 #include "repl/feed.h"
 #include "repl/follow.h"
 #include "repl/node.h"
 #include "repl/role.h"
-#include "repl/upgrade.h"
 
 #define HEARTBEAT_MS 1000
 #define SILENCE_MS 3000 /* a primary that has said nothing for so long is taken for gone */

@@ -12,6 +12,8 @@
 #define FINISH_MS 2000
 #define MAX_TLS_CONNS 4096
 
+static const struct upgrade_protocol protocol = { "/stream", FRAME_UPGRADE };
+
 void
 node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret)
 {
@@ -92,7 +94,7 @@ static void
 refuse(struct replica *rp, int status, const char *why)
 {
         char buf[512];
-        size_t n = upgrade_refuse(status, why, buf, sizeof buf);
+        size_t n = upgrade_refuse(&protocol, status, why, buf, sizeof buf);
 
         (void)conn_write(rp->conn, buf, n);
         conn_finish(rp->conn, FINISH_MS);
@@ -128,14 +130,14 @@ start_feed(struct replica *rp)
         node_fill_hello(n, n->held.term, &config.self);
         r = feed_new(&config, &rp->link, &rp->feed);
         if (r == 0)
-                (void)conn_write(rp->conn, buf, upgrade_accept(buf, sizeof buf));
+                (void)conn_write(rp->conn, buf, upgrade_accept(&protocol, buf, sizeof buf));
         return r;
 }
 
 static void
 on_request(struct replica *rp)
 {
-        int status = upgrade_check_request(&rp->head);
+        int status = upgrade_check_request(&rp->head, &protocol);
 
         if (status != 0)
                 refuse(rp, status, "this address serves the replication stream at /stream");
@@ -508,7 +510,7 @@ primary_opened(void *arg, struct conn *c)
 
         token_get(p->node->config.token, token);
         loop_timer_start(p->silence, SILENCE_MS);
-        (void)conn_write(c, buf, upgrade_request(p->address, token, buf, sizeof buf));
+        (void)conn_write(c, buf, upgrade_request(&protocol, p->address, token, buf, sizeof buf));
 }
 
 static void
@@ -523,7 +525,7 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         if (!p->is_upgraded) {
                 r = upgrade_feed(&p->head, &data, &n, &e);
                 if (r > 0)
-                        r = upgrade_check_response(&p->head, &e);
+                        r = upgrade_check_response(&p->head, &protocol, &e);
                 else if (r == 0)
                         return;
                 if (r == 0) {

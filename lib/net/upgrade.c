@@ -1,4 +1,4 @@
-#include "repl/upgrade.h"
+#include "net/upgrade.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -6,7 +6,6 @@
 #include <strings.h>
 
 #include "base/token.h"
-#include "repl/frame.h"
 
 int
 upgrade_feed(struct upgrade *u, const unsigned char **bytes, size_t *n, struct err *e)
@@ -78,34 +77,43 @@ upgrade_has_token(const struct upgrade *u, struct token *token)
 }
 
 int
-upgrade_check_request(const struct upgrade *u)
+upgrade_check_request(const struct upgrade *u, const struct upgrade_protocol *protocol)
 {
         const char *target = u->head + 4;
+        size_t n = strlen(protocol->path);
 
         if (strlen(u->head) != u->n || strncmp(u->head, "GET ", 4) != 0)
                 return 426;
-        if (strncmp(target, "/stream ", 8) != 0)
+        if (strncmp(target, protocol->path, n) != 0 || target[n] != ' ')
                 return 404;
-        if (strncmp(target + 8, "HTTP/1.1\r\n", 10) != 0)
+        if (strncmp(target + n + 1, "HTTP/1.1\r\n", 10) != 0)
                 return 505;
-        return has_word(u, "Upgrade", FRAME_UPGRADE) && has_word(u, "Connection", "upgrade") ? 0 : 426;
+        return has_word(u, "Upgrade", protocol->name) && has_word(u, "Connection", "upgrade") ? 0 : 426;
 }
 
 int
-upgrade_check_response(const struct upgrade *u, struct err *e)
+upgrade_status(const struct upgrade *u)
 {
-        int line = (int)strcspn(u->head, "\r\n");
+        int status = 0;
 
-        if (strlen(u->head) == u->n && strncmp(u->head, "HTTP/1.1 101 ", 13) == 0 &&
-            has_word(u, "Upgrade", FRAME_UPGRADE))
+        return sscanf(u->head, "HTTP/1.1 %3d ", &status) == 1 ? status : 0;
+}
+
+int
+upgrade_check_response(const struct upgrade *u, const struct upgrade_protocol *protocol, struct err *e)
+{
+        int line = (int)strcspn(u->head, "\r\n"), status = upgrade_status(u);
+
+        if (strlen(u->head) == u->n && status == 101 && has_word(u, "Upgrade", protocol->name))
                 return 0;
-        if (strncmp(u->head, "HTTP/1.1 401 ", 13) == 0)
+        if (status == 401)
                 return err_text(e, E_FORMAT,
                                 "it wants another token: http.token must be the same on all nodes");
         /* LiteFS 0.5 takes POST there. */
         return err_text(
-                e, E_FORMAT, "no stream there, the answer was: %.*s%s", line > 200 ? 200 : line, u->head,
-                strncmp(u->head, "HTTP/1.1 405 ", 13) == 0
+                e, E_FORMAT, "no %s there, the answer was: %.*s%s", protocol->path + 1,
+                line > 200 ? 200 : line, u->head,
+                status == 405
                         ? "; if that is LiteFS 0.5: a cluster is all of LiteFS or all of litefs, see "
                           "migrating-from-litefs.md"
                         : "");
@@ -118,26 +126,28 @@ clip(int n, size_t size)
 }
 
 size_t
-upgrade_request(const char *host, const char *token, char *buf, size_t size)
+upgrade_request(const struct upgrade_protocol *protocol, const char *host, const char *token, char *buf,
+                size_t size)
 {
         bool is_given = token != NULL && token[0] != '\0';
 
         return clip(snprintf(buf, size,
-                             "GET /stream HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
+                             "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"
                              "Upgrade: %s\r\n%s%s%s\r\n",
-                             host, FRAME_UPGRADE, is_given ? "Authorization: Bearer " : "",
-                             is_given ? token : "", is_given ? "\r\n" : ""),
+                             protocol->path, host, protocol->name,
+                             is_given ? "Authorization: Bearer " : "", is_given ? token : "",
+                             is_given ? "\r\n" : ""),
                     size);
 }
 
 size_t
-upgrade_accept(char *buf, size_t size)
+upgrade_accept(const struct upgrade_protocol *protocol, char *buf, size_t size)
 {
         return clip(
                 snprintf(
                         buf, size,
                         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
-                        FRAME_UPGRADE),
+                        protocol->name),
                 size);
 }
 
@@ -159,13 +169,16 @@ reason(int status)
 }
 
 size_t
-upgrade_refuse(int status, const char *why, char *buf, size_t size)
+upgrade_refuse(const struct upgrade_protocol *protocol, int status, const char *why, char *buf,
+               size_t size)
 {
+        bool is_named = status == 426;
+
         return clip(snprintf(buf, size,
-                             "HTTP/1.1 %d %s\r\nConnection: close\r\n%sContent-Type: text/plain\r\n"
+                             "HTTP/1.1 %d %s\r\nConnection: close\r\n%s%s%sContent-Type: text/plain\r\n"
                              "Content-Length: %zu\r\n\r\n%s\n",
-                             status, reason(status),
-                             status == 426 ? "Upgrade: " FRAME_UPGRADE "\r\n" : "", strlen(why) + 1,
+                             status, reason(status), is_named ? "Upgrade: " : "",
+                             is_named ? protocol->name : "", is_named ? "\r\n" : "", strlen(why) + 1,
                              why),
                     size);
 }
