@@ -81,6 +81,15 @@ conn_close_with(struct conn *c, int code)
         uv_close((uv_handle_t *)&c->timer, timer_closed);
 }
 
+/* For words: one that has gone already is called what we have called it. */
+static void
+name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
+{
+        conn_peer(c, ret);
+        if (ret[0] == '\0' && c->target.port != 0)
+                addr_format(&c->target, ret);
+}
+
 void
 conn_fail(struct conn *c, int code, const char *what)
 {
@@ -92,7 +101,7 @@ conn_fail(struct conn *c, int code, const char *what)
                 conn_close_with(c, c->end_code);
                 return;
         }
-        conn_peer(c, peer);
+        name_peer(c, peer);
         err_set(&c->err, code, "%s %s", what, peer);
         conn_close_with(c, code);
 }
@@ -437,7 +446,7 @@ broken(struct conn *c, int code, const struct err *e)
 
         if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
                 return;
-        conn_peer(c, peer);
+        name_peer(c, peer);
         err_text(&c->err, code, "TLS with %s: %s", peer, e->text);
         c->end_code = code;
         begin_finish(c, ALERT_MS);
@@ -472,7 +481,7 @@ read_tls(struct conn *c, const uint8_t *data, size_t n)
         deliver(c, c->loop->plain_buf, n_plain);
         if (r < 0)
                 broken(c, r, &e);
-        else if (tls_is_ended(c->tls) && c->state == CONN_OPEN && !c->is_ended)
+        else if (c->state == CONN_OPEN && !c->is_ended && tls_is_ended(c->tls))
                 peer_ended(c);
 }
 

@@ -6,7 +6,8 @@
  *     +-----------------+----------+----------+-----------+--> CLOSING --> closed(), freed
  *
  * resolved() and try_next() lead to CONNECTING, conn_begin() to HANDSHAKE with TLS and else to OPEN (conn_accept
- * begins there), read_tls() from the one to the other, conn_finish() and broken() to FINISHING, conn_close_with()
+ * and conn_adopt
+ * begin there), read_tls() from the one to the other, conn_finish() and broken() to FINISHING, conn_close_with()
  * from anywhere to CLOSING. The struct is freed when uv has let go of both handles and of the look-up, which cannot
  * be called back once its thread has begun. */
 #ifndef LITEFS_NET_CONN_STATE_H

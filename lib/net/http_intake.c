@@ -11,9 +11,10 @@
 #include "net/loop_internal.h"
 
 #define STREAM_START "GET /stream "
-#define HTTP2_START "PRI * HTTP/2"          /* of the same length */
+#define HTTP2_START "PRI * HTTP/2" /* of the same length */
+#define PROXY_START "GET /proxy "
 #define START_LEN (sizeof STREAM_START - 1) /* no request is shorter */
-#define STREAM_HEAD_MAX 4096                /* more is not waited for: the stream will refuse it */
+#define UPGRADE_WAIT_MAX 4096               /* more is not waited for: who gets it will refuse it */
 #define MAX_WAITING 512u
 #define WAITING_MS 10000
 #define WARN_MS 10000
@@ -32,7 +33,7 @@ struct http_waiting {
         size_t n_head;
 };
 
-enum wish { UNKNOWN, STREAM, HTTP };
+enum wish { UNKNOWN, STREAM, PROXY, HTTP };
 
 static void
 waiting_gone(uv_handle_t *handle)
@@ -162,7 +163,7 @@ give_to_http(struct http_waiting *w)
 }
 
 static void
-give_to_stream(struct http_waiting *w)
+give_away(struct http_waiting *w, void (*take)(void *arg, struct conn *c))
 {
         struct http_intake *in = w->intake;
         struct conn *c = w->conn;
@@ -170,7 +171,7 @@ give_to_stream(struct http_waiting *w)
         uv_poll_stop(&w->poll);
         conn_set_handler(c, &gone_handler, NULL);
         end_waiting(w);
-        in->config.stream(in->config.arg, c);
+        take(in->config.arg, c);
         conn_read_start(c);
 }
 
@@ -186,18 +187,24 @@ wait_for_bytes(struct http_waiting *w, size_t n)
 static enum wish
 judge(const struct http_intake *in, const void *bytes, size_t n)
 {
+        enum wish wish;
+
         if (n < START_LEN)
                 return UNKNOWN;
-        if (in->config.stream == NULL || memcmp(bytes, STREAM_START, START_LEN) != 0)
+        if (in->config.stream != NULL && memcmp(bytes, STREAM_START, sizeof STREAM_START - 1) == 0)
+                wish = STREAM;
+        else if (in->config.proxy != NULL && memcmp(bytes, PROXY_START, sizeof PROXY_START - 1) == 0)
+                wish = PROXY;
+        else
                 return HTTP;
-        return n >= STREAM_HEAD_MAX || memmem(bytes, n, "\r\n\r\n", 4) != NULL ? STREAM : UNKNOWN;
+        return n >= UPGRADE_WAIT_MAX || memmem(bytes, n, "\r\n\r\n", 4) != NULL ? wish : UNKNOWN;
 }
 
 static void
 on_first_bytes(uv_poll_t *poll, int status, int events)
 {
         struct http_waiting *w = poll->data;
-        char buf[STREAM_HEAD_MAX];
+        char buf[UPGRADE_WAIT_MAX];
         enum wish wish;
         ssize_t n;
 
@@ -218,7 +225,9 @@ on_first_bytes(uv_poll_t *poll, int status, int events)
         if (memcmp(buf, HTTP2_START, START_LEN) == 0)
                 warn_of_http2(w);
         if (wish == STREAM)
-                give_to_stream(w);
+                give_away(w, w->intake->config.stream);
+        else if (wish == PROXY)
+                give_away(w, w->intake->config.proxy);
         else
                 give_to_http(w);
 }
@@ -255,7 +264,7 @@ give_tls_to_http(struct http_waiting *w)
 }
 
 static void
-give_tls_to_stream(struct http_waiting *w)
+give_tls_away(struct http_waiting *w, void (*take)(void *arg, struct conn *c))
 {
         struct http_intake *in = w->intake;
         struct conn *c = w->conn;
@@ -265,7 +274,7 @@ give_tls_to_stream(struct http_waiting *w)
         w->head = NULL;
         conn_set_handler(c, &gone_handler, NULL);
         end_waiting(w);
-        in->config.stream(in->config.arg, c);
+        take(in->config.arg, c);
         conn_give_back(c, head, n);
         free(head);
 }
@@ -285,7 +294,9 @@ read_tls(void *arg, struct conn *c, const uint8_t *data, size_t n)
         if (wish == HTTP)
                 give_tls_to_http(w);
         else if (wish == STREAM)
-                give_tls_to_stream(w);
+                give_tls_away(w, w->intake->config.stream);
+        else if (wish == PROXY)
+                give_tls_away(w, w->intake->config.proxy);
 }
 
 /* --- life --- */

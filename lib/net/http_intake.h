@@ -1,6 +1,7 @@
-/* lib/net/http_intake.h - connections of which nothing is known yet: a stream's or HTTP's?
+/* lib/net/http_intake.h - connections of which nothing is known yet: another node's, for more than HTTP, or HTTP's?
  *
  *   accepted -> waits for its first bytes -+-> a head that begins "GET /stream ": config.stream, unread
+ *                                          +-> a head that begins "GET /proxy ": config.proxy, unread
  *                                          +-> else: config.http
  *
  * The bytes are looked at while they are in the kernel, so that a descriptor can be passed on with them; with TLS they
@@ -17,7 +18,9 @@
 
 struct http_intake_config {
         struct loop *loop;
-        void (*stream)(void *arg, struct conn *c); /* calls conn_set_handler. NULL: HTTP gets all */
+        /* These call conn_set_handler. NULL: HTTP gets them, too. */
+        void (*stream)(void *arg, struct conn *c);
+        void (*proxy)(void *arg, struct conn *c);
         /* Takes @fd, a socket from which the request can be read. */
         void (*http)(void *arg, int fd, const struct sockaddr *sa, socklen_t n);
         void *arg;

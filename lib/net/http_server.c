@@ -68,6 +68,14 @@ give_to_stream(void *arg, struct conn *c)
         s->config.stream(s->config.arg, c);
 }
 
+static void
+give_to_proxy(void *arg, struct conn *c)
+{
+        struct http_server *s = arg;
+
+        s->config.proxy(s->config.arg, c);
+}
+
 void
 http_server_accept(struct http_server *s, struct conn *c)
 {
@@ -171,9 +179,12 @@ http_server_new(const struct http_server_config *config, struct http_server **re
                 return err_set(e, -ENOMEM, "start the HTTP server");
         s->item.stop = stop_tick;
         s->config = *config;
-        s->intake.config = (struct http_intake_config){ config->loop,
-                                                        config->stream != NULL ? give_to_stream : NULL,
-                                                        give_to_http, s };
+        s->intake.config =
+                (struct http_intake_config){ .loop = config->loop,
+                                             .stream = config->stream != NULL ? give_to_stream : NULL,
+                                             .proxy = config->proxy != NULL ? give_to_proxy : NULL,
+                                             .http = give_to_http,
+                                             .arg = s };
         if (s->config.max_conns == 0)
                 s->config.max_conns = DEFAULT_MAX_CONNS;
         if (s->config.head_ms <= 0)

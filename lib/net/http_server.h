@@ -1,7 +1,7 @@
 /* lib/net/http_server.h - HTTP/1.1 requests, answered on the loop or by workers.
  *
- * It takes connections that a listener has accepted. One whose request begins with "GET /stream " is passed on
- * unread, once its head is there; all others are HTTP's from then on.
+ * It takes connections that a listener has accepted. One whose request begins with "GET /stream " or "GET /proxy " is
+ * passed on unread, once its head is there; all others are HTTP's from then on.
  *
  * Order, for each request: config.request() on the loop, which asks for exactly one of http_call_reply,
  * http_call_run, http_call_receive, http_call_push_open. What was asked for begins when the body has come (but
@@ -30,8 +30,9 @@ struct http_server_config {
         unsigned n_workers; /* 0: 4 */
         unsigned max_conns; /* of HTTP, 0: 1024 */
         int64_t head_ms;    /* for a head to come, also of the next request, 0: 30 s */
-        /* As a listener's accepted(): call conn_set_handler in it. NULL: /stream is HTTP's, too. */
+        /* As a listener's accepted(): call conn_set_handler in them. NULL: /stream, or /proxy, is HTTP's, too. */
         void (*stream)(void *arg, struct conn *c);
+        void (*proxy)(void *arg, struct conn *c);
         void (*request)(void *arg, struct http_call *call);
         void *arg;
 };
