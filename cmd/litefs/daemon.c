@@ -47,7 +47,7 @@ struct daemon {
         struct notifier notifier;
         struct service *service;
         struct token *token;
-        struct tls_context *tls, *tls_peer;
+        struct tls_context *tls, *tls_peer, *tls_proxy;
         struct api *api;
         struct scrub *scrub;
         struct guard *guard;
@@ -278,6 +278,15 @@ open_halting(struct daemon *d, struct err *e)
         return halting_open(&d->halting, &given, &taken, d->node, d->session, e);
 }
 
+static void
+on_proxy_hop(void *arg, struct conn *c)
+{
+        struct daemon *d = arg;
+
+        if (d->proxy != NULL)
+                proxy_accept_hop(d->proxy, c);
+}
+
 static int
 open_api(struct daemon *d, struct err *e)
 {
@@ -303,6 +312,7 @@ open_api(struct daemon *d, struct err *e)
                 .tls_key = c->http.tls.key,
                 .version = LITEFS_VERSION[0] != '\0' ? LITEFS_VERSION : LITEFS_COMMIT,
                 .more_metrics = add_metrics,
+                .proxy_hop = c->proxy.target[0] != '\0' ? on_proxy_hop : NULL,
                 .arg = d,
         };
 
@@ -329,7 +339,7 @@ open_proxy(struct daemon *d, struct err *e)
 {
         struct node_watcher watcher = { .committed = on_position_shown,
                                         .role_changed = on_primary_changed };
-        int r = make_proxy(d->options->config, d->store, &d->proxy, e);
+        int r = make_proxy(d->options->config, d->store, d->tls_proxy, d->token, &d->proxy, e);
 
         if (r < 0 || d->proxy == NULL)
                 return r;
@@ -461,6 +471,7 @@ release_access(struct daemon *d)
         token_free(d->token);
         tls_context_free(d->tls);
         tls_context_free(d->tls_peer);
+        tls_context_free(d->tls_proxy);
 }
 
 static void
@@ -512,7 +523,7 @@ daemon_run(const struct daemon_options *options, struct err *e)
         open_notifier(&d);
         r = access_open_token(options->config, &d.token, e);
         if (r == 0)
-                r = make_tls(options->config, &d.tls, &d.tls_peer, e);
+                r = make_tls(options->config, &d.tls, &d.tls_peer, &d.tls_proxy, e);
         if (r < 0) {
                 release_access(&d);
                 return r;

@@ -19,7 +19,8 @@ is_fly_replay(const struct config *c)
 }
 
 int
-make_proxy(const struct config *c, struct store *store, struct proxy **ret, struct err *e)
+make_proxy(const struct config *c, struct store *store, struct tls_context *tls, struct token *token,
+           struct proxy **ret, struct err *e)
 {
         struct proxy_config config = {
                 .store = store,
@@ -39,6 +40,9 @@ make_proxy(const struct config *c, struct store *store, struct proxy **ret, stru
                 .read_header_ms = config_to_ms(c->proxy.read_header_timeout_ns),
                 .write_ms = config_to_ms(c->proxy.write_timeout_ns),
                 .idle_ms = config_to_ms(c->proxy.idle_timeout_ns),
+                .is_tls = c->http.tls.cert[0] != '\0',
+                .tls = tls,
+                .token = token,
         };
 
         *ret = NULL;
@@ -82,6 +86,17 @@ add_errors(struct prom *p, const struct proxy_stats *s)
         prom_int(p, s->n_timeouts, PROM_LABELS("code", "504"));
 }
 
+static void
+add_hop_failures(struct prom *p, const struct proxy_stats *s)
+{
+        static const char *const reasons[PROXY_N_HOP_FAILURES] = { "tls", "token", "other" };
+
+        prom_family(p, "litefs_proxy_hop_failures_total", "counter",
+                    "Connections to the primary's port, for its proxy, that did not come about.");
+        for (int i = 0; i < PROXY_N_HOP_FAILURES; i++)
+                prom_int(p, s->n_hop_failures[i], PROM_LABELS("reason", reasons[i]));
+}
+
 void
 proxy_add_metrics(struct proxy *proxy, struct text *t)
 {
@@ -91,6 +106,7 @@ proxy_add_metrics(struct proxy *proxy, struct text *t)
         proxy_get_stats(proxy, &s);
         add_requests(&p, &s);
         add_errors(&p, &s);
+        add_hop_failures(&p, &s);
         add_one(&p, "litefs_proxy_txid_waits_total", "counter",
                 "Reads that waited for a position of the client's cookie.", s.n_txid_waits);
         add_one(&p, "litefs_proxy_txid_timeouts_total", "counter", "Those that waited in vain.",
@@ -100,6 +116,8 @@ proxy_add_metrics(struct proxy *proxy, struct text *t)
         add_one(&p, "litefs_proxy_refused_connections_total", "counter",
                 "Clients over the limit of connections.", s.n_refused_clients);
         add_one(&p, "litefs_proxy_connections", "gauge", "Clients connected.", s.n_clients);
+        add_one(&p, "litefs_proxy_node_connections", "gauge",
+                "Connections of other nodes' proxies that came by the node's own port.", s.n_peers);
         add_one(&p, "litefs_proxy_tunnels", "gauge", "WebSockets open.", s.n_tunnels);
         prom_family(&p, "litefs_proxy_upstream_connections", "gauge",
                     "Connections to the application and to the primary.");

@@ -8,7 +8,8 @@
 struct config;
 
 /* *@ret is NULL when there is none to be. */
-int make_proxy(const struct config *c, struct store *store, struct proxy **ret, struct err *e);
+int make_proxy(const struct config *c, struct store *store, struct tls_context *tls, struct token *token,
+               struct proxy **ret, struct err *e);
 void proxy_add_metrics(struct proxy *p, struct text *t);
 
 #endif

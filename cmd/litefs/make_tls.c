@@ -16,7 +16,7 @@ make(const struct tls_options *o, bool is_read_now, struct tls_context **ret, st
 
 int
 make_tls(const struct config *c, struct tls_context **ret_server, struct tls_context **ret_client,
-         struct err *e)
+         struct tls_context **ret_proxy, struct err *e)
 {
         const char *cert = c->http.tls.cert, *key = c->http.tls.key;
         struct tls_options server = { true, cert, key, c->http.tls.client_ca };
@@ -27,5 +27,7 @@ make_tls(const struct config *c, struct tls_context **ret_server, struct tls_con
                 r = make(&server, true, ret_server, e);
         if (r == 0)
                 r = make(&client, cert[0] != '\0' || c->http.tls.ca[0] != '\0', ret_client, e);
+        if (r == 0)
+                r = make(&client, false, ret_proxy, e);
         return r;
 }

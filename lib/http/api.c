@@ -125,6 +125,14 @@ on_stream(void *arg, struct conn *c)
 }
 
 static void
+on_proxy(void *arg, struct conn *c)
+{
+        struct api *a = arg;
+
+        a->config.proxy_hop(a->config.arg, c);
+}
+
+static void
 on_committed(void *arg, struct db *db)
 {
         events_committed(((struct api *)arg)->events, db);
@@ -141,7 +149,11 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
 {
         struct api *a = calloc(1, sizeof *a);
         struct http_server_config server = {
-                .loop = node_loop(config->node), .stream = on_stream, .request = on_request, .arg = a
+                .loop = node_loop(config->node),
+                .stream = on_stream,
+                .proxy = config->proxy_hop != NULL ? on_proxy : NULL,
+                .request = on_request,
+                .arg = a,
         };
         struct node_watcher watcher = { on_committed, on_role_changed, a };
         int r;

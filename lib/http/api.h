@@ -32,6 +32,8 @@ struct api_config {
         const char *version;
         /* Adds other parts' metrics; on a worker. */
         void (*more_metrics)(void *arg, struct text *t);
+        /* Gets connections that begin with "GET /proxy ", as http_server.h says; NULL: there is no such path. */
+        void (*proxy_hop)(void *arg, struct conn *c);
         void *arg;
 };
 

@@ -233,8 +233,8 @@ on_closed(void *arg, struct conn *conn, int code, const struct err *e)
         reader_release(&c->request);
         reader_release(&c->response);
         free(c->kept);
+        *(c->is_peer ? &p->n_peers : &p->n_clients) -= 1;
         free(c);
-        p->n_clients--;
 }
 
 static const struct conn_handler conn_handler = { .read = on_read,
@@ -258,19 +258,19 @@ set_peer(struct client *c)
 }
 
 void
-client_accepted(void *arg, struct conn *conn)
+client_new(struct proxy *p, struct conn *conn, bool is_peer)
 {
-        struct proxy *p = arg;
-        struct client *c = p->is_draining ? NULL : calloc(1, sizeof *c);
+        struct client *c = calloc(1, sizeof *c);
 
         if (c == NULL)
-                return; /* and the connection is closed */
+                return;
         if (loop_timer_new(p->loop, deadline_reached, c, &c->timer) < 0) {
                 free(c);
                 return;
         }
         c->proxy = p;
         c->conn = conn;
+        c->is_peer = is_peer;
         c->is_reading = true;
         c->idle_since_ms = loop_now_ms(p->loop);
         list_init(&c->in_waiters);
@@ -279,7 +279,7 @@ client_accepted(void *arg, struct conn *conn)
         reader_init(&c->request, HTTP_REQUEST, request_body, c);
         reader_init(&c->response, HTTP_RESPONSE, response_body, c);
         set_peer(c);
-        p->n_clients++;
+        *(is_peer ? &p->n_peers : &p->n_clients) += 1;
         conn_set_handler(conn, &conn_handler, c);
         deadline_set(c);
 }

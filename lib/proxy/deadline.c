@@ -36,7 +36,8 @@ due(const struct client *c)
         switch (c->state) {
         case CLIENT_HEAD:
                 if (!c->has_begun)
-                        return after(c->idle_since_ms, config->idle_ms);
+                        return after(c->idle_since_ms,
+                                     c->is_peer ? PROXY_PEER_IDLE_MS : config->idle_ms);
                 return earlier(after(c->begun_ms, config->read_header_ms),
                                after(c->begun_ms, config->read_ms));
         case CLIENT_WAITING:

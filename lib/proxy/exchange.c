@@ -5,6 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
+
+#define HOP_WARN_MS 10000
+
 static const struct upstream_handler upstream_handler;
 
 void
@@ -29,6 +33,8 @@ who(const struct client *c)
 static const char *
 advice(const struct client *c)
 {
+        if (c->to.is_node)
+                return "see the log of this node, and http.tls, http.token and proxy.target on both";
         return c->is_to_primary ? "it must run there with the same port in proxy.addr, and be reachable"
                                 : "see that it runs and that proxy.target is its address";
 }
@@ -54,8 +60,8 @@ send_request(struct client *c)
 {
         struct proxy *p = c->proxy;
         struct request_rewrite how = { .target = &c->target,
-                                       .client = c->peer,
-                                       .default_host = c->up_address,
+                                       .client = c->is_peer ? NULL : c->peer,
+                                       .default_host = c->to.address,
                                        .is_hop = c->is_to_primary };
 
         client_set_state(c, CLIENT_PASSING);
@@ -72,28 +78,37 @@ send_request(struct client *c)
         client_send_up(c, p->scratch.s, p->scratch.n);
 }
 
+static void not_connected(struct client *c, int code, const struct err *e);
+
 static void
 connect(struct client *c)
 {
         struct err e = ERR_INIT;
+        int r;
 
         client_set_state(c, CLIENT_CONNECTING);
         c->retry_at_ms = 0;
-        if (upstream_connect(c->proxy->pool, c->up_address, PROXY_CONNECT_MS, &upstream_handler, c,
-                             &c->up, &e) < 0) {
+        r = upstream_connect(c->proxy->pool, &c->to, PROXY_CONNECT_MS, &upstream_handler, c, &c->up, &e);
+        if (r < 0) {
                 c->up = NULL;
-                reply_printf(c, 502, "Proxy error: the %s cannot be reached (%s): %s", who(c), e.text,
-                             advice(c));
+                not_connected(c, r, &e);
         }
 }
 
-void
-exchange_begin(struct client *c, const char *address)
+/* How long a connection may have been idle that is used again. */
+static int64_t
+max_idle_ms(const struct client *c)
 {
-        snprintf(c->up_address, sizeof c->up_address, "%s", address);
-        c->up = upstream_take(c->proxy->pool, address,
-                              is_replayable(c) ? UPSTREAM_IDLE_MS : UPSTREAM_FRESH_MS, &upstream_handler,
-                              c);
+        if (is_replayable(c))
+                return UPSTREAM_IDLE_MS;
+        return c->to.is_node ? UPSTREAM_NODE_FRESH_MS : UPSTREAM_FRESH_MS;
+}
+
+void
+exchange_begin(struct client *c, const struct destination *to)
+{
+        c->to = *to;
+        c->up = upstream_take(c->proxy->pool, to, max_idle_ms(c), &upstream_handler, c);
         if (c->up != NULL)
                 send_request(c);
         else
@@ -124,11 +139,39 @@ may_try_again(struct client *c)
                (c->is_to_primary ? p->config.primary_redirect_ms : PROXY_REFUSED_MS);
 }
 
+/* Nothing of the request has been sent yet. */
+static bool
+is_passing(const struct client *c, int code)
+{
+        if (code == -ECONNREFUSED || !c->to.is_node)
+                return code == -ECONNREFUSED;
+        return code == -EBUSY || code == -EAGAIN || code == -ECONNRESET;
+}
+
+/* For who runs the nodes: a client's 502 is not seen by him. One line stands for all that come within a while. */
+static void
+note_hop_failure(struct proxy *p, int code, const struct err *e)
+{
+        int64_t now = loop_now_ms(p->loop);
+
+        if (code == -EBUSY)
+                return; /* it was not tried */
+        p->stats.n_hop_failures[code == -EPROTO   ? PROXY_HOP_TLS
+                                : code == -EACCES ? PROXY_HOP_TOKEN
+                                                  : PROXY_HOP_OTHER]++;
+        if (code == -ECANCELED || (p->hop_warned_ms != 0 && now - p->hop_warned_ms < HOP_WARN_MS))
+                return;
+        p->hop_warned_ms = now;
+        log_warn("proxy: requests do not get to the primary: %s", e->text);
+}
+
 static void
 not_connected(struct client *c, int code, const struct err *e)
 {
-        if (code == -ECONNREFUSED && may_try_again(c)) {
-                c->proxy->stats.n_retries++;
+        if (c->to.is_node && e != NULL)
+                note_hop_failure(c->proxy, code, e);
+        if (is_passing(c, code) && may_try_again(c)) {
+                c->proxy->stats.n_retries += code != -EBUSY;
                 c->retry_at_ms = loop_now_ms(c->proxy->loop) + PROXY_RETRY_MS;
                 return;
         }
@@ -154,7 +197,7 @@ lost(struct client *c)
         }
         reply_printf(c, 502,
                      "Proxy error: the %s at %s closed the connection without an answer: see its log",
-                     who(c), c->up_address);
+                     who(c), c->to.address);
 }
 
 /* --- the response --- */
@@ -189,7 +232,7 @@ bad_response(struct client *c, const char *what)
                 client_abort(c);
         else
                 reply_printf(c, 502, "Proxy error: the %s at %s answered badly (%s): see its log",
-                             who(c), c->up_address, what);
+                             who(c), c->to.address, what);
 }
 
 /* 100 Continue and the like: the client waits for it, and another response follows. */

@@ -10,7 +10,7 @@
 
 #define DRAIN_POLL_MS 5
 
-static const struct conn_limits limits = { PROXY_LOW, PROXY_HIGH, PROXY_MAX };
+const struct conn_limits proxy_conn_limits = { PROXY_LOW, PROXY_HIGH, PROXY_MAX };
 
 /* --- who waits for a position or for a primary --- */
 
@@ -58,7 +58,7 @@ make_pool(void *arg)
 {
         struct proxy *p = arg;
 
-        return pool_new(p->loop, &limits, &p->pool);
+        return pool_new(p->loop, &proxy_conn_limits, p->config.tls, p->config.token, &p->pool);
 }
 
 static int
@@ -151,6 +151,15 @@ struct start {
         struct err *e;
 };
 
+static void
+accepted(void *arg, struct conn *c)
+{
+        struct proxy *p = arg;
+
+        if (!p->is_draining)
+                client_new(p, c, false);
+}
+
 static int
 listen_on_loop(void *arg)
 {
@@ -158,14 +167,16 @@ listen_on_loop(void *arg)
         struct proxy *p = st->p;
         struct listener_config config = { .address = p->config.listen_address,
                                           .max_conns = PROXY_MAX_CLIENTS,
-                                          .limits = limits,
-                                          .accepted = client_accepted,
+                                          .limits = proxy_conn_limits,
+                                          .accepted = accepted,
                                           .arg = p };
         int r = listener_open(p->loop, &config, &p->listener, st->e);
 
-        if (r == 0)
-                p->port = listener_port(p->listener);
-        return r;
+        if (r < 0)
+                return r;
+        p->port = listener_port(p->listener);
+        atomic_store(&p->is_open, true);
+        return 0;
 }
 
 int
@@ -210,6 +221,7 @@ begin_to_drain(void *arg)
         struct list *next;
 
         p->is_draining = true;
+        atomic_store(&p->is_open, false);
         listener_close(p->listener);
         p->listener = NULL;
         for (struct list *l = p->clients.next; l != &p->clients; l = next) {
@@ -265,6 +277,7 @@ take_stats(void *arg)
 
         *call->ret = p->stats;
         call->ret->n_clients = p->n_clients;
+        call->ret->n_peers = p->n_peers;
         call->ret->n_tunnels = p->n_tunnels;
         call->ret->n_upstreams = pool_n_open(p->pool);
         call->ret->n_idle_upstreams = pool_n_idle(p->pool);

@@ -12,7 +12,10 @@
 #include "proxy/route.h"
 #include "store/store.h"
 
+struct conn;
 struct proxy;
+struct tls_context;
+struct token;
 
 /* Strings are borrowed. Times of 0: none. */
 struct proxy_config {
@@ -29,12 +32,20 @@ struct proxy_config {
         int64_t read_header_ms;      /* to receive its head */
         int64_t write_ms;            /* from its head on, until the response is sent */
         int64_t idle_ms;             /* between requests */
+        /* Where nodes speak TLS, proxies reach each other through the nodes' ports. */
+        bool is_tls; /* this node's does: who says at the proxy's port to be a proxy is none */
+        struct tls_context *
+                tls; /* of a client, for the proxy's thread alone; NULL: only http:// nodes are reached */
+        struct token *token; /* that nodes ask for, or NULL */
 };
 
 int proxy_new(const struct proxy_config *config, struct proxy **ret, struct err *e);
 /* Listens. */
 int proxy_start(struct proxy *p, struct err *e);
 int proxy_port(const struct proxy *p);
+/* A connection to the node's port that begins with "GET /proxy ": another node's proxy, if it can prove it. On the loop
+ * of @c, as a listener's accepted(). Until the loop has stopped @p has to be there. */
+void proxy_accept_hop(struct proxy *p, struct conn *c);
 /* @db has committed here. Any thread, any lock. */
 void proxy_committed(struct proxy *p, struct db *db);
 /* A database shows a new position, or the primary is another: who waits for that looks again. Any thread. */
@@ -44,6 +55,14 @@ void proxy_wake(struct proxy *p);
 void proxy_drain(struct proxy *p, int64_t timeout_ms);
 /* NULL is fine. */
 void proxy_free(struct proxy *p);
+
+/* Why the primary's node did not let our proxy in. */
+enum proxy_hop_failure {
+        PROXY_HOP_TLS,   /* one of the certificates */
+        PROXY_HOP_TOKEN, /* ours */
+        PROXY_HOP_OTHER, /* it cannot be reached, or has no proxy */
+        PROXY_N_HOP_FAILURES,
+};
 
 struct proxy_stats {
         uint64_t n_requests[ROUTE_N_KINDS];
@@ -55,6 +74,8 @@ struct proxy_stats {
         uint64_t n_bad_requests; /* answered here with 4xx, 501 or 505 */
         uint64_t n_bad_gateway, n_no_primary, n_timeouts; /* 502, 503, 504 */
         uint64_t n_refused_clients;                       /* over the limit of connections */
+        uint64_t n_hop_failures[PROXY_N_HOP_FAILURES];
+        unsigned n_peers; /* connections from other nodes' proxies by the node's port, not among the clients */
         unsigned n_clients, n_tunnels, n_upstreams, n_idle_upstreams;
 };
 /* Any thread but its own. */

@@ -17,6 +17,7 @@
 #include "proxy/upstream.h"
 
 #define PROXY_MAX_CLIENTS 2048u
+#define PROXY_MAX_PEERS 2048u
 /* What waits in one direction of one connection; a pair costs at most four times HIGH. */
 #define PROXY_LOW (64u * 1024)
 #define PROXY_HIGH (256u * 1024)
@@ -29,6 +30,10 @@
 #define PROXY_STALL_MS \
         60000 /* a client that neither sends what it owes nor takes what is there is gone */
 #define PROXY_LINGER_MS 2000 /* for the last words of a connection */
+/* Longer than the other keeps it, so that it never sends a request into our closing. */
+#define PROXY_PEER_IDLE_MS (2 * UPSTREAM_IDLE_MS)
+
+extern const struct conn_limits proxy_conn_limits;
 
 struct proxy {
         struct proxy_config config;
@@ -41,8 +46,10 @@ struct proxy {
         struct cork cork;
         struct text scratch; /* for one head */
         char *path_buf;      /* of HEAD_MAX_BYTES */
-        unsigned n_clients, n_tunnels;
+        unsigned n_clients, n_peers, n_tunnels;
         bool is_draining;
+        atomic_bool is_open;   /* it listens, and does not drain */
+        int64_t hop_warned_ms; /* that the primary does not let us in; 0: never */
         struct proxy_stats stats;
 
         struct mail wake; /* any thread */
@@ -70,6 +77,7 @@ struct client {
         struct conn *conn;
         enum client_state state;
         char peer[ADDR_TEXT_SIZE]; /* without port */
+        bool is_peer;              /* another node's proxy, which has proved it */
 
         /* What has come and is not parsed yet: of a read under way, or kept. */
         const uint8_t *in;
@@ -92,7 +100,7 @@ struct client {
         /* Its answer. */
         struct upstream *up;
         struct reader response;
-        char up_address[ADDR_TEXT_SIZE];
+        struct destination to;
         bool is_to_primary;  /* it goes to another node's proxy */
         bool is_local_write; /* its answer carries a cookie */
         bool is_answered;    /* the head of the final response has gone to the client */
@@ -108,7 +116,8 @@ struct client {
 };
 
 /* --- client.c --- */
-void client_accepted(void *arg, struct conn *c);
+/* Does not set a handler when there is no memory. */
+void client_new(struct proxy *p, struct conn *c, bool is_peer);
 /* After an event: sends what is corked, reads on, sets the timer. The last thing that its handlers do. */
 void client_settle(struct client *c);
 /* The response has been sent: on to the next request, or to the end. */
@@ -130,7 +139,7 @@ void request_body(void *arg, const uint8_t *data, size_t n);
 void request_ended(struct client *c);
 
 /* --- exchange.c: the other side --- */
-void exchange_begin(struct client *c, const char *address);
+void exchange_begin(struct client *c, const struct destination *to);
 void exchange_retry(struct client *c);
 /* The upstream, if there is one, is closed. */
 void exchange_drop(struct client *c);

@@ -53,9 +53,9 @@ reply_fly_replay(struct client *c, const struct lease_state *primary)
 static void
 send_to_primary(struct client *c, const struct lease_state *primary)
 {
-        char address[ADDR_TEXT_SIZE];
+        struct destination to;
 
-        if (route_primary_address(primary->advertise_url, c->proxy->port, address) < 0) {
+        if (route_primary(primary->advertise_url, c->proxy->port, &to) < 0) {
                 reply_printf(
                         c, 503,
                         "Proxy error: no primary available at \"%s\": set lease.advertise-url on %s",
@@ -65,7 +65,16 @@ send_to_primary(struct client *c, const struct lease_state *primary)
         c->is_to_primary = true;
         if (c->refused_since_ms == 0)
                 c->proxy->stats.n_forwarded++;
-        exchange_begin(c, address);
+        exchange_begin(c, &to);
+}
+
+static void
+send_to_application(struct client *c)
+{
+        struct destination to = { .is_node = false };
+
+        snprintf(to.address, sizeof to.address, "%s", c->proxy->config.target);
+        exchange_begin(c, &to);
 }
 
 /* Whether this node is the primary now. One that was stopped for a while learns late that its lease has run out, and one
@@ -139,7 +148,7 @@ request_route(struct client *c)
                 break;
         default:
                 c->is_local_write = c->kind == ROUTE_WRITE;
-                exchange_begin(c, c->proxy->config.target);
+                send_to_application(c);
         }
 }
 
@@ -149,7 +158,9 @@ classify(struct client *c)
         struct proxy *p = c->proxy;
         struct slice path = pattern_path(c->target.path, p->path_buf);
 
-        c->is_hop = head_find(&c->request.head, REWRITE_HOP, NULL) > 0;
+        /* At the proxy's own port anybody can say so: it is believed where nodes have no other way to. */
+        c->is_hop = c->is_peer ||
+                    (!p->config.is_tls && head_find(&c->request.head, REWRITE_HOP, NULL) > 0);
         c->kind = route_classify(&p->config.rules, is_get_or_head(c), path, c->is_hop);
         p->stats.n_requests[c->kind]++;
 }

@@ -159,17 +159,21 @@ rewrite_check(const struct reader *request, struct request_target *ret, const ch
 static void
 add_forwarded_for(struct text *out, const struct head *h, const char *client)
 {
-        LITERAL(out, "X-Forwarded-For: ");
-        for (size_t i = 0; i < h->n_fields; i++) {
-                struct slice value = head_value(h, i);
+        bool is_begun = false;
 
-                if (value.n > 0 && slice_is(head_name(h, i), "x-forwarded-for")) {
-                        add_slice(out, value);
-                        LITERAL(out, ", ");
-                }
+        for (size_t i = 0; i <= h->n_fields; i++) {
+                struct slice value = { client, client != NULL ? strlen(client) : 0 };
+
+                if (i < h->n_fields)
+                        value = head_value(h, i);
+                if (value.n == 0 || (i < h->n_fields && !slice_is(head_name(h, i), "x-forwarded-for")))
+                        continue;
+                text_printf(out, "%s", is_begun ? ", " : "X-Forwarded-For: ");
+                add_slice(out, value);
+                is_begun = true;
         }
-        text_add(out, client, strlen(client));
-        LITERAL(out, "\r\n");
+        if (is_begun)
+                LITERAL(out, "\r\n");
 }
 
 /* Which of the fields that say how the client came here are there already: whoever stands before us knows better. */

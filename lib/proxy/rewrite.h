@@ -24,7 +24,7 @@ int rewrite_check(const struct reader *request, struct request_target *ret, cons
 
 struct request_rewrite {
         const struct request_target *target;
-        const char *client;       /* its address, without port */
+        const char *client; /* its address, without port; NULL: another proxy of ours, which has told us */
         const char *default_host; /* when the request has none (HTTP/1.0) */
         bool is_hop;              /* it goes to another node's proxy */
 };

@@ -1,7 +1,9 @@
 #include "proxy/route.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "proxy/pattern.h"
 
@@ -48,17 +50,18 @@ route_decide(const struct route_rules *rules, enum route_kind kind, const struct
         }
 }
 
-int
-route_primary_address(const char *advertise_url, int port, char ret[ADDR_TEXT_SIZE])
+/* The host and the port of "scheme://host:port/path"; 0: it has no port. */
+static int
+split_url(const char *url, struct addr *ret)
 {
-        const char *host = strstr(advertise_url, "://");
-        struct addr a;
+        const char *host = strstr(url, "://"), *port;
         size_t n;
 
-        host = host != NULL ? host + 3 : advertise_url;
+        host = host != NULL ? host + 3 : url;
         n = strcspn(host, "/?#");
         if (n > 0 && memchr(host, '@', n) != NULL)
                 return -EINVAL;
+        port = host + n;
         if (host[0] == '[') {
                 const char *end = memchr(host, ']', n);
 
@@ -69,11 +72,28 @@ route_primary_address(const char *advertise_url, int port, char ret[ADDR_TEXT_SI
         } else {
                 n = strcspn(host, ":/?#");
         }
-        if (n == 0 || n >= sizeof a.host)
+        if (n == 0 || n >= sizeof ret->host)
                 return -EINVAL;
-        memcpy(a.host, host, n);
-        a.host[n] = '\0';
-        a.port = port;
-        addr_format(&a, ret);
+        memcpy(ret->host, host, n);
+        ret->host[n] = '\0';
+        host += n + (host[n] == ']');
+        ret->port = host < port && host[0] == ':' ? atoi(host + 1) : 0;
+        return 0;
+}
+
+int
+route_primary(const char *advertise_url, int proxy_port, struct destination *ret)
+{
+        struct addr a;
+        int r = split_url(advertise_url, &a);
+
+        if (r < 0)
+                return r;
+        ret->is_node = strncasecmp(advertise_url, "https://", 8) == 0;
+        if (!ret->is_node)
+                a.port = proxy_port;
+        if (a.port <= 0 || a.port > 65535)
+                return -EINVAL;
+        addr_format(&a, ret->address);
         return 0;
 }

@@ -48,8 +48,14 @@ enum route_action {
 enum route_action route_decide(const struct route_rules *rules, enum route_kind kind,
                                const struct route_view *view);
 
-/* The address of the primary's proxy: the host of the URL that the primary is reached at by its peers, and the port
- * that proxies listen on, which is the same on all nodes. -EINVAL. */
-int route_primary_address(const char *advertise_url, int port, char ret[ADDR_TEXT_SIZE]);
+/* Where a request is sent. */
+struct destination {
+        char address[ADDR_TEXT_SIZE]; /* "host:port" */
+        bool is_node; /* it is the port of another node, with TLS, and its proxy is behind it */
+};
+
+/* The primary's proxy, by the URL that the primary is reached at by its peers: an https:// one is the destination, port
+ * and all; else its host, and the port that proxies listen on, which is the same on all nodes. -EINVAL. */
+int route_primary(const char *advertise_url, int proxy_port, struct destination *ret);
 
 #endif

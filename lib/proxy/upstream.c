@@ -5,8 +5,18 @@
 #include <string.h>
 
 #include "net/loop.h"
+#include "proxy/gate.h"
+#include "proxy/hop.h"
 
 #define EXPIRE_EVERY_MS 5000
+
+/* Of another node's, until it has let us in. */
+struct opening {
+        struct upgrade head; /* of its answer */
+        struct loop_timer *timer;
+        int64_t timeout_ms;
+        struct err err; /* why not; code 0: the connection knows */
+};
 
 struct upstream {
         struct list idle;
@@ -17,12 +27,16 @@ struct upstream {
         int64_t idle_since_ms;
         bool is_reused;
         bool is_dropped;
-        char address[];
+        struct opening *opening; /* NULL: there is nothing to ask for, or no more */
+        struct destination to;
 };
 
 struct pool {
         struct loop *loop;
         struct conn_limits limits;
+        struct tls_context *tls;
+        struct token *token;
+        struct gate gate;
         struct loop_timer *timer;
         struct list idle; /* the one used last is first */
         unsigned n_idle, n_open;
@@ -37,7 +51,7 @@ upstream_conn(const struct upstream *u)
 const char *
 upstream_address(const struct upstream *u)
 {
-        return u->address;
+        return u->to.address;
 }
 
 bool
@@ -72,13 +86,105 @@ upstream_finish(struct upstream *u, int64_t timeout_ms)
         conn_finish(u->conn, timeout_ms);
 }
 
+/* --- to be let in --- */
+
+static void
+opening_free(struct opening *o)
+{
+        if (o == NULL)
+                return;
+        loop_timer_free(o->timer);
+        free(o);
+}
+
+static void
+opening_is_late(void *arg)
+{
+        struct upstream *u = arg;
+
+        err_text(&u->opening->err, -ETIMEDOUT, "%s does not answer", u->to.address);
+        conn_close(u->conn);
+}
+
+static int
+opening_new(struct upstream *u, int64_t timeout_ms)
+{
+        struct opening *o = calloc(1, sizeof *o);
+        int r = o != NULL ? loop_timer_new(u->pool->loop, opening_is_late, u, &o->timer) : -ENOMEM;
+
+        if (r < 0) {
+                free(o);
+                return r;
+        }
+        o->timeout_ms = timeout_ms;
+        u->opening = o;
+        return 0;
+}
+
+static void
+ask(struct upstream *u)
+{
+        char buf[HOP_REQUEST_SIZE], token[TOKEN_SIZE];
+
+        token_get(u->pool->token, token);
+        (void)conn_write(u->conn, buf, hop_request(u->to.address, token, buf));
+        loop_timer_start(u->opening->timer, u->opening->timeout_ms);
+}
+
+static void
+have_answer(struct upstream *u, const uint8_t *data, size_t n)
+{
+        struct opening *o = u->opening;
+        int r = upgrade_feed(&o->head, &data, &n, &o->err);
+
+        if (r == 0)
+                return;
+        if (r > 0)
+                r = hop_check_answer(&o->head, &o->err);
+        if (r == 0 && n > 0)
+                r = err_text(&o->err, E_FORMAT, "it said more than it was asked");
+        if (r < 0) {
+                conn_close(u->conn);
+                return;
+        }
+        opening_free(o);
+        u->opening = NULL;
+        gate_opened(&u->pool->gate, u->to.address);
+        u->handler->opened(u->arg);
+}
+
+/* It is closed before we were let in: the reason goes to @code and @e. */
+static void
+not_let_in(struct upstream *u, int *code, struct err *e)
+{
+        struct pool *pool = u->pool;
+
+        if (u->opening->err.code != 0)
+                *e = u->opening->err;
+        else if (*code == 0)
+                err_text(e, -ECONNRESET, "%s closed the connection without an answer", u->to.address);
+        *code = e->code;
+        opening_free(u->opening);
+        u->opening = NULL;
+        if (u->is_dropped)
+                gate_given_up(&pool->gate);
+        else
+                gate_failed(&pool->gate, u->to.address, loop_now_ms(pool->loop), e);
+}
+
+/* --- events --- */
+
 static void
 on_opened(void *arg, struct conn *c)
 {
         struct upstream *u = arg;
 
         (void)c;
-        if (u->handler != NULL)
+        if (u->handler == NULL)
+                return;
+        if (u->opening != NULL)
+                ask(u);
+        else
                 u->handler->opened(u->arg);
 }
 
@@ -88,7 +194,9 @@ on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
         struct upstream *u = arg;
 
         (void)c;
-        if (u->handler != NULL)
+        if (u->handler != NULL && u->opening != NULL)
+                have_answer(u, data, n);
+        else if (u->handler != NULL)
                 u->handler->read(u->arg, data, n);
         else if (!u->is_dropped)
                 upstream_drop(u); /* an answer that nobody asked for */
@@ -100,7 +208,9 @@ on_ended(void *arg, struct conn *c)
         struct upstream *u = arg;
 
         (void)c;
-        if (u->handler != NULL)
+        if (u->opening != NULL)
+                conn_close(u->conn);
+        else if (u->handler != NULL)
                 u->handler->ended(u->arg);
         else if (!u->is_dropped)
                 upstream_drop(u);
@@ -120,12 +230,17 @@ static void
 on_closed(void *arg, struct conn *c, int code, const struct err *e)
 {
         struct upstream *u = arg;
+        struct err why = ERR_INIT;
 
         (void)c;
         leave_idle(u);
         u->pool->n_open--;
+        if (e != NULL)
+                why = *e;
+        if (u->opening != NULL)
+                not_let_in(u, &code, &why);
         if (u->handler != NULL)
-                u->handler->closed(u->arg, code, e);
+                u->handler->closed(u->arg, code, code < 0 ? &why : NULL);
         free(u);
 }
 
@@ -149,7 +264,8 @@ expire(void *arg)
 }
 
 int
-pool_new(struct loop *l, const struct conn_limits *limits, struct pool **ret)
+pool_new(struct loop *l, const struct conn_limits *limits, struct tls_context *tls, struct token *token,
+         struct pool **ret)
 {
         struct pool *pool = calloc(1, sizeof *pool);
         int r;
@@ -158,6 +274,8 @@ pool_new(struct loop *l, const struct conn_limits *limits, struct pool **ret)
                 return -ENOMEM;
         pool->loop = l;
         pool->limits = *limits;
+        pool->tls = tls;
+        pool->token = token;
         list_init(&pool->idle);
         r = loop_timer_new(l, expire, pool, &pool->timer);
         if (r < 0) {
@@ -196,8 +314,14 @@ pool_n_open(const struct pool *pool)
         return pool->n_open;
 }
 
+static bool
+is_same(const struct destination *a, const struct destination *b)
+{
+        return a->is_node == b->is_node && strcmp(a->address, b->address) == 0;
+}
+
 struct upstream *
-upstream_take(struct pool *pool, const char *address, int64_t max_idle_ms,
+upstream_take(struct pool *pool, const struct destination *to, int64_t max_idle_ms,
               const struct upstream_handler *h, void *arg)
 {
         int64_t now = loop_now_ms(pool->loop);
@@ -207,7 +331,7 @@ upstream_take(struct pool *pool, const char *address, int64_t max_idle_ms,
 
                 if (now - u->idle_since_ms > max_idle_ms)
                         break;
-                if (strcmp(u->address, address) != 0)
+                if (!is_same(&u->to, to))
                         continue;
                 leave_idle(u);
                 u->handler = h;
@@ -218,23 +342,46 @@ upstream_take(struct pool *pool, const char *address, int64_t max_idle_ms,
         return NULL;
 }
 
+static int
+begin_connect(struct upstream *u, int64_t timeout_ms, struct err *e)
+{
+        struct pool *pool = u->pool;
+        int r = u->to.is_node ? opening_new(u, timeout_ms) : 0;
+
+        if (r < 0)
+                return err_set(e, r, "connect to %s", u->to.address);
+        return conn_connect_tls(pool->loop, u->to.is_node ? pool->tls : NULL, u->to.address, timeout_ms,
+                                &pool->limits, &conn_handler, u, &u->conn, e);
+}
+
 int
-upstream_connect(struct pool *pool, const char *address, int64_t timeout_ms,
+upstream_connect(struct pool *pool, const struct destination *to, int64_t timeout_ms,
                  const struct upstream_handler *h, void *arg, struct upstream **ret, struct err *e)
 {
-        size_t n = strlen(address) + 1;
-        struct upstream *u = calloc(1, sizeof *u + n);
+        struct upstream *u;
         int r;
 
-        if (u == NULL)
-                return err_set(e, -ENOMEM, "connect to %s", address);
+        if (to->is_node && pool->tls == NULL)
+                return err_text(e, -EPROTO, "connect to %s: this node has no TLS", to->address);
+        r = to->is_node ? gate_enter(&pool->gate, to->address, loop_now_ms(pool->loop), e) : 0;
+        if (r < 0)
+                return r;
+        u = calloc(1, sizeof *u);
+        if (u == NULL) {
+                if (to->is_node)
+                        gate_given_up(&pool->gate);
+                return err_set(e, -ENOMEM, "connect to %s", to->address);
+        }
         list_init(&u->idle);
         u->pool = pool;
         u->handler = h;
         u->arg = arg;
-        memcpy(u->address, address, n);
-        r = conn_connect(pool->loop, address, timeout_ms, &pool->limits, &conn_handler, u, &u->conn, e);
+        u->to = *to;
+        r = begin_connect(u, timeout_ms, e);
         if (r < 0) {
+                if (to->is_node)
+                        gate_given_up(&pool->gate);
+                opening_free(u->opening);
                 free(u);
                 return r;
         }

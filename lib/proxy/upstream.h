@@ -7,14 +7,19 @@
 
 #include "net/conn.h"
 #include "proxy/list.h"
+#include "proxy/route.h"
 
 #define UPSTREAM_MAX_IDLE 100
 #define UPSTREAM_IDLE_MS 60000
 /* For requests that must not be sent twice, a connection must have been in use so recently that the application is not
  * about to close it: what is sent into its closing may or may not have been seen. */
 #define UPSTREAM_FRESH_MS 1000
+/* Another node's proxy closes none before we do, but when it ends, and then at once. */
+#define UPSTREAM_NODE_FRESH_MS 15000
 
 struct pool;
+struct tls_context;
+struct token;
 struct upstream;
 
 /* As in struct conn_handler; after closed() the upstream is gone. */
@@ -26,18 +31,21 @@ struct upstream_handler {
         void (*closed)(void *arg, int code, const struct err *e);
 };
 
-int pool_new(struct loop *l, const struct conn_limits *limits, struct pool **ret);
+/* @tls and @token are what other nodes' ports want; both may be NULL, both are borrowed. */
+int pool_new(struct loop *l, const struct conn_limits *limits, struct tls_context *tls,
+             struct token *token, struct pool **ret);
 /* After the loop's stop. NULL is fine. */
 void pool_free(struct pool *pool);
 void pool_close_idle(struct pool *pool);
 unsigned pool_n_idle(const struct pool *pool);
 unsigned pool_n_open(const struct pool *pool); /* idle ones included */
 
-/* One that is connected to @address and idle, or NULL; @max_idle_ms is how long it may have been. */
-struct upstream *upstream_take(struct pool *pool, const char *address, int64_t max_idle_ms,
+/* One that is connected to @to and idle, or NULL; @max_idle_ms is how long it may have been. */
+struct upstream *upstream_take(struct pool *pool, const struct destination *to, int64_t max_idle_ms,
                                const struct upstream_handler *h, void *arg);
-/* Connects; opened() or closed() follows. */
-int upstream_connect(struct pool *pool, const char *address, int64_t timeout_ms,
+/* Connects, and is let in where that has to be asked for; opened() or closed() follows. -EBUSY: try again soon, as
+ * gate.h says. With closed(), of another node: -EPROTO is TLS's, others are hop.h's. */
+int upstream_connect(struct pool *pool, const struct destination *to, int64_t timeout_ms,
                      const struct upstream_handler *h, void *arg, struct upstream **ret, struct err *e);
 struct conn *upstream_conn(const struct upstream *u);
 const char *upstream_address(const struct upstream *u);

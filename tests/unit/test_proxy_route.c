@@ -127,29 +127,42 @@ START_TEST(writes_go_to_the_primary_once)
 }
 END_TEST
 
-START_TEST(primary_address_is_its_host_and_our_port)
+START_TEST(primary_is_its_host_and_our_port_or_its_url_with_tls)
 {
-        static const char *const cases[][2] = {
-                { "http://node1:20202", "node1:8080" },
-                { "https://node1/x", "node1:8080" },
-                { "http://10.0.0.1", "10.0.0.1:8080" },
-                { "http://[fd00::1]:20202", "[fd00::1]:8080" },
-                { "node1:20202", "node1:8080" },
-                { "http://", NULL },
-                { "", NULL },
-                { "http://[fd00::1", NULL },
-                { "http://u:p@node1", NULL },
-                { "http://:20202", NULL },
+        static const struct {
+                const char *url, *address;
+                bool is_node;
+        } cases[] = {
+                { "http://node1:20202", "node1:8080", false },
+                { "http://node1/x", "node1:8080", false },
+                { "http://10.0.0.1", "10.0.0.1:8080", false },
+                { "http://[fd00::1]:20202", "[fd00::1]:8080", false },
+                { "node1:20202", "node1:8080", false },
+                { "https://node1:20202", "node1:20202", true },
+                { "HTTPS://node1:20202/x", "node1:20202", true },
+                { "https://[fd00::1]:443", "[fd00::1]:443", true },
+                { "https://node1", NULL, false },
+                { "https://node1:0", NULL, false },
+                { "https://node1:70000", NULL, false },
+                { "https://node1/:20202", NULL, false },
+                { "http://", NULL, false },
+                { "", NULL, false },
+                { "http://[fd00::1", NULL, false },
+                { "http://u:p@node1", NULL, false },
+                { "http://:20202", NULL, false },
         };
 
         for (int i = 0; i < COUNT(cases); i++) {
-                char got[ADDR_TEXT_SIZE] = "";
-                int r = route_primary_address(cases[i][0], 8080, got);
+                struct destination got = { "", false };
+                int r = route_primary(cases[i].url, 8080, &got);
 
-                if (cases[i][1] == NULL)
-                        ck_assert_msg(r < 0, "%s: %s", cases[i][0], got);
-                else
-                        ck_assert_str_eq(got, cases[i][1]);
+                if (cases[i].address == NULL) {
+                        ck_assert_msg(r < 0, "%s: %s", cases[i].url, got.address);
+                        continue;
+                }
+                ck_assert_int_eq(r, 0);
+                ck_assert_str_eq(got.address, cases[i].address);
+                ck_assert(got.is_node == cases[i].is_node);
         }
 }
 END_TEST
@@ -165,6 +178,6 @@ main(void)
         tcase_add_test(tc, kinds);
         tcase_add_test(tc, reads_wait_for_positions_on_replicas_only);
         tcase_add_test(tc, writes_go_to_the_primary_once);
-        tcase_add_test(tc, primary_address_is_its_host_and_our_port);
+        tcase_add_test(tc, primary_is_its_host_and_our_port_or_its_url_with_tls);
         return run_tests("proxy_route", tc);
 }

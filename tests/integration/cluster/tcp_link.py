@@ -33,6 +33,7 @@ class Link:
         self.delay = 0
         self.is_cut = False
         self.is_over = False
+        self.recorded = None  # a bytearray takes all that comes through
         self.wake_in, self.wake_out = socket.socketpair()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -98,6 +99,8 @@ class Link:
             self.drop(way)
             return
         if data:
+            if self.recorded is not None:
+                self.recorded += data
             way.queue.append((time.monotonic() + self.delay, data))
             way.n_bytes += len(data)
         else:

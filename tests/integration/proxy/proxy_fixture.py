@@ -8,7 +8,7 @@ import sys
 import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in (".", "http", "cluster", "lease")]
+sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in (".", "http", "cluster", "lease", "tls")]
 
 import cluster_fixture  # noqa: F401
 import http_fixture
