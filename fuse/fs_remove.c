@@ -88,6 +88,10 @@ unlink_node(struct session *s, struct inode *in, struct db_done done)
                 (void)plain_open_fd(s, in); /* those who have it open keep it */
                 r = inode_path(in, path, sizeof path);
                 return r < 0 ? r : NEG_ERRNO(unlinkat(s->files_fd, path, 0));
+        case INODE_POS:
+        case INODE_LOCK:
+                /* They go with their database, and who removes all that a directory lists comes here after it. */
+                return db_exists(in->db) ? -EACCES : 0;
         default:
                 return -EACCES;
         }

@@ -107,6 +107,20 @@ def test_mtime_moves_with_commits():
         c.close()
 
 
+def test_removal_of_a_database_with_all_that_goes_with_it():
+    with Node() as n:
+        for mode in ("delete", "wal"):
+            os.mkdir(n.path("d"))
+            for name in ("t.db", "d/t.db"):
+                c = n.connect(name)
+                c.execute(f"pragma journal_mode={mode}")
+                c.execute("create table t(x)")
+                c.close()
+            subprocess.run(f"rm {n.path('t.db')}*", shell=True, check=True)
+            shutil.rmtree(n.path("d"))
+            assert os.listdir(n.mnt) == [".lag"]
+
+
 def test_files_that_litefs_makes():
     with Node() as n:
         assert read(n.path(".lag")) == b"+000000000\n"
