@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "fuse/notify.h"
 #include "fuse/resolve.h"
 #include "sqlite/dbheader.h"
 #include "store/dbname.h"
@@ -107,8 +108,50 @@ take_journal(struct job *job, const char *path)
         in->fd = -1;
 }
 
-/* A WAL that was copied in before the database. */
+struct taken_wal {
+        struct session *s;
+        struct db *db;
+        struct inode *in; /* its, referenced */
+};
+
+/* The capture of a WAL by another worker has ended: before the requests that wait for the database go on. */
 static void
+note_taken(void *arg, int r)
+{
+        struct taken_wal *tw = arg;
+        struct session *s = tw->s;
+
+        if (r < 0)
+                notify_content(s, tw->db, "-wal", 0, 0);
+        pthread_mutex_lock(&s->lock);
+        if (r < 0)
+                tw->in->pending_error = r;
+        inode_unref(&s->inodes, tw->in, 1);
+        pthread_mutex_unlock(&s->lock);
+        free(tw);
+}
+
+static int
+capture_wal(struct job *job, const char *path, struct err *e)
+{
+        struct taken_wal *tw = malloc(sizeof *tw);
+        int r;
+
+        if (tw == NULL)
+                return err_set(e, -ENOMEM, "take over %s", path);
+        *tw = (struct taken_wal){ job->s, job->db, job->in };
+        inode_ref(job->in);
+        r = db_wal_take(job->db, path, (struct db_done){ note_taken, tw }, e);
+        if (r != DB_PENDING) {
+                inode_unref(&job->s->inodes, job->in, 1);
+                free(tw);
+        }
+        return r < 0 ? r : 0;
+}
+
+/* A WAL that was copied in before the database: 0, or why some of its transactions are not in the log, and then they are
+ * nowhere. */
+static int
 take_wal(struct job *job, const char *path)
 {
         struct session *s = job->s;
@@ -116,30 +159,33 @@ take_wal(struct job *job, const char *path)
         struct err e = ERR_INIT;
         struct inode *in;
         char name[NAME_MAX + 16];
-        int n = snprintf(full, sizeof full, "%s/%s", store_files_dir(s->store), path);
+        int n = snprintf(full, sizeof full, "%s/%s", store_files_dir(s->store), path), r;
 
         if (n < 0 || (size_t)n >= sizeof full || access(full, F_OK) < 0)
-                return;
-        if (db_wal_take(job->db, full, &e) < 0) {
+                return 0;
+        r = capture_wal(job, full, &e);
+        if (r < 0) {
                 log_event(LOG_ERROR, job->name, "%s", e.text);
-                return;
+                (void)unlink(full); /* if it is still there: nobody must write to it */
         }
         snprintf(name, sizeof name, "%s-wal", job->in->name);
         in = inode_child(&s->inodes, job->in->parent, name);
         if (in == NULL)
-                return;
+                return r;
         in->kind = INODE_WAL;
         in->db = job->db;
         close(in->fd);
         in->fd = -1;
+        return r;
 }
 
-/* Under the session's lock: from now on the node is the database. */
-static void
+/* Under the session's lock: from now on the node is the database. 0, or what its application has to hear. */
+static int
 switch_node(struct job *job)
 {
         struct inode *in = job->in;
         char path[PATH_MAX];
+        int r = 0;
 
         close(in->fd);
         in->fd = -1;
@@ -148,9 +194,10 @@ switch_node(struct job *job)
         if (snprintf(path, sizeof path, "%s-journal", job->name) < (int)sizeof path)
                 take_journal(job, path);
         if (snprintf(path, sizeof path, "%s-wal", job->name) < (int)sizeof path)
-                take_wal(job, path);
+                r = take_wal(job, path);
         if (snprintf(path, sizeof path, "%s-shm", job->name) < (int)sizeof path)
                 unlinkat(job->s->files_fd, path, 0);
+        return r;
 }
 
 static void
@@ -170,11 +217,14 @@ run(struct work *w)
         pthread_mutex_lock(&s->lock);
         job->in->is_busy = false;
         job->in->pending_error = r == 0 ? db_may_confirm(job->db) : r;
-        if (r == 0)
-                switch_node(job);
+        n = r == 0 ? switch_node(job) : 0;
+        if (n < 0)
+                job->in->pending_error = n;
         pthread_mutex_unlock(&s->lock);
         if (r < 0)
                 log_event(LOG_ERROR, job->name, "not captured: %s", e.text);
+        else if (n < 0) /* the kernel has the frames that were revoked */
+                notify_content(s, job->db, "-wal", 0, 0);
         session_resume(s);
         pthread_mutex_lock(&s->lock);
         inode_unref(&s->inodes, job->in, 1);
@@ -234,7 +284,7 @@ classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int 
         } else {
                 inode_ref(in);
         }
-        if (in->kind == INODE_PLAIN && in->pending_error != 0) {
+        if (in->pending_error != 0) { /* also when it is a database by now */
                 *ret_error = in->pending_error;
                 in->pending_error = 0;
         } else if (in->is_busy || (classify_wants(s, in, true) && classify_start(s, in) == 0)) {
@@ -251,14 +301,10 @@ classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error)
 {
         struct session *s = session_of(req);
 
-        *ret_error = 0;
-        if (in->kind != INODE_PLAIN)
+        *ret_error = in->pending_error; /* likewise */
+        in->pending_error = 0;
+        if (*ret_error != 0 || in->kind != INODE_PLAIN)
                 return false;
-        if (in->pending_error != 0) {
-                *ret_error = in->pending_error;
-                in->pending_error = 0;
-                return false;
-        }
         if (!classify_wants(s, in, false) || classify_start(s, in) < 0)
                 return false;
         session_park(s, req);

@@ -114,11 +114,11 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file
                 fuse_reply_buf(req, (char *)s->read_buf, (size_t)n);
 }
 
-/* A plain journal whose header is overwritten with zeros commits, like one that is unlinked. */
+/* A journal whose header is overwritten with zeros commits, like one that is unlinked. */
 static bool
 is_plain_finalise(const struct inode *in, const char *buf, size_t n, off_t off)
 {
-        if (in->kind != INODE_PLAIN || in->name == NULL || off != 0 || n < 12)
+        if (!may_finalise(in) || in->name == NULL || off != 0 || n < 12)
                 return false;
         for (size_t i = 0; i < n; i++)
                 if (buf[i] != 0)

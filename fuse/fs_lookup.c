@@ -183,7 +183,7 @@ fs_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct
         if (request_parks(req, in))
                 return;
         if ((to_set & FUSE_SET_ATTR_SIZE) && attr->st_size == 0 && in->name != NULL &&
-            in->kind == INODE_PLAIN && classify_by_journal(req, in->parent, in->name, &error))
+            may_finalise(in) && classify_by_journal(req, in->parent, in->name, &error))
                 return;
         r = error < 0 ? error : set_owner_and_times(s, in, attr, to_set);
         if (r == 0 && (to_set & FUSE_SET_ATTR_SIZE)) {

@@ -118,7 +118,7 @@ fs_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
                 free(lu);
                 return;
         }
-        if (r == 0 && lu->in->kind == INODE_PLAIN && classify_by_journal(req, parent, name, &error)) {
+        if (r == 0 && may_finalise(lu->in) && classify_by_journal(req, parent, name, &error)) {
                 inode_unref(&s->inodes, lu->in, 1);
                 free(lu);
                 return;

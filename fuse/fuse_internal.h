@@ -157,6 +157,12 @@ void dir_readdir(fuse_req_t req, struct inode *dir, size_t size, off_t off);
 bool classify_wants(struct session *s, struct inode *in, bool is_finalising);
 /* Makes it one by a worker; requests on it are parked meanwhile. 0 or negative. */
 int classify_start(struct session *s, struct inode *in);
+/* Whether @in, if it is a journal, is one of a file that is plain or was until the same request came first. */
+static inline bool
+may_finalise(const struct inode *in)
+{
+        return in->kind == INODE_PLAIN || in->kind == INODE_JOURNAL;
+}
 /* When a plain journal goes or is cut to nothing, its database may have made its first commit: takes that over
  * first, and handles the request again. True when the request was put aside. */
 bool classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int *ret_error);

@@ -796,16 +796,9 @@ db_wal_create(struct db *db, mode_t mode)
         return r;
 }
 
-static void
-ignore_result(void *arg, int r)
-{
-        (void)arg;
-        (void)r; /* was logged */
-}
-
 /* Its transactions are visible to SQLite as soon as it has the name: so they are captured before. */
 int
-db_wal_take(struct db *db, const char *path, struct err *e)
+db_wal_take(struct db *db, const char *path, struct db_done done, struct err *e)
 {
         char to[PATH_MAX];
         uint8_t header[WAL_HEADER_SIZE];
@@ -826,9 +819,12 @@ db_wal_take(struct db *db, const char *path, struct err *e)
         if (r == 0 && n == WAL_HEADER_SIZE)
                 r = begin_chain(db, header);
         if (r == 0 && db->wal.is_live)
-                r = advance(db, (struct db_done){ ignore_result, NULL });
+                r = advance(db, done);
+        /* SQLite must not find what the log does not have. */
+        if (r < 0 && db->wal.is_live)
+                revoke_from(db, db->wal.n_captured + 1);
         pthread_mutex_unlock(&db->lock);
-        return r < 0 ? err_set(e, r, "take over %s", path) : 0;
+        return r < 0 ? err_set(e, r, "take over %s", path) : r;
 }
 
 int

@@ -176,8 +176,9 @@ int db_wal_truncate(struct db *db, uint64_t size_bytes);
 /* -EBUSY while the database file lacks pages that only the WAL has. *@ret_fd as in db_drop. */
 int db_wal_unlink(struct db *db, int *ret_fd);
 int db_wal_fsync(struct db *db, struct db_done done);
-/* A WAL that was there before the database was one is read from the start. */
-int db_wal_take(struct db *db, const char *path, struct err *e);
+/* A WAL that was there before the database was one is read from the start. Of one that could not be captured only the
+ * transactions are left that were. */
+int db_wal_take(struct db *db, const char *path, struct db_done done, struct err *e);
 /* The frames that are captured: (salts, count). A writer that died after its commit frame leaves a
  * wal-index that does not know of the last ones (db/repair.h). */
 struct db_wal_mark {

@@ -1,5 +1,6 @@
 """At the edges: no space, one huge transaction, many databases, nobody asking anything, no privileges. (Damaged files:
 test_damage.py.)"""
+import errno
 import os
 import pwd
 import re
@@ -46,6 +47,52 @@ class SmallDisk:
     def __exit__(self, *_):
         subprocess.run(["umount", "-l", self.dir], check=True)
         os.rmdir(self.dir)
+
+
+def copy_in_with_wal(n, pages):
+    """A database whose WAL has one more transaction, of @pages pages: the error of closing the copy, or None."""
+    plain = os.path.join(n.root, "t.db")
+    c = sqlite3.connect(plain, isolation_level=None)
+    c.execute("pragma journal_mode=wal")
+    c.execute("create table t(a)")
+    c.execute("pragma wal_checkpoint(truncate)")
+    c.execute("begin")
+    for _ in range(pages):
+        c.execute("insert into t values(randomblob(4000))")
+    c.execute("commit")
+    error = None
+    for suffix in ("-wal", ""):
+        try:
+            with open(plain + suffix, "rb") as f, open(n.path("t.db" + suffix), "wb", buffering=0) as out:
+                out.write(f.read())
+        except OSError as e:
+            error = (suffix, e.errno)
+    c.close()
+    return error
+
+
+def test_no_space_for_a_wal_that_comes_with_its_database():
+    """Frames that cannot be logged are not there: not for the application, whose copy fails, nor for the next start."""
+    for pages in (300, 700):  # by the thread that adopts, and by another
+        size = pages * 4096
+        with SmallDisk(64) as disk, Node(data_parent=disk.dir) as n:
+            used = os.statvfs(disk.dir)
+            ballast = used.f_bavail * used.f_frsize - size * 3 // 2
+            with open(os.path.join(disk.dir, "ballast"), "wb") as f:
+                os.posix_fallocate(f.fileno(), 0, ballast)
+            error = copy_in_with_wal(n, pages)
+            assert error is not None and error[0] == "" and error[1] in (errno.EIO, errno.ENOSPC), error
+            os.unlink(os.path.join(disk.dir, "ballast"))
+            for _ in range(2):
+                c = n.connect()
+                assert c.execute("select count(*) from t").fetchone() == (0,), "frames that the log does not have"
+                c.execute("insert into t values(1)")
+                assert c.execute("select count(*) from t").fetchone() == (1,)
+                c.execute("delete from t")
+                assert c.execute("pragma integrity_check").fetchone() == ("ok",)
+                c.close()
+                n.stop()
+                n.start()
 
 
 def fill_up(c):
