@@ -203,8 +203,9 @@ fs_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t to
         }
         if (in->kind != INODE_PLAIN && in->kind != INODE_DIR) {
                 r = -EACCES;
-        } else if (in->is_busy) {
-                session_park(s, req);
+        } else if (inode_has_busy(&s->inodes, in) ||
+                   inode_has_busy(&s->inodes, inode_child(&s->inodes, to_parent, to_name))) {
+                session_park(s, req); /* its name is the database's, and for good */
                 inode_unref(&s->inodes, in, 1);
                 return;
         } else {

@@ -185,6 +185,26 @@ inode_rename(struct inode_table *t, struct inode *in, struct inode *parent, cons
         return 0;
 }
 
+static bool
+is_at_or_below(const struct inode *in, const struct inode *top)
+{
+        while (in != NULL && in != top)
+                in = in->parent;
+        return in != NULL;
+}
+
+bool
+inode_has_busy(const struct inode_table *t, const struct inode *top)
+{
+        if (top == NULL || top->kind != INODE_DIR)
+                return top != NULL && top->is_busy;
+        for (size_t i = 0; i < t->n_buckets; i++)
+                for (const struct inode *in = t->buckets[i]; in != NULL; in = in->next)
+                        if (in->is_busy && is_at_or_below(in, top))
+                                return true;
+        return false;
+}
+
 int
 inode_path(const struct inode *in, char *buf, size_t size)
 {

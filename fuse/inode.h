@@ -63,6 +63,9 @@ void inode_unlink(struct inode_table *t, struct inode *in);
 /* Gives a linked node another place. 0 or -ENOMEM. */
 int inode_rename(struct inode_table *t, struct inode *in, struct inode *parent, const char *name);
 
+/* Whether a file at or below @top (NULL: none) is being made a database. */
+bool inode_has_busy(const struct inode_table *t, const struct inode *top);
+
 /* The path from the root, without a leading slash ("" for the root): 0, or -ENAMETOOLONG; -ENOENT when a
  * part of it was unlinked. */
 int inode_path(const struct inode *in, char *buf, size_t size);

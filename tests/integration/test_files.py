@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import litefs_fixture
@@ -317,6 +318,49 @@ def test_replica_role_is_read_only():
         except Exception as e:
             assert "readonly" in str(e), e
         c.close()
+
+
+def adopt_while(n, name, during):
+    """Copies a database to @name that takes a while to be taken over, and calls during() meanwhile: what that returns."""
+    plain = os.path.join(n.root, "plain.db")
+    if not os.path.exists(plain):
+        c = sqlite3.connect(plain)
+        c.execute("create table t as with recursive r(i) as (select 1 union all select i+1 from r where i<20) "
+                  "select randomblob(1000000) x from r")
+        c.commit()
+        c.close()
+    copy = threading.Thread(target=shutil.copyfile, args=(plain, n.path(name)))
+    copy.start()
+    wait_until(lambda: os.path.exists(n.data + "/dbs/" + name.replace("/", "%2F")), "the file to be taken over")
+    r = during()
+    copy.join(60)
+    assert not copy.is_alive()
+    c = n.connect(name)
+    assert c.execute("select count(*) from t").fetchone() == (20,)
+    c.close()
+    return r
+
+
+def test_rename_while_a_file_is_taken_over():
+    """A database has its name for good: neither its directory nor another file moves while it gets it."""
+    def rename(a, b):
+        try:
+            os.rename(a, b)
+        except OSError as e:
+            return e.errno
+        return 0
+
+    with Node() as n:
+        os.makedirs(n.path("a/b"))
+        assert adopt_while(n, "a/b/x.db", lambda: rename(n.path("a"), n.path("c"))) == errno.EXDEV
+        write(n.path("y"), b"no database")
+        assert adopt_while(n, "z.db", lambda: rename(n.path("y"), n.path("z.db"))) == errno.EXDEV
+        assert read(n.path("y")) == b"no database"
+        n.stop()
+        n.start()
+        assert sorted(os.listdir(n.data + "/dbs")) == ["a%2Fb%2Fx.db", "z.db"]
+        for name in ("a/b/x.db", "z.db"):
+            assert n.connect(name).execute("select count(*) from t").fetchone() == (20,)
 
 
 if __name__ == "__main__":
