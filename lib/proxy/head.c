@@ -33,6 +33,8 @@ add_bytes(struct head *h, const char *s, size_t n)
 
         if (n > HEAD_MAX_BYTES - h->n)
                 return -E2BIG;
+        if (n == 0)
+                return 0; /* there may be no memory to add it to yet */
         if (h->n + n > h->capacity) {
                 while (capacity < h->n + n)
                         capacity *= 2;

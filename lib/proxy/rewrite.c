@@ -82,18 +82,20 @@ connection_of(const struct head *h)
 }
 
 static bool
-is_hop_by_hop(const struct connection *c, struct slice name)
-{
-        return is_ours(name) || (c->has_words && is_named_by_connection(c->head, name));
-}
-
-/* --- requests --- */
-
-static bool
 starts_with(struct slice s, const char *prefix)
 {
         return s.n >= strlen(prefix) && slice_is((struct slice){ s.p, strlen(prefix) }, prefix);
 }
+
+/* What those before us say of the client is for the application: no client takes it away by naming it in Connection. */
+static bool
+is_hop_by_hop(const struct connection *c, struct slice name)
+{
+        return is_ours(name) || (c->has_words && !starts_with(name, "x-forwarded-") &&
+                                 is_named_by_connection(c->head, name));
+}
+
+/* --- requests --- */
 
 /* "http://host/path": what a client sends that takes this for a forward proxy; the host is the target's then. */
 static int

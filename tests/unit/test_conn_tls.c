@@ -15,6 +15,7 @@
 
 #include "net/bridge.h"
 #include "net/conn_internal.h"
+#include "net/conn_move.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/tls_context.h"
@@ -42,10 +43,11 @@ struct end {
         bool is_slow;     /* stops after each read, until the next beat */
         bool does_bridge; /* becomes a bridge's when it is accepted */
         int bridge_fd;
+        bool does_move; /* to the other loop, with its first byte */
 };
 
 static char *dir;
-static struct loop *loop;
+static struct loop *loop, *other_loop;
 static struct listener *listener;
 static struct loop_timer *beat;
 static struct tls_context *server, *client;
@@ -104,7 +106,7 @@ add_up(uint32_t sum, const uint8_t *p, size_t n)
 static void
 pump(struct end *e)
 {
-        static uint8_t chunk[100000];
+        uint8_t chunk[100000];
         int r = 0;
 
         while (r == 0 && e->n_written < e->to_write) {
@@ -214,12 +216,54 @@ bridge_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
 
 static const struct conn_handler bridge_handler = { .read = bridge_read, .closed = on_closed };
 
+struct move {
+        struct mail mail;
+        struct conn_moved *moved;
+};
+
+static void
+moved(void *arg, struct conn *c)
+{
+        in.conn = c;
+        conn_set_handler(c, &handler, arg);
+        pump(arg);
+        tell(&in.is_opened);
+}
+
+static void
+adopt(struct mail *m)
+{
+        struct move *mv = (struct move *)m;
+
+        ck_assert_int_eq(conn_adopt(other_loop, mv->moved, NULL, moved, &in), 0);
+        free(mv);
+}
+
+static void
+move_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
+{
+        struct move *mv = calloc(1, sizeof *mv);
+
+        (void)arg;
+        (void)data;
+        ck_assert_uint_eq(n, 1);
+        ck_assert_int_eq(conn_detach(c, &mv->moved), 0);
+        mv->mail.run = adopt;
+        ck_assert_int_eq(loop_post(other_loop, &mv->mail), 0);
+}
+
+static const struct conn_handler move_handler = { .read = move_read };
+
 static void
 on_accepted(void *arg, struct conn *c)
 {
         (void)arg;
         in.conn = c;
-        conn_set_handler(c, in.does_bridge ? &bridge_handler : &handler, &in);
+        conn_set_handler(c,
+                         in.does_bridge ? &bridge_handler
+                         : in.does_move ? &move_handler
+                                        : &handler,
+                         &in);
 }
 
 static int
@@ -525,6 +569,46 @@ START_TEST(a_bridge_whose_peer_goes_says_so)
 }
 END_TEST
 
+static int
+write_more(void *arg)
+{
+        out.to_write = *(size_t *)arg;
+        pump(&out);
+        return 0;
+}
+
+/* Its peer notices nothing. */
+START_TEST(a_connection_moves_to_another_loop)
+{
+        size_t more = 12 * MB;
+        struct err e = ERR_INIT;
+
+        ck_assert_int_eq(loop_new(&other_loop, &e), 0);
+        in.does_move = true;
+        in.to_write = 12 * MB;
+        out.to_write = 1;
+        out.is_slow = _i == 1;
+        connect_here();
+        ck_assert(wait_for(&in.is_opened));
+        ck_assert_int_eq(loop_call(loop, write_more, &more), 0);
+        ck_assert(wait_for_bytes(&in.n_read, 12 * MB - 1));
+        ck_assert(wait_for_bytes(&out.n_read, 12 * MB));
+        ck_assert_uint_eq(out.sum_read, in.sum_written);
+        if (_i == 2) {
+                loop_stop(other_loop);
+                ck_assert_int_eq(in.code, -ECANCELED);
+        } else {
+                ck_assert_int_eq(loop_call(loop, close_out, NULL), 0);
+        }
+        ck_assert(wait_for(&in.is_closed));
+        ck_assert(wait_for(&out.is_closed));
+        ck_assert_msg(out.code == 0 && (in.code == 0 || _i == 2), "%s %s", in.words, out.words);
+        if (_i != 2)
+                loop_stop(other_loop);
+        loop_free(other_loop);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -545,6 +629,7 @@ main(void)
         tcase_add_test(tc, a_server_that_says_nothing_has_a_deadline);
         tcase_add_loop_test(tc, connecting_may_be_given_up, 0, 10);
         tcase_add_loop_test(tc, the_loop_may_stop_at_any_time, 0, 20);
+        tcase_add_loop_test(tc, a_connection_moves_to_another_loop, 0, 3);
         tcase_add_test(tc, a_bridge_carries_all_and_holds_little);
         tcase_add_test(tc, a_bridge_sends_what_it_was_given_before_the_end);
         tcase_add_loop_test(tc, a_bridge_whose_peer_goes_says_so, 0, 2);

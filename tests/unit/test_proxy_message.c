@@ -222,6 +222,7 @@ START_TEST(request_head_is_made_anew)
 {
         static const struct request_rewrite how = { .client = "1.2.3.4", .default_host = "app:80" };
         static const struct request_rewrite hop = { .client = "1.2.3.4", .is_hop = true };
+        static const struct request_rewrite peer = { .client = NULL };
 
         check_request(
                 "GET /a?b HTTP/1.1\r\nA: 1\r\nHost: x\r\nConnection: close, X-Drop\r\nKeep-Alive: 5\r\n"
@@ -255,6 +256,20 @@ START_TEST(request_head_is_made_anew)
         check_request("GET / HTTP/1.1\r\nHost: x\r\nConnection: X-Forwarded-For, Host\r\n\r\n", &how,
                       "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Host: x\r\n"
                       "X-Forwarded-Proto: http\r\n\r\n");
+        check_request("GET / HTTP/1.1\r\nHost: x\r\nConnection: X-Forwarded-Proto, X-Y\r\nX-Y: z\r\n"
+                      "X-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\n\r\n",
+                      &how,
+                      "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\n"
+                      "X-Forwarded-For: 1.2.3.4\r\n\r\n");
+        /* Another proxy of ours has told of the client, or had nothing to tell. */
+        check_request("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 8.8.8.8, 9.9.9.9\r\n"
+                      "X-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\nLitefs-Proxy-Hop: 1\r\n\r\n",
+                      &peer,
+                      "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\n"
+                      "X-Forwarded-For: 8.8.8.8, 9.9.9.9\r\n\r\n");
+        check_request(
+                "GET / HTTP/1.1\r\nHost: x\r\n\r\n", &peer,
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: x\r\nX-Forwarded-Proto: http\r\n\r\n");
 }
 END_TEST
 
