@@ -141,12 +141,12 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         return 0;
 }
 
-/* Nobody writes to it or syncs it any more; it is not the tail, or about to be that no more. With the
- * lock. */
+/* Nobody writes to it or syncs it any more, but for make_space; it is not the tail, or about to be that no more.
+ * With the lock. */
 static void
 close_if_durable(struct txlog *log, struct segment *s)
 {
-        if (!s->is_durable)
+        if (!s->is_durable || s == log->filling)
                 return;
         os_close(log->os, "txlog:close", s->fd);
         s->fd = -1;
@@ -165,8 +165,6 @@ ready_tail(struct txlog *log, struct err *e)
         if (r < 0)
                 return r;
         pthread_mutex_lock(&log->lock);
-        while (log->is_filling)
-                pthread_cond_wait(&log->filled, &log->lock);
         s->lsn_start = log->end_lsn - s->end;
         if (log->tail != NULL) {
                 log->tail->next = s;
@@ -181,13 +179,14 @@ ready_tail(struct txlog *log, struct err *e)
 
 /* --- append --- */
 
-/* Zeros that are being written ahead must not land on what is appended. */
+/* Zeros that are being written ahead must not land on what is appended. That takes as long as writing to memory does;
+ * who appends holds locks, and must not wait until they are on the disk. */
 static void
 wait_for_zeros(struct txlog *log, uint64_t end)
 {
         pthread_mutex_lock(&log->lock);
-        while (log->is_filling && end > log->fill_from)
-                pthread_cond_wait(&log->filled, &log->lock);
+        while (log->is_zeroing && log->tail == log->filling && end > log->fill_from)
+                pthread_cond_wait(&log->zeroed, &log->lock);
         if (end > log->tail->allocated)
                 log->tail->allocated = end; /* and make_space begins behind it */
         pthread_mutex_unlock(&log->lock);
@@ -497,7 +496,7 @@ txlog_wants_space(struct txlog *log)
         bool wants;
 
         pthread_mutex_lock(&log->lock);
-        wants = log->tail != NULL && log->has_synced && !log->is_filling && !log->is_broken &&
+        wants = log->tail != NULL && log->has_synced && log->filling == NULL && !log->is_broken &&
                 log->tail->end < log->segment_bytes &&
                 log->tail->allocated < log->tail->end + space_wanted(log->tail) / 2;
         pthread_mutex_unlock(&log->lock);
@@ -505,7 +504,7 @@ txlog_wants_space(struct txlog *log)
 }
 
 static int
-write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to, bool *ret_is_sync_lost)
+write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to)
 {
         static const uint8_t zeros[65536];
         int r = 0;
@@ -516,31 +515,37 @@ write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to, bool *ret_is_
                 r = os_pwrite_all(log->os, "txlog:space", fd, zeros, n, (off_t)from);
                 from += n;
         }
-        if (r < 0)
-                return r;
-        r = os_fdatasync(log->os, "txlog:space", fd);
-        *ret_is_sync_lost = r < 0;
         return r;
 }
 
-/* Claims the bytes to fill: with the lock. While they are claimed the tail stays the tail, so that neither sync
- * nor retention takes it away. */
+/* Claims the bytes to fill: with the lock. */
 static bool
 claim_space(struct txlog *log)
 {
         struct segment *s = log->tail;
 
-        if (s == NULL || log->is_filling)
+        if (s == NULL || log->filling != NULL)
                 return false;
         log->fill_from = s->allocated > s->end ? s->allocated : s->end;
         /* Room for the appends that come while the zeros are on their way. */
         if (log->fill_from < s->end + 8192)
                 log->fill_from = s->end + 8192;
         log->fill_to = s->end + space_wanted(s) + 8192;
-        log->is_filling = log->fill_to > log->fill_from;
-        if (log->is_filling)
-                log->has_synced = false;
-        return log->is_filling;
+        if (log->fill_to <= log->fill_from)
+                return false;
+        log->filling = s;
+        log->is_zeroing = true;
+        log->has_synced = false;
+        return true;
+}
+
+static void
+end_zeroing(struct txlog *log)
+{
+        pthread_mutex_lock(&log->lock);
+        log->is_zeroing = false;
+        pthread_cond_broadcast(&log->zeroed);
+        pthread_mutex_unlock(&log->lock);
 }
 
 int
@@ -556,15 +561,21 @@ txlog_make_space(struct txlog *log)
         pthread_mutex_unlock(&log->lock);
         if (!is_mine)
                 return 0;
-        r = write_zeros(log, s->fd, log->fill_from, log->fill_to, &is_sync_lost);
+        r = write_zeros(log, s->fd, log->fill_from, log->fill_to);
+        end_zeroing(log);
+        if (r == 0) {
+                r = os_fdatasync(log->os, "txlog:space", s->fd);
+                is_sync_lost = r < 0;
+        }
         pthread_mutex_lock(&log->lock);
         if (r == 0 && log->fill_to > s->allocated)
                 s->allocated = log->fill_to;
         /* The kernel tells of a lost write once, and it may have been a record's: nobody else will learn. */
         if (is_sync_lost)
                 log->is_sync_broken = log->is_broken = true;
-        log->is_filling = false;
-        pthread_cond_broadcast(&log->filled);
+        log->filling = NULL;
+        if (s != log->tail)
+                close_if_durable(log, s);
         pthread_mutex_unlock(&log->lock);
         return r;
 }
@@ -642,7 +653,7 @@ take_droppable(struct txlog *log, const struct txlog_retention *policy)
                 is_old = policy->max_age_ms > 0 &&
                          s->last.timestamp_ms < policy->now_ms - policy->max_age_ms;
                 is_big = policy->max_bytes > 0 && total > policy->max_bytes;
-                if (s == log->tail || !s->is_durable || is_pinned(log, s) ||
+                if (s == log->tail || s == log->filling || !s->is_durable || is_pinned(log, s) ||
                     (s->has_records &&
                      (s->last.max_txid > policy->keep_after_txid || !(is_old || is_big))))
                         s = NULL;
@@ -695,7 +706,7 @@ txlog_close(struct txlog *log)
                 log->head = s->next;
                 segment_free(log->os, s);
         }
-        pthread_cond_destroy(&log->filled);
+        pthread_cond_destroy(&log->zeroed);
         pthread_mutex_destroy(&log->lock);
         pthread_mutex_destroy(&log->sync_lock);
         free(log->gather.buf);

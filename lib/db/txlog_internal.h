@@ -66,9 +66,10 @@ struct txlog {
         bool is_retired;           /* another log is about to take its place: no new readers */
         pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
         bool has_synced;           /* since the last make_space: space ahead is worth its cost */
-        bool is_filling;           /* make_space writes zeros from fill_from to fill_to of the tail */
+        struct segment *filling;   /* make_space works on it: it stays in the list, and open */
+        bool is_zeroing;           /* zeros are on their way to fill_from up to fill_to of it */
         uint64_t fill_from, fill_to;
-        pthread_cond_t filled;
+        pthread_cond_t zeroed;
         struct gather gather;
 };
 

@@ -24,7 +24,7 @@ allocate(const struct os *os, const char *dir, const struct txlog_options *optio
                                                                            : DEFAULT_SEGMENT_BYTES;
         pthread_mutex_init(&log->lock, NULL);
         pthread_mutex_init(&log->sync_lock, NULL);
-        pthread_cond_init(&log->filled, NULL);
+        pthread_cond_init(&log->zeroed, NULL);
         return log;
 }
 
@@ -468,7 +468,7 @@ txlog_become(struct txlog *log, struct txlog *other)
 
         pthread_mutex_lock(&log->sync_lock);
         pthread_mutex_lock(&log->lock);
-        assert(log->is_retired && log->readers == NULL && !log->is_filling);
+        assert(log->is_retired && log->readers == NULL && log->filling == NULL);
         head = log->head;
         log->head = other->head;
         log->tail = other->tail;

@@ -1,7 +1,10 @@
 /* links: litefs_db */
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "db/segment.h"
@@ -194,6 +197,64 @@ START_TEST(space_ahead_is_used_and_is_no_torn_tail)
         ck_assert_uint_eq(read_all(fx.tl, 0), 400);
 }
 END_TEST
+static sem_t is_syncing, may_end;
+static bool was_waited_for;
+
+static int
+slow_fdatasync(const struct os *self, const char *tag, int fd)
+{
+        struct timespec end;
+
+        (void)self, (void)fd;
+        if (strcmp(tag, "txlog:space") != 0)
+                return 0;
+        sem_post(&is_syncing);
+        clock_gettime(CLOCK_REALTIME, &end);
+        end.tv_sec += 20;
+        was_waited_for = sem_timedwait(&may_end, &end) < 0;
+        return 0;
+}
+
+static void *
+make_space(void *log)
+{
+        return (void *)(intptr_t)txlog_make_space(log);
+}
+
+/* Whoever appends holds its database's lock, which everybody wants. */
+START_TEST(space_ahead_that_is_synced_holds_nobody_up)
+{
+        struct txlog_retention all = { UINT64_MAX, 1000000000, 1, 0 };
+        pthread_t thread;
+        void *ret;
+        int fds;
+
+        sem_init(&is_syncing, 0, 0);
+        sem_init(&may_end, 0, 0);
+        open_log(30000);
+        append(1);
+        fds = count_fds();
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        ck_assert(txlog_wants_space(fx.tl));
+        fx.os.fdatasync = slow_fdatasync;
+        pthread_create(&thread, NULL, make_space, fx.tl);
+        sem_wait(&is_syncing);
+        append_range(2, 400); /* into the space, and into more segments */
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        ck_assert_uint_gt(count_segments(), 2);
+        ck_assert_int_eq(txlog_retain(fx.tl, &all, &fx.e), 0); /* the first is worked on */
+        ck_assert_uint_eq(read_all(fx.tl, 0), 400);
+        sem_post(&may_end);
+        pthread_join(thread, &ret);
+        ck_assert(ret == NULL && !was_waited_for);
+        ck_assert_int_eq(count_fds(), fds);
+        ck_assert_int_gt(txlog_retain(fx.tl, &all, &fx.e), 1);
+        open_log(30000);
+        ck_assert_uint_eq(txlog_torn_bytes(fx.tl), 0);
+        ck_assert_uint_eq(read_all(fx.tl, first_of() - 1), 400);
+}
+END_TEST
+
 /* --- a disk that fails --- */
 
 static bool is_full;
@@ -308,6 +369,7 @@ main(void)
         tcase_add_test(tc, sync_reaches_what_was_asked_for);
         tcase_add_test(tc, segments_that_are_durable_hold_no_descriptor);
         tcase_add_test(tc, space_ahead_is_used_and_is_no_torn_tail);
+        tcase_add_test(tc, space_ahead_that_is_synced_holds_nobody_up);
         tcase_add_test(tc, append_that_fails_leaves_the_log_as_it_was);
         tcase_add_test(tc, sync_that_failed_is_never_made_good);
         tcase_add_test(tc, position_is_found_as_far_as_the_log_reaches);
