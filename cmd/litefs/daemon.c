@@ -32,6 +32,7 @@
 
 #define N_WORKERS 4
 #define N_APPLIERS 4
+#define N_FORWARDERS 4
 #define DRAIN_MS 5000
 #define PROXY_DRAIN_MS 2000 /* for requests that are under way: a hand-over waits so long */
 #define READY_MS 10000      /* an application is started after that, ready or not */
@@ -43,6 +44,7 @@ struct daemon {
         struct store *store;
         struct session *session;
         struct workers *appliers;
+        struct workers *forwarders; /* commits under halt locks, which wait for the primary */
         struct node *node;
         struct notifier notifier;
         struct service *service;
@@ -130,6 +132,7 @@ open_store(struct daemon *d, struct err *e)
                 .os = os_host(),
                 .clock = clock_host(),
                 .workers = d->workers,
+                .forwarders = d->forwarders,
                 .data_dir = o->data_dir,
                 .is_compressed = o->is_compressed,
                 .is_strict = o->is_strict,
@@ -478,6 +481,7 @@ static void
 tear_down(struct daemon *d)
 {
         scrub_free(d->scrub);
+        workers_drain(d->forwarders);
         workers_drain(d->workers);
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */
@@ -499,6 +503,7 @@ tear_down(struct daemon *d)
         if (d->lease != NULL)
                 d->lease->ops->free(d->lease);
         workers_free(d->appliers);
+        workers_free(d->forwarders);
         workers_free(d->workers);
         guard_stop(d->guard);
 }
@@ -535,6 +540,8 @@ daemon_run(const struct daemon_options *options, struct err *e)
         r = workers_new(N_WORKERS, &d.workers);
         if (r == 0)
                 r = workers_new(N_APPLIERS, &d.appliers);
+        if (r == 0)
+                r = workers_new(N_FORWARDERS, &d.forwarders);
         if (r < 0)
                 return err_set(e, r, "start worker threads");
         r = make_lease(options->config, &d.lease, e);

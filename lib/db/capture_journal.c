@@ -335,7 +335,7 @@ start_capture_job(struct db *db, bool is_synced, void (*then)(struct db *), stru
                 return -ENOMEM;
         *job = (struct capture_job){ { run_capture, NULL }, db, is_synced, then, done };
         db->state = DB_CAPTURING;
-        workers_post(db->env->workers, &job->work);
+        workers_post(db_capture_workers(db), &job->work);
         return DB_PENDING;
 }
 

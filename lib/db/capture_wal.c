@@ -392,7 +392,7 @@ post_frame_capture(struct db *db, uint32_t commit, struct db_done done)
                 return -ENOMEM;
         *job = (struct frame_job){ { run_frame_capture, NULL }, db, commit, done };
         db->state = DB_CAPTURING;
-        workers_post(db->env->workers, &job->work);
+        workers_post(db_capture_workers(db), &job->work);
         return DB_PENDING;
 }
 

@@ -40,9 +40,10 @@ struct db_env {
         const struct os *os;
         const struct clock *clock;
         struct workers *workers;
-        const char *tmp_dir; /* for unlinked files of huge transactions */
-        bool is_compressed;  /* LZ4 in the log */
-        bool is_strict;      /* recompute the whole checksum after each commit */
+        struct workers *forwarders; /* captures that wait for the primary run here; NULL: on the workers */
+        const char *tmp_dir;        /* for unlinked files of huge transactions */
+        bool is_compressed;         /* LZ4 in the log */
+        bool is_strict;             /* recompute the whole checksum after each commit */
         uint64_t node_id;
         uint64_t segment_bytes;   /* of the log (db/txlog.h); 0: its own choice */
         uint64_t base_every;      /* log bytes after which the base moves; 0: 64 MiB */

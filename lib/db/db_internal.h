@@ -158,6 +158,8 @@ void capturer_release(struct capturer *c);
 /* 0, or why no transaction can be made here now. */
 int db_may_commit(struct db *db);
 const struct db_forward *db_forward_of(const struct db *db);
+/* Where a capture runs: one that waits for the network must not take a thread that other databases need. */
+struct workers *db_capture_workers(const struct db *db);
 /* The same for a transaction that goes to @to first (NULL: to nobody). */
 int db_may_commit_as(struct db *db, const struct db_forward *to);
 

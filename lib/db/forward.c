@@ -22,6 +22,13 @@ db_forward_of(const struct db *db)
         return atomic_load(&db->forward);
 }
 
+struct workers *
+db_capture_workers(const struct db *db)
+{
+        return db_forward_of(db) != NULL && db->env->forwarders != NULL ? db->env->forwarders
+                                                                        : db->env->workers;
+}
+
 int
 db_may_commit_as(struct db *db, const struct db_forward *to)
 {

@@ -365,6 +365,7 @@ fill_env(struct store *s, uint64_t node_id)
                 .os = s->config.os,
                 .clock = s->config.clock,
                 .workers = s->config.workers,
+                .forwarders = s->config.forwarders,
                 .tmp_dir = s->tmp_dir,
                 .is_compressed = s->config.is_compressed,
                 .is_strict = s->config.is_strict,
@@ -439,6 +440,8 @@ store_close(struct store *s)
         if (s == NULL)
                 return;
         store_stop_housekeeping(s);
+        if (s->config.forwarders != NULL)
+                workers_drain(s->config.forwarders);
         workers_drain(s->config.workers);
         db_list_release(&s->dbs);
         os_close(s->config.os, "store:lock", s->lock_fd);

@@ -22,7 +22,7 @@ struct store;
 struct store_config {
         const struct os *os;
         const struct clock *clock;
-        struct workers *workers;
+        struct workers *workers, *forwarders; /* see struct db_env */
         const char *data_dir;
         bool is_compressed;
         bool is_strict;

@@ -1,5 +1,6 @@
 """Halt locks: a replica writes, the primary commits. Static leases; the way to the primary is a link that can be cut."""
 import concurrent.futures
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -447,11 +448,48 @@ def link_is_cut(mode):
         assert rows(c.p) == ["p", "r1", "p2", "r2"]
 
 
+def stuck_commits_hold_up_nobody():
+    """More of them than there are workers wait for a primary that says nothing; the node does all else as before."""
+    names = [f"n{i}.db" for i in range(6)]
+    with Three("wal") as c:
+        for name in names:
+            db = c.p.connect(name)
+            # Not DELETE: the kernel locks the directory while a journal's removal is not answered.
+            db.execute("pragma journal_mode=wal")
+            db.execute("create table t(a)")
+            db.close()
+            in_step(c.p, c.r, name)
+        with open(os.path.join(c.r.data, "files", "plain"), "wb") as f:
+            f.write(b"of another time, when this was the primary")
+        with contextlib.ExitStack() as halts, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+            for name in names:
+                halts.enter_context(Halt(c.r, name))
+            c.link.stall()
+
+            def commit(name):
+                db = c.r.connect(name)
+                refused = is_refused(db, "insert into t values('lost')")
+                db.close()
+                return refused
+
+            commits = [pool.submit(commit, name) for name in names]
+            time.sleep(0.5)  # they are on their way
+            begin = time.monotonic()
+            with open(c.r.path("plain"), "rb") as f:
+                os.fsync(f.fileno())  # takes a worker
+            assert rows(c.r) == ["p"] and get(c.r, "/info").status == get(c.r, "/db").status == 200
+            assert time.monotonic() - begin < 3, "all else waited for them"
+            assert not any(f.done() for f in commits), "too late to tell"
+            assert all(f.result() for f in commits)
+        c.link.heal()
+        c.check()
+
+
 def test_what_takes_until_it_runs_out():
     """Side by side, because each waits for that long."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for f in [pool.submit(f, *args) for f, *args in ((link_is_cut, "wal"), (link_is_cut, "delete"), (killed_node,),
-                                                         (renewed,))]:
+                                                         (renewed,), (stuck_commits_hold_up_nobody,))]:
             f.result()
 
 
