@@ -654,6 +654,12 @@ node_demote(struct node *n, int64_t pause_ms, struct err *e)
 }
 
 static int
+has_replicas(void *arg)
+{
+        return ((struct node *)arg)->replicas != NULL;
+}
+
+static int
 stop_on_loop(void *arg)
 {
         struct node *n = arg;
@@ -676,7 +682,7 @@ node_stop(struct node *n)
         pthread_mutex_lock(&n->ready_lock);
         is_holder = n->is_holder;
         pthread_mutex_unlock(&n->ready_lock);
-        if (is_holder && n->config.lease->ttl_ms > 0 && n->replicas != NULL &&
+        if (is_holder && n->config.lease->ttl_ms > 0 && loop_call(n->loop, has_replicas, n) > 0 &&
             hand_over(&h, STOP_HANDOFF_MS) < 0)
                 log_info("no handoff: %s", e.text);
         (void)loop_call(n->loop, stop_on_loop, n);
