@@ -139,27 +139,34 @@ may_try_again(struct client *c)
                (c->is_to_primary ? p->config.primary_redirect_ms : PROXY_REFUSED_MS);
 }
 
-/* Nothing of the request has been sent yet. */
+/* Nothing of the request has been sent yet. Another node's port is there while its proxy begins or ends, so that it may
+ * also break. */
 static bool
 is_passing(const struct client *c, int code)
 {
         if (code == -ECONNREFUSED || !c->to.is_node)
                 return code == -ECONNREFUSED;
-        return code == -EBUSY || code == -EAGAIN || code == -ECONNRESET;
+        return code == -EBUSY || code == -EAGAIN || code == -ECONNRESET || code == -EPIPE;
+}
+
+static void
+count_hop_failure(struct proxy_stats *s, int code)
+{
+        if (code == -EPROTO)
+                s->n_hop_failures[PROXY_HOP_TLS]++;
+        else if (code == -EACCES)
+                s->n_hop_failures[PROXY_HOP_TOKEN]++;
+        else if (code != -EBUSY) /* that was not tried */
+                s->n_hop_failures[PROXY_HOP_OTHER]++;
 }
 
 /* For who runs the nodes: a client's 502 is not seen by him. One line stands for all that come within a while. */
 static void
-note_hop_failure(struct proxy *p, int code, const struct err *e)
+warn_of_hop_failure(struct proxy *p, const struct err *e)
 {
         int64_t now = loop_now_ms(p->loop);
 
-        if (code == -EBUSY)
-                return; /* it was not tried */
-        p->stats.n_hop_failures[code == -EPROTO   ? PROXY_HOP_TLS
-                                : code == -EACCES ? PROXY_HOP_TOKEN
-                                                  : PROXY_HOP_OTHER]++;
-        if (code == -ECANCELED || (p->hop_warned_ms != 0 && now - p->hop_warned_ms < HOP_WARN_MS))
+        if (p->hop_warned_ms != 0 && now - p->hop_warned_ms < HOP_WARN_MS)
                 return;
         p->hop_warned_ms = now;
         log_warn("proxy: requests do not get to the primary: %s", e->text);
@@ -168,13 +175,15 @@ note_hop_failure(struct proxy *p, int code, const struct err *e)
 static void
 not_connected(struct client *c, int code, const struct err *e)
 {
-        if (c->to.is_node && e != NULL)
-                note_hop_failure(c->proxy, code, e);
+        if (c->to.is_node)
+                count_hop_failure(&c->proxy->stats, code);
         if (is_passing(c, code) && may_try_again(c)) {
                 c->proxy->stats.n_retries += code != -EBUSY;
                 c->retry_at_ms = loop_now_ms(c->proxy->loop) + PROXY_RETRY_MS;
                 return;
         }
+        if (c->to.is_node && e != NULL && code != -ECANCELED)
+                warn_of_hop_failure(c->proxy, e);
         reply_printf(c, code == -ETIMEDOUT ? 504 : 502, "Proxy error: the %s cannot be reached (%s): %s",
                      who(c), e != NULL ? e->text : "no reason known", advice(c));
 }
