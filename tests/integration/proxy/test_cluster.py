@@ -128,6 +128,9 @@ def test_visitors_read_what_they_wrote_through_a_change_of_primary():
     with ProxyCluster() as c:
         c.start_apps()
         first = c.wait_primary()
+        for name in NAMES:  # what a replica has never heard of it does not wait for
+            assert exchange(c.proxy_port, "POST", f"/notes/{name}", "first", host=first.host).status == 201
+            c.in_step(name)
         old = []
 
         def terminate():
