@@ -13,10 +13,6 @@
 #define DEFAULT_HIGH (1024u * 1024)
 #define DEFAULT_MAX (8u * 1024 * 1024)
 #define KEEPALIVE_S 15
-#define HANDSHAKE_MS 10000
-#define ALERT_MS 1000 /* that a peer has to read why its TLS is refused */
-
-static void send_tls_end(struct conn *c);
 
 void
 conn_free(struct conn *c)
@@ -71,7 +67,7 @@ conn_close_with(struct conn *c, int code)
         if (c->state == CONN_CLOSING)
                 return;
         if (code == 0 || code == -ECANCELED)
-                send_tls_end(c);
+                conn_tls_say_end(c);
         c->state = CONN_CLOSING;
         c->code = code;
         if (c->has_lookup)
@@ -82,8 +78,8 @@ conn_close_with(struct conn *c, int code)
 }
 
 /* For words: one that has gone already is called what we have called it. */
-static void
-name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
+void
+conn_name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
 {
         conn_peer(c, ret);
         if (ret[0] == '\0' && c->target.port != 0)
@@ -101,7 +97,7 @@ conn_fail(struct conn *c, int code, const char *what)
                 conn_close_with(c, c->end_code);
                 return;
         }
-        name_peer(c, peer);
+        conn_name_peer(c, peer);
         err_set(&c->err, code, "%s %s", what, peer);
         conn_close_with(c, code);
 }
@@ -187,8 +183,8 @@ conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
         return 0;
 }
 
-static void
-set_options(struct conn *c)
+void
+conn_set_options(struct conn *c)
 {
         /* Both only make it better; a socket that refuses them works. Frames are written whole, so waiting
          * to fill packets gains nothing; keepalive finds a peer that has gone without a word. */
@@ -196,8 +192,8 @@ set_options(struct conn *c)
         (void)uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
 }
 
-static void
-peer_ended(struct conn *c)
+void
+conn_peer_ended(struct conn *c)
 {
         uv_read_stop((uv_stream_t *)&c->tcp);
         c->is_ended = true;
@@ -220,14 +216,12 @@ give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
         *ret = uv_buf_init((char *)c->loop->read_buf, sizeof c->loop->read_buf);
 }
 
-static void
-deliver(struct conn *c, const uint8_t *data, size_t n)
+void
+conn_deliver(struct conn *c, const uint8_t *data, size_t n)
 {
         if (n > 0 && c->state == CONN_OPEN && c->handler->read != NULL)
                 c->handler->read(c->arg, c, data, n);
 }
-
-static void read_tls(struct conn *c, const uint8_t *data, size_t n);
 
 static void
 have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -237,13 +231,13 @@ have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         if (n == UV_EOF && c->tls != NULL && c->state != CONN_FINISHING)
                 conn_fail(c, -ECONNRESET, c->state == CONN_OPEN ? "read from" : "TLS handshake with");
         else if (n == UV_EOF)
-                peer_ended(c);
+                conn_peer_ended(c);
         else if (n < 0)
                 conn_fail(c, (int)n, "read from");
         else if (n > 0 && c->tls != NULL)
-                read_tls(c, (const uint8_t *)buf->base, (size_t)n);
+                conn_tls_read(c, (const uint8_t *)buf->base, (size_t)n);
         else if (n > 0)
-                deliver(c, (const uint8_t *)buf->base, (size_t)n);
+                conn_deliver(c, (const uint8_t *)buf->base, (size_t)n);
 }
 
 void
@@ -305,18 +299,6 @@ count_bytes(const struct iovec *iov, int n_iov)
         return n;
 }
 
-static int
-send_encrypted(struct conn *c, struct conn_piece *p, const struct iovec *iov, int n_iov)
-{
-        ssize_t n = tls_encrypt(c->tls, iov, n_iov, p->bytes, p->size);
-
-        if (n < 0) {
-                free(p);
-                return (int)n;
-        }
-        return conn_queue_send(&c->queue, p, (size_t)n);
-}
-
 int
 conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
 {
@@ -336,7 +318,7 @@ conn_writev(struct conn *c, const struct iovec *iov, int n_iov)
         r = conn_queue_take(&c->queue, size, &p);
         if (r < 0)
                 return r;
-        r = c->tls != NULL ? send_encrypted(c, p, iov, n_iov)
+        r = c->tls != NULL ? conn_tls_send(c, p, iov, n_iov)
                            : conn_queue_send_parts(&c->queue, p, iov, n_iov);
         if (r < 0)
                 conn_fail(c, r, "write to");
@@ -387,8 +369,8 @@ finish_timed_out(uv_timer_t *timer)
         conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "wait for the end of");
 }
 
-static void
-begin_finish(struct conn *c, int64_t timeout_ms)
+void
+conn_begin_finish(struct conn *c, int64_t timeout_ms)
 {
         int r;
 
@@ -403,103 +385,6 @@ begin_finish(struct conn *c, int64_t timeout_ms)
         conn_read_start(c);
 }
 
-/* --- TLS --- */
-
-/* What the session has to say by itself; it has no limit of its own but the queue's. */
-static int
-send_tls_output(struct conn *c)
-{
-        const uint8_t *bytes;
-        size_t n = tls_output(c->tls, &bytes);
-        struct conn_piece *p;
-        int r;
-
-        if (n == 0)
-                return 0;
-        r = conn_queue_take(&c->queue, n, &p);
-        if (r < 0)
-                return r;
-        memcpy(p->bytes, bytes, n);
-        return conn_queue_send(&c->queue, p, n);
-}
-
-/* As far as it goes at once: a peer that does not hear of it takes the end for a broken connection. */
-static void
-send_tls_end(struct conn *c)
-{
-        struct iovec iov;
-        const uint8_t *bytes;
-
-        if (c->tls == NULL || c->state != CONN_OPEN || c->queue.n_bytes > 0)
-                return;
-        tls_end(c->tls);
-        iov.iov_len = tls_output(c->tls, &bytes);
-        iov.iov_base = (void *)(uintptr_t)bytes;
-        (void)conn_queue_try(&c->queue, &iov, 1);
-}
-
-/* Closes with @e, but not before the peer could read the alert that says so. */
-static void
-broken(struct conn *c, int code, const struct err *e)
-{
-        char peer[ADDR_TEXT_SIZE];
-
-        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
-                return;
-        name_peer(c, peer);
-        err_text(&c->err, code, "TLS with %s: %s", peer, e->text);
-        c->end_code = code;
-        begin_finish(c, ALERT_MS);
-}
-
-static void
-handshake_done(struct conn *c)
-{
-        uv_timer_stop(&c->timer);
-        c->state = CONN_OPEN;
-        if (c->target.port != 0 && c->handler->opened != NULL)
-                c->handler->opened(c->arg, c);
-}
-
-static void
-read_tls(struct conn *c, const uint8_t *data, size_t n)
-{
-        struct err e = ERR_INIT;
-        size_t n_plain;
-        int r, sent_r;
-
-        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
-                return; /* finishing: nobody wants it */
-        r = tls_input(c->tls, data, n, c->loop->plain_buf, &n_plain, &e);
-        sent_r = send_tls_output(c);
-        if (sent_r < 0) {
-                conn_fail(c, sent_r, "write to");
-                return;
-        }
-        if (c->state == CONN_HANDSHAKE && tls_is_open(c->tls))
-                handshake_done(c);
-        deliver(c, c->loop->plain_buf, n_plain);
-        if (r < 0)
-                broken(c, r, &e);
-        else if (c->state == CONN_OPEN && !c->is_ended && tls_is_ended(c->tls))
-                peer_ended(c);
-}
-
-static void
-begin_handshake(struct conn *c)
-{
-        int r;
-
-        c->state = CONN_HANDSHAKE;
-        set_options(c);
-        tls_begin(c->tls);
-        r = send_tls_output(c);
-        if (r < 0)
-                conn_fail(c, r, "write to");
-        else
-                conn_read_start(c);
-}
-
 bool
 conn_is_tls(const struct conn *c)
 {
@@ -509,7 +394,7 @@ conn_is_tls(const struct conn *c)
 void
 conn_give_back(struct conn *c, const void *data, size_t n)
 {
-        deliver(c, data, n);
+        conn_deliver(c, data, n);
 }
 
 void
@@ -531,14 +416,13 @@ conn_finish(struct conn *c, int64_t timeout_ms)
                 return;
         }
         if (c->tls != NULL) {
-                tls_end(c->tls);
-                r = send_tls_output(c);
+                r = conn_tls_end(c);
                 if (r < 0) {
                         fail_end(c, r);
                         return;
                 }
         }
-        begin_finish(c, timeout_ms);
+        conn_begin_finish(c, timeout_ms);
 }
 
 void
@@ -551,22 +435,16 @@ void
 conn_begin(struct conn *c)
 {
         if (c->tls != NULL) {
-                begin_handshake(c);
+                conn_tls_begin(c);
                 return;
         }
         uv_timer_stop(&c->timer);
         c->state = CONN_OPEN;
-        set_options(c);
+        conn_set_options(c);
         if (c->handler->opened != NULL)
                 c->handler->opened(c->arg, c);
         if (c->state == CONN_OPEN)
                 conn_read_start(c);
-}
-
-static void
-handshake_timed_out(uv_timer_t *timer)
-{
-        conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "TLS handshake with");
 }
 
 int
@@ -594,10 +472,10 @@ conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limit
         }
         c->state = c->tls != NULL ? CONN_HANDSHAKE : CONN_OPEN;
         if (c->tls != NULL)
-                conn_start_timer(c, HANDSHAKE_MS, handshake_timed_out);
+                conn_tls_expect(c);
         c->gone = gone;
         c->gone_arg = gone_arg;
-        set_options(c);
+        conn_set_options(c);
         *ret = c;
         return 0;
 }
