@@ -36,7 +36,7 @@ def replace_all(text, *pairs):
 def test_one_minute():
     demo = tempfile.mkdtemp(prefix="litefs-readme-")
     script = replace_all(block_after("README.md", "## One minute"), ("build/release/cmd/litefs/litefs", os.path.abspath(LITEFS)),
-                         ("/tmp/demo", demo), ("lease: {", 'http:  { addr: "127.0.0.1:0" }\nlease: {'))
+                         ("/tmp/demo", demo), ("127.0.0.1:20202", "127.0.0.1:0"))
     # `wait` ends with the status of what was killed.
     script = script.replace("wait $pid", "wait $pid || true")
     p = shell(script, ROOT)

@@ -26,6 +26,9 @@ def test_example():
             for command in commands[1:]:
                 wait_until(lambda c=command: subprocess.run(c, shell=True, capture_output=True, text=True).stdout
                            == "hello\n", command)
+            status = re.search(r"^Look at the cluster: +(.*)$", said, re.M).group(1)
+            seen = subprocess.run(status, shell=True, check=True, capture_output=True, text=True).stdout
+            assert all(f"node{i}" in seen for i in (1, 2, 3)) and "my.db" in seen, seen
             directory = re.search(r"removes (\S+)\.$", said, re.M).group(1)
             assert os.path.isdir(directory)
         finally:
