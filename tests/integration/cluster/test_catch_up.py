@@ -310,6 +310,7 @@ def test_who_lacks_a_transaction_leads_last():
             lacking.wait_log("keep a transaction of t.db")
             wait_until(lambda: whole.pos() == p.pos(), "the other replica")
             time.sleep(1.5)  # a heartbeat
+            wait_until(lambda: get(lacking, "/readyz").status == 503, "it to know that it lacks something")
             p.kill()
             whole.lease_link.slow(0.1)
             cl.wait_primary(other_than=(p,))
@@ -403,10 +404,12 @@ def test_a_promotion_while_a_reader_stays():
             reader = r.connect()
             reader.execute("begin")
             seen = count(reader)
+            received = "litefs_stream_received_bytes_total"
+            before = metrics(r)[received]
             c = p.connect()
-            c.execute("insert into small(v) values(1)")
+            c.execute("insert into small(v) values(randomblob(3000))")
             c.close()
-            time.sleep(0.2)
+            wait_until(lambda: metrics(r)[received] > before + 3000, "the transaction to be received")
             p.kill()
             wait_until(lambda: r.is_primary(), f"the replica to become the primary ({mode})")
             c = r.connect("other.db")
