@@ -6,29 +6,13 @@
  * primary's, byte for byte a record, and an image that differs is found before it is kept.
  *
  * Order: received_init, bytes into .ltx, received_verify, then one of the two apply calls. The caller holds
- * SQLite's locks (fuse/mount_apply.c), and no other call changes the database meanwhile. One thread. */
+ * SQLite's locks (fuse/apply.c), and no other call changes the database meanwhile. One thread. */
 #ifndef LITEFS_DB_APPLY_H
 #define LITEFS_DB_APPLY_H
 
 #include "base/err.h"
 #include "db/db.h"
-#include "db/spool.h"
-
-#define RECEIVED_CAP (1u << 20) /* memory for the bytes of one transaction before they spill */
-
-struct received {
-        struct txlog_record record; /* filled in by received_verify */
-        enum txlog_history history; /* of a snapshot: where this node is, to the one that made it */
-        struct spool ltx;           /* the LTX v3 file */
-        bool is_local; /* made on this node (db/import.h): it needs the lease, and is made durable */
-        bool is_absent; /* no transaction: the cluster does not have the database, and this node no more after it */
-};
-
-/* Strings of @env are borrowed. */
-void received_init(struct received *rx, const struct db_env *env);
-void received_release(struct received *rx);
-/* Reads all of it: E_FORMAT, E_CHECKSUM. */
-int received_verify(struct received *rx, struct err *e);
+#include "db/received.h"
 
 /* 0: it is the next transaction of @db, or a snapshot; E_POS_MISMATCH, with both positions in words. */
 int db_follows(struct db *db, const struct received *rx, struct err *e);

@@ -181,7 +181,7 @@ int db_wal_fsync(struct db *db, struct db_done done);
  * transactions are left that were. */
 int db_wal_take(struct db *db, const char *path, struct db_done done, struct err *e);
 /* The frames that are captured: (salts, count). A writer that died after its commit frame leaves a
- * wal-index that does not know of the last ones (db/repair.h). */
+ * wal-index that does not know of the last ones (fuse/mount_access.c). */
 struct db_wal_mark {
         uint32_t salt1;
         uint32_t salt2;

@@ -1,13 +1,15 @@
 /* lib/db/db_internal.h - the inside of a database, for the files of lib/db/ only.
  *
- *   db.c               open, close, the database file's reads, writes and truncations
+ *   db.c               open, close, states, attributes
+ *   db_file.c          the database file's reads, writes and truncations; its end
  *   commit.c           one transaction into the log, and the state moved on
- *   capture_journal.c  commits of rollback-journal modes and of writes without a journal
- *   capture_wal.c      commits of WAL mode
+ *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
+ *   capture_wal.c      commits of WAL mode; wal_chain.c, wal_commit.c, wal_file.c
+ *   wal_checkpoint.c   from the WAL into the database file
  *   sync.c             durability of commits, shared by those who wait for it
  *   late.c             committed pages on their way to the database file; the base; housekeeping
  *   replace.c          another history instead of ours
- *   apply.c            transactions that another node has committed
+ *   apply.c            transactions that another node has committed; apply_wal.c, received.c
  *   forward.c          transactions that another node commits for us
  *   snapshot.c         all of it as of one position, while it changes
  *   verify.c           the committed image against its checksums
@@ -177,7 +179,7 @@ int forwarding_send(struct forwarding *f, struct db *db, const struct txlog_reco
                     struct err *e);
 void forwarding_end(struct forwarding *f); /* of a zeroed one is fine */
 
-/* --- db.c --- */
+/* --- db.c, db_file.c --- */
 int db_path(const struct db *db, const char *file, char *buf, size_t size);
 /* The page as applications see it outside the WAL: open, late, file; zeros past the end. In memory that
  * lives until the next call. */
@@ -232,14 +234,10 @@ int capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *db
  * is left empty, so that nobody rolls it back. With the lock. */
 int confirm_commit(struct db *db, void (*then)(struct db *db));
 
-/* --- capture_wal.c --- */
+/* --- wal_chain.c, of which more is in wal_chain.h; wal_checkpoint.c --- */
 void wal_reset(struct db *db);
-/* For db/apply.h: the verified chain's end goes back to the captured one, frames from memory are added to it,
- * captured as one transaction, or made invalid in the file. */
-int wal_rewind_to_captured(struct db *db);
-uint64_t wal_frame_offset(const struct db *db, uint32_t frame);
-int wal_capture_received(const struct capturer *c, uint32_t commit, struct err *e);
-int wal_begin_chain(struct db *db, const uint8_t header[WAL_HEADER_SIZE]);
+/* A write to the database file in WAL mode. 0: every page is an image from the WAL, written; -EAGAIN: the
+ * log must be durable up to *@ret_lsn first; -ENOENT: not a checkpoint's write. */
 int wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn);
 
 /* --- late.c --- */
@@ -276,6 +274,8 @@ void db_abandon_open(struct db *db);
 int begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e);
 /* @result, or why what is this node's own could not be made durable. */
 int end_apply(struct db *db, struct capturer *c, int result, struct err *e);
+/* One more page in the list; @capacity begins as 0. */
+int db_changes_add(struct db_changes *ch, uint32_t *capacity, uint32_t pgno);
 struct received_pages; /* a reader of what was received, page by page */
 int received_pages_open(const struct received *rx, struct received_pages **ret,
                         struct ltx_header *ret_header, struct err *e);

@@ -1,4 +1,4 @@
-/* Appending, syncing, space ahead, retention. How a crash is survived:
+/* Segments, and appending to the last one. How a crash is survived:
  *
  * A record is one frame, and a frame checks out only when all its bytes are there; the frames of a segment are
  * a chain. So the valid records of the last segment are a prefix of what was appended, and synced ones are in
@@ -23,8 +23,6 @@
 
 #define GATHER_MAX (1u << 20)
 #define GATHER_MIN 8192u
-#define SPACE_MIN (64u << 10)
-#define SPACE_MAX (1u << 20)
 
 int
 txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size)
@@ -80,8 +78,8 @@ wall_ms(void)
         return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int
-write_header(const struct txlog *log, const struct segment *s)
+int
+txlog_write_header(const struct txlog *log, const struct segment *s)
 {
         uint8_t buf[SEGMENT_HEADER_SIZE];
 
@@ -130,7 +128,7 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         if (r == 0)
                 r = s->fd = os_open(log->os, "txlog:create", path, O_RDWR | O_CREAT | O_TRUNC, 0666);
         if (r >= 0)
-                r = write_header(log, s);
+                r = txlog_write_header(log, s);
         if (r < 0) {
                 if (s->fd >= 0)
                         os_unlink(log->os, "txlog:create", path);
@@ -143,8 +141,8 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
 
 /* Nobody writes to it or syncs it any more, but for make_space; it is not the tail, or about to be that no more.
  * With the lock. */
-static void
-close_if_durable(struct txlog *log, struct segment *s)
+void
+txlog_close_if_durable(struct txlog *log, struct segment *s)
 {
         if (!s->is_durable || s == log->filling)
                 return;
@@ -168,7 +166,7 @@ ready_tail(struct txlog *log, struct err *e)
         s->lsn_start = log->end_lsn - s->end;
         if (log->tail != NULL) {
                 log->tail->next = s;
-                close_if_durable(log, log->tail);
+                txlog_close_if_durable(log, log->tail);
         } else {
                 log->head = s;
         }
@@ -365,333 +363,6 @@ txlog_append_commit(struct txlog *log, const struct txlog_record *record, uint64
         }
         txlog_append_abort(log);
         return r;
-}
-
-/* --- sync --- */
-
-/* The oldest segment that is not durable, and how much of the log there is. */
-static struct segment *
-first_to_sync(struct txlog *log, uint64_t *ret_lsn)
-{
-        struct segment *s;
-
-        pthread_mutex_lock(&log->lock);
-        for (s = log->head; s != NULL && s->is_durable; s = s->next)
-                ;
-        *ret_lsn = s != NULL ? s->lsn_start + s->end : log->end_lsn;
-        pthread_mutex_unlock(&log->lock);
-        return s;
-}
-
-/* A segment that is not the tail does not change any more; retention leaves it alone while it is not
- * durable, so the pointer stays good without the lock. */
-static int
-sync_segment(struct txlog *log, struct segment *s, bool *ret_is_tail)
-{
-        uint64_t end;
-        int r = 0;
-
-        pthread_mutex_lock(&log->lock);
-        end = s->end;
-        pthread_mutex_unlock(&log->lock);
-        if (!s->header.is_previous_durable) {
-                s->header.is_previous_durable = true;
-                r = write_header(log, s);
-        }
-        if (r == 0)
-                r = os_fdatasync(log->os, "txlog:sync", s->fd);
-        if (r == 0 && !s->has_name_synced) {
-                r = os_sync_dir(log->os, "txlog:sync", log->dir);
-                s->has_name_synced = r == 0;
-        }
-        if (r < 0)
-                return r;
-        pthread_mutex_lock(&log->lock);
-        *ret_is_tail = s == log->tail;
-        if (s->end == end)
-                s->is_durable = true;
-        if (s->lsn_start + end > log->synced_lsn)
-                log->synced_lsn = s->lsn_start + end;
-        log->has_synced = true;
-        if (!*ret_is_tail)
-                close_if_durable(log, s);
-        pthread_mutex_unlock(&log->lock);
-        return 0;
-}
-
-static int
-sync_up_to(struct txlog *log, uint64_t lsn, struct err *e)
-{
-        struct segment *s;
-        uint64_t reach;
-        bool is_tail;
-        int r;
-
-        while (txlog_synced_lsn(log) < lsn) {
-                if (log->is_sync_broken)
-                        return err_set(e, -EIO, "the log in %s lost an earlier sync", log->dir);
-                s = first_to_sync(log, &reach);
-                if (s == NULL)
-                        return 0;
-                r = sync_segment(log, s, &is_tail);
-                if (r < 0) {
-                        log->is_sync_broken = true;
-                        log->is_broken = true;
-                        return err_set(e, r, "sync the log in %s", log->dir);
-                }
-        }
-        return 0;
-}
-
-int
-txlog_sync(struct txlog *log, uint64_t lsn, struct err *e)
-{
-        int r;
-
-        if (txlog_synced_lsn(log) >= lsn)
-                return 0;
-        /* Whoever waits here finds its records covered by the sync of the one before it, most times. */
-        pthread_mutex_lock(&log->sync_lock);
-        r = sync_up_to(log, lsn, e);
-        pthread_mutex_unlock(&log->sync_lock);
-        return r;
-}
-
-uint64_t
-txlog_end_lsn(struct txlog *log)
-{
-        uint64_t lsn;
-
-        pthread_mutex_lock(&log->lock);
-        lsn = log->end_lsn;
-        pthread_mutex_unlock(&log->lock);
-        return lsn;
-}
-
-uint64_t
-txlog_synced_lsn(struct txlog *log)
-{
-        uint64_t lsn;
-
-        pthread_mutex_lock(&log->lock);
-        lsn = log->synced_lsn;
-        pthread_mutex_unlock(&log->lock);
-        return lsn;
-}
-
-/* --- space ahead --- */
-
-/* Grows with the segment, so that a log of few records stays small. */
-static uint64_t
-space_wanted(const struct segment *s)
-{
-        uint64_t n = s->end / 2;
-
-        return n < SPACE_MIN ? SPACE_MIN : n > SPACE_MAX ? SPACE_MAX : n;
-}
-
-bool
-txlog_wants_space(struct txlog *log)
-{
-        bool wants;
-
-        pthread_mutex_lock(&log->lock);
-        wants = log->tail != NULL && log->has_synced && log->filling == NULL && !log->is_broken &&
-                log->tail->end < log->segment_bytes &&
-                log->tail->allocated < log->tail->end + space_wanted(log->tail) / 2;
-        pthread_mutex_unlock(&log->lock);
-        return wants;
-}
-
-static int
-write_zeros(struct txlog *log, int fd, uint64_t from, uint64_t to)
-{
-        static const uint8_t zeros[65536];
-        int r = 0;
-
-        while (r == 0 && from < to) {
-                size_t n = to - from < sizeof zeros ? (size_t)(to - from) : sizeof zeros;
-
-                r = os_pwrite_all(log->os, "txlog:space", fd, zeros, n, (off_t)from);
-                from += n;
-        }
-        return r;
-}
-
-/* Claims the bytes to fill: with the lock. */
-static bool
-claim_space(struct txlog *log)
-{
-        struct segment *s = log->tail;
-
-        if (s == NULL || log->filling != NULL)
-                return false;
-        log->fill_from = s->allocated > s->end ? s->allocated : s->end;
-        /* Room for the appends that come while the zeros are on their way. */
-        if (log->fill_from < s->end + 8192)
-                log->fill_from = s->end + 8192;
-        log->fill_to = s->end + space_wanted(s) + 8192;
-        if (log->fill_to <= log->fill_from)
-                return false;
-        log->filling = s;
-        log->is_zeroing = true;
-        log->has_synced = false;
-        return true;
-}
-
-static void
-end_zeroing(struct txlog *log)
-{
-        pthread_mutex_lock(&log->lock);
-        log->is_zeroing = false;
-        pthread_cond_broadcast(&log->zeroed);
-        pthread_mutex_unlock(&log->lock);
-}
-
-int
-txlog_make_space(struct txlog *log)
-{
-        bool is_sync_lost = false, is_mine;
-        struct segment *s;
-        int r;
-
-        pthread_mutex_lock(&log->lock);
-        is_mine = claim_space(log);
-        s = log->tail;
-        pthread_mutex_unlock(&log->lock);
-        if (!is_mine)
-                return 0;
-        r = write_zeros(log, s->fd, log->fill_from, log->fill_to);
-        end_zeroing(log);
-        if (r == 0) {
-                r = os_fdatasync(log->os, "txlog:space", s->fd);
-                is_sync_lost = r < 0;
-        }
-        pthread_mutex_lock(&log->lock);
-        if (r == 0 && log->fill_to > s->allocated)
-                s->allocated = log->fill_to;
-        /* The kernel tells of a lost write once, and it may have been a record's: nobody else will learn. */
-        if (is_sync_lost)
-                log->is_sync_broken = log->is_broken = true;
-        log->filling = NULL;
-        if (s != log->tail)
-                close_if_durable(log, s);
-        pthread_mutex_unlock(&log->lock);
-        return r;
-}
-
-/* --- what there is --- */
-
-bool
-txlog_last(struct txlog *log, struct txlog_record *ret)
-{
-        bool found = false;
-
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL; s = s->next) {
-                if (!s->has_records)
-                        continue;
-                *ret = s->last;
-                found = true;
-        }
-        pthread_mutex_unlock(&log->lock);
-        return found;
-}
-
-bool
-txlog_first(struct txlog *log, struct txlog_record *ret)
-{
-        bool found = false;
-
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL && !found; s = s->next) {
-                found = s->has_records;
-                if (found)
-                        *ret = s->first;
-        }
-        pthread_mutex_unlock(&log->lock);
-        return found;
-}
-
-void
-txlog_get_stat(struct txlog *log, struct txlog_stat *ret)
-{
-        *ret = (struct txlog_stat){ 0 };
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL; s = s->next) {
-                ret->segments++;
-                ret->bytes += s->end;
-                ret->allocated_bytes += s->allocated > s->end ? s->allocated : s->end;
-        }
-        pthread_mutex_unlock(&log->lock);
-}
-
-/* --- retention --- */
-
-static bool
-is_pinned(const struct txlog *log, const struct segment *s)
-{
-        for (const struct txlog_reader *r = log->readers; r != NULL; r = r->next)
-                if (r->seq <= s->header.seq)
-                        return true;
-        return false;
-}
-
-/* Takes the oldest segment out of the list if the policy lets it go. */
-static struct segment *
-take_droppable(struct txlog *log, const struct txlog_retention *policy)
-{
-        struct segment *s;
-        uint64_t total = 0;
-        bool is_old, is_big;
-
-        pthread_mutex_lock(&log->lock);
-        for (s = log->head; s != NULL; s = s->next)
-                total += s->end;
-        s = log->head;
-        if (s != NULL) {
-                is_old = policy->max_age_ms > 0 &&
-                         s->last.timestamp_ms < policy->now_ms - policy->max_age_ms;
-                is_big = policy->max_bytes > 0 && total > policy->max_bytes;
-                if (s == log->tail || s == log->filling || !s->is_durable || is_pinned(log, s) ||
-                    (s->has_records &&
-                     (s->last.max_txid > policy->keep_after_txid || !(is_old || is_big))))
-                        s = NULL;
-        }
-        if (s != NULL)
-                log->head = s->next;
-        pthread_mutex_unlock(&log->lock);
-        return s;
-}
-
-int
-txlog_retain(struct txlog *log, const struct txlog_retention *policy, struct err *e)
-{
-        struct segment *s;
-        char path[PATH_MAX];
-        int n = 0, r = 0;
-
-        while (r == 0 && (s = take_droppable(log, policy)) != NULL) {
-                r = txlog_segment_path(log, s->header.seq, path, sizeof path);
-                if (r == 0)
-                        r = os_unlink(log->os, "txlog:drop", path);
-                if (r == -ENOENT)
-                        r = 0;
-                /* One by one: a power loss that undid this unlink but not the next would leave a gap. */
-                if (r == 0)
-                        r = os_sync_dir(log->os, "txlog:drop", log->dir);
-                if (r < 0) {
-                        /* Still there, so still the oldest: the next must not go before it. */
-                        pthread_mutex_lock(&log->lock);
-                        s->next = log->head;
-                        log->head = s;
-                        pthread_mutex_unlock(&log->lock);
-                        break;
-                }
-                segment_free(log->os, s);
-                n++;
-        }
-        return r < 0 ? err_set(e, r, "drop %s", path) : n;
 }
 
 void

@@ -1,4 +1,4 @@
-/* lib/db/txlog_internal.h - the inside of the log, for txlog.c, txlog_open.c and txlog_reader.c. */
+/* lib/db/txlog_internal.h - the inside of the log, for txlog.c and txlog_*.c. */
 #ifndef LITEFS_DB_TXLOG_INTERNAL_H
 #define LITEFS_DB_TXLOG_INTERNAL_H
 
@@ -92,5 +92,10 @@ int txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t 
 void segment_note_record(struct segment *s, const struct record_frame *f, uint64_t off,
                          uint64_t previous_chain);
 void segment_free(const struct os *os, struct segment *s);
+
+/* --- txlog.c --- */
+int txlog_write_header(const struct txlog *log, const struct segment *s);
+/* With the lock: the descriptor of a segment that will not be written or synced any more. */
+void txlog_close_if_durable(struct txlog *log, struct segment *s);
 
 #endif
