@@ -381,5 +381,7 @@ recover(struct db *db, struct err *e)
                 r = check_end(db, &base, e);
         if (r == 0)
                 r = settle(db, base.txid, e);
+        if (r == 0)
+                db->durable_txid = db->pos.txid; /* as txlog_open left it */
         return r;
 }

@@ -211,7 +211,7 @@ db_shippable_txid(struct db *db)
         uint64_t txid;
 
         pthread_mutex_lock(&db->lock);
-        txid = db->syncing != NULL || db->state == DB_CAPTURING ? db->durable_txid : db->pos.txid;
+        txid = db->syncing != NULL || db->state != DB_READY ? db->durable_txid : db->pos.txid;
         pthread_mutex_unlock(&db->lock);
         return txid;
 }

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "tests/lib/db_driver.h"
@@ -240,6 +241,31 @@ START_TEST(test_deletion_that_was_not_synced_is_not_done)
 }
 END_TEST
 
+/* The first commit of a WAL whose header was synced is expected to be, too: it is not sent before, nor when that fails. */
+START_TEST(test_commit_that_was_not_synced_is_not_sent)
+{
+        const struct os_fault_plan no_sync = {
+                .op = OS_FDATASYNC, .tag = "txlog:sync", .nth = 1, .is_for_ever = true, .error = -EIO
+        };
+        struct world w;
+        uint64_t txid;
+
+        begin(&w);
+        ck_assert_int_eq(db_driver_exec(w.c, "pragma synchronous=normal"), SQLITE_OK);
+        txid = info(&w).pos.txid;
+        os_fault_plan(&w.os, &no_sync);
+        ck_assert_int_eq(db_driver_exec(w.c, "update t set x=1 where id=1"), SQLITE_OK);
+        ck_assert_uint_eq(db_shippable_txid(db_driver_db(w.d)), txid);
+        for (int i = 0; i < 10000 && !info(&w).is_failed; i++)
+                usleep(1000);
+        ck_assert(info(&w).is_failed);
+        ck_assert_uint_eq(info(&w).pos.txid, txid + 1);
+        ck_assert_uint_eq(db_shippable_txid(db_driver_db(w.d)), txid);
+        os_fault_plan(&w.os, NULL);
+        end(&w);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -253,5 +279,6 @@ main(void)
         tcase_add_test(tc, test_old_page_of_the_wal_is_no_checkpoint);
         tcase_add_test(tc, test_pages_that_wait_need_no_room_once_they_are_committed);
         tcase_add_test(tc, test_deletion_that_was_not_synced_is_not_done);
+        tcase_add_test(tc, test_commit_that_was_not_synced_is_not_sent);
         return run_tests("disk_errors", tc);
 }
