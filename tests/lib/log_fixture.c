@@ -1,6 +1,4 @@
 #include <check.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,22 +6,15 @@
 #include "db/segment.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/ltx_build.h"
+#include "tests/lib/os_no_sync.h"
 #include "tests/lib/tmpdir.h"
 
 struct log_fixture fx;
 
-static int
-sync_nothing(const struct os *self, const char *tag, int fd)
-{
-        (void)self, (void)tag;
-        return fcntl(fd, F_GETFD) < 0 ? -errno : 0;
-}
-
 void
 log_set_up(void)
 {
-        fx.os = *os_host();
-        fx.os.fsync = fx.os.fdatasync = sync_nothing;
+        fx.os = os_no_sync();
         fx.dir = tmpdir_make();
         fx.log_dir = strdup(path_in(fx.dir, "log"));
         fx.tl = NULL;
