@@ -132,6 +132,12 @@ open_new(struct store *s, const char *name, struct db **ret, struct err *e)
         struct db *db;
         int r = db_dir(s, name, dir, sizeof dir);
 
+        if (r == -ENAMETOOLONG)
+                return err_text(
+                        e, r,
+                        "the path of a database in the mount has %u bytes at most, a '/' or '%%' counts as "
+                        "three: give it a shorter one",
+                        DBNAME_MAX);
         if (r < 0)
                 return err_set(e, r, "database %s", name);
         r = db_open(&s->env, name, dir, &db, e);

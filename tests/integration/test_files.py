@@ -179,6 +179,25 @@ def test_moving_a_database():
         n.check("b.db")
 
 
+def test_path_too_long_for_a_database():
+    with Node() as n:
+        d = os.path.join("d" * 120, "e" * 120)
+        os.makedirs(n.path(d))
+        c = n.connect(os.path.join(d, "a" * 9))
+        c.execute("create table t(x)")
+        c.close()
+        c = n.connect(os.path.join(d, "a" * 10))
+        fails = None
+        try:
+            c.execute("create table t(x)")
+        except sqlite3.OperationalError as e:
+            fails = e
+        assert fails is not None and "has 255 bytes at most" in n.log(), (fails, n.log())
+        c.close()
+        write(n.path(d + "/note"), b"not a database")
+        assert read(n.path(d + "/note")) == b"not a database"
+
+
 def test_names_like_companions_of_no_database():
     with Node() as n:
         for name in ("x-journal", "x-wal", "x-shm", "x-pos"):
