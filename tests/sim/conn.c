@@ -231,14 +231,30 @@ conns_break_one(void)
 
 static void post_pump(struct conn *c);
 
+/* Or in the length before it. A chunk may hold several transactions, each behind the name of its database. */
+static bool
+is_in_name(const struct chunk *ch, size_t at)
+{
+        for (size_t i = at - 3; i <= at + 1; i++)
+                if (memcmp(ch->bytes + i + 1, ".db", 3) == 0)
+                        return true;
+        return false;
+}
+
 /* In the middle of transactions, which have checksums; not in what stands around them, which has none but TCP's. */
 static void
 flip(struct chunk *ch)
 {
+        size_t at;
+        uint8_t with;
+
         if (ch->n < 300 || !sim_chance(net->sim, net->flip_permille))
                 return;
-        ch->bytes[sim_between(net->sim, 150, (int64_t)ch->n - 60)] ^= (uint8_t)sim_between(net->sim, 1,
-                                                                                           255);
+        with = (uint8_t)sim_between(net->sim, 1, 255);
+        at = (size_t)sim_between(net->sim, 150, (int64_t)ch->n - 60);
+        if (is_in_name(ch, at))
+                return;
+        ch->bytes[at] ^= with;
         sim_trace(net->sim, NULL, "a byte is flipped");
 }
 
