@@ -1,10 +1,12 @@
 /* lib/repl/node_internal.h - the inside of a node, for node*.c only.
  *
- *   node.c          life, and the role machine's wishes
- *   node_lease.c    lease requests, on a thread of their own
- *   node_status.c   what operators look at
- *   node_streams.c  connections: replicas that follow this node, and the primary that it follows
- *   node_wait.c     why it does neither
+ *   node.c           life, and the role machine's wishes
+ *   node_handover.c  the lease to another node
+ *   node_lease.c     lease requests, on a thread of their own
+ *   node_primary.c   the stream from the primary
+ *   node_replicas.c  streams to replicas, and the listener
+ *   node_status.c    what operators look at
+ *   node_wait.c      why it neither leads nor follows
  *
  * All of it is the loop thread's, but where a field says otherwise. */
 #ifndef LITEFS_REPL_NODE_INTERNAL_H
@@ -26,7 +28,8 @@
 #define CONNECT_TIMEOUT_MS 5000
 #define GREETING_MS 10000 /* that a replica has to say who and where it is */
 #define MAX_REPLICAS 128
-#define DRAIN_MS 500 /* how long what was received may hold up a new stream, or a new primary */
+#define FINISH_MS 2000 /* that what is left to be sent on a connection has */
+#define DRAIN_MS 500   /* how long what was received may hold up a new stream, or a new primary */
 
 /* Tells the loop which databases have something to send. */
 struct commits {
@@ -122,6 +125,8 @@ struct node {
 };
 
 int64_t node_now_ms(const struct node *n);
+/* Until when this node is the primary for sure. */
+int64_t node_deadline_ms(const struct node *n);
 void node_set_ready(struct node *n);
 void node_tell_role(struct node *n, bool is_primary);
 /* The watchers: @db may show a new position. */
@@ -145,14 +150,22 @@ void node_stream_trouble(struct node *n, const struct err *why);
 void node_stream_is_well(struct node *n);
 void node_get_wait(const struct node *n, struct node_wait *ret);
 
-/* --- node_streams.c --- */
+/* --- node_handover.c --- */
+/* As this node ends: to a replica that has everything, if there is one soon. Not on the loop. */
+void node_hand_over_last(struct node *n);
+
+/* --- node_replicas.c --- */
+extern const struct upgrade_protocol node_protocol;
 void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);
-/* Connects to @holder, or only leaves whom it follows. */
-void node_follow(struct node *n, const struct lease_state *holder);
 /* All replicas: @code and @text as in feed_end. */
 void node_end_feeds(struct node *n, int code, const char *text);
 void node_heartbeat(struct node *n);
 void node_send_commits(struct node *n);
+
+/* --- node_primary.c --- */
+/* Connects to @holder, or only leaves whom it follows. */
+void node_follow(struct node *n, const struct lease_state *holder);
+/* What the applier tells. */
 void node_drained(struct node *n);
 void node_applied(void *arg, struct db *db, struct ltx_pos pos);
 void node_failed(void *arg, const char *name, struct db *db, int code, const struct err *e);
