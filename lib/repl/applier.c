@@ -1,11 +1,10 @@
-#include "repl/applier.h"
+#include "repl/applier_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "base/map.h"
 
 #define QUEUED_BYTES_MAX (32u << 20) /* of all databases; one transaction more than that may be there */
 #define QUEUED_MAX 4096u             /* transactions */
@@ -17,56 +16,6 @@
 #define BATCH_MAX 64
 #define FAILURE_PAUSE_MS \
         100 /* before the second failure is told; doubled for each after that, up to 12.8 s */
-
-struct item {
-        struct item *next;
-        struct queue *q;
-        struct received *rx;
-        bool is_verified; /* the job's */
-        bool is_held;     /* counted as held, not as queued */
-};
-
-/* The transactions of one database. The list is the loop's; a batch of it belongs to the job while one runs. */
-struct queue {
-        struct queue *next;
-        struct applier *a;
-        char *name;
-        struct item *head, **tail;
-        uint64_t n_bytes; /* with the batch */
-        uint32_t n_items;
-        struct work work;
-        struct mail mail;
-        struct loop_timer *retry;
-        int retry_ms;
-        bool is_running; /* a job or the retry timer is under way */
-        bool is_waiting; /* the timer */
-        bool is_failing; /* for the timer, to tell of a failure that came again */
-        bool is_blocked; /* what is tried again was in somebody's way, or the disk was in ours */
-        bool is_cut;     /* what came behind the first one was dropped, and is until that is applied */
-        bool is_lost;    /* likewise, for it could not be kept: */
-        struct err lost; /* why */
-        unsigned n_failures; /* since one was applied */
-        bool is_dead;        /* what the job has was cleared away meanwhile */
-
-        /* The job's while is_running. */
-        struct db *db; /* NULL: not found or made yet */
-        struct item *batch;
-        bool is_invalid; /* the result is a verdict on what came */
-        void *handle;
-        int result;
-        struct err e;
-        struct item *done; /* those applied, newest first */
-};
-
-struct applier {
-        struct applier_config config;
-        struct queue *queues;
-        struct map by_name; /* of them */
-        uint64_t n_bytes;
-        uint32_t n_items; /* with the held ones */
-        uint32_t n_held;  /* one at most of each database: it has to be there to be tried again */
-        bool was_full;
-};
 
 int
 applier_new(const struct applier_config *config, struct applier **ret)
@@ -122,98 +71,9 @@ free_queued(struct queue *q)
         q->tail = &q->head;
 }
 
-/* --- on the pool --- */
-
-/* What was announced is in rx->record; what came must be that. */
-static int
-verify(struct queue *q, struct item *it)
-{
-        struct txlog_record announced = it->rx->record;
-        const struct txlog_record *rec = &it->rx->record;
-        int r;
-
-        if (it->is_verified || it->rx->is_absent)
-                return 0;
-        r = received_verify(it->rx, &q->e);
-        if (r == 0 && (rec->min_txid != announced.min_txid || rec->max_txid != announced.max_txid ||
-                       rec->commit != announced.commit || rec->page_size != announced.page_size ||
-                       rec->pre_apply_checksum != announced.pre_apply_checksum ||
-                       rec->post_apply_checksum != announced.post_apply_checksum))
-                r = err_text(&q->e, E_FORMAT, "it is not the one announced");
-        q->is_invalid = r == E_FORMAT || r == E_CHECKSUM;
-        it->is_verified = r == 0;
-        return r;
-}
-
-/* Before any lock is taken. A transaction behind a bad one is never reached. */
-static int
-verify_batch(struct queue *q)
-{
-        int r = 0;
-
-        for (struct item *it = q->batch; it != NULL && r == 0; it = it->next)
-                r = verify(q, it);
-        return r;
-}
-
-static int
-find_db(struct queue *q)
-{
-        struct store *s = q->a->config.store;
-        int r;
-
-        if (q->db != NULL || q->batch == NULL)
-                return 0;
-        if (store_is_broken(s, q->name) && q->batch->rx->record.min_txid == 1)
-                r = store_replace_broken(s, q->name, &q->db, &q->e);
-        else
-                r = store_create_db(s, q->name, &q->db, &q->e);
-        if (r == 0)
-                db_set_receiving(q->db, true);
-        return r;
-}
-
-static int
-apply_batch(struct queue *q)
-{
-        const struct applier_config *c = &q->a->config;
-        int r = verify_batch(q);
-
-        if (r == 0)
-                r = find_db(q);
-        if (r == 0 && q->handle == NULL && q->db != NULL)
-                r = c->ops->begin(c->ops_arg, q->db, &q->handle);
-        while (r == 0 && q->batch != NULL) {
-                struct item *it = q->batch;
-
-                r = c->ops->apply(q->handle, it->rx, &q->e);
-                if (r < 0)
-                        break;
-                q->batch = it->next;
-                it->next = q->done;
-                q->done = it;
-        }
-        return r;
-}
+/* --- batches --- */
 
 static void report(struct mail *m);
-
-static void
-run(struct work *w)
-{
-        struct queue *q = (struct queue *)((char *)w - offsetof(struct queue, work));
-
-        q->result = apply_batch(q);
-        /* Locks are kept only while they keep readers from coming in between. */
-        if (q->result != -EAGAIN && q->handle != NULL) {
-                q->a->config.ops->end(q->handle);
-                q->handle = NULL;
-        }
-        q->mail = (struct mail){ report, NULL };
-        (void)loop_post(q->a->config.loop, &q->mail); /* fails when the loop stops: nobody waits then */
-}
-
-/* --- on the loop --- */
 
 static void
 start(struct queue *q)
@@ -234,8 +94,7 @@ start(struct queue *q)
         if (q->db != NULL)
                 db_set_receiving(q->db, true);
         q->e = (struct err)ERR_INIT;
-        q->work = (struct work){ run, NULL };
-        workers_post(q->a->config.workers, &q->work);
+        applier_job_post(q, report);
 }
 
 static void
@@ -392,8 +251,7 @@ retry(void *arg)
 static void
 release_locks(struct queue *q)
 {
-        q->work = (struct work){ run, NULL };
-        workers_post(q->a->config.workers, &q->work);
+        applier_job_post(q, report);
 }
 
 static void
