@@ -6,222 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lease/remote.h"
-
-#define STATUS_OK 200
-#define STATUS_NOT_FOUND 404
-#define STATUS_CONFLICT 409 /* a transaction whose checks failed */
-
-struct consul_lease {
-        struct remote_lease r;
-        char base[520];                     /* "http://127.0.0.1:8500/v1" */
-        char key_path[REMOTE_URL_SIZE / 2]; /* the key, percent-encoded */
-        char node[REMOTE_KEY_SIZE];         /* "PREFIX/litefs", registered for the sessions; or "" */
-        bool is_registered;
-};
-
-/* The key as Consul has it. */
-struct entry {
-        bool is_locked;
-        uint64_t index;
-        struct lease_state holder;
-};
-
-/* --- requests --- */
-
-/* @path and what follows it, e.g. "/kv/" KEY "?acquire=" SESSION. */
-static int
-make_url(const struct consul_lease *c, char ret[REMOTE_URL_SIZE], const char *path, const char *a,
-         const char *b, const char *d, struct err *e)
-{
-        int n = snprintf(ret, REMOTE_URL_SIZE, "%s%s%s%s%s", c->base, path, a, b, d);
-
-        return n < REMOTE_URL_SIZE ? 0 : err_text(e, E_CONFIG, "the URL of the request is too long");
-}
-
-static int
-request(struct consul_lease *c, const char *method, const char *url, const char *body,
-        struct http_response *ret, struct err *e)
-{
-        return remote_request(&c->r, method, url, body, c->r.timeout_ms, ret, e);
-}
-
-/* Takes @body. */
-static int
-put_json(struct consul_lease *c, const char *url, json_t *body, struct http_response *ret, struct err *e)
-{
-        char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-        int r = text != NULL ? request(c, "PUT", url, text, ret, e) : err_set(e, -ENOMEM, "PUT %s", url);
-
-        free(text);
-        json_decref(body);
-        return r;
-}
-
-/* A PUT that answers true (1) or false (0). */
-static int
-put_bool(struct consul_lease *c, const char *url, const char *body, struct err *e)
-{
-        struct http_response answer;
-        int r = request(c, "PUT", url, body, &answer, e);
-
-        if (r < 0)
-                return r;
-        if (answer.status == STATUS_OK && strncmp(answer.body, "true", 4) == 0)
-                return 1;
-        if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
-                return 0;
-        return remote_refused("PUT", url, &answer, e);
-}
-
-/* --- the key --- */
-
-static int
-parse_entry(const json_t *j, struct entry *ret, struct err *e)
-{
-        const char *value = NULL, *session = NULL;
-        json_int_t index = 0;
-        char text[REMOTE_VALUE_SIZE];
-        int n;
-
-        if (json_unpack((json_t *)j, "[{s:I, s?s, s?s}]", "ModifyIndex", &index, "Session", &session,
-                        "Value", &value) != 0) {
-                /* A value that was released is null, which is no string. */
-                value = NULL;
-                if (json_unpack((json_t *)j, "[{s:I, s?s, s:n}]", "ModifyIndex", &index, "Session",
-                                &session, "Value") != 0)
-                        return err_text(e, -EPROTO, "not an entry of Consul's");
-        }
-        ret->index = (uint64_t)index;
-        ret->is_locked = session != NULL && session[0] != '\0';
-        if (!ret->is_locked || value == NULL)
-                return 0;
-        n = base64_decode(value, text, sizeof text);
-        if (n < 0 || strlen(session) >= sizeof ret->holder.session)
-                return err_text(e, E_FORMAT, "the holder's value is not what LiteFS writes");
-        strcpy(ret->holder.session, session);
-        return n > 0 ? remote_parse(text, (size_t)n, ret->index, &ret->holder, e) : 0;
-}
-
-static int
-read_entry(struct consul_lease *c, struct entry *ret, struct err *e)
-{
-        struct http_response answer;
-        char url[REMOTE_URL_SIZE];
-        json_t *j;
-        int r = make_url(c, url, "/kv/", c->key_path, "?consistent", "", e);
-
-        memset(ret, 0, sizeof *ret);
-        if (r == 0)
-                r = request(c, "GET", url, NULL, &answer, e);
-        if (r < 0)
-                return r;
-        if (answer.status == STATUS_NOT_FOUND)
-                return 0;
-        if (answer.status != STATUS_OK)
-                return remote_refused("GET", url, &answer, e);
-        j = remote_json(&answer, url, e);
-        if (j == NULL)
-                return -EPROTO;
-        r = parse_entry(j, ret, e);
-        json_decref(j);
-        if (r < 0)
-                err_prefix(e, "GET %s", url);
-        return r;
-}
+#include "lease/consul_internal.h"
 
 static int
 consul_read(struct lease *l, struct lease_state *ret, struct err *e)
 {
         struct consul_lease *c = (struct consul_lease *)l;
-        struct entry entry;
+        struct consul_entry entry;
         int r;
 
         remote_begin(&c->r);
-        r = read_entry(c, &entry, e);
+        r = consul_read_entry(c, &entry, e);
         if (r == 0)
                 *ret = entry.holder;
         return r;
-}
-
-/* --- transactions --- */
-
-/* One operation on the key, over the members in @op, which it takes. */
-static json_t *
-operation(const struct consul_lease *c, const char *verb, json_t *op)
-{
-        json_object_set_new(op, "Verb", json_string(verb));
-        json_object_set_new(op, "Key", json_string(c->r.key));
-        return json_pack("{s:o}", "KV", op);
-}
-
-static json_t *
-check_session(const struct consul_lease *c, const char *session)
-{
-        return operation(c, "check-session", json_pack("{s:s}", "Session", session));
-}
-
-static json_t *
-check_index(const struct consul_lease *c, uint64_t index)
-{
-        return operation(c, "check-index", json_pack("{s:I}", "Index", (json_int_t)index));
-}
-
-static json_t *
-unlock_key(const struct consul_lease *c, const char *session)
-{
-        return operation(c, "unlock", json_pack("{s:s, s:s}", "Session", session, "Value", ""));
-}
-
-static json_t *
-lock_key(const struct consul_lease *c, const char *session, const char *value)
-{
-        char text[BASE64_SIZE(REMOTE_VALUE_SIZE)];
-
-        base64_encode(value, strlen(value), text);
-        return operation(c, "lock", json_pack("{s:s, s:s}", "Session", session, "Value", text));
-}
-
-/* The key's index after the last operation of a transaction that succeeded. */
-static int
-last_index(const json_t *j, uint64_t *ret)
-{
-        const json_t *results = json_object_get(j, "Results");
-        json_int_t index;
-
-        if (json_unpack(json_array_get(results, json_array_size(results) - 1), "{s:{s:I}}", "KV",
-                        "ModifyIndex", &index) != 0 ||
-            index <= 0)
-                return -EPROTO;
-        *ret = (uint64_t)index;
-        return 0;
-}
-
-/* Takes @ops. E_NOT_PRIMARY: a check failed and nothing was changed. */
-static int
-transact(struct consul_lease *c, json_t *ops, uint64_t *ret_index, struct err *e)
-{
-        struct http_response answer;
-        char url[REMOTE_URL_SIZE];
-        json_t *j;
-        int r = make_url(c, url, "/txn", "", "", "", e);
-
-        if (r < 0)
-                json_decref(ops);
-        else
-                r = put_json(c, url, ops, &answer, e);
-        if (r < 0)
-                return r;
-        if (answer.status == STATUS_CONFLICT)
-                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
-        if (answer.status != STATUS_OK)
-                return remote_refused("PUT", url, &answer, e);
-        j = remote_json(&answer, url, e);
-        if (j == NULL)
-                return -EPROTO;
-        r = last_index(j, ret_index);
-        json_decref(j);
-        return r < 0 ? err_text(e, r, "PUT %s: not the results of a transaction", url) : 0;
 }
 
 /* --- sessions --- */
@@ -232,12 +30,12 @@ register_node(struct consul_lease *c, struct err *e)
 {
         char url[REMOTE_URL_SIZE];
         struct http_response answer;
-        int r = make_url(c, url, "/catalog/register", "", "", "", e);
+        int r = consul_url(c, url, "/catalog/register", "", "", "", e);
 
         if (r < 0 || c->node[0] == '\0' || c->is_registered)
                 return r;
-        r = put_json(c, url, json_pack("{s:s, s:s}", "Node", c->node, "Address", "localhost"), &answer,
-                     e);
+        r = consul_put_json(c, url, json_pack("{s:s, s:s}", "Node", c->node, "Address", "localhost"),
+                            &answer, e);
         if (r == 0 && answer.status != STATUS_OK)
                 r = remote_refused("PUT", url, &answer, e);
         c->is_registered = r == 0;
@@ -283,15 +81,15 @@ end_session(struct remote_lease *lease, const char *session)
 {
         struct consul_lease *c = (struct consul_lease *)lease;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/kv/", c->key_path, "?release=", session, NULL);
+        int r = consul_url(c, url, "/kv/", c->key_path, "?release=", session, NULL);
 
         if (r == 0)
-                r = put_bool(c, url, NULL, NULL);
+                r = consul_put_bool(c, url, NULL, NULL);
         if (r < 0)
                 return r;
-        r = make_url(c, url, "/session/destroy/", session, "", "", NULL);
+        r = consul_url(c, url, "/session/destroy/", session, "", "", NULL);
         if (r == 0)
-                r = put_bool(c, url, NULL, NULL);
+                r = consul_put_bool(c, url, NULL, NULL);
         return r < 0 ? r : 0;
 }
 
@@ -305,9 +103,9 @@ create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err 
         remote_drop_session(&c->r, c->r.leftover);
         r = register_node(c, e);
         if (r == 0)
-                r = make_url(c, url, "/session/create", "", "", "", e);
+                r = consul_url(c, url, "/session/create", "", "", "", e);
         if (r == 0)
-                r = put_json(c, url, session_body(c), &answer, e);
+                r = consul_put_json(c, url, session_body(c), &answer, e);
         if (r < 0)
                 return r;
         if (answer.status != STATUS_OK)
@@ -321,10 +119,10 @@ renew_session(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
         struct consul_lease *c = (struct consul_lease *)lease;
         struct http_response answer;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/session/renew/", c->r.session, "", "", e);
+        int r = consul_url(c, url, "/session/renew/", c->r.session, "", "", e);
 
         if (r == 0)
-                r = request(c, "PUT", url, NULL, &answer, e);
+                r = consul_ask(c, "PUT", url, NULL, &answer, e);
         if (r < 0)
                 return r;
         if (answer.status == STATUS_NOT_FOUND)
@@ -341,12 +139,12 @@ lock_by(struct consul_lease *c, const char *session, struct err *e)
 {
         struct http_response answer;
         char url[REMOTE_URL_SIZE], value[REMOTE_VALUE_SIZE];
-        int r = make_url(c, url, "/kv/", c->key_path, "?acquire=", session, e);
+        int r = consul_url(c, url, "/kv/", c->key_path, "?acquire=", session, e);
 
         if (r == 0)
                 r = remote_format(&c->r, false, value, e);
         if (r == 0)
-                r = request(c, "PUT", url, value, &answer, e);
+                r = consul_ask(c, "PUT", url, value, &answer, e);
         if (r < 0)
                 return r;
         if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
@@ -361,14 +159,14 @@ consul_acquire(struct lease *l, struct lease_state *ret, struct err *e)
 {
         struct consul_lease *c = (struct consul_lease *)l;
         char session[LEASE_SESSION_SIZE] = "";
-        struct entry entry;
+        struct consul_entry entry;
         int64_t start_ms = remote_begin(&c->r);
         int r = create_session(c, session, e);
 
         if (r == 0)
                 r = lock_by(c, session, e);
         if (r == 0)
-                r = read_entry(c, &entry, e);
+                r = consul_read_entry(c, &entry, e);
         if (r == 0 && strcmp(entry.holder.session, session) != 0)
                 r = err_text(e, E_NOT_PRIMARY, "the lease was lost at once");
         if (r < 0) {
@@ -387,9 +185,10 @@ write_value(struct remote_lease *lease, const char *value, struct err *e)
         struct consul_lease *c = (struct consul_lease *)lease;
         uint64_t index;
 
-        return transact(
-                c, json_pack("[o, o]", check_session(c, c->r.session), lock_key(c, c->r.session, value)),
-                &index, e);
+        return consul_transact(c,
+                               json_pack("[o, o]", consul_check_session(c, c->r.session),
+                                         consul_lock_key(c, c->r.session, value)),
+                               &index, e);
 }
 
 /* --- from one holder to another --- */
@@ -407,10 +206,12 @@ consul_break_stale(struct lease *l, const struct lease_state *seen, struct err *
         if (r < 0)
                 return r;
         remote_begin(&c->r);
-        r = transact(c, json_pack("[o, o]", check_index(c, seen->renewal), unlock_key(c, seen->session)),
-                     &index, e);
-        if (r == 0 && make_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
-                put_bool(c, url, NULL, NULL);
+        r = consul_transact(c,
+                            json_pack("[o, o]", consul_check_index(c, seen->renewal),
+                                      consul_unlock_key(c, seen->session)),
+                            &index, e);
+        if (r == 0 && consul_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
+                consul_put_bool(c, url, NULL, NULL);
         return r;
 }
 
@@ -426,10 +227,11 @@ take_over(struct consul_lease *c, const char *token, const char *session, int64_
         int r = remote_format(&c->r, false, value, e);
 
         if (r == 0)
-                r = transact(c,
-                             json_pack("[o, o, o]", check_session(c, token), unlock_key(c, token),
-                                       lock_key(c, session, value)),
-                             &index, e);
+                r = consul_transact(c,
+                                    json_pack("[o, o, o]", consul_check_session(c, token),
+                                              consul_unlock_key(c, token),
+                                              consul_lock_key(c, session, value)),
+                                    &index, e);
         if (r < 0)
                 return r;
         remote_hold(&c->r, session, index, start_ms, c->r.base.ttl_ms);
@@ -453,8 +255,8 @@ consul_take_over(struct lease *l, const char *token, struct lease_state *ret, st
                 remote_drop_session(&c->r, session);
                 return r;
         }
-        if (make_url(c, url, "/session/destroy/", token, "", "", NULL) == 0)
-                put_bool(c, url, NULL, NULL); /* holds nothing now; runs out if need be */
+        if (consul_url(c, url, "/session/destroy/", token, "", "", NULL) == 0)
+                consul_put_bool(c, url, NULL, NULL); /* holds nothing now; runs out if need be */
         remote_self(&c->r, c->r.term, ret);
         return 0;
 }
@@ -466,10 +268,10 @@ read_cluster_id(struct consul_lease *c, char ret[LEASE_CLUSTER_ID_SIZE], struct 
 {
         struct http_response answer;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/kv/", c->key_path, "/clusterid?consistent&raw", "", e);
+        int r = consul_url(c, url, "/kv/", c->key_path, "/clusterid?consistent&raw", "", e);
 
         if (r == 0)
-                r = request(c, "GET", url, NULL, &answer, e);
+                r = consul_ask(c, "GET", url, NULL, &answer, e);
         if (r < 0)
                 return r;
         if (answer.status == STATUS_NOT_FOUND)
@@ -499,9 +301,9 @@ consul_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
         remote_begin(&c->r);
         r = remote_copy_cluster_id(id, strlen(id), ret, e);
         if (r == 0)
-                r = make_url(c, url, "/kv/", c->key_path, "/clusterid?cas=0", "", e);
+                r = consul_url(c, url, "/kv/", c->key_path, "/clusterid?cas=0", "", e);
         if (r == 0)
-                r = put_bool(c, url, id, e);
+                r = consul_put_bool(c, url, id, e);
         if (r >= 0)
                 r = read_cluster_id(c, ret, e);
         if (r == 0 && ret[0] == '\0')
@@ -517,11 +319,11 @@ consul_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
         struct consul_lease *c = (struct consul_lease *)l;
         struct http_response answer;
         char url[REMOTE_URL_SIZE];
-        int r = make_url(c, url, "/kv/", c->key_path, "/term?consistent&raw", "", e);
+        int r = consul_url(c, url, "/kv/", c->key_path, "/term?consistent&raw", "", e);
 
         remote_begin(&c->r);
         if (r == 0)
-                r = request(c, "GET", url, NULL, &answer, e);
+                r = consul_ask(c, "GET", url, NULL, &answer, e);
         if (r < 0)
                 return r;
         if (answer.status != STATUS_OK && answer.status != STATUS_NOT_FOUND)
@@ -545,7 +347,8 @@ consul_put_last_term(struct lease *l, uint64_t term, struct err *e)
         snprintf(text, sizeof text, "%" PRIu64, term);
         base64_encode(text, strlen(text), base64);
         put = json_pack("{s:{s:s, s:s, s:s}}", "KV", "Verb", "set", "Key", key, "Value", base64);
-        return transact(c, json_pack("[o, o]", check_session(c, c->r.session), put), &index, e);
+        return consul_transact(c, json_pack("[o, o]", consul_check_session(c, c->r.session), put),
+                               &index, e);
 }
 
 /* --- set-up --- */
