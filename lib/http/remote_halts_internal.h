@@ -1,0 +1,68 @@
+/* lib/http/remote_halts_internal.h - the inside of the halt locks that this node holds, for remote_halt*.c only.
+ *
+ *   remote_halts.c  the locks of all databases: states, users, threads
+ *   remote_halt.c   one lock: what is asked of the primary, which waits */
+#ifndef LITEFS_HTTP_REMOTE_HALTS_INTERNAL_H
+#define LITEFS_HTTP_REMOTE_HALTS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "db/forward.h"
+#include "http/halt_client.h"
+#include "http/remote_halts.h"
+#include "repl/ticker.h"
+
+#define RENEW_MS 2000 /* between renewals, and for each */
+#define GIVE_MS 1000  /* for an answer; the lock runs out by itself */
+
+enum state { IDLE, TAKING, HELD, LOST, GIVING };
+
+struct waiter {
+        struct waiter *next;
+        struct db_done done;
+};
+
+struct remote_halt {
+        struct remote_halt *next;
+        struct remote_halts *all;
+        struct db *db;
+        struct db_forward forward;
+        enum state state;
+        unsigned n_users; /* those who wait are among them */
+        struct waiter *waiters;
+        char url[LEASE_URL_SIZE]; /* of the primary that gave it; changes in TAKING alone */
+        int64_t id;
+        int64_t renew_ms;
+        bool is_renewing;
+        atomic_llong until_ms;      /* it is ours until then; 0: it is not */
+        struct halt_client *sender; /* of the thread that captures */
+        struct work work, renewal;
+};
+
+struct remote_halts {
+        struct remote_halts_config config;
+        pthread_mutex_t
+                lock; /* guards the list and what is in it; databases' locks may be taken by others first */
+        struct remote_halt *list;
+        bool is_stopped;
+        struct workers *threads;
+        struct ticker ticker;
+};
+
+int64_t remote_halts_now_ms(const struct remote_halts *rh);
+
+/* --- remote_halt.c --- */
+/* What @h is of, while nothing else changes it. */
+struct halt_target remote_halt_own_target(const struct remote_halt *h);
+/* With @url, LEASE_URL_SIZE bytes, as the memory for what may change meanwhile. */
+struct halt_target remote_halt_target(struct remote_halt *h, char *url);
+/* With the lock: it is not held any more. */
+void remote_halt_lose(struct remote_halt *h, const char *why);
+/* Asks the primary that is known for the lock, and waits for its position. Without the lock, on a thread that may wait. */
+int remote_halt_take(struct remote_halt *h, struct err *e);
+/* As in struct db_forward. */
+int remote_halt_may_commit(void *arg);
+int remote_halt_send(void *arg, struct db *db, const struct received *rx, struct err *e);
+
+#endif
