@@ -107,14 +107,7 @@ feed_peer(const struct feed *f)
 static int
 send_frame(struct feed *f, const struct frame *frame)
 {
-        uint8_t buf[FRAME_SMALL_SIZE];
-        struct err e = ERR_INIT;
-        ssize_t n;
-
-        if (f->link == NULL)
-                return -ENOTCONN;
-        n = frame_encode(frame, buf, sizeof buf, &e);
-        return n < 0 ? (int)n : link_write(f->link, buf, (size_t)n);
+        return f->link == NULL ? -ENOTCONN : link_send(f->link, frame);
 }
 
 /* What the replica has besides it sets aside, so it must be all. */
@@ -424,8 +417,10 @@ on_ack(struct feed *f, const struct frame_ack *a)
 }
 
 static int
-on_frame(struct feed *f, struct frame *frame, struct err *e)
+on_frame(void *arg, struct frame *frame, struct err *e)
 {
+        struct feed *f = arg;
+
         if (!f->has_peer && frame->type != FRAME_HELLO)
                 return err_text(e, E_FORMAT, "%s before HELLO", frame_type_name(frame->type));
         switch (frame->type) {
@@ -446,13 +441,5 @@ on_frame(struct feed *f, struct frame *frame, struct err *e)
 int
 feed_input(struct feed *f, const uint8_t *bytes, size_t n, struct err *e)
 {
-        struct frame frame;
-        int r;
-
-        while ((r = frame_decoder_next(f->decoder, &bytes, &n, &frame, e)) > 0) {
-                r = on_frame(f, &frame, e);
-                if (r < 0)
-                        return r;
-        }
-        return r;
+        return frame_decoder_each(f->decoder, bytes, n, on_frame, f, e);
 }

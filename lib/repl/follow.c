@@ -83,27 +83,13 @@ follow_free(struct follow *f)
 
 /* --- out --- */
 
-static int
-send_frame(struct follow *f, const struct frame *frame)
-{
-        uint8_t buf[FRAME_SMALL_SIZE];
-        struct err e = ERR_INIT;
-        ssize_t n = frame_encode(frame, buf, sizeof buf, &e);
-        int r;
-
-        if (n < 0)
-                return (int)n;
-        r = link_write(f->link, buf, (size_t)n);
-        return r < 0 ? r : 0;
-}
-
 int
 follow_start(struct follow *f, struct err *e)
 {
         struct frame hello = { .type = FRAME_HELLO, .hello = f->config.self };
-        int r = send_frame(f, &hello);
+        int r = link_send(f->link, &hello);
 
-        if (r == 0)
+        if (r >= 0)
                 r = positions_send(f->link, f->config.store, FRAME_POSITIONS_ALL);
         return r < 0 ? err_set(e, r, "send positions") : 0;
 }
@@ -325,8 +311,10 @@ announce_ready(struct follow *f)
 }
 
 static int
-on_frame(struct follow *f, struct frame *frame, struct err *e)
+on_frame(void *arg, struct frame *frame, struct err *e)
 {
+        struct follow *f = arg;
+
         if (!f->has_hello && frame->type != FRAME_HELLO && frame->type != FRAME_ERROR)
                 return err_text(e, E_FORMAT, "%s before HELLO", frame_type_name(frame->type));
         switch (frame->type) {
@@ -362,15 +350,7 @@ on_frame(struct follow *f, struct frame *frame, struct err *e)
 int
 follow_input(struct follow *f, const uint8_t *bytes, size_t n, struct err *e)
 {
-        struct frame frame;
-        int r;
-
-        while ((r = frame_decoder_next(f->decoder, &bytes, &n, &frame, e)) > 0) {
-                r = on_frame(f, &frame, e);
-                if (r < 0)
-                        return r;
-        }
-        return r;
+        return frame_decoder_each(f->decoder, bytes, n, on_frame, f, e);
 }
 
 /* --- what the applier tells --- */
@@ -382,7 +362,7 @@ follow_applied(struct follow *f, struct db *db, struct ltx_pos pos)
 
         ack.ack.pos = pos;
         strncpy(ack.ack.name, db_name(db), sizeof ack.ack.name - 1);
-        (void)send_frame(f, &ack);
+        (void)link_send(f->link, &ack);
 }
 
 void

@@ -167,6 +167,21 @@ frame_decoder_next(struct frame_decoder *d, const uint8_t **bytes, size_t *n, st
 }
 
 int
+frame_decoder_each(struct frame_decoder *d, const uint8_t *bytes, size_t n,
+                   int (*fn)(void *arg, struct frame *frame, struct err *e), void *arg, struct err *e)
+{
+        struct frame frame;
+        int r;
+
+        while ((r = frame_decoder_next(d, &bytes, &n, &frame, e)) > 0) {
+                r = fn(arg, &frame, e);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}
+
+int
 frame_decoder_finish(const struct frame_decoder *d, struct err *e)
 {
         if (d->is_failed) {

@@ -18,6 +18,10 @@ int frame_decoder_new(struct frame_decoder **ret);
  * call and as long as the slice. 0: the slice is used up. E_FORMAT: says where in the stream, and what. */
 int frame_decoder_next(struct frame_decoder *d, const uint8_t **bytes, size_t *n, struct frame *ret,
                        struct err *e);
+/* Calls @fn for each frame of the slice, until it returns less than 0, which is returned; else 0 or as frame_decoder_next. */
+int frame_decoder_each(struct frame_decoder *d, const uint8_t *bytes, size_t n,
+                       int (*fn)(void *arg, struct frame *frame, struct err *e), void *arg,
+                       struct err *e);
 /* At the end of the stream: 0, or E_FORMAT when it ends inside a frame. */
 int frame_decoder_finish(const struct frame_decoder *d, struct err *e);
 /* NULL is fine. */

@@ -30,4 +30,9 @@ link_write(struct link *l, const void *buf, size_t n)
         return l->ops->writev(l, &iov, 1);
 }
 
+struct frame;
+
+/* As writev. Small frames alone: those of FRAME_SMALL_SIZE. */
+int link_send(struct link *l, const struct frame *frame);
+
 #endif
