@@ -39,7 +39,7 @@ END_TEST
 /* The items tell, not the hashes. */
 START_TEST(equal_hashes_do_not_mix)
 {
-        static char items[200][8];
+        static char items[200][16];
         struct map m = { 0 };
 
         for (int i = 0; i < 200; i++) {
