@@ -204,15 +204,25 @@ class FakePrimary:
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.data = data
 
+    def accept(self):
+        """A connection with its request; one that ends before that, of a replica that was not answered in time, is none."""
+        while True:
+            s, _ = self.listener.accept()
+            s.settimeout(60)
+            got = b""
+            try:
+                while b"\r\n\r\n" not in got and (part := s.recv(65536)):
+                    got += part
+            except ConnectionError:
+                pass
+            if b"\r\n\r\n" in got:
+                return s
+            s.close()
+
     def serve(self):
         """True when the other closed the connection."""
-        s, _ = self.listener.accept()
-        with s:
-            s.settimeout(60)
+        with self.accept() as s:
             try:
-                got = b""
-                while b"\r\n\r\n" not in got:
-                    got += s.recv(65536)
                 s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: litefs-stream/1\r\n\r\n")
                 s.sendall(self.data)
                 while s.recv(65536):
