@@ -161,7 +161,11 @@ class Node:
                                  f"512-byte blocks that differ: {bad[:20]}")
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
 
     def __exit__(self, kind, value, tb):
         try:
