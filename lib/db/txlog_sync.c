@@ -2,6 +2,7 @@
 #include "db/txlog_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #define SPACE_MIN (64u << 10)
 #define SPACE_MAX (1u << 20)
@@ -185,12 +186,35 @@ end_zeroing(struct txlog *log)
         pthread_mutex_unlock(&log->lock);
 }
 
+/* The segment once more. The kernel tells each descriptor of a lost write, and each once: if the zeros were synced by
+ * the segment's own, they could hear of a record's loss in place of the commit's sync that runs at the same time. */
+static int
+open_to_fill(const struct txlog *log, const struct segment *s)
+{
+        struct stat own, found;
+        char path[PATH_MAX];
+        int r = txlog_segment_path(log, s->header.seq, path, sizeof path);
+        int fd = r < 0 ? r : os_open(log->os, "txlog:space", path, O_WRONLY | O_CLOEXEC, 0);
+
+        if (fd < 0)
+                return fd;
+        r = os_fstat(log->os, "txlog:space", s->fd, &own);
+        if (r == 0)
+                r = os_fstat(log->os, "txlog:space", fd, &found);
+        if (r == 0 && (own.st_dev != found.st_dev || own.st_ino != found.st_ino))
+                r = -ESTALE; /* the database was moved, and another has its place */
+        if (r == 0)
+                return fd;
+        (void)os_close(log->os, "txlog:space", fd);
+        return r;
+}
+
 int
 txlog_make_space(struct txlog *log)
 {
-        bool is_sync_lost = false, is_mine;
+        bool is_mine;
         struct segment *s;
-        int r;
+        int r, fd;
 
         pthread_mutex_lock(&log->lock);
         is_mine = claim_space(log);
@@ -198,18 +222,15 @@ txlog_make_space(struct txlog *log)
         pthread_mutex_unlock(&log->lock);
         if (!is_mine)
                 return 0;
-        r = write_zeros(log, s->fd, log->fill_from, log->fill_to);
+        fd = open_to_fill(log, s);
+        r = fd < 0 ? fd : write_zeros(log, fd, log->fill_from, log->fill_to);
         end_zeroing(log);
-        if (r == 0) {
-                r = os_fdatasync(log->os, "txlog:space", s->fd);
-                is_sync_lost = r < 0;
-        }
+        if (r == 0)
+                r = os_fdatasync(log->os, "txlog:space", fd);
+        (void)os_close(log->os, "txlog:space", fd);
         pthread_mutex_lock(&log->lock);
         if (r == 0 && log->fill_to > s->allocated)
                 s->allocated = log->fill_to;
-        /* The kernel tells of a lost write once, and it may have been a record's: nobody else will learn. */
-        if (is_sync_lost)
-                log->is_sync_broken = log->is_broken = true;
         log->filling = NULL;
         if (s != log->tail)
                 txlog_close_if_durable(log, s);

@@ -197,6 +197,7 @@ START_TEST(space_ahead_is_used_and_is_no_torn_tail)
         ck_assert_uint_eq(read_all(fx.tl, 0), 400);
 }
 END_TEST
+
 static sem_t is_syncing, may_end;
 static bool was_waited_for;
 
@@ -252,6 +253,47 @@ START_TEST(space_ahead_that_is_synced_holds_nobody_up)
         open_log(30000);
         ck_assert_uint_eq(txlog_torn_bytes(fx.tl), 0);
         ck_assert_uint_eq(read_all(fx.tl, first_of() - 1), 400);
+}
+END_TEST
+
+static bool was_told[1024];
+
+/* A write was lost: the kernel says so to each descriptor, once. */
+static int
+fdatasync_after_loss(const struct os *self, const char *tag, int fd)
+{
+        (void)self;
+        if (was_told[fd])
+                return 0;
+        was_told[fd] = true;
+        if (strcmp(tag, "txlog:space") == 0) {
+                sem_post(&is_syncing);
+                sem_wait(&may_end);
+        }
+        return -EIO;
+}
+
+START_TEST(sync_of_space_hears_of_no_loss_in_place_of_a_commit)
+{
+        pthread_t thread;
+        void *ret;
+        int r;
+
+        sem_init(&is_syncing, 0, 0);
+        sem_init(&may_end, 0, 0);
+        open_log(0);
+        append(1);
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        append(2);
+        fx.os.fdatasync = fdatasync_after_loss;
+        pthread_create(&thread, NULL, make_space, fx.tl);
+        sem_wait(&is_syncing);
+        r = txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e);
+        sem_post(&may_end);
+        pthread_join(thread, &ret);
+        ck_assert_int_eq(r, -EIO);
+        ck_assert_int_eq((int)(intptr_t)ret, -EIO);
+        ck_assert_int_eq(append_as(3, 3, 10), -EIO);
 }
 END_TEST
 
@@ -370,6 +412,7 @@ main(void)
         tcase_add_test(tc, segments_that_are_durable_hold_no_descriptor);
         tcase_add_test(tc, space_ahead_is_used_and_is_no_torn_tail);
         tcase_add_test(tc, space_ahead_that_is_synced_holds_nobody_up);
+        tcase_add_test(tc, sync_of_space_hears_of_no_loss_in_place_of_a_commit);
         tcase_add_test(tc, append_that_fails_leaves_the_log_as_it_was);
         tcase_add_test(tc, sync_that_failed_is_never_made_good);
         tcase_add_test(tc, position_is_found_as_far_as_the_log_reaches);
