@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define DBNAME_MAX 255 /* bytes of the escaped form, NUL not counted */
+/* Bytes of the escaped form, NUL not counted: in DATA/orphans a directory is called that and up to 39 more, and a file
+ * system takes 255. */
+#define DBNAME_MAX 216
 
 /* The escaped form and a NUL: 0, or -ENAMETOOLONG. */
 int dbname_encode(const char *name, char ret[DBNAME_MAX + 1]);

@@ -181,18 +181,18 @@ def test_moving_a_database():
 
 def test_path_too_long_for_a_database():
     with Node() as n:
-        d = os.path.join("d" * 120, "e" * 120)
+        d = os.path.join("d" * 100, "e" * 100)
         os.makedirs(n.path(d))
-        c = n.connect(os.path.join(d, "a" * 9))
+        c = n.connect(os.path.join(d, "a" * 10))
         c.execute("create table t(x)")
         c.close()
-        c = n.connect(os.path.join(d, "a" * 10))
+        c = n.connect(os.path.join(d, "a" * 11))
         fails = None
         try:
             c.execute("create table t(x)")
         except sqlite3.OperationalError as e:
             fails = e
-        assert fails is not None and "has 255 bytes at most" in n.log(), (fails, n.log())
+        assert fails is not None and "has 216 bytes at most" in n.log(), (fails, n.log())
         c.close()
         write(n.path(d + "/note"), b"not a database")
         assert read(n.path(d + "/note")) == b"not a database"
