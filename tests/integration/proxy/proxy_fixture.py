@@ -10,7 +10,7 @@ import threading
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in (".", "http", "cluster", "lease", "tls")]
 
-import cluster_fixture  # noqa: F401
+import cluster_fixture
 import http_fixture
 import litefs_fixture
 from http_fixture import metrics, rss_bytes  # noqa: F401
@@ -153,6 +153,21 @@ class App:
     def stop(self):
         self.process.kill()
         self.process.wait()
+
+
+class AppCluster(cluster_fixture.Cluster):
+    """An application behind each node's proxy, at the node's `target`; `add` gives it one, and no `app` yet."""
+
+    def start_apps(self):
+        for n in self.nodes:
+            n.wait_log("proxy server listening on")
+            n.app = App(n.target, n.mnt, n.name)
+
+    def close(self, is_failure):
+        for n in self.nodes:
+            if n.app is not None:
+                n.app.stop()
+        super().close(is_failure)
 
 
 class Upstream:

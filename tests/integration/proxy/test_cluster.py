@@ -7,13 +7,13 @@ import sys
 import threading
 
 import proxy_fixture as f
-from proxy_fixture import App, Client, cluster_fixture, exchange, free_ports, wait_until
-from cluster_fixture import SEED, Cluster, Member, need
+from proxy_fixture import AppCluster, Client, cluster_fixture, exchange, free_ports, wait_until
+from cluster_fixture import SEED, Member, need
 
 NAMES = ("a.db", "b.db")
 
 
-class ProxyCluster(Cluster):
+class ProxyCluster(AppCluster):
     """Node n is known to others, and its proxy listens, at 127.0.0.n; all proxies have the same port."""
 
     def __init__(self):
@@ -29,17 +29,6 @@ class ProxyCluster(Cluster):
         node.host, node.target, node.app = host, target, None
         self.nodes.append(node)
         return node
-
-    def start_apps(self):
-        for n in self.nodes:
-            n.wait_log("proxy server listening on")
-            n.app = App(n.target, n.mnt, n.name)
-
-    def close(self, is_failure):
-        for n in self.nodes:
-            if n.app is not None:
-                n.app.stop()
-        super().close(is_failure)
 
 
 class Visitor(threading.Thread):

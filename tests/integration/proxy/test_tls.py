@@ -9,9 +9,9 @@ import sys
 import threading
 
 import proxy_fixture as f
-from proxy_fixture import App, Client, cluster_fixture, exchange, free_ports, http_fixture, wait_until
+from proxy_fixture import AppCluster, Client, cluster_fixture, exchange, free_ports, http_fixture, wait_until
 from certificates import Authority
-from cluster_fixture import Cluster, Member, need
+from cluster_fixture import Member, need
 from tcp_link import Link
 from tls_fixture import section, tls_node, with_http
 
@@ -35,7 +35,7 @@ def metric(context, node, name):
 
 # --- three nodes ---
 
-class TlsCluster(Cluster):
+class TlsCluster(AppCluster):
     def __init__(self, ca):
         super().__init__(3, backend="etcd", ttl="5s", http_options=section(ca) + TOKEN)
 
@@ -48,17 +48,6 @@ class TlsCluster(Cluster):
         node.link.recorded = bytearray()
         self.nodes.append(node)
         return node
-
-    def start_apps(self):
-        for n in self.nodes:
-            n.wait_log("proxy server listening on")
-            n.app = App(n.target, n.mnt, n.name)
-
-    def close(self, is_failure):
-        for n in self.nodes:
-            if n.app is not None:
-                n.app.stop()
-        super().close(is_failure)
 
 
 def test_three_nodes():
