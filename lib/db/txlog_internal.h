@@ -60,14 +60,14 @@ struct txlog {
         bool is_readonly;
         atomic_bool is_broken; /* no more appends: -EIO */
         bool wants_cut; /* behind the end there may be a record that is not to be; the appender's */
-        atomic_bool is_sync_broken; /* an fdatasync failed: what was not synced then never will be */
         uint64_t torn_bytes;
         struct txlog_reader *readers;
         bool is_retired;           /* another log is about to take its place: no new readers */
         pthread_mutex_t sync_lock; /* one fdatasync at a time; rank above lock */
-        bool has_synced;           /* since the last make_space: space ahead is worth its cost */
-        struct segment *filling;   /* make_space works on it: it stays in the list, and open */
-        bool is_zeroing;           /* zeros are on their way to fill_from up to fill_to of it */
+        bool is_sync_broken; /* by sync_lock: one failed, and what was not synced then never will be */
+        bool has_synced;     /* since the last make_space: space ahead is worth its cost */
+        struct segment *filling; /* make_space works on it: it stays in the list, and open */
+        bool is_zeroing;         /* zeros are on their way to fill_from up to fill_to of it */
         uint64_t fill_from, fill_to;
         pthread_cond_t zeroed;
         struct gather gather;
