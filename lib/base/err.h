@@ -21,7 +21,8 @@
         X(E_CONFIG, -10008, "invalid configuration") \
         X(E_BUSY_DB, -10009, "the database is in use") \
         X(E_UNCONFIRMED, -10010, "committed, but the lease ended before that could be said") \
-        X(E_NOT_HELD, -10011, "the halt lock is not held")
+        X(E_NOT_HELD, -10011, "the halt lock is not held") \
+        X(E_BUSY, -10012, "the database is busy for a moment")
 
 enum err_code {
 #define ERR_ENUM(name, value, text) name = value,

@@ -7,7 +7,8 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-#include <time.h>
+
+#include "base/monotonic.h"
 
 /* Bucket i holds what took up to 2^i us, that is 1 us to 8.4 s; the last one all that took longer. */
 #define HISTOGRAM_BUCKETS 25
@@ -21,10 +22,7 @@ struct histogram {
 static inline uint64_t
 histogram_now_ns(void)
 {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+        return (uint64_t)monotonic_ns();
 }
 
 static inline unsigned

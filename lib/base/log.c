@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 /* Set once, before threads start. The one piece of global state: a logger handed through every
  * call would buy nothing but arguments. */
 static struct log_config config = { LOG_TEXT, false, false, STDERR_FILENO };
@@ -41,7 +43,7 @@ log_is_json(void)
 }
 
 static void
-put(struct line *l, const char *s, size_t n)
+line_put(struct line *l, const char *s, size_t n)
 {
         size_t room = sizeof l->text - 4 - l->n;
 
@@ -54,44 +56,19 @@ put(struct line *l, const char *s, size_t n)
 static void
 put_str(struct line *l, const char *s)
 {
-        put(l, s, strlen(s));
-}
-
-/* The length of the UTF-8 character at @s, or 0 when there is none: JSON is UTF-8, and the names of files need not be.
- * A message that was cut may end within one. */
-static size_t
-utf8_length(const unsigned char *s)
-{
-        uint32_t c;
-        size_t n;
-
-        if (s[0] < 0x80)
-                return 1;
-        n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-        if (s[0] < 0xc2 || s[0] > 0xf4)
-                return 0;
-        c = s[0] & (0x7fU >> n);
-        for (size_t i = 1; i < n; i++) {
-                if ((s[i] & 0xc0) != 0x80)
-                        return 0;
-                c = c << 6 | (s[i] & 0x3f);
-        }
-        if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
-            (c >= 0xd800 && c < 0xe000))
-                return 0;
-        return n;
+        line_put(l, s, strlen(s));
 }
 
 /* The escapes that Go's and JSON's quoted strings share. */
 static void
-put_quoted(struct line *l, const char *text, size_t max)
+line_put_quoted(struct line *l, const char *text, size_t max)
 {
         const unsigned char *s = (const unsigned char *)text, *end = s + strnlen(text, max);
         char esc[8];
 
         put_str(l, "\"");
         while (s < end) {
-                size_t n = utf8_length(s);
+                size_t n = utf8_length((const char *)s);
 
                 if (*s == '"' || *s == '\\')
                         snprintf(esc, sizeof esc, "\\%c", *s);
@@ -100,7 +77,8 @@ put_quoted(struct line *l, const char *text, size_t max)
                 else if (*s < 0x20 || *s == 0x7f)
                         snprintf(esc, sizeof esc, "\\u%04x", *s);
                 else if (n == 0 || n > (size_t)(end - s))
-                        snprintf(esc, sizeof esc, "\\ufffd"), n = 1;
+                        snprintf(esc, sizeof esc, "\\\\x%02x", *s),
+                                n = 1; /* also where a cut message ends */
                 else
                         snprintf(esc, sizeof esc, "%.*s", (int)n, (const char *)s);
                 put_str(l, esc);
@@ -110,7 +88,7 @@ put_quoted(struct line *l, const char *text, size_t max)
 }
 
 static void
-format_time(char *buf, size_t size)
+format_log_time(char *buf, size_t size)
 {
         struct timespec ts;
         struct tm tm;
@@ -133,10 +111,10 @@ format_text(struct line *l, const char *time, const char *level, const char *db,
         put_str(l, "level=");
         put_str(l, level);
         put_str(l, " msg=");
-        put_quoted(l, msg, MESSAGE_MAX);
+        line_put_quoted(l, msg, MESSAGE_MAX);
         if (db != NULL) {
                 put_str(l, " db=");
-                put_quoted(l, db, NAME_MAX_SHOWN);
+                line_put_quoted(l, db, NAME_MAX_SHOWN);
         }
 }
 
@@ -146,16 +124,16 @@ format_json(struct line *l, const char *time, const char *level, const char *db,
         put_str(l, "{");
         if (config.has_timestamp) {
                 put_str(l, "\"time\":");
-                put_quoted(l, time, MESSAGE_MAX);
+                line_put_quoted(l, time, MESSAGE_MAX);
                 put_str(l, ",");
         }
         put_str(l, "\"level\":");
-        put_quoted(l, level, MESSAGE_MAX);
+        line_put_quoted(l, level, MESSAGE_MAX);
         put_str(l, ",\"msg\":");
-        put_quoted(l, msg, MESSAGE_MAX);
+        line_put_quoted(l, msg, MESSAGE_MAX);
         if (db != NULL) {
                 put_str(l, ",\"db\":");
-                put_quoted(l, db, NAME_MAX_SHOWN);
+                line_put_quoted(l, db, NAME_MAX_SHOWN);
         }
         put_str(l, "}");
 }
@@ -172,7 +150,7 @@ log_event(enum log_level level, const char *db, const char *fmt, ...)
         va_start(ap, fmt);
         vsnprintf(msg, sizeof msg, fmt, ap);
         va_end(ap);
-        format_time(time, sizeof time);
+        format_log_time(time, sizeof time);
         if (config.format == LOG_JSON)
                 format_json(&l, time, level_names[level], db, msg);
         else

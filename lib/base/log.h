@@ -1,9 +1,9 @@
 /* lib/base/log.h - one line an event, to stderr, as text or JSON.
  *
- * text:  level=INFO msg="LiteFS mounted to: /litefs" db=app.db     (time= first, when asked for)
+ * text:  level=INFO msg="litefs mounted to: /litefs" db=app.db     (time= first, when asked for)
  * json:  {"time":"...","level":"INFO","msg":"...","db":"app.db"}
  *
- * Bytes that are no UTF-8 are shown as U+FFFD. Lines are written with one write(2), so threads do not mix them. Configure before the first
+ * Bytes that are no UTF-8 are shown as in utf8.h. Lines are written with one write(2), so threads do not mix them. Configure before the first
  * thread starts; safe from any thread afterwards. Libraries log at debug only (docs/architecture.md). */
 #ifndef LITEFS_BASE_LOG_H
 #define LITEFS_BASE_LOG_H

@@ -56,7 +56,7 @@ place(struct map_slot *slots, size_t n_slots, uint64_t hash, void *item)
 }
 
 static int
-grow(struct map *m)
+map_grow(struct map *m)
 {
         size_t want = m->n_slots == 0 ? FIRST_SLOTS : m->n_slots * 2;
         struct map_slot *slots;
@@ -78,7 +78,7 @@ grow(struct map *m)
 int
 map_put(struct map *m, uint64_t hash, void *item)
 {
-        int r = grow(m);
+        int r = map_grow(m);
 
         if (r < 0)
                 return r;

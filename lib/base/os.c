@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/thread.h"
+
 #define UNUSED_OS (void)os, (void)tag
 
 /* The result of a system call as this layer gives it. */
@@ -101,6 +103,13 @@ host_rename(const struct os *os, const char *tag, const char *from, const char *
 }
 
 static int
+host_link(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        UNUSED_OS;
+        return negate(link(from, to));
+}
+
+static int
 host_unlink(const struct os *os, const char *tag, const char *path)
 {
         UNUSED_OS;
@@ -132,6 +141,7 @@ static const struct os host = {
         .fstat = host_fstat,
         .lstat = host_lstat,
         .rename = host_rename,
+        .link = host_link,
         .unlink = host_unlink,
         .mkdir = host_mkdir,
         .rmdir = host_rmdir,
@@ -200,14 +210,44 @@ os_pwrite_all(const struct os *os, const char *tag, int fd, const void *buf, siz
 }
 
 int
+os_write_file(const struct os *os, const char *tag, const char *path, int flags, const void *buf,
+              size_t n)
+{
+        int fd = os_open(os, tag, path, O_WRONLY | O_CLOEXEC | flags, 0600), r;
+
+        if (fd < 0)
+                return fd;
+        r = os_pwrite_all(os, tag, fd, buf, n, 0);
+        if (r == 0)
+                r = os_fdatasync(os, tag, fd);
+        os_close(os, tag, fd);
+        return r;
+}
+
+ssize_t
+os_read_file(const struct os *os, const char *tag, const char *path, void *buf, size_t n)
+{
+        int fd = os_open(os, tag, path, O_RDONLY | O_CLOEXEC, 0);
+        ssize_t r;
+
+        if (fd < 0)
+                return fd;
+        r = os_pread_all(os, tag, fd, buf, n, 0);
+        os_close(os, tag, fd);
+        return r;
+}
+
+int
 os_fdatasync(const struct os *os, const char *tag, int fd)
 {
+        thread_will_wait(tag);
         return os->fdatasync(os, tag, fd);
 }
 
 int
 os_fsync(const struct os *os, const char *tag, int fd)
 {
+        thread_will_wait(tag);
         return os->fsync(os, tag, fd);
 }
 
@@ -238,6 +278,12 @@ int
 os_rename(const struct os *os, const char *tag, const char *from, const char *to)
 {
         return os->rename(os, tag, from, to);
+}
+
+int
+os_link(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        return os->link(os, tag, from, to);
 }
 
 int

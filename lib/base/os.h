@@ -26,6 +26,7 @@ struct os {
         int (*fstat)(const struct os *os, const char *tag, int fd, struct stat *ret);
         int (*lstat)(const struct os *os, const char *tag, const char *path, struct stat *ret);
         int (*rename)(const struct os *os, const char *tag, const char *from, const char *to);
+        int (*link)(const struct os *os, const char *tag, const char *from, const char *to);
         int (*unlink)(const struct os *os, const char *tag, const char *path);
         int (*mkdir)(const struct os *os, const char *tag, const char *path, mode_t mode);
         int (*rmdir)(const struct os *os, const char *tag, const char *path);
@@ -41,12 +42,20 @@ int os_close(const struct os *os, const char *tag, int fd);
 ssize_t os_pread_all(const struct os *os, const char *tag, int fd, void *buf, size_t n, off_t off);
 /* Writes all @n bytes: 0, else a negative errno, and then an unknown part was written. */
 int os_pwrite_all(const struct os *os, const char *tag, int fd, const void *buf, size_t n, off_t off);
+/* The whole file: opens it for writing with @flags besides (O_CREAT, mode 0600; O_TRUNC), writes all @n bytes at its
+ * beginning, fdatasyncs and closes it. That its name lasts is the caller's: os_sync_dir. */
+int os_write_file(const struct os *os, const char *tag, const char *path, int flags, const void *buf,
+                  size_t n);
+/* Its first @n bytes at the most: how many there are, or a negative errno (-ENOENT). */
+ssize_t os_read_file(const struct os *os, const char *tag, const char *path, void *buf, size_t n);
 int os_fdatasync(const struct os *os, const char *tag, int fd);
 int os_fsync(const struct os *os, const char *tag, int fd);
 int os_ftruncate(const struct os *os, const char *tag, int fd, off_t size);
 int os_fstat(const struct os *os, const char *tag, int fd, struct stat *ret);
 int os_lstat(const struct os *os, const char *tag, const char *path, struct stat *ret);
 int os_rename(const struct os *os, const char *tag, const char *from, const char *to);
+/* A second name; -EEXIST when there is something of that name. */
+int os_link(const struct os *os, const char *tag, const char *from, const char *to);
 int os_unlink(const struct os *os, const char *tag, const char *path);
 int os_mkdir(const struct os *os, const char *tag, const char *path, mode_t mode);
 int os_rmdir(const struct os *os, const char *tag, const char *path);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 static bool
-make_room(struct text *t, size_t n)
+text_make_room(struct text *t, size_t n)
 {
         size_t capacity = t->capacity > 0 ? t->capacity : 1024;
         char *grown;
@@ -30,7 +30,7 @@ make_room(struct text *t, size_t n)
 void
 text_add(struct text *t, const char *s, size_t n)
 {
-        if (!make_room(t, n))
+        if (!text_make_room(t, n))
                 return;
         memcpy(t->s + t->n, s, n);
         t->n += n;
@@ -46,7 +46,7 @@ text_printf(struct text *t, const char *fmt, ...)
         va_start(ap, fmt);
         n = vsnprintf(NULL, 0, fmt, ap);
         va_end(ap);
-        if (n < 0 || !make_room(t, (size_t)n))
+        if (n < 0 || !text_make_room(t, (size_t)n))
                 return;
         va_start(ap, fmt);
         (void)vsnprintf(t->s + t->n, (size_t)n + 1, fmt, ap);

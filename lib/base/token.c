@@ -5,8 +5,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-#include "base/bearer.h"
 #include "base/file_version.h"
 #include "base/log.h"
 #include "base/os.h"
@@ -19,21 +19,22 @@ struct token {
 };
 
 static int
-check_text(const char *s, size_t n, struct err *e)
+check_token(const char *s, size_t n, struct err *e)
 {
         bool is_good = n < TOKEN_SIZE;
 
         for (size_t i = 0; i < n && is_good; i++)
                 is_good = s[i] > ' ' && s[i] <= '~';
         return is_good ? 0
-                       : err_text(e, E_CONFIG,
-                                  "the token (http.token) is longer than %d bytes, or has other than "
-                                  "printable ASCII characters",
-                                  TOKEN_SIZE - 1);
+                       : err_text(
+                                 e, E_CONFIG,
+                                 "the token (http.token) is longer than %d bytes, or has other than "
+                                 "printable ASCII characters: make another one (`openssl rand -hex 32`)",
+                                 TOKEN_SIZE - 1);
 }
 
 static int
-read_file(const char *path, char ret[TOKEN_SIZE], struct err *e)
+read_token_file(const char *path, char ret[TOKEN_SIZE], struct err *e)
 {
         const struct os *os = os_host();
         char buf[TOKEN_SIZE + 2];
@@ -41,7 +42,10 @@ read_file(const char *path, char ret[TOKEN_SIZE], struct err *e)
         ssize_t n;
 
         if (fd < 0)
-                return err_set(e, fd, "read http.token-file %s", path);
+                return err_text(
+                        e, fd,
+                        "cannot read http.token-file %s: %s; it has to be a file with the token, the same on all nodes",
+                        path, err_code_text(fd));
         n = os_pread_all(os, "config:token", fd, buf, sizeof buf, 0);
         os_close(os, "config:token", fd);
         if (n < 0)
@@ -49,8 +53,11 @@ read_file(const char *path, char ret[TOKEN_SIZE], struct err *e)
         while (n > 0 && strchr(" \t\r\n", buf[n - 1]) != NULL)
                 n--;
         if (n == 0)
-                return err_text(e, E_CONFIG, "http.token-file %s is empty", path);
-        r = check_text(buf, (size_t)n, e);
+                return err_text(
+                        e, E_CONFIG,
+                        "http.token-file %s is empty: write the token there, the same on all nodes (`openssl rand -hex 32` makes one)",
+                        path);
+        r = check_token(buf, (size_t)n, e);
         if (r < 0) {
                 err_prefix(e, "http.token-file %s", path);
                 return r;
@@ -61,7 +68,7 @@ read_file(const char *path, char ret[TOKEN_SIZE], struct err *e)
 }
 
 static int
-make(const char *path, struct token **ret, struct err *e)
+token_make(const char *path, struct token **ret, struct err *e)
 {
         struct token *t = calloc(1, sizeof *t);
 
@@ -79,10 +86,10 @@ make(const char *path, struct token **ret, struct err *e)
 int
 token_new(const char *text, struct token **ret, struct err *e)
 {
-        int r = check_text(text, strlen(text), e);
+        int r = check_token(text, strlen(text), e);
 
         if (r == 0)
-                r = make(NULL, ret, e);
+                r = token_make(NULL, ret, e);
         if (r == 0)
                 memcpy((*ret)->text, text, strlen(text) + 1);
         return r;
@@ -92,12 +99,12 @@ int
 token_open(const char *path, struct token **ret, struct err *e)
 {
         struct token *t;
-        int r = make(path, &t, e);
+        int r = token_make(path, &t, e);
 
         if (r < 0)
                 return r;
         (void)file_version_notice(&t->version, path);
-        r = read_file(path, t->text, e);
+        r = read_token_file(path, t->text, e);
         if (r < 0)
                 token_free(t);
         else
@@ -113,7 +120,7 @@ refresh(struct token *t)
 
         if (t->path == NULL || !file_version_notice(&t->version, t->path))
                 return;
-        if (read_file(t->path, t->text, &e) < 0)
+        if (read_token_file(t->path, t->text, &e) < 0)
                 log_warn("%s; the token read before stays in use", e.text);
         else
                 log_info("http.token-file %s read again", t->path);
@@ -129,6 +136,32 @@ token_get(struct token *t, char ret[TOKEN_SIZE])
         refresh(t);
         memcpy(ret, t->text, sizeof t->text);
         pthread_mutex_unlock(&t->lock);
+}
+
+/* --- "Authorization: Bearer TOKEN" --- */
+
+#define SCHEME "Bearer "
+#define SCHEME_LEN (sizeof SCHEME - 1)
+
+/* As long as what was given, whatever the token is. */
+static bool
+is_same_token(const char *token, const char *given)
+{
+        size_t n = strlen(given), n_token = strlen(token);
+        volatile unsigned char differ = n != n_token;
+
+        for (size_t i = 0; i < n; i++)
+                differ |= (unsigned char)(given[i] ^ token[i % n_token]);
+        return differ == 0;
+}
+
+bool
+bearer_matches(const char *header, const char *token)
+{
+        if (token == NULL || token[0] == '\0')
+                return true;
+        return header != NULL && strncasecmp(header, SCHEME, SCHEME_LEN) == 0 &&
+               is_same_token(token, header + SCHEME_LEN);
 }
 
 bool

@@ -19,8 +19,11 @@ int token_new(const char *text, struct token **ret, struct err *e);
 int token_open(const char *path, struct token **ret, struct err *e);
 /* "": there is none, as for NULL. */
 void token_get(struct token *t, char ret[TOKEN_SIZE]);
-/* Whether @header, the value of Authorization or NULL, gives it, as in bearer.h. */
+/* Whether @header, the value of Authorization or NULL, gives it: bearer_matches. */
 bool token_matches(struct token *t, const char *header);
+/* Whether @header, "Bearer TOKEN" or NULL, gives @token; any does when @token is NULL or "". Takes a time that tells nothing
+ * about the token. */
+bool bearer_matches(const char *header, const char *token);
 void token_free(struct token *t); /* NULL is fine */
 
 #endif

@@ -20,6 +20,7 @@ struct workers {
         unsigned n_waiting;
         unsigned n_threads;
         bool is_stopping;
+        bool is_for_mount;
         pthread_t threads[WORKERS_MAX];
         _Atomic pid_t tids[WORKERS_MAX]; /* set by each thread before its first job */
 };
@@ -53,7 +54,7 @@ next_job(struct workers *p)
 }
 
 static void
-end_job(struct workers *p)
+workers_end_job(struct workers *p)
 {
         p->n_running--;
         if (p->n_running == 0 && p->head == NULL)
@@ -61,20 +62,22 @@ end_job(struct workers *p)
 }
 
 static void *
-run_thread(void *arg)
+workers_run_thread(void *arg)
 {
         struct thread_arg a = *(struct thread_arg *)arg;
         struct workers *p = a.pool;
         struct work *w;
 
         free(arg);
+        if (p->is_for_mount)
+                thread_allow_own_mount(true);
         atomic_store(&p->tids[a.index], gettid());
         pthread_mutex_lock(&p->lock);
         while ((w = next_job(p)) != NULL) {
                 pthread_mutex_unlock(&p->lock);
                 w->run(w);
                 pthread_mutex_lock(&p->lock);
-                end_job(p);
+                workers_end_job(p);
         }
         pthread_mutex_unlock(&p->lock);
         return NULL;
@@ -89,14 +92,14 @@ start_thread(struct workers *p, unsigned index)
         if (a == NULL)
                 return -ENOMEM;
         *a = (struct thread_arg){ p, index };
-        r = thread_start(&p->threads[index], run_thread, a);
+        r = thread_start(&p->threads[index], workers_run_thread, a);
         if (r < 0)
                 free(a);
         return r;
 }
 
-int
-workers_new(unsigned n_threads, struct workers **ret)
+static int
+new_pool(unsigned n_threads, bool is_for_mount, struct workers **ret)
 {
         struct workers *p;
         int r = 0;
@@ -110,6 +113,7 @@ workers_new(unsigned n_threads, struct workers **ret)
         pthread_cond_init(&p->wake, NULL);
         pthread_cond_init(&p->idle, NULL);
         p->tail = &p->head;
+        p->is_for_mount = is_for_mount;
         while (p->n_threads < n_threads && r == 0) {
                 r = start_thread(p, p->n_threads);
                 if (r == 0)
@@ -121,6 +125,18 @@ workers_new(unsigned n_threads, struct workers **ret)
         }
         *ret = p;
         return 0;
+}
+
+int
+workers_new(unsigned n_threads, struct workers **ret)
+{
+        return new_pool(n_threads, false, ret);
+}
+
+int
+workers_new_for_mount(unsigned n_threads, struct workers **ret)
+{
+        return new_pool(n_threads, true, ret);
 }
 
 void
@@ -159,7 +175,7 @@ workers_run_here(struct workers *p, struct work *w)
 {
         w->run(w);
         pthread_mutex_lock(&p->lock);
-        end_job(p);
+        workers_end_job(p);
         pthread_mutex_unlock(&p->lock);
 }
 
@@ -210,7 +226,7 @@ struct call {
 };
 
 static void
-run_call(struct work *w)
+workers_run_call(struct work *w)
 {
         struct call *call = (struct call *)w;
         int r = call->fn(call->arg);
@@ -225,7 +241,7 @@ run_call(struct work *w)
 int
 workers_call(struct workers *p, int (*fn)(void *arg), void *arg)
 {
-        struct call call = { .work.run = run_call, .fn = fn, .arg = arg };
+        struct call call = { .work.run = workers_run_call, .fn = fn, .arg = arg };
 
         pthread_mutex_init(&call.lock, NULL);
         pthread_cond_init(&call.done, NULL);

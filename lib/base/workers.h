@@ -18,6 +18,9 @@ struct work {
 
 /* Starts @n_threads threads with all signals blocked. */
 int workers_new(unsigned n_threads, struct workers **ret);
+/* Of threads that may enter the daemon's own mount (thread.h). Nothing that a request waits for while the kernel holds
+ * something for it (a directory, a page) may be posted there. */
+int workers_new_for_mount(unsigned n_threads, struct workers **ret);
 void workers_post(struct workers *p, struct work *w);
 /* Runs @fn on one of the threads and waits for its result. Not from a thread of the pool, and with no lock that a job
  * may want. */

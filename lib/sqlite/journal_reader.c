@@ -116,3 +116,29 @@ journal_reader_next(struct journal_reader *r, void *page, uint32_t *ret_pgno)
         *ret_pgno = get_be32(be);
         return 1;
 }
+
+/* ... name, length, sum of the name's bytes, magic. */
+ssize_t
+journal_reader_super(struct journal_reader *r, char *buf, size_t size)
+{
+        uint8_t tail[16];
+        uint32_t len, sum = 0;
+        ssize_t n;
+
+        if (r->size_bytes < sizeof tail)
+                return 0;
+        n = r->pread(r->arg, tail, sizeof tail, r->size_bytes - sizeof tail);
+        if (n < 0)
+                return n;
+        if (n < (ssize_t)sizeof tail || memcmp(tail + 8, magic, sizeof magic) != 0)
+                return 0;
+        len = get_be32(tail);
+        if (len == 0 || len > size || len > r->size_bytes - sizeof tail)
+                return 0;
+        n = r->pread(r->arg, buf, len, r->size_bytes - sizeof tail - len);
+        if (n < (ssize_t)len)
+                return n < 0 ? n : 0;
+        for (uint32_t i = 0; i < len; i++)
+                sum += (uint32_t)(signed char)buf[i];
+        return sum == get_be32(tail + 4) && memchr(buf, 0, len) == NULL ? (ssize_t)len : 0;
+}

@@ -36,4 +36,8 @@ int journal_reader_begin(struct journal_reader *r, uint32_t page_size);
  * negative errno. */
 int journal_reader_next(struct journal_reader *r, void *page, uint32_t *ret_pgno);
 
+/* The name of the super-journal, which a transaction over several databases puts at the end: its length, without a NUL;
+ * 0 when there is none that @size bytes hold; or a negative errno. Set pread, arg and size_bytes before. */
+ssize_t journal_reader_super(struct journal_reader *r, char *buf, size_t size);
+
 #endif

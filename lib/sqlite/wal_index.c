@@ -119,6 +119,20 @@ wal_index_invalidate(void *index)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+void
+wal_index_spoil(void *ret)
+{
+        uint32_t words[COPY_SIZE / 4] = { [AT_VERSION / 4] = UINT32_MAX }, sum[2];
+        uint8_t *h = (uint8_t *)words;
+
+        h[AT_IS_INIT] = 1;
+        h[AT_BIG_ENDIAN] = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+        sum_header(h, sum);
+        memcpy(h + AT_CKSUM, sum, sizeof sum);
+        memcpy(ret, h, COPY_SIZE);
+        memcpy((uint8_t *)ret + COPY_SIZE, h, COPY_SIZE);
+}
+
 /* --- writing --- */
 
 struct block {

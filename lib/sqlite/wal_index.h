@@ -29,6 +29,10 @@ uint32_t wal_index_backfill(const void *index);
  * frames are never moved by that. */
 void wal_index_invalidate(void *index);
 
+/* The first 2 * WAL_INDEX_COPY_SIZE bytes of one that says to be of a version to come: no connection begins a transaction with
+ * it, nor mends it (SQLITE_CANTOPEN), where one that is invalid would be made anew from the WAL. */
+void wal_index_spoil(void *ret);
+
 /* --- writing it, as the process that holds WRITE ---
  *
  * What follows works on a copy of the file's content in memory. The caller reads the copy and writes back the parts
