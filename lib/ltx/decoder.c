@@ -62,21 +62,21 @@ ltx_decoder_free(struct ltx_decoder *d)
 }
 
 static int
-bad(const struct ltx_decoder *d, struct err *e, const char *what)
+decoder_bad(const struct ltx_decoder *d, struct err *e, const char *what)
 {
         return err_set(e, E_FORMAT, "LTX at offset %llu: %s", (unsigned long long)d->offset, what);
 }
 
 /* Exactly @n bytes of the file. */
 static int
-take(struct ltx_decoder *d, void *buf, size_t n, struct err *e)
+decoder_take(struct ltx_decoder *d, void *buf, size_t n, struct err *e)
 {
         ssize_t r = byte_src_read_all(d->src, buf, n);
 
         if (r < 0)
                 return err_set(e, (int)r, "read LTX at offset %llu", (unsigned long long)d->offset);
         if ((size_t)r < n)
-                return bad(d, e, "the file ends early");
+                return decoder_bad(d, e, "the file ends early");
         d->offset += n;
         return 0;
 }
@@ -95,7 +95,7 @@ ltx_decoder_begin(struct ltx_decoder *d, enum ltx_version version, struct byte_s
         d->last_pgno = 0;
         d->in_size = d->in_used = 0;
         d->is_frame_done = false;
-        r = take(d, buf, sizeof buf, e);
+        r = decoder_take(d, buf, sizeof buf, e);
         if (r == 0)
                 r = ltx_header_decode(buf, version, &d->header, e);
         if (r < 0)
@@ -134,7 +134,7 @@ take_from_frame(struct ltx_decoder *d, uint8_t *buf, size_t n, struct err *e)
                                 return err_set(e, (int)got, "read LTX at offset %llu",
                                                (unsigned long long)d->offset);
                         if (got == 0)
-                                return bad(d, e, "the file ends early");
+                                return decoder_bad(d, e, "the file ends early");
                         d->offset += (size_t)got;
                         d->in_size = (size_t)got;
                         d->in_used = 0;
@@ -142,7 +142,7 @@ take_from_frame(struct ltx_decoder *d, uint8_t *buf, size_t n, struct err *e)
                 in_n = d->in_size - d->in_used;
                 r = LZ4F_decompress(d->lz4, buf, &out_n, d->in + d->in_used, &in_n, NULL);
                 if (LZ4F_isError(r))
-                        return bad(d, e, LZ4F_getErrorName(r));
+                        return decoder_bad(d, e, LZ4F_getErrorName(r));
                 d->in_used += in_n;
                 if (d->in_used == d->in_size)
                         d->in_size = d->in_used = r; /* the next read's size */
@@ -151,7 +151,7 @@ take_from_frame(struct ltx_decoder *d, uint8_t *buf, size_t n, struct err *e)
                 if (r == 0) {
                         d->is_frame_done = true;
                         if (n > 0)
-                                return bad(d, e, "the LZ4 frame ends early");
+                                return decoder_bad(d, e, "the LZ4 frame ends early");
                 }
         }
         return 0;
@@ -160,7 +160,8 @@ take_from_frame(struct ltx_decoder *d, uint8_t *buf, size_t n, struct err *e)
 static int
 take_block(struct ltx_decoder *d, void *buf, size_t n, struct err *e)
 {
-        return d->header.flags & LTX_FLAG_LZ4_V1 ? take_from_frame(d, buf, n, e) : take(d, buf, n, e);
+        return d->header.flags & LTX_FLAG_LZ4_V1 ? take_from_frame(d, buf, n, e)
+                                                 : decoder_take(d, buf, n, e);
 }
 
 /* Behind the page block of a compressed v1 file only the frame's own end may come. */
@@ -174,7 +175,7 @@ end_frame(struct ltx_decoder *d, struct err *e)
 
                 if (in_n == 0) {
                         size_t want = d->in_size == 0 || d->in_size > IN_SIZE ? 1 : d->in_size;
-                        int rr = take(d, d->in, want, e);
+                        int rr = decoder_take(d, d->in, want, e);
 
                         if (rr < 0)
                                 return rr;
@@ -183,9 +184,9 @@ end_frame(struct ltx_decoder *d, struct err *e)
                 }
                 r = LZ4F_decompress(d->lz4, &out, &out_n, d->in + d->in_used, &in_n, NULL);
                 if (LZ4F_isError(r))
-                        return bad(d, e, LZ4F_getErrorName(r));
+                        return decoder_bad(d, e, LZ4F_getErrorName(r));
                 if (out_n > 0)
-                        return bad(d, e, "data behind the last page");
+                        return decoder_bad(d, e, "data behind the last page");
                 d->in_used += in_n;
                 if (d->in_used == d->in_size)
                         d->in_size = d->in_used = r;
@@ -225,18 +226,19 @@ take_v3_page(struct ltx_decoder *d, uint8_t *page, struct err *e)
         uint32_t size;
         int r, n;
 
-        r = take(d, be, sizeof be, e);
+        r = decoder_take(d, be, sizeof be, e);
         if (r < 0)
                 return r;
         size = get_be32(be);
         if (size == 0 || size > LZ4_COMPRESSBOUND(PAGE_MAX))
-                return bad(d, e, "size of a page's LZ4 block");
+                return decoder_bad(d, e, "size of a page's LZ4 block");
         d->crc = ltx_crc64(d->crc, be, sizeof be);
-        r = take(d, d->in, size, e);
+        r = decoder_take(d, d->in, size, e);
         if (r < 0)
                 return r;
         n = LZ4_decompress_safe((const char *)d->in, (char *)page, (int)size, (int)d->header.page_size);
-        return n == (int)d->header.page_size ? 0 : bad(d, e, "a page's LZ4 block does not decode");
+        return n == (int)d->header.page_size ? 0
+                                             : decoder_bad(d, e, "a page's LZ4 block does not decode");
 }
 
 static int
@@ -245,7 +247,7 @@ next_v3(struct ltx_decoder *d, uint8_t *page, uint32_t *ret_pgno, struct err *e)
         uint64_t at = d->offset;
         uint8_t h[6];
         uint32_t pgno, flags;
-        int r = take(d, h, sizeof h, e);
+        int r = decoder_take(d, h, sizeof h, e);
 
         if (r < 0)
                 return r;
@@ -253,11 +255,11 @@ next_v3(struct ltx_decoder *d, uint8_t *page, uint32_t *ret_pgno, struct err *e)
         flags = get_be16(h + 4);
         d->crc = ltx_crc64(d->crc, h, sizeof h);
         if (pgno == 0)
-                return flags == 0 ? 0 : bad(d, e, "end of pages");
+                return flags == 0 ? 0 : decoder_bad(d, e, "end of pages");
         r = check_pgno(d, pgno, e);
         /* Flag 0 was a frame without its size, in version 0.5.0 of the library; nobody writes it any more. */
         if (r == 0 && flags != 1)
-                r = bad(d, e, "page flags");
+                r = decoder_bad(d, e, "page flags");
         if (r == 0)
                 r = take_v3_page(d, page, e);
         if (r < 0)
@@ -317,7 +319,7 @@ ltx_decoder_next(struct ltx_decoder *d, void *page, uint32_t *ret_pgno, struct e
 
 /* The index has to be the one that the frames make: nothing of it needs to be kept. */
 static int
-check_index(struct ltx_decoder *d, struct err *e)
+decoder_check_index(struct ltx_decoder *d, struct err *e)
 {
         static const uint8_t zero;
         uint64_t left = d->index_size + 1, crc = 0;
@@ -328,19 +330,19 @@ check_index(struct ltx_decoder *d, struct err *e)
         while (left > 0) {
                 size_t n = left < sizeof buf ? (size_t)left : sizeof buf;
 
-                r = take(d, buf, n, e);
+                r = decoder_take(d, buf, n, e);
                 if (r < 0)
                         return r;
                 d->crc = ltx_crc64(d->crc, buf, n);
                 crc = ltx_crc64(crc, buf, n);
                 left -= n;
         }
-        r = take(d, be, sizeof be, e);
+        r = decoder_take(d, be, sizeof be, e);
         if (r < 0)
                 return r;
         d->crc = ltx_crc64(d->crc, be, sizeof be);
         if (crc != d->index_crc || get_be64(be) != d->index_size + 1)
-                return bad(d, e, "the page index does not fit the pages");
+                return decoder_bad(d, e, "the page index does not fit the pages");
         return 0;
 }
 
@@ -349,6 +351,7 @@ check_snapshot(struct ltx_decoder *d, uint64_t post, struct err *e)
 {
         const struct ltx_header *h = &d->header;
         uint64_t want = h->commit - (h->commit >= ltx_lock_pgno(h->page_size) ? 1u : 0u);
+        bool has_chain = h->chain_post != 0;
 
         if (!ltx_header_is_snapshot(h))
                 return 0;
@@ -356,7 +359,10 @@ check_snapshot(struct ltx_decoder *d, uint64_t post, struct err *e)
                 return err_set(e, E_FORMAT, "LTX snapshot has %llu pages of %u",
                                (unsigned long long)d->n_pages, h->commit);
         /* The flag cancels out over an even number of pages: set it as the sum's definition does. */
-        if (!(h->flags & LTX_FLAG_NO_CHECKSUM) && (LTX_CHECKSUM_FLAG | d->xor_sum) != post)
+        if (has_chain)
+                post = h->chain_post;
+        if ((has_chain || !(h->flags & LTX_FLAG_NO_CHECKSUM)) &&
+            (LTX_CHECKSUM_FLAG | d->xor_sum) != post)
                 return err_set(e, E_CHECKSUM,
                                "LTX snapshot: post-apply checksum %016llx, the pages make %016llx",
                                (unsigned long long)post,
@@ -376,9 +382,9 @@ check_trailer(struct ltx_decoder *d, const uint8_t *buf, struct ltx_trailer *ret
                                (unsigned long long)t.file_checksum,
                                (unsigned long long)(LTX_CHECKSUM_FLAG | d->crc));
         if (has_none ? t.post_apply_checksum != 0 : !(t.post_apply_checksum & LTX_CHECKSUM_FLAG))
-                return bad(d, e, "post-apply checksum");
+                return decoder_bad(d, e, "post-apply checksum");
         if (!has_none && d->header.commit == 0 && t.post_apply_checksum != LTX_CHECKSUM_FLAG)
-                return bad(d, e, "post-apply checksum of a deletion");
+                return decoder_bad(d, e, "post-apply checksum of a deletion");
         *ret = t;
         return check_snapshot(d, t.post_apply_checksum, e);
 }
@@ -393,8 +399,8 @@ ltx_decoder_finish(struct ltx_decoder *d, struct ltx_trailer *ret, struct err *e
                 return err_set(e, -EINVAL, "LTX pages were not read to their end");
         d->state = IDLE;
         if (d->version == LTX_V3)
-                r = check_index(d, e);
+                r = decoder_check_index(d, e);
         if (r == 0)
-                r = take(d, buf, sizeof buf, e);
+                r = decoder_take(d, buf, sizeof buf, e);
         return r < 0 ? r : check_trailer(d, buf, ret, e);
 }

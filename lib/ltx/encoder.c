@@ -58,7 +58,7 @@ ltx_encoder_free(struct ltx_encoder *enc)
 }
 
 static int
-put(struct ltx_encoder *enc, const void *buf, size_t n, struct err *e)
+encoder_put(struct ltx_encoder *enc, const void *buf, size_t n, struct err *e)
 {
         int r = enc->sink->write(enc->sink, buf, n);
 
@@ -90,7 +90,7 @@ ltx_encoder_begin(struct ltx_encoder *enc, const struct ltx_header *header, stru
         enc->state = PAGES;
         ltx_header_encode(header, buf);
         enc->crc = ltx_crc64(0, buf, sizeof buf);
-        return put(enc, buf, sizeof buf, e);
+        return encoder_put(enc, buf, sizeof buf, e);
 }
 
 /* The only page that may follow @pgno in a snapshot. */
@@ -180,7 +180,7 @@ ltx_encoder_page(struct ltx_encoder *enc, uint32_t pgno, const void *page, struc
         put_be32(enc->out + 6, (uint32_t)size);
         enc->crc = ltx_crc64(enc->crc, enc->out, FRAME_HEADER_SIZE);
         enc->crc = ltx_crc64(enc->crc, page, enc->header.page_size);
-        r = put(enc, enc->out, FRAME_HEADER_SIZE + size, e);
+        r = encoder_put(enc, enc->out, FRAME_HEADER_SIZE + size, e);
         if (r < 0)
                 return r;
         enc->index_size += uvarint_put(enc->index + enc->index_size, pgno);
@@ -191,7 +191,7 @@ ltx_encoder_page(struct ltx_encoder *enc, uint32_t pgno, const void *page, struc
 }
 
 static int
-check_end(const struct ltx_encoder *enc, uint64_t post, struct err *e)
+encoder_check_end(const struct ltx_encoder *enc, uint64_t post, struct err *e)
 {
         const struct ltx_header *h = &enc->header;
         bool wants_none = (h->flags & LTX_FLAG_NO_CHECKSUM) != 0;
@@ -207,14 +207,14 @@ check_end(const struct ltx_encoder *enc, uint64_t post, struct err *e)
 
 /* Everything behind the pages, in one write. */
 static int
-put_end(struct ltx_encoder *enc, uint64_t post, uint64_t *ret_crc, struct err *e)
+encoder_put_end(struct ltx_encoder *enc, uint64_t post, uint64_t *ret_crc, struct err *e)
 {
         static const uint8_t zeros[6];
         uint8_t tail[24];
         int r;
 
         enc->crc = ltx_crc64(enc->crc, zeros, sizeof zeros);
-        r = put(enc, zeros, sizeof zeros, e);
+        r = encoder_put(enc, zeros, sizeof zeros, e);
         if (r == 0)
                 r = reserve_index(enc, e);
         if (r < 0)
@@ -226,8 +226,8 @@ put_end(struct ltx_encoder *enc, uint64_t post, uint64_t *ret_crc, struct err *e
         enc->crc = ltx_crc64(enc->crc, tail, 16);
         *ret_crc = LTX_CHECKSUM_FLAG | enc->crc;
         put_be64(tail + 16, *ret_crc);
-        r = put(enc, enc->index, enc->index_size, e);
-        return r < 0 ? r : put(enc, tail, sizeof tail, e);
+        r = encoder_put(enc, enc->index, enc->index_size, e);
+        return r < 0 ? r : encoder_put(enc, tail, sizeof tail, e);
 }
 
 int
@@ -239,9 +239,9 @@ ltx_encoder_finish(struct ltx_encoder *enc, uint64_t post_apply_checksum, struct
 
         if (enc->state != PAGES)
                 return err_set(e, -EINVAL, "LTX encoder is not in a file");
-        r = check_end(enc, post_apply_checksum, e);
+        r = encoder_check_end(enc, post_apply_checksum, e);
         if (r == 0)
-                r = put_end(enc, post_apply_checksum, &crc, e);
+                r = encoder_put_end(enc, post_apply_checksum, &crc, e);
         ltx_encoder_abort(enc);
         if (r == 0 && ret != NULL)
                 *ret = (struct ltx_trailer){ post_apply_checksum, crc };
@@ -259,10 +259,4 @@ ltx_encoder_abort(struct ltx_encoder *enc)
                 enc->index = NULL;
                 enc->index_capacity = 0;
         }
-}
-
-uint64_t
-ltx_encoder_size(const struct ltx_encoder *enc)
-{
-        return enc->offset;
 }

@@ -30,8 +30,6 @@ int ltx_encoder_page(struct ltx_encoder *enc, uint32_t pgno, const void *page, s
 int ltx_encoder_finish(struct ltx_encoder *enc, uint64_t post_apply_checksum, struct ltx_trailer *ret,
                        struct err *e);
 void ltx_encoder_abort(struct ltx_encoder *enc);
-/* Bytes written to the sink since begin. */
-uint64_t ltx_encoder_size(const struct ltx_encoder *enc);
 void ltx_encoder_free(struct ltx_encoder *enc); /* NULL is fine */
 
 #endif

@@ -12,7 +12,9 @@
  *  64    4 WAL salt 1
  *  68    4 WAL salt 2
  *  72    8 node id
- *  80   20 zero
+ *  80    4 zero, or "LFS1" and then, where the flags say that there are no checksums,
+ *  84    8 the pre-apply and
+ *  92    8 the post-apply checksum all the same
  * trailer: post-apply checksum u64, file checksum u64 */
 #include "ltx/header.h"
 
@@ -20,21 +22,36 @@
 
 #include "base/bytes.h"
 #include "ltx/checksum.h"
+#include "ltx/pos.h"
 
 static int
-bad(struct err *e, const char *what)
+header_bad(struct err *e, const char *what)
 {
         return err_set(e, E_FORMAT, "LTX header: %s", what);
+}
+
+#define CHAIN_AT 80
+
+/* As the checksums of a file that has them. */
+static bool
+is_chain_valid(const struct ltx_header *h)
+{
+        bool has_pre = (h->chain_pre & LTX_CHECKSUM_FLAG) != 0;
+
+        return (h->flags & LTX_FLAG_NO_CHECKSUM) && (h->chain_post & LTX_CHECKSUM_FLAG) &&
+               (h->min_txid == 1 ? h->chain_pre == 0 : has_pre);
 }
 
 static int
 validate_checksum(const struct ltx_header *h, struct err *e)
 {
         if (h->flags & LTX_FLAG_NO_CHECKSUM)
-                return h->pre_apply_checksum == 0 ? 0 : bad(e, "pre-apply checksum not allowed");
+                return h->pre_apply_checksum == 0 ? 0 : header_bad(e, "pre-apply checksum not allowed");
         if (h->min_txid == 1)
-                return h->pre_apply_checksum == 0 ? 0 : bad(e, "a snapshot has a pre-apply checksum");
-        return h->pre_apply_checksum & LTX_CHECKSUM_FLAG ? 0 : bad(e, "pre-apply checksum missing");
+                return h->pre_apply_checksum == 0 ? 0
+                                                  : header_bad(e, "a snapshot has a pre-apply checksum");
+        return h->pre_apply_checksum & LTX_CHECKSUM_FLAG ? 0
+                                                         : header_bad(e, "pre-apply checksum missing");
 }
 
 int
@@ -46,14 +63,16 @@ ltx_header_validate(const struct ltx_header *h, enum ltx_version version, struct
                 return err_set(e, E_FORMAT, "LTX header: flags 0x%08x", h->flags);
         if (!ltx_is_page_size(h->page_size))
                 return err_set(e, E_FORMAT, "LTX header: page size %u", h->page_size);
-        if (h->min_txid == 0 || h->max_txid < h->min_txid)
-                return bad(e, "TXID range");
+        if (h->min_txid == 0 || h->max_txid < h->min_txid || h->max_txid > LTX_TXID_MAX)
+                return header_bad(e, "TXID range");
         if (h->wal_offset < 0 || h->wal_size < 0)
-                return bad(e, "WAL offset or size");
+                return header_bad(e, "WAL offset or size");
         if (version == LTX_V1 && (h->wal_offset != 0) != (h->wal_size != 0))
-                return bad(e, "WAL offset without size");
+                return header_bad(e, "WAL offset without size");
         if ((h->wal_salt1 != 0 || h->wal_salt2 != 0) && h->wal_offset == 0)
-                return bad(e, "WAL salt without offset");
+                return header_bad(e, "WAL salt without offset");
+        if ((h->chain_pre != 0 || h->chain_post != 0) && !is_chain_valid(h))
+                return header_bad(e, "chained checksums");
         return validate_checksum(h, e);
 }
 
@@ -74,6 +93,11 @@ ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE])
         put_be32(ret + 64, h->wal_salt1);
         put_be32(ret + 68, h->wal_salt2);
         put_be64(ret + 72, h->node_id);
+        if (h->chain_post == 0)
+                return;
+        memcpy(ret + CHAIN_AT, "LFS1", 4);
+        put_be64(ret + CHAIN_AT + 4, h->chain_pre);
+        put_be64(ret + CHAIN_AT + 12, h->chain_post);
 }
 
 int
@@ -96,8 +120,13 @@ ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version, 
         };
         int r;
 
+        if ((h.flags & LTX_FLAG_NO_CHECKSUM) && memcmp(buf + CHAIN_AT, "LFS1", 4) == 0) {
+                h.chain_pre = get_be64(buf + CHAIN_AT + 4);
+                h.chain_post = get_be64(buf + CHAIN_AT + 12);
+        }
+
         if (memcmp(buf, "LTX1", 4) != 0)
-                return bad(e, "no magic at offset 0");
+                return header_bad(e, "no magic at offset 0");
         r = ltx_header_validate(&h, version, e);
         if (r == 0)
                 *ret = h;

@@ -31,6 +31,9 @@ struct ltx_header {
         uint32_t wal_salt1;
         uint32_t wal_salt2;
         uint64_t node_id;
+        /* With LTX_FLAG_NO_CHECKSUM: the checksums that the file would have, in bytes that other readers pass over. Both
+         * 0: not known. */
+        uint64_t chain_pre, chain_post;
 };
 
 struct ltx_trailer {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #define LTX_POS_TEXT_LEN 33
+#define LTX_TXID_MAX ((uint64_t)INT64_MAX) /* one more has no place in what takes them for signed */
 
 struct ltx_pos {
         uint64_t txid;     /* 0: no transaction yet */
