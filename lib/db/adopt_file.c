@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "db/adopt.h"
 #include "db/db_internal.h"
 #include "sqlite/dbheader.h"
 
@@ -37,11 +38,11 @@ read_shape(struct db *db, int fd, struct commit_request *rq, uint64_t *ret_size,
         return 0;
 }
 
-/* Pages come from db->fd, since nothing lies over it. */
+/* Pages come from db->image.fd, since nothing lies over it. */
 static int
-commit_file(const struct capturer *c, int fd, struct err *e)
+commit_file(struct db_access *a, int fd, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         struct commit_request rq = { 0 };
         uint64_t size = 0;
         bool is_wal = false;
@@ -50,33 +51,33 @@ commit_file(const struct capturer *c, int fd, struct err *e)
         r = read_shape(db, fd, &rq, &size, &is_wal, e);
         if (r < 0)
                 return r;
-        rq.received = db->received;
-        if (rq.received != NULL)
-                rq.commit = rq.received->record.commit;
-        pthread_mutex_lock(&db->lock);
-        db->fd = fd;
-        db->size_bytes = size;
-        db->page_size = rq.page_size;
-        db_discard_open(db);
-        overlay_set_page_size(&db->late, rq.page_size);
-        pthread_mutex_unlock(&db->lock);
-        r = commit_transaction(c, &rq, e);
-        pthread_mutex_lock(&db->lock);
+        if (db->received != NULL)
+                rq.commit = db->received->record.commit;
+        access_lock(a);
+        db->image.fd = fd;
+        db->image.size_bytes = size;
+        db->image.page_size = rq.page_size;
+        db_discard_uncommitted(a);
+        image_follow_page_size(&db->image);
+        access_unlock(a);
+        r = commit_transaction(a, &rq, e);
+        access_lock(a);
         if (r <= 0) {
-                db->fd = -1;
-                db->size_bytes = 0;
-                db->page_size = 0;
+                db->image.fd = -1;
+                db->image.size_bytes = 0;
+                db->image.page_size = 0;
         } else {
                 db->is_wal = is_wal;
         }
-        pthread_mutex_unlock(&db->lock);
+        access_unlock(a);
         return r < 0 ? r : 0;
 }
 
 /* The log is the truth from here on: a crash before the rename rebuilds the file from it. */
 static int
-move_in(struct db *db, const char *path, struct err *e)
+move_in(struct db_access *a, const char *path, struct err *e)
 {
+        struct db *db = a->db;
         char to[PATH_MAX];
         int r;
 
@@ -92,30 +93,40 @@ move_in(struct db *db, const char *path, struct err *e)
 }
 
 int
-db_adopt_file(struct db *db, const char *path, struct err *e)
+adopt_file(struct db_access *a, const char *path, struct err *e)
 {
-        struct capturer c;
-        int fd, r;
+        struct db *db = a->db;
+        int fd, r = access_check(a, e);
 
-        if (db->fd >= 0)
+        if (r < 0)
+                return r;
+        if (db->image.fd >= 0)
                 return err_set(e, -EEXIST, "database %s", db->name);
         fd = os_open(db->env->os, "adopt:open", path, O_RDWR, 0);
         if (fd < 0)
                 return err_set(e, fd, "open %s", path);
-        r = capturer_init_worker(&c, db);
-        if (r == 0) {
-                r = commit_file(&c, fd, e);
-                capturer_release(&c);
-        }
-        if (r < 0 || db->fd != fd) {
+        r = commit_file(a, fd, e);
+        if (r < 0 || db->image.fd != fd) {
                 os_close(db->env->os, "adopt:close", fd);
                 return r < 0 ? err_prefix(e, "take %s as a database", path), r : 0;
         }
-        r = move_in(db, path, e);
+        r = move_in(a, path, e);
         if (r < 0) {
-                pthread_mutex_lock(&db->lock);
+                access_lock(a);
                 db_fail(db, e != NULL ? e->text : "it could not be moved into place");
-                pthread_mutex_unlock(&db->lock);
+                access_unlock(a);
         }
+        return r;
+}
+
+int
+db_adopt_file(struct db *db, const char *path, struct err *e)
+{
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_ADOPTION, &a, e);
+
+        if (r == 0)
+                r = adopt_file(&a, path, e);
+        db_access_end(&a);
         return r;
 }

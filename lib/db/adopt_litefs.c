@@ -28,7 +28,7 @@ struct adoption {
 };
 
 static int
-path_of(const char *dir, const char *file, char *buf, size_t size)
+path_of_adopted(const char *dir, const char *file, char *buf, size_t size)
 {
         int n = snprintf(buf, size, "%s/%s", dir, file);
 
@@ -43,7 +43,7 @@ any_exists(const struct os *os, const char *dir, const char *const *files, size_
         struct stat st;
 
         for (size_t i = 0; i < n; i++) {
-                int r = path_of(dir, files[i], path, sizeof path);
+                int r = path_of_adopted(dir, files[i], path, sizeof path);
 
                 if (r == 0)
                         r = os_lstat(os, "adopt:look", path, &st);
@@ -77,9 +77,9 @@ adopt_litefs_has_leavings(const struct os *os, const char *dir, struct err *e)
 
 /* An existing file of the database: its descriptor, or -ENOENT. */
 static int
-open_file(const struct adoption *a, const char *file, char *path, size_t size)
+open_adopted(const struct adoption *a, const char *file, char *path, size_t size)
 {
-        int r = path_of(a->dir, file, path, size);
+        int r = path_of_adopted(a->dir, file, path, size);
 
         return r < 0 ? r : os_open(a->os, "adopt:open", path, O_RDWR, 0);
 }
@@ -90,7 +90,7 @@ struct source {
 };
 
 static ssize_t
-read_source(void *arg, void *buf, size_t n, uint64_t off)
+read_adopted_wal(void *arg, void *buf, size_t n, uint64_t off)
 {
         const struct source *s = arg;
 
@@ -121,7 +121,7 @@ static int
 roll_back(struct adoption *a, int fd)
 {
         struct source src = { a->os, fd };
-        struct journal_reader jr = { .pread = read_source, .arg = &src };
+        struct journal_reader jr = { .pread = read_adopted_wal, .arg = &src };
         struct stat st;
         uint32_t pgno;
         int r;
@@ -145,7 +145,7 @@ static int
 apply_journal(struct adoption *a, struct err *e)
 {
         char path[PATH_MAX];
-        int fd = open_file(a, "journal", path, sizeof path), r;
+        int fd = open_adopted(a, "journal", path, sizeof path), r;
 
         if (fd == -ENOENT)
                 return 0;
@@ -190,7 +190,7 @@ static int
 copy_frames(struct adoption *a, int fd)
 {
         struct source src = { a->os, fd };
-        struct wal_reader wr = { .pread = read_source, .arg = &src };
+        struct wal_reader wr = { .pread = read_adopted_wal, .arg = &src };
         uint32_t pgno, commit, final_commit = 0;
         uint64_t end;
         int r = wal_reader_begin(&wr);
@@ -209,10 +209,10 @@ copy_frames(struct adoption *a, int fd)
 }
 
 static int
-apply_wal(struct adoption *a, struct err *e)
+apply_adopted_wal(struct adoption *a, struct err *e)
 {
         char path[PATH_MAX];
-        int fd = open_file(a, "wal", path, sizeof path), r;
+        int fd = open_adopted(a, "wal", path, sizeof path), r;
 
         if (fd == -ENOENT)
                 return 0;
@@ -231,7 +231,7 @@ struct file_src {
 };
 
 static ssize_t
-read_file(struct byte_src *src, void *buf, size_t n)
+read_adopted_ltx(struct byte_src *src, void *buf, size_t n)
 {
         struct file_src *f = (struct file_src *)src;
         ssize_t r = os_pread_all(f->os, "adopt:read", f->fd, buf, n, f->off);
@@ -262,7 +262,7 @@ note_newest(void *arg, const char *name)
 static int
 walk_ltx(struct adoption *a, bool is_applying, struct ltx_trailer *ret, struct err *e)
 {
-        struct file_src src = { .src.read = read_file, .os = a->os, .fd = -1 };
+        struct file_src src = { .src.read = read_adopted_ltx, .os = a->os, .fd = -1 };
         struct ltx_decoder *d = NULL;
         char path[PATH_MAX];
         uint32_t pgno = 0;
@@ -296,7 +296,7 @@ static int
 find_ltx(struct adoption *a, struct ltx_trailer *ret, struct err *e)
 {
         char path[PATH_MAX];
-        int r = path_of(a->dir, "ltx", path, sizeof path);
+        int r = path_of_adopted(a->dir, "ltx", path, sizeof path);
 
         if (r == 0)
                 r = os_list_dir(a->os, "adopt:list", path, note_newest, a);
@@ -398,7 +398,7 @@ check_sum(struct adoption *a, const struct ltx_trailer *t, struct err *e)
 }
 
 static int
-adopt(struct adoption *a, struct err *e)
+adopt_state(struct adoption *a, struct err *e)
 {
         struct ltx_trailer trailer = { 0 };
         char path[PATH_MAX];
@@ -407,13 +407,14 @@ adopt(struct adoption *a, struct err *e)
         r = find_ltx(a, &trailer, e);
         if (r < 0)
                 return r;
-        r = path_of(a->dir, "database", path, sizeof path);
+        r = path_of_adopted(a->dir, "database", path, sizeof path);
         if (r == 0)
-                r = a->fd = os_open(a->os, "adopt:open", path, O_RDWR | O_CREAT, 0666);
+                r = a->fd = os_open(a->os, "adopt:open", path, O_RDWR | O_CREAT, 0600);
         if (r < 0)
                 return err_set(e, r, "open %s/database", a->dir);
-        if ((r = apply_journal(a, e)) < 0 || (r = apply_wal(a, e)) < 0 || (r = apply_ltx(a, e)) < 0 ||
-            (r = measure(a, e)) < 0 || (r = sum_pages(a, e)) < 0 || (r = check_sum(a, &trailer, e)) < 0)
+        if ((r = apply_journal(a, e)) < 0 || (r = apply_adopted_wal(a, e)) < 0 ||
+            (r = apply_ltx(a, e)) < 0 || (r = measure(a, e)) < 0 || (r = sum_pages(a, e)) < 0 ||
+            (r = check_sum(a, &trailer, e)) < 0)
                 return r;
         r = os_fsync(a->os, "adopt:sync", a->fd);
         return r < 0 ? err_set(e, r, "sync %s", path) : 0;
@@ -429,7 +430,7 @@ adopt_litefs(const struct os *os, const char *dir, struct adopted *ret, struct e
         a.page = malloc(PAGE_MAX);
         if (a.page == NULL)
                 return err_set(e, -ENOMEM, "take over %s", dir);
-        r = adopt(&a, e);
+        r = adopt_state(&a, e);
         os_close(os, "adopt:close", a.fd);
         free(a.page);
         if (r < 0)
@@ -447,7 +448,7 @@ remove_one(void *arg, const char *name)
 {
         const struct removal *rm = arg;
         char path[PATH_MAX];
-        int r = path_of(rm->dir, name, path, sizeof path);
+        int r = path_of_adopted(rm->dir, name, path, sizeof path);
 
         if (r == 0)
                 r = os_unlink(rm->os, "adopt:clean", path);
@@ -465,7 +466,7 @@ adopt_litefs_finish(const struct os *os, const char *dir, struct err *e)
         for (size_t i = 0; i < sizeof files / sizeof files[0] && r == 0; i++)
                 r = remove_one(&rm, files[i]);
         if (r == 0)
-                r = path_of(dir, "ltx", ltx, sizeof ltx);
+                r = path_of_adopted(dir, "ltx", ltx, sizeof ltx);
         if (r == 0) {
                 rm.dir = ltx;
                 r = os_list_dir(os, "adopt:clean", ltx, remove_one, &rm);

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 #include "base/os.h"
-#include "db/pagesum.h"
+#include "db/image/pagesum.h"
 #include "ltx/pos.h"
 
 struct adopted {

@@ -5,21 +5,33 @@
 #include <limits.h>
 #include <stdlib.h>
 
-#include "db/wal_chain.h"
+#include "db/adopt.h"
+#include "db/db_internal.h"
+
+/* What it leaves out would have to be made up: of two billion pages, if it says so. */
+static int
+lacks_page(const struct received *rx, uint32_t n_pages, struct err *e)
+{
+        return err_text(
+                e, E_FORMAT,
+                "transaction %016llx makes %lu pages of %lu, and page %lu is not in it: it is not from a node "
+                "that works",
+                (unsigned long long)rx->record.max_txid, (unsigned long)rx->record.commit,
+                (unsigned long)n_pages, (unsigned long)rx->last_missing);
+}
 
 int
 db_follows(struct db *db, const struct received *rx, struct err *e)
 {
         const struct txlog_record *rec = &rx->record;
-        struct ltx_pos pos;
+        struct db_shown now = db_get_shown(db);
+        struct ltx_pos pos = now.pos;
+        uint32_t n_pages = now.info.page_size == rec->page_size ? now.info.page_count : 0;
 
-        pthread_mutex_lock(&db->lock);
-        pos = db->pos;
-        pthread_mutex_unlock(&db->lock);
         if (rx->is_absent || (rec->min_txid == 1 && (!rx->is_local || rec->max_txid == pos.txid + 1)))
                 return 0;
         if (rec->min_txid == pos.txid + 1 && rec->pre_apply_checksum == pos.checksum)
-                return 0;
+                return rx->last_missing <= n_pages ? 0 : lacks_page(rx, n_pages, e);
         return err_text(e, E_POS_MISMATCH,
                         "transaction %016llx follows %016llx/%016llx, this node is at %016llx/%016llx",
                         (unsigned long long)rec->max_txid, (unsigned long long)rec->min_txid - 1,
@@ -30,72 +42,71 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
 /* --- what was open --- */
 
 void
-db_abandon_open(struct db *db)
+db_abandon_uncommitted(struct db_access *a)
 {
-        if (db_is_dirty(db) || db->is_unjournaled)
-                db_discard_open(db);
-        db->size_bytes = (uint64_t)db->page_count * db->page_size;
+        struct db *db = a->db;
+
+        if (image_is_dirty(&db->image) || db->is_unjournaled)
+                db_discard_uncommitted(a);
+        db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         db_leave_no_journal(db);
-        if (db->wal.is_live)
-                (void)wal_rewind_to_captured(db);
-        db->wal.n_written = db->wal.n_captured;
+        wal_forget_uncaptured(db->wal);
 }
 
 /* --- into the database file --- */
 
-/* Takes the database for this thread alone, as a long capture does. */
 int
-begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e)
+begin_apply(struct db *db, enum db_actor who, const struct received *rx, struct db_access *ret,
+            struct err *e)
 {
-        int r = capturer_init_worker(c, db);
+        int r;
 
+        passed_before_apply(db);
+        r = db_access_begin(db, who, ret, e);
         if (r < 0)
-                return err_set(e, r, "apply");
-        pthread_mutex_lock(&db->lock);
-        if (db->state == DB_FAILED)
-                r = err_set(e, -EIO, "the database is stopped after an earlier error");
-        else if (db->state != DB_READY)
-                r = err_set(e, -EAGAIN, "the database is busy");
-        if (r == 0) {
-                db->state = DB_CAPTURING;
-                db->received = rx;
-                db->is_pos_held = true;
-                db->is_apply_local = rx->is_local;
-                db->held_pos = db->pos;
-        }
-        pthread_mutex_unlock(&db->lock);
-        if (r < 0)
-                capturer_release(c);
-        return r;
+                return r == E_BUSY ? -EAGAIN : r;
+        access_lock(ret);
+        db->received = rx;
+        db->is_pos_held = true;
+        db->is_apply_local = rx->is_local;
+        db->held_pos = db->pos;
+        access_unlock(ret);
+        return 0;
 }
 
 int
-end_apply(struct db *db, struct capturer *c, int result, struct err *e)
+end_apply(struct db_access *a, int result, struct err *e)
 {
+        struct db *db = a->db;
         struct err local = ERR_INIT;
-        int r = db->received->is_local ? sync_now(db, db->last_lsn, &local) : 0;
+        bool is_local = db->received->is_local;
+        int r = is_local ? sync_now(db, db->last_lsn, &local) : 0;
 
-        pthread_mutex_lock(&db->lock);
-        db->received = NULL;
+        access_lock(a);
         if (r < 0)
                 db_fail(db, local.text);
-        else
-                db->durable_txid = db->pos.txid; /* if it is another's, its primary has seen to that */
-        pthread_mutex_unlock(&db->lock);
-        capturer_release(c);
-        db_end_busy(db);
+        else if (is_local || result == 0)
+                db->replicable_txid =
+                        db->pos.txid; /* if it is another's, its primary has seen to that */
+        if (!is_local && txlog_synced_lsn(db->log) < db->last_lsn && !db->has_unsynced) {
+                db->has_unsynced = true; /* store/sync_all.h */
+                if (db->env->wants_housekeeping != NULL)
+                        db->env->wants_housekeeping(db->env->arg);
+        }
+        db->received = NULL;
+        access_unlock(a);
+        db_access_end(a);
         return result < 0 || r == 0 ? result : err_text(e, r, "%s", local.text);
 }
 
 void
 db_apply_shown(struct db *db)
 {
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         db->is_pos_held = false;
-        if (db->is_apply_local &&
-            db->env->committed != NULL) /* it was not to be sent before: see db_shippable_txid */
-                db->env->committed(db->env->arg, db);
+        db->has_news |= db->is_apply_local; /* it was not to be sent before: see db_replicable_txid */
         db->is_apply_local = false;
+        db_show(db);
         pthread_mutex_unlock(&db->lock);
 }
 
@@ -105,14 +116,14 @@ write_file(struct db *db, const struct received *rx, int fd, struct err *e)
 {
         struct page_reader pr;
         struct ltx_trailer trailer;
-        uint8_t *page = malloc(DB_PAGE_BUF);
+        uint8_t *page = malloc(IMAGE_PAGE_MAX);
         uint32_t pgno;
         int r = page == NULL ? err_set(e, -ENOMEM, "apply") : 0;
 
         if (r < 0)
                 return r;
         r = page_reader_open(&pr, rx, e);
-        while (r == 0 && (r = ltx_decoder_next(pr.decoder, page, &pgno, e)) > 0) {
+        while (r == 0 && (r = page_reader_next(&pr, page, &pgno, e)) > 0) {
                 r = os_pwrite_all(db->env->os, "apply:file", fd, page, pr.header.page_size,
                                   (off_t)(pgno - 1) * pr.header.page_size);
                 if (r < 0)
@@ -132,43 +143,44 @@ write_file(struct db *db, const struct received *rx, int fd, struct err *e)
 }
 
 static int
-apply_fresh(struct db *db, const struct received *rx, struct err *e)
+apply_fresh(struct db_access *a, const struct received *rx, struct err *e)
 {
+        struct db *db = a->db;
         char path[PATH_MAX];
         int fd, r = db_path(db, "received", path, sizeof path);
 
         if (r < 0)
                 return err_set(e, r, "apply");
-        fd = os_open(db->env->os, "apply:file", path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        fd = os_open(db->env->os, "apply:file", path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return err_set(e, fd, "create %s", path);
         r = write_file(db, rx, fd, e);
         os_close(db->env->os, "apply:file", fd);
         if (r == 0)
-                r = db_adopt_file(db, path, e);
+                r = adopt_file(a, path, e);
         if (r < 0)
                 (void)os_unlink(db->env->os, "apply:file", path);
         return r;
 }
 
 static int
-apply_drop(const struct capturer *c, struct db_changes *ret, struct err *e)
+apply_drop(struct db_access *a, struct db_changes *ret, struct err *e)
 {
-        struct db *db = c->db;
-        struct commit_request rq = { .page_size = db->page_size, .received = db->received };
+        struct db *db = a->db;
+        struct commit_request rq = { .page_size = db->image.page_size };
         int r;
 
         if (rq.page_size == 0)
                 rq.page_size = db->received->record.page_size;
-        r = commit_transaction(c, &rq, e);
+        r = commit_transaction(a, &rq, e);
         if (r > 0)
-                r = sync_or_fail(c, db->last_lsn, e);
+                r = sync_or_fail(a, db->last_lsn, e);
         if (r < 0)
                 return r;
-        pthread_mutex_lock(&db->lock);
-        db_abandon_open(db);
-        db_leave_no_file(db, &ret->old_fd, &ret->old_wal_fd);
-        pthread_mutex_unlock(&db->lock);
+        access_lock(a);
+        db_abandon_uncommitted(a);
+        db_leave_no_file(a, &ret->old_fd, &ret->old_wal_fd);
+        access_unlock(a);
         return 0;
 }
 
@@ -190,32 +202,31 @@ db_changes_add(struct db_changes *ch, uint32_t *capacity, uint32_t pgno)
 
 /* The pages become those of an open transaction. */
 static int
-lay_open(const struct capturer *c, const struct received *rx, struct db_changes *ret, struct err *e)
+lay_uncommitted(struct db_access *a, const struct received *rx, struct db_changes *ret, struct err *e)
 {
-        struct db *db = c->db;
         struct page_reader pr;
         uint32_t pgno, capacity = 0;
-        uint8_t *page = malloc(DB_PAGE_BUF);
+        uint8_t *page = malloc(IMAGE_PAGE_MAX);
         int r = page == NULL ? err_set(e, -ENOMEM, "apply") : page_reader_open(&pr, rx, e);
 
         if (page == NULL)
                 return r;
         ret->page_size = pr.header.page_size;
-        while (r == 0 && (r = ltx_decoder_next(pr.decoder, page, &pgno, e)) > 0) {
+        while (r == 0 && (r = page_reader_next(&pr, page, &pgno, e)) > 0) {
                 uint64_t off = (uint64_t)(pgno - 1) * pr.header.page_size;
 
-                pthread_mutex_lock(&db->lock);
-                r = db_write_open(db, page, pr.header.page_size, off);
-                pthread_mutex_unlock(&db->lock);
+                access_lock(a);
+                r = db_write_uncommitted(a, page, pr.header.page_size, off);
+                access_unlock(a);
                 if (r == 0)
                         r = db_changes_add(ret, &capacity, pgno);
                 if (r < 0)
                         err_set(e, r, "write page %u", pgno);
         }
         if (r == 0) {
-                pthread_mutex_lock(&db->lock);
-                r = db_truncate_open(db, (uint64_t)pr.header.commit * pr.header.page_size);
-                pthread_mutex_unlock(&db->lock);
+                access_lock(a);
+                r = db_truncate_uncommitted(a, (uint64_t)pr.header.commit * pr.header.page_size);
+                access_unlock(a);
                 if (r < 0)
                         err_set(e, r, "set the size");
         }
@@ -225,77 +236,74 @@ lay_open(const struct capturer *c, const struct received *rx, struct db_changes 
 }
 
 static int
-apply_over(const struct capturer *c, const struct received *rx, struct db_changes *ret, struct err *e)
+apply_over(struct db_access *a, const struct received *rx, struct db_changes *ret, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         int r;
 
-        r = lay_open(c, rx, ret, e);
+        r = lay_uncommitted(a, rx, ret, e);
         if (r == 0) {
-                pthread_mutex_lock(&db->lock);
+                access_lock(a);
                 db->is_unjournaled = true; /* also without a page that changed: there is a transaction */
-                pthread_mutex_unlock(&db->lock);
-                r = capture_open(c, e);
+                access_unlock(a);
+                r = capture_uncommitted(a, e);
         }
         if (r < 0) {
-                pthread_mutex_lock(&db->lock);
-                db_discard_open(db);
-                db->size_bytes = (uint64_t)db->page_count * db->page_size;
-                pthread_mutex_unlock(&db->lock);
+                access_lock(a);
+                db_discard_uncommitted(a);
+                db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
+                access_unlock(a);
                 return r; /* with the list: what was laid open may have been seen */
         }
         /* What does not go now goes later: it is in the log, and applied. */
-        if (db->late.n_pages > DB_LATE_PAGES_MAX && txlog_sync(db->log, db->late_lsn, NULL) == 0)
-                (void)late_flush(c);
+        if (db->image.writeback.n_pages > DB_WRITEBACK_PAGES_MAX &&
+            txlog_sync(db->log, db->image.writeback_lsn, NULL) == 0)
+                (void)flush_writeback(a);
         return 0;
 }
 
 /* A chain whose frames are all in the file would hide what is written there now. */
 static int
-end_chain(struct db *db, struct err *e)
+end_chain(struct db_access *a, struct err *e)
 {
+        struct db *db = a->db;
         int r = 0;
 
-        pthread_mutex_lock(&db->lock);
-        if (db->state == DB_CAPTURING) /* what is open is being committed, whose locks ever have gone */
-                r = err_set(e, -EAGAIN, "the database is busy");
-        else
-                db_abandon_open(db);
-        if (r == 0 && db->wal.frames.n_pending > 0)
+        access_lock(a);
+        db_abandon_uncommitted(a);
+        if (wal_has_pending(db->wal))
                 r = err_set(e, -EBUSY, "the WAL holds pages that the file lacks");
-        else if (r == 0 && db->wal.fd >= 0) {
-                snapshot_save_wal(db);
-                r = os_ftruncate(db->env->os, "apply:wal", db->wal.fd, 0);
-                if (r == 0)
-                        wal_reset(db);
-                else
-                        err_set(e, r, "empty the WAL");
-        }
-        pthread_mutex_unlock(&db->lock);
+        else if (wal_exists(db->wal) && (r = wal_empty(db->wal)) < 0)
+                err_set(e, r, "empty the WAL");
+        access_unlock(a);
         return r;
+}
+
+static int
+apply_direct(struct db_access *a, const struct received *rx, struct db_changes *ret, struct err *e)
+{
+        int r;
+
+        access_lock(a);
+        ret->was_open = image_is_dirty(&a->db->image) || a->db->journal.exists;
+        access_unlock(a);
+        r = db_follows(a->db, rx, e);
+        if (r == 0 && rx->record.commit == 0)
+                return apply_drop(a, ret, e);
+        if (r == 0)
+                r = end_chain(a, e);
+        if (r < 0)
+                return r;
+        return a->db->image.fd < 0 ? apply_fresh(a, rx, e) : apply_over(a, rx, ret, e);
 }
 
 int
 db_apply_direct(struct db *db, const struct received *rx, struct db_changes *ret, struct err *e)
 {
-        struct capturer c;
+        struct db_access a;
         int r;
 
-        *ret = (struct db_changes){ .old_fd = -1,
-                                    .old_wal_fd = -1,
-                                    .was_open = db_is_dirty(db) || db->journal.exists };
-        r = db_follows(db, rx, e);
-        if (r == 0 && rx->record.commit > 0)
-                r = end_chain(db, e);
-        if (r == 0)
-                r = begin_apply(db, rx, &c, e);
-        if (r < 0)
-                return r;
-        if (rx->record.commit == 0)
-                r = apply_drop(&c, ret, e);
-        else if (db->fd < 0)
-                r = apply_fresh(db, rx, e);
-        else
-                r = apply_over(&c, rx, ret, e);
-        return end_apply(db, &c, r, e);
+        *ret = (struct db_changes){ .old_fd = -1, .old_wal_fd = -1 };
+        r = begin_apply(db, rx->record.commit == 0 ? DB_BY_APPLIED_DROP : DB_BY_APPLY, rx, &a, e);
+        return r < 0 ? r : end_apply(&a, apply_direct(&a, rx, ret, e), e);
 }

@@ -14,7 +14,7 @@
 #include "db/db.h"
 #include "db/received.h"
 
-/* 0: it is the next transaction of @db, or a snapshot; E_POS_MISMATCH, with both positions in words. */
+/* 0: it is the next transaction of @db, or a snapshot; E_POS_MISMATCH, with both positions in words. Any thread, any lock. */
 int db_follows(struct db *db, const struct received *rx, struct err *e);
 
 /* Which pages changed where, so that caches above can be told. */

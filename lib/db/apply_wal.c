@@ -1,207 +1,139 @@
-/* Received transactions as frames of the WAL, and the WAL as a whole for whoever makes its index. */
+/* Received transactions as frames of the WAL (wal/append.c), and the WAL as a whole for whoever makes its index. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #include "db/apply.h"
-#include "db/wal_chain.h"
+#include "db/db_internal.h"
 #include "ltx/checksum.h"
-
-#define FRAMES_AT_ONCE (256u << 10) /* bytes of WAL written by one call */
-
-struct frame_writer {
-        struct db *db;
-        struct wal_header header;
-        uint32_t sum[2];
-        uint8_t *buf;  /* whole frames, written together */
-        size_t n;      /* bytes in it */
-        uint64_t off;  /* of the first of them in the WAL */
-        uint8_t *held; /* a page whose frame waits to learn whether it is the last */
-        uint32_t held_pgno;
-        struct db_wal_applied *out;
-        uint32_t capacity;
-};
-
-static int
-flush_frames(struct frame_writer *w)
-{
-        int r = w->n == 0 ? 0
-                          : os_pwrite_all(w->db->env->os, "apply:wal", w->db->wal.fd, w->buf, w->n,
-                                          (off_t)w->off);
-
-        w->off += w->n;
-        w->n = 0;
-        return r;
-}
-
-static int
-put_held(struct frame_writer *w, uint32_t commit)
-{
-        struct db *db = w->db;
-        uint32_t ps = db->page_size;
-        uint8_t *frame = w->buf + w->n;
-        struct db_changes list = { .n_pages = w->out->n_frames, .pgnos = w->out->pgnos };
-        int r;
-
-        wal_frame_encode(&w->header, w->held_pgno, commit, w->held, w->sum, frame);
-        memcpy(frame + WAL_FRAME_HEADER_SIZE, w->held, ps);
-        w->n += WAL_FRAME_HEADER_SIZE + ps;
-        r = db_changes_add(&list, &w->capacity, w->held_pgno);
-        w->out->pgnos = list.pgnos;
-        w->out->n_frames = list.n_pages;
-        if (r == 0) {
-                pthread_mutex_lock(&db->lock);
-                r = wal_frames_push(&db->wal.frames, w->held_pgno,
-                                    ltx_page_checksum(w->held_pgno, w->held, ps));
-                memcpy(db->wal.verified_sum, w->sum, sizeof w->sum);
-                pthread_mutex_unlock(&db->lock);
-        }
-        if (r == 0 && w->n + WAL_FRAME_HEADER_SIZE + ps > FRAMES_AT_ONCE)
-                r = flush_frames(w);
-        return r;
-}
-
-static int
-put_page(struct frame_writer *w, uint32_t pgno, const uint8_t *page)
-{
-        int r = w->held_pgno != 0 ? put_held(w, 0) : 0;
-
-        if (r < 0)
-                return r;
-        memcpy(w->held, page, w->db->page_size);
-        w->held_pgno = pgno;
-        return 0;
-}
 
 /* A snapshot brings every page; those that did not change need no frame. */
 static bool
-is_same(struct db *db, uint32_t pgno, const uint8_t *page)
+is_page_unchanged(struct db *db, uint32_t pgno, const uint8_t *page)
 {
         bool is;
 
-        pthread_mutex_lock(&db->lock);
-        is = pagesum_get(&db->sums, pgno) == ltx_page_checksum(pgno, page, db->page_size);
+        db_lock(db);
+        is = pagesum_get(&db->image.sums, pgno) == ltx_page_checksum(pgno, page, db->image.page_size);
         pthread_mutex_unlock(&db->lock);
         return is;
 }
 
 /* SQLite's transactions have at least one frame; page 1 stands in when nothing changed. */
 static int
-put_first_page(struct frame_writer *w, const struct received *rx, uint8_t *page, struct err *e)
+append_first_page(struct wal_appender *ap, const struct received *rx, uint8_t *page, struct err *e)
 {
         struct page_reader pr;
         uint32_t pgno = 0;
         int r = page_reader_open(&pr, rx, e);
 
         if (r == 0)
-                r = ltx_decoder_next(pr.decoder, page, &pgno, e);
+                r = page_reader_next(&pr, page, &pgno, e);
         page_reader_close(&pr);
         if (r < 0)
                 return r;
-        return r > 0 ? put_page(w, pgno, page) : err_set(e, -EAGAIN, "no page");
+        return r > 0 ? wal_append_page(ap, pgno, page) : err_set(e, -EAGAIN, "no page");
 }
 
 static int
-write_frames(struct frame_writer *w, const struct received *rx, struct err *e)
+append_received(struct db *db, struct wal_appender *ap, const struct received *rx, struct err *e)
 {
         struct page_reader pr;
-        uint8_t *page = malloc(DB_PAGE_BUF);
+        uint8_t *page = malloc(IMAGE_PAGE_MAX);
         uint32_t pgno;
         int r = page == NULL ? err_set(e, -ENOMEM, "apply") : page_reader_open(&pr, rx, e);
 
         if (page == NULL)
                 return r;
-        while (r == 0 && (r = ltx_decoder_next(pr.decoder, page, &pgno, e)) > 0) {
-                if (rx->record.min_txid == 1 && is_same(w->db, pgno, page))
+        while (r == 0 && (r = page_reader_next(&pr, page, &pgno, e)) > 0) {
+                if (rx->record.min_txid == 1 && is_page_unchanged(db, pgno, page))
                         r = 0;
-                else if ((r = put_page(w, pgno, page)) < 0)
+                else if ((r = wal_append_page(ap, pgno, page)) < 0)
                         err_set(e, r, "write a frame for page %u", pgno);
         }
         page_reader_close(&pr);
-        if (r == 0 && w->held_pgno == 0)
-                r = put_first_page(w, rx, page, e);
-        if (r == 0) {
-                r = put_held(w, rx->record.commit);
-                if (r == 0)
-                        r = flush_frames(w);
-                if (r < 0)
-                        err_set(e, r, "write the last frame");
-        }
+        if (r == 0 && wal_append_is_empty(ap))
+                r = append_first_page(ap, rx, page, e);
+        if (r == 0 && (r = wal_append_finish(ap, rx->record.commit)) < 0)
+                err_set(e, r, "write the last frame");
         free(page);
         return r;
 }
 
+/* The frames that were appended, as one transaction; after a failure nobody finds them. */
 static int
-start_frames(struct frame_writer *w, struct err *e)
+capture_appended(struct db_access *a, struct wal_appender *ap, uint32_t commit, struct err *e)
 {
-        struct db *db = w->db;
-        struct db_wal *wal = &db->wal;
+        struct db_wal *w = a->db->wal;
         int r;
 
-        pthread_mutex_lock(&db->lock);
-        r = wal->fd < 0 || !wal->is_live ? -EAGAIN : wal_rewind_to_captured(db);
-        if (r == 0) {
-                w->header = (struct wal_header){ .page_size = db->page_size,
-                                                 .salt1 = wal->salt1,
-                                                 .salt2 = wal->salt2,
-                                                 .is_big_endian_cksum = wal->is_big_endian };
-                memcpy(w->sum, wal->captured_sum, sizeof w->sum);
-                w->off = wal_frame_offset(db, wal->n_captured + 1);
-                w->out->first_frame = wal->n_captured + 1;
-                w->out->page_size = db->page_size;
-        }
-        pthread_mutex_unlock(&db->lock);
+        access_lock(a);
+        r = wal_append_take(ap);
+        access_unlock(a);
         if (r < 0)
-                return err_set(e, r, "find the end of the WAL");
-        w->buf = malloc(FRAMES_AT_ONCE + WAL_FRAME_HEADER_SIZE + DB_PAGE_BUF);
-        w->held = malloc(DB_PAGE_BUF);
-        return w->buf == NULL || w->held == NULL ? err_set(e, -ENOMEM, "apply") : 0;
+                return err_set(e, r, "take in the frames");
+        r = capture_frames(a, commit, NULL, e);
+        if (r < 0) {
+                access_lock(a);
+                capture_check_revoked(a->db, wal_revoke_uncaptured(w));
+                wal_forget_uncaptured(w);
+                access_unlock(a);
+        }
+        return r;
 }
 
 static void
 describe_wal(struct db *db, struct db_wal_applied *ret)
 {
-        ret->n_pages = db->page_count;
-        ret->page_size = db->page_size;
-        memcpy(ret->cksum, db->wal.captured_sum, sizeof ret->cksum);
-        ret->salt[0] = db->wal.salt1;
-        ret->salt[1] = db->wal.salt2;
-        ret->is_big_endian_cksum = db->wal.is_big_endian;
+        struct wal_state ws;
+
+        wal_get_state(db->wal, &ws);
+        ret->n_pages = db->image.page_count;
+        ret->page_size = db->image.page_size;
+        memcpy(ret->cksum, ws.cksum, sizeof ret->cksum);
+        ret->salt[0] = ws.salt1;
+        ret->salt[1] = ws.salt2;
+        ret->is_big_endian_cksum = ws.is_big_endian;
+}
+
+static int
+apply_by_wal(struct db_access *a, const struct received *rx, struct db_wal_applied *ret, struct err *e)
+{
+        struct db *db = a->db;
+        struct wal_appender *ap;
+        int r = db_follows(db, rx, e);
+
+        if (r < 0)
+                return r;
+        if (rx->record.commit == 0 || rx->record.page_size != db->image.page_size)
+                return err_set(e, -EAGAIN, "this transaction cannot go by the WAL");
+        access_lock(a);
+        wal_forget_uncaptured(db->wal);
+        access_unlock(a);
+        r = wal_append_begin(db->wal, &ap);
+        if (r < 0)
+                return err_set(e, r, "find the end of the WAL");
+        r = append_received(db, ap, rx, e);
+        if (r == 0)
+                r = capture_appended(a, ap, rx->record.commit, e);
+        ret->pgnos = wal_append_detach_pgnos(ap, &ret->n_frames, &ret->first_frame);
+        wal_append_end(ap);
+        access_lock(a);
+        describe_wal(db, ret);
+        access_unlock(a);
+        return r;
 }
 
 int
 db_apply_wal(struct db *db, const struct received *rx, struct db_wal_applied *ret, struct err *e)
 {
-        struct frame_writer w = { .db = db, .out = ret };
-        struct capturer c;
+        struct db_access a;
         int r;
 
         *ret = (struct db_wal_applied){ 0 };
-        r = db_follows(db, rx, e);
-        if (r < 0)
-                return r;
-        if (rx->record.commit == 0 || rx->record.page_size != db->page_size)
-                return err_set(e, -EAGAIN, "this transaction cannot go by the WAL");
-        r = begin_apply(db, rx, &c, e);
-        if (r < 0)
-                return r;
-        r = start_frames(&w, e);
-        if (r == 0)
-                r = write_frames(&w, rx, e);
-        if (r == 0) {
-                r = wal_capture_received(&c, rx->record.commit, e);
-        } else {
-                pthread_mutex_lock(&db->lock);
-                (void)wal_rewind_to_captured(db);
-                pthread_mutex_unlock(&db->lock);
-        }
-        free(w.buf);
-        free(w.held);
-        pthread_mutex_lock(&db->lock);
-        describe_wal(db, ret);
-        pthread_mutex_unlock(&db->lock);
-        return end_apply(db, &c, r, e);
+        r = begin_apply(db, DB_BY_APPLY, rx, &a, e);
+        return r < 0 ? r : end_apply(&a, apply_by_wal(&a, rx, ret, e), e);
 }
 
 int
@@ -210,17 +142,12 @@ db_wal_frames(struct db *db, struct db_wal_applied *ret, struct err *e)
         int r = 0;
 
         *ret = (struct db_wal_applied){ 0 };
-        pthread_mutex_lock(&db->lock);
-        ret->n_frames = db->wal.n_captured;
+        db_lock(db);
         ret->first_frame = 1;
         describe_wal(db, ret);
-        if (ret->n_frames > 0) {
-                ret->pgnos = malloc(ret->n_frames * sizeof *ret->pgnos);
-                if (ret->pgnos == NULL)
-                        r = -ENOMEM;
-                else
-                        memcpy(ret->pgnos, db->wal.frames.pgnos, ret->n_frames * sizeof *ret->pgnos);
-        }
+        ret->pgnos = wal_list_captured(db->wal, &ret->n_frames);
+        if (ret->pgnos == NULL)
+                r = -ENOMEM;
         pthread_mutex_unlock(&db->lock);
         return r < 0 ? err_set(e, r, "list the frames of the WAL") : 0;
 }
@@ -228,35 +155,18 @@ db_wal_frames(struct db *db, struct db_wal_applied *ret, struct err *e)
 int
 db_wal_restart(struct db *db, struct err *e)
 {
-        struct wal_header h = { 0 };
-        uint8_t buf[WAL_HEADER_SIZE];
+        struct db_access a;
         uint32_t salt;
-        int r = 0;
+        int r;
 
         if (getrandom(&salt, sizeof salt, 0) != sizeof salt)
                 return err_set(e, -errno, "draw a salt");
-        pthread_mutex_lock(&db->lock);
-        if (db->wal.fd < 0 || db->page_size == 0)
-                r = err_set(e, -ENOENT, "restart the WAL");
-        else if (db->wal.frames.n_pending > 0)
-                r = err_set(e, -EBUSY, "restart the WAL");
-        else if (db->state == DB_CAPTURING)
-                r = err_set(e, -EAGAIN, "restart the WAL");
-        if (r == 0) {
-                h.page_size = db->page_size;
-                h.salt1 = db->wal.is_live ? db->wal.salt1 + 1 : ~salt;
-                h.salt2 = salt;
-                h.is_big_endian_cksum = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
-                wal_header_encode(&h, buf);
-                snapshot_save_wal(db);
-                r = os_pwrite_all(db->env->os, "apply:wal", db->wal.fd, buf, sizeof buf, 0);
-                if (r < 0)
-                        err_set(e, r, "write the WAL's header");
-                else
-                        r = wal_begin_chain(db, buf);
-        }
-        pthread_mutex_unlock(&db->lock);
-        return r;
+        r = db_access_begin(db, DB_BY_CALL, &a, e);
+        if (r < 0)
+                return r == E_BUSY ? -EAGAIN : r;
+        r = wal_restart(db->wal, salt);
+        db_access_end(&a);
+        return r < 0 ? err_set(e, r, "restart the WAL") : 0;
 }
 
 bool
@@ -264,8 +174,8 @@ db_wal_has_pending(struct db *db)
 {
         bool has;
 
-        pthread_mutex_lock(&db->lock);
-        has = db->wal.frames.n_pending > 0;
+        db_lock(db);
+        has = wal_has_pending(db->wal);
         pthread_mutex_unlock(&db->lock);
         return has;
 }

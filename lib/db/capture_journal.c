@@ -5,7 +5,6 @@
  * commit no page of the transaction has entered the database file, so there is nothing that a journal on
  * disk would be needed to undo. It is kept for the application: a writer that is killed leaves it hot, and
  * the next SQLite reader rolls back by it, through this mount, in the usual way. */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,72 +16,38 @@
 /* --- the transaction --- */
 
 static const uint8_t *
-get_open_page(const struct capturer *c, const struct commit_request *rq, uint32_t i, int *ret_error)
+get_uncommitted_page(const struct commit_request *rq, uint32_t i, uint8_t *room, int *ret_error)
 {
-        return db_visible_page(c, rq->page_size, rq->pgnos[i], ret_error);
+        return image_visible_page(rq->arg, rq->page_size, rq->pgnos[i], room, ret_error);
 }
 
 /* The size that the new image claims: its header's page count if the header is in step with itself, else
  * the file's size, as SQLite does. */
 static int
-read_new_size(const struct capturer *c, uint32_t *ret_page_size, uint32_t *ret_commit, struct err *e)
+read_new_size(struct db_access *a, uint32_t *ret_page_size, uint32_t *ret_commit, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         struct sqlite_dbheader h;
         const uint8_t *page;
         uint64_t pages;
         int r = -EIO;
 
-        if (db->size_bytes == 0) {
-                *ret_page_size = db->page_size;
+        if (db->image.size_bytes == 0) {
+                *ret_page_size = db->image.page_size;
                 *ret_commit = 0;
                 return 0;
         }
-        page = db_visible_page(c, db->page_size, 1, &r);
+        page = image_visible_page(&db->image, db->image.page_size, 1, a->room, &r);
         if (page == NULL)
                 return err_set(e, r, "read page 1");
-        r = sqlite_dbheader_parse(page, db->page_size, &h);
+        r = sqlite_dbheader_parse(page, db->image.page_size, &h);
         if (r < 0)
                 return err_set(e, r, "page 1 holds no SQLite header any more");
-        pages = (db->size_bytes + h.page_size - 1) / h.page_size;
+        pages = (db->image.size_bytes + h.page_size - 1) / h.page_size;
         if (pages > UINT32_MAX)
-                return err_set(e, -EFBIG, "size %llu", (unsigned long long)db->size_bytes);
+                return err_set(e, -EFBIG, "size %llu", (unsigned long long)db->image.size_bytes);
         *ret_page_size = h.page_size;
         *ret_commit = h.is_page_count_valid && h.page_count <= pages ? h.page_count : (uint32_t)pages;
-        return 0;
-}
-
-/* Page numbers to look at: those written, and all that a cut has turned to zeros. */
-static int
-list_pages(struct db *db, uint32_t commit, uint32_t **ret, uint32_t *ret_n)
-{
-        uint32_t first_cut, end, n = 0;
-        uint32_t *written, *all;
-
-        *ret = NULL;
-        *ret_n = db->open.n_pages;
-        if (*ret_n > 0 && (*ret = overlay_sorted_pgnos(&db->open)) == NULL)
-                return -ENOMEM;
-        if (db->open_floor == DB_NO_FLOOR)
-                return 0;
-        first_cut = (uint32_t)(db->open_floor / db->page_size) + 1;
-        end = commit < db->page_count ? commit : db->page_count;
-        if (end < first_cut)
-                return 0;
-        written = *ret;
-        all = malloc(((size_t)*ret_n + (end - first_cut + 1)) * sizeof *all);
-        if (all == NULL)
-                return -ENOMEM; /* the caller frees what *@ret has */
-        for (uint32_t i = 0; i < *ret_n && written[i] < first_cut; i++)
-                all[n++] = written[i];
-        for (uint32_t pgno = first_cut; pgno <= end && pgno != 0; pgno++)
-                all[n++] = pgno;
-        for (uint32_t i = 0; i < *ret_n; i++)
-                if (written[i] > end && written[i] >= first_cut)
-                        all[n++] = written[i];
-        free(written);
-        *ret = all;
-        *ret_n = n;
         return 0;
 }
 
@@ -94,137 +59,134 @@ drop_pending(struct db *db, uint32_t *pgnos, uint32_t n)
         uint32_t kept = 0;
 
         for (uint32_t i = 0; i < n; i++)
-                if (!wal_frames_is_pending(&db->wal.frames, pgnos[i]))
+                if (!wal_is_pending(db->wal, pgnos[i]))
                         pgnos[kept++] = pgnos[i];
         return kept;
 }
 
 static void
-read_wal_flag(const struct capturer *c)
+read_wal_flag(struct db_access *a)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         struct sqlite_dbheader h;
         const uint8_t *page;
         int error;
 
-        if (db->page_count == 0) {
+        if (db->image.page_count == 0) {
                 db->is_wal = false;
                 return;
         }
-        page = db_visible_page(c, db->page_size, 1, &error);
-        if (page != NULL && sqlite_dbheader_parse(page, db->page_size, &h) == 0)
+        page = image_visible_page(&db->image, db->image.page_size, 1, a->room, &error);
+        if (page != NULL && sqlite_dbheader_parse(page, db->image.page_size, &h) == 0)
                 db->is_wal = h.is_wal;
 }
 
-/* A cut or a new page size cannot wait in `late`: the file must be cut, or the pages be counted anew. */
+/* A cut or a new page size cannot wait beside committed pages: the file must be cut, or the pages be counted anew. */
 static int
-settle(const struct capturer *c, uint64_t cut, struct err *e)
+cut_committed_file(struct db_access *a, uint64_t cut, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         int r = sync_now(db, db->last_lsn, e);
 
-        if (r == 0 && cut != DB_NO_FLOOR) {
-                snapshot_save_file(db, cut, INT64_MAX);
-                r = os_ftruncate(db->env->os, "db:cut", db->fd, (off_t)cut);
+        if (r == 0 && cut != IMAGE_NO_FLOOR) {
+                r = image_cut_file(&db->image, "db:cut", cut);
                 if (r < 0)
                         err_set(e, r, "cut %s/database", db->dir);
         }
         if (r < 0) {
-                capturer_lock(c);
+                access_lock(a);
                 db_fail(db, "a committed transaction cannot be completed");
-                capturer_unlock(c);
+                access_unlock(a);
         }
         return r;
 }
 
-/* Makes `late` empty: before pages are counted in another size, before the file is cut, and so that a
- * huge transaction can become late by a swap. */
+/* Lets no committed page wait: before pages are counted in another size, before the file is cut, and so that the pages of
+ * a huge transaction can take their place as a whole. */
 static int
-flush_before(const struct capturer *c, struct err *e)
+flush_before_commit(struct db_access *a, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         int r;
 
-        if (overlay_is_empty(&db->late))
+        if (overlay_is_empty(&db->image.writeback))
                 return 0;
-        r = sync_or_fail(c, db->late_lsn, e);
+        r = sync_or_fail(a, db->image.writeback_lsn, e);
         if (r < 0)
                 return r;
-        r = late_flush(c);
+        r = flush_writeback(a);
         return r < 0 ? err_set(e, r, "write committed pages") : 0;
 }
 
-/* After the record is in the log nothing may fail, and its pages go beside those that are late: so there must be room,
- * or none that are late. */
+/* After the record is in the log nothing may fail, and its pages go beside those that wait already: so there must be room,
+ * or none that wait. */
 static int
-make_room(const struct capturer *c, struct err *e)
+make_writeback_room(struct db_access *a, struct err *e)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         int r;
 
-        if (overlay_is_empty(&db->late))
+        if (overlay_is_empty(&db->image.writeback))
                 return 0;
-        capturer_lock(c);
-        r = overlay_reserve(&db->late, db->open.n_pages);
-        capturer_unlock(c);
-        return r < 0 ? flush_before(c, e) : 0;
+        access_lock(a);
+        r = image_reserve_writeback(&db->image);
+        access_unlock(a);
+        return r < 0 ? flush_before_commit(a, e) : 0;
 }
 
 static int
-finish_capture(const struct capturer *c, uint32_t old_page_size, struct err *e)
+finish_capture(struct db_access *a, uint32_t old_page_size, struct err *e)
 {
-        struct db *db = c->db;
-        bool is_repaged = old_page_size != db->page_size;
-        bool is_settled = db->open_floor != DB_NO_FLOOR || is_repaged;
+        struct db *db = a->db;
+        bool is_repaged = old_page_size != db->image.page_size;
+        bool is_settled = db->image.uncommitted_floor != IMAGE_NO_FLOOR || is_repaged;
         int r = 0;
 
         if (is_settled)
-                r = settle(c, db->open_floor, e);
-        capturer_lock(c);
+                r = cut_committed_file(a, db->image.uncommitted_floor, e);
+        access_lock(a);
         if (r == 0)
-                r = late_add_open(db);
-        capturer_unlock(c);
+                r = flush_keep_committed(a);
+        access_unlock(a);
         if (r < 0)
                 return err_set(e, r, "keep committed pages");
         if (!is_settled)
                 return 0;
-        r = late_flush(c);
-        capturer_lock(c);
+        r = flush_writeback(a);
+        access_lock(a);
         if (r < 0 && is_repaged)
                 db_fail(db, "pages of the new size cannot be written");
-        if (r == 0) {
-                overlay_set_page_size(&db->late, db->page_size);
-                overlay_set_page_size(&db->open, db->page_size);
-        }
-        capturer_unlock(c);
+        if (r == 0)
+                image_follow_page_size(&db->image);
+        access_unlock(a);
         return 0;
 }
 
 /* Fills in what of the transaction follows from the pages written; *@ret_pgnos is the caller's to free. */
 static int
-make_request(const struct capturer *c, struct commit_request *rq, uint32_t **ret_pgnos, struct err *e)
+make_request(struct db_access *a, struct commit_request *rq, uint32_t **ret_pgnos, struct err *e)
 {
-        struct db *db = c->db;
-        bool has_pending = db->wal.frames.n_pending > 0;
+        struct db *db = a->db;
+        bool has_pending = wal_has_pending(db->wal);
         int r = 0;
 
-        rq->received = db->received;
-        if (rq->received != NULL) {
-                rq->page_size = rq->received->record.page_size;
-                rq->commit = rq->received->record.commit;
+        rq->arg = &db->image;
+        if (db->received != NULL) {
+                rq->page_size = db->received->record.page_size;
+                rq->commit = db->received->record.commit;
         } else {
-                r = read_new_size(c, &rq->page_size, &rq->commit, e);
+                r = read_new_size(a, &rq->page_size, &rq->commit, e);
         }
         if (r < 0)
                 return r;
         if (has_pending) {
-                rq->page_size = db->page_size;
-                rq->commit = db->page_count;
+                rq->page_size = db->image.page_size;
+                rq->commit = db->image.page_count;
         }
-        rq->is_snapshot = rq->page_size != db->page_size;
+        rq->is_snapshot = rq->page_size != db->image.page_size;
         if (rq->is_snapshot)
                 return 0;
-        r = list_pages(db, rq->commit, ret_pgnos, &rq->n_pgnos);
+        r = image_list_uncommitted(&db->image, rq->commit, ret_pgnos, &rq->n_pgnos);
         if (r < 0)
                 return err_set(e, r, "collect the transaction's pages");
         if (has_pending)
@@ -233,44 +195,123 @@ make_request(const struct capturer *c, struct commit_request *rq, uint32_t **ret
         return 0;
 }
 
-int
-capture_open(const struct capturer *c, struct err *e)
+/* What @rq, once made, needs before its record is in the log. */
+static int
+prepare_capture(struct db_access *a, struct commit_request *rq, uint32_t **ret_pgnos, struct err *e)
 {
-        struct db *db = c->db;
-        struct commit_request rq = { .get = get_open_page };
-        uint32_t old_page_size = db->page_size;
-        uint32_t *pgnos = NULL;
-        int r;
+        int r = make_request(a, rq, ret_pgnos, e);
 
-        if (!db_is_dirty(db) && !db->is_unjournaled)
-                return 0;
-        r = make_request(c, &rq, &pgnos, e);
-        if (r == 0)
-                r = rq.is_snapshot || !capture_is_light(db) ? flush_before(c, e) : make_room(c, e);
-        if (r == 0)
-                r = commit_transaction(c, &rq, e);
-        free(pgnos);
+        if (r < 0)
+                return r;
+        return rq->is_snapshot || !capture_is_light(a->db) ? flush_before_commit(a, e)
+                                                           : make_writeback_room(a, e);
+}
+
+/* @r: whether there is a record, as commit_transaction says. */
+static int
+end_capture(struct db_access *a, int r, uint32_t old_page_size, struct err *e)
+{
+        struct db *db = a->db;
+
         if (r > 0)
-                r = finish_capture(c, old_page_size, e);
+                r = finish_capture(a, old_page_size, e);
         else if (r == 0) {
-                capturer_lock(c);
-                db_discard_open(db); /* nothing had changed: what is visible is what was committed */
-                capturer_unlock(c);
+                access_lock(a);
+                db_discard_uncommitted(
+                        a); /* nothing had changed: what is visible is what was committed */
+                access_unlock(a);
         }
         if (r < 0)
                 return r;
-        capturer_lock(c);
-        db->is_unjournaled = false;
-        read_wal_flag(c);
-        capturer_unlock(c);
-        return verify_commit(c, e);
+        access_lock(a);
+        db->is_unjournaled = db->is_refused = false;
+        read_wal_flag(a);
+        access_unlock(a);
+        return verify_commit(a, e);
+}
+
+int
+capture_uncommitted(struct db_access *a, struct err *e)
+{
+        struct db *db = a->db;
+        struct commit_request rq = { .get = get_uncommitted_page };
+        uint32_t old_page_size = db->image.page_size;
+        uint32_t *pgnos = NULL;
+        int r;
+
+        if (!image_is_dirty(&db->image) && !db->is_unjournaled)
+                return 0;
+        r = prepare_capture(a, &rq, &pgnos, e);
+        if (r == 0)
+                r = commit_transaction(a, &rq, e);
+        free(pgnos);
+        return end_capture(a, r, old_page_size, e);
+}
+
+/* --- in two steps --- */
+
+int
+capture_append(struct capture *c, struct err *e)
+{
+        struct db *db = c->a->db;
+        int r;
+
+        c->rq = (struct commit_request){ .get = get_uncommitted_page };
+        c->pgnos = NULL;
+        c->old_page_size = db->image.page_size;
+        if (!image_is_dirty(&db->image))
+                return 0;
+        r = prepare_capture(c->a, &c->rq, &c->pgnos, e);
+        if (r == 0 && c->rq.is_snapshot)
+                r = err_text(e, -ENOTSUP,
+                             "the page size cannot change in a transaction over several databases");
+        if (r == 0)
+                r = commit_append(c->a, &c->rq, &c->record, e);
+        return r < 0 ? r : 0;
+}
+
+/* After the record's end. */
+static void
+drop_request(struct capture *c)
+{
+        c->record = NULL;
+        free(c->pgnos);
+        c->pgnos = NULL;
+}
+
+void
+capture_forget(struct capture *c)
+{
+        if (c->record != NULL)
+                commit_forget(c->record);
+        drop_request(c);
+}
+
+int
+capture_undo(struct capture *c, struct err *e)
+{
+        int r = c->record != NULL ? commit_undo(c->record, e) : 0;
+
+        drop_request(c);
+        return r;
+}
+
+int
+capture_publish(struct capture *c, struct err *e)
+{
+        bool has_record = c->record != NULL;
+
+        if (has_record)
+                commit_publish(c->record);
+        drop_request(c);
+        return image_is_dirty(&c->a->db->image) ? end_capture(c->a, has_record, c->old_page_size, e) : 0;
 }
 
 /* --- here or by a worker --- */
 
 struct capture_job {
         struct work work;
-        struct db *db;
+        struct db_access access;
         bool is_synced;
         void (*then)(struct db *db);
         struct db_done done;
@@ -279,92 +320,115 @@ struct capture_job {
 bool
 capture_is_light(const struct db *db)
 {
-        return db->open.n_pages <= DB_LIGHT_COMMIT_PAGES && db->open_floor == DB_NO_FLOOR;
+        /* What it grows by is work, too, also where nothing was written there. */
+        uint64_t limit = ((uint64_t)db->image.page_count + DB_LIGHT_COMMIT_PAGES) * db->image.page_size;
+
+        return db->image.uncommitted.n_pages <= DB_LIGHT_COMMIT_PAGES &&
+               db->image.uncommitted_floor == IMAGE_NO_FLOOR && db->image.size_bytes <= limit;
 }
 
 static int
 capture_as_worker(struct capture_job *job, struct err *e)
 {
-        struct db *db = job->db;
-        struct capturer c;
-        int r;
+        struct db_access *a = &job->access;
+        struct db *db = a->db;
+        int r = capture_uncommitted(a, e);
 
-        r = capturer_init_worker(&c, db);
-        if (r < 0)
-                return err_set(e, r, "capture");
-        r = capture_open(&c, e);
         if (r == 0 && job->is_synced)
-                r = sync_or_fail(&c, db->last_lsn, e);
+                r = sync_or_fail(a, db->last_lsn, e);
         if (r == 0)
-                (void)late_flush(&c); /* what does not go now goes later: it is in the log */
-        pthread_mutex_lock(&db->lock);
+                (void)flush_writeback(a); /* what does not go now goes later: it is in the log */
+        access_lock(a);
         db->wants_sync = false;
         if (r == 0) {
-                db->durable_txid = db->pos.txid;
-                if (db->env->committed != NULL)
-                        db->env->committed(db->env->arg, db);
+                db->replicable_txid = db->pos.txid;
+                db->has_news = true;
                 r = confirm_commit(db, job->then);
         }
-        pthread_mutex_unlock(&db->lock);
-        capturer_release(&c);
+        access_unlock(a);
         return r;
+}
+
+/* One that the application is told of: SQLite may leave its transaction as it is, for the next reader to roll back. */
+void
+capture_tell_failed(struct db_access *a, int r, const struct err *e)
+{
+        struct db *db = a->db;
+        bool is_refused = r == E_FORMAT && db->is_unjournaled, was_refused = db->is_refused, is_told;
+        char count[TROUBLE_COUNT_SIZE];
+
+        access_lock(a);
+        db->is_refused = is_refused;
+        is_told = trouble_note(&db->failed, clock_boot_ms(db->env->clock), r, count);
+        if (db->env->wants_housekeeping != NULL)
+                db->env->wants_housekeeping(db->env->arg);
+        access_unlock(a);
+        if (!is_told || (is_refused && was_refused))
+                return;
+        log_event(
+                LOG_ERROR, db->name, "%s: %s%s",
+                is_refused
+                        ? "what was written over it is refused (to have another file in its place, delete it first)"
+                        : "commit failed",
+                e->text, count);
 }
 
 static void
 run_capture(struct work *w)
 {
         struct capture_job *job = (struct capture_job *)w;
-        struct db *db = job->db;
         struct err e = ERR_INIT;
         int r = capture_as_worker(job, &e);
 
         if (r < 0)
-                log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+                capture_tell_failed(&job->access, r, &e);
         job->done.fn(job->done.arg, r);
-        db_end_busy(db);
+        db_access_end(&job->access);
         free(job);
 }
 
 static int
-start_capture_job(struct db *db, bool is_synced, void (*then)(struct db *), struct db_done done)
+start_capture_job(struct db_access *a, bool is_synced, void (*then)(struct db *), struct db_done done)
 {
         struct capture_job *job = malloc(sizeof *job);
+        int r = job == NULL ? -ENOMEM : db_access_pass(a, DB_BY_CAPTURE, &job->access);
 
-        if (job == NULL)
-                return -ENOMEM;
-        *job = (struct capture_job){ { run_capture, NULL }, db, is_synced, then, done };
-        db->state = DB_CAPTURING;
-        workers_post(db_capture_workers(db), &job->work);
+        if (r < 0) {
+                free(job);
+                return r;
+        }
+        job->work = (struct work){ run_capture, NULL };
+        job->is_synced = is_synced;
+        job->then = then;
+        job->done = done;
+        workers_post(db_capture_workers(a->db), &job->work);
         return DB_PENDING;
 }
 
-/* Memory for late pages is bounded: past it a commit waits until they are in the file. */
+/* Memory for committed pages is bounded: past it a commit waits until they are in the file. */
 static bool
-late_is_full(const struct db *db)
+writeback_is_full(const struct db *db)
 {
-        return db->late.n_pages > DB_LATE_PAGES_MAX || db->late_error != 0;
+        return db->image.writeback.n_pages > DB_WRITEBACK_PAGES_MAX || db->image.writeback_error != 0;
 }
 
 int
-capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *), struct db_done done)
+capture_and_finish(struct db_access *a, bool is_synced, void (*then)(struct db *), struct db_done done)
 {
-        struct capturer c = capturer_here(db);
+        struct db *db = a->db;
         struct err e = ERR_INIT;
         int r;
 
-        if (db->state == DB_FAILED)
-                return -EIO;
-        assert(db->state == DB_READY);
-        if (!capture_is_light(db) || db_forward_of(db) != NULL)
-                return start_capture_job(db, is_synced || late_is_full(db), then, done);
-        r = capture_open(&c, &e);
+        if (!capture_is_light(db) || db_remote_commit_of(db) != NULL)
+                return start_capture_job(a, is_synced || writeback_is_full(db), then, done);
+        r = capture_uncommitted(a, &e);
         if (r < 0) {
-                log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+                capture_tell_failed(a, r, &e);
                 return r;
         }
         db->wants_sync = false;
-        if (is_synced || late_is_full(db))
-                return sync_commit(db, then, done);
+        if (is_synced || writeback_is_full(db))
+                return sync_commit(a, then, done);
         return confirm_commit(db, then);
 }
 
@@ -373,20 +437,120 @@ db_has_unjournaled(struct db *db)
 {
         bool has;
 
-        pthread_mutex_lock(&db->lock);
-        has = db->is_unjournaled && !db->journal.is_hot && db->state == DB_READY;
+        db_lock(db);
+        has = db->is_unjournaled && !db->journal.is_hot;
         pthread_mutex_unlock(&db->lock);
         return has;
+}
+
+bool
+db_is_refused(struct db *db)
+{
+        bool is;
+
+        db_lock(db);
+        is = db->is_refused;
+        pthread_mutex_unlock(&db->lock);
+        return is;
+}
+
+struct discard {
+        struct db_waiter waiter;
+        struct db *db;
+        struct db_done done;
+};
+
+static int
+discard_or_wait(struct discard *d)
+{
+        struct db *db = d->db;
+        struct db_access a;
+        int r = db_access_begin_or_wait(db, DB_BY_CALL, &a, &d->waiter, NULL);
+
+        if (r == E_BUSY)
+                return E_BUSY;
+        if (r == 0 && db->is_refused && !db->journal.is_hot) {
+                db_discard_uncommitted(&a);
+                db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
+        }
+        db_access_end(&a);
+        return r;
+}
+
+static void
+discard_when_free(struct db_waiter *w)
+{
+        struct discard *d = (struct discard *)w;
+        int r = discard_or_wait(d);
+
+        if (r == E_BUSY)
+                return;
+        d->done.fn(d->done.arg, r);
+        free(d);
+}
+
+int
+db_discard_refused(struct db *db, struct db_done done)
+{
+        struct discard *d = malloc(sizeof *d);
+        int r;
+
+        if (d == NULL)
+                return -ENOMEM;
+        *d = (struct discard){ { NULL, discard_when_free }, db, done };
+        r = discard_or_wait(d);
+        if (r == E_BUSY)
+                return DB_PENDING; /* and it is the waiter's by now */
+        free(d);
+        return r;
+}
+
+struct unjournaled {
+        struct db_waiter waiter;
+        struct db *db;
+        struct db_done done;
+};
+
+static int
+capture_or_wait(struct unjournaled *u)
+{
+        struct db *db = u->db;
+        struct db_access a;
+        int r = db_access_begin_or_wait(db, DB_BY_CALL, &a, &u->waiter, NULL);
+
+        if (r == E_BUSY)
+                return E_BUSY;
+        if (r == 0 && db->is_unjournaled && !db->journal.is_hot)
+                r = capture_and_finish(&a, db->wants_sync, NULL, u->done);
+        db_access_end(&a);
+        return r;
+}
+
+static void
+capture_when_free(struct db_waiter *w)
+{
+        struct unjournaled *u = (struct unjournaled *)w;
+        int r = capture_or_wait(u);
+
+        if (r == E_BUSY)
+                return;
+        if (r != DB_PENDING)
+                u->done.fn(u->done.arg, r);
+        free(u);
 }
 
 int
 db_capture_unjournaled(struct db *db, struct db_done done)
 {
-        int r = 0;
+        struct unjournaled *u = malloc(sizeof *u);
+        int r;
 
-        pthread_mutex_lock(&db->lock);
-        if (db->is_unjournaled && !db->journal.is_hot)
-                r = capture_and_finish(db, db->wants_sync, NULL, done);
-        pthread_mutex_unlock(&db->lock);
+        if (u == NULL)
+                return -ENOMEM;
+        *u = (struct unjournaled){ { NULL, capture_when_free }, db, done };
+        r = capture_or_wait(u);
+        if (r == E_BUSY)
+                return DB_PENDING; /* and it is the waiter's by now */
+        free(u);
         return r;
 }

@@ -1,42 +1,48 @@
 /* lib/db/db_internal.h - the inside of a database, for the files of lib/db/ only.
  *
- *   db.c               open, close, states, attributes
+ *   access.c           states, and who may change the database
+ *   db.c               open, close, attributes
  *   db_file.c          the database file's reads, writes and truncations; its end
- *   commit.c           one transaction into the log, and the state moved on
+ *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
- *   capture_wal.c      commits of WAL mode; wal_chain.c, wal_commit.c, wal_file.c
+ *   capture_wal.c      commits of WAL mode
+ *   capture_passed.c   the same where applications write to the WAL without us
+ *   group.c            commits over several databases
+ *   wal_file.c         the file NAME-wal but for its writes
  *   wal_checkpoint.c   from the WAL into the database file
  *   sync.c             durability of commits, shared by those who wait for it
- *   late.c             committed pages on their way to the database file; the base; housekeeping
+ *   flush.c            committed pages into the database file
+ *   housekeep.c        the base; what is done about once a second
  *   replace.c          another history instead of ours
  *   apply.c            transactions that another node has committed; apply_wal.c, received.c
- *   forward.c          transactions that another node commits for us
+ *   remote_commit.c    transactions that another node commits for us
  *   snapshot.c         all of it as of one position, while it changes
  *   verify.c           the committed image against its checksums
- *   recover.c          the state at open */
+ *   recover.c          the state at open; recover_wal.c: what only the WAL has */
 #ifndef LITEFS_DB_DB_INTERNAL_H
 #define LITEFS_DB_DB_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/backoff.h"
+#include "db/access.h"
 #include "db/apply.h"
 #include "db/db.h"
-#include "db/forward.h"
-#include "db/overlay.h"
-#include "db/pagesum.h"
-#include "db/wal_frames.h"
-#include "ltx/encoder.h"
-#include "sqlite/wal_format.h"
+#include "db/remote_commit.h"
+#include "db/image/image.h"
+#include "db/image/snapshot.h"
+#include "db/image/spool.h"
+#include "db/record.h"
+#include "db/rename.h"
+#include "db/wal/wal.h"
 
-#define DB_OVERLAY_CAP (2u << 20)  /* memory of each overlay before it spills */
-#define DB_JOURNAL_CAP (1u << 20)  /* memory of a journal before it spills */
-#define DB_LATE_PAGES_MAX 1024u    /* late pages before a commit asks for a flush */
-#define DB_LIGHT_COMMIT_PAGES 512u /* a larger commit is captured by a worker */
-#define DB_BASE_EVERY (64u << 20)  /* log bytes after which the base moves */
-#define DB_NO_FLOOR UINT64_MAX
+#define DB_JOURNAL_CAP (1u << 20)    /* memory of a journal before it spills */
+#define DB_WRITEBACK_PAGES_MAX 1024u /* before a commit waits until they are in the file */
+#define DB_LIGHT_COMMIT_PAGES 512u   /* a larger commit is captured by a worker */
+#define DB_BASE_EVERY (64u << 20)    /* log bytes after which the base moves */
 
-enum db_state { DB_OPENING, DB_READY, DB_CAPTURING, DB_FAILED };
+enum db_state { DB_OPENING, DB_READY, DB_EXCLUSIVE, DB_FAILED };
 
 struct db_journal {
         bool exists;
@@ -45,22 +51,29 @@ struct db_journal {
         struct spool content;
 };
 
-/* The WAL chain: what SQLite has written since the last header, as far as it checks out. */
-struct db_wal {
-        int fd;              /* -1: no file */
-        bool is_synced_each; /* the application has synced after its last commit, so it will after the next */
-        bool is_revoked; /* the last transaction failed: nothing but the begin of another one is taken */
-        bool is_live;    /* the header is valid and of this database's page size */
-        bool is_big_endian;
-        uint32_t salt1, salt2;
-        uint32_t header_sum[2];
-        struct wal_frames frames; /* verified frames, the captured ones first */
-        uint32_t n_captured;      /* frames up to the last captured commit */
-        uint32_t captured_sum[2]; /* running checksum there */
-        uint32_t verified_sum[2]; /* running checksum at frames.n */
-        uint32_t n_written;       /* highest frame that the open transaction has begun to write */
-        uint32_t header_frame;    /* number of the frame whose header was written last; 0: none */
-        uint8_t header[24];       /* and its header, so that the page's write completes it in memory */
+/* A WAL that applications write to without us: passed.h. */
+struct db_passed {
+        bool is_on;
+        int index_fd; /* NAME-shm, while an application has it open; -1 */
+        struct prepared *prepared;
+        uint64_t n_prepared; /* that there were */
+        bool was_told;       /* that commits come unsynced */
+};
+
+/* What is told of a database without its lock, which somebody may hold over a read or a write of the file: the state that the
+ * lock was last given back with. */
+struct db_shown {
+        pthread_mutex_t lock; /* a leaf */
+        struct db_info info;
+        struct ltx_pos pos; /* also where info has a held one */
+        struct ltx_pos durable_pos;
+        uint64_t replicable_txid;
+        bool is_durable, has_unsynced, exists, is_busy, is_unanswered;
+        /* A commit that waits to be published: its writer publishes it without us. These stay open under the lock. */
+        bool is_prepared;
+        struct ltx_pos prepared_pos;
+        struct wal_end prepared_end;
+        int index_fd, wal_fd;
 };
 
 struct db {
@@ -68,212 +81,259 @@ struct db {
         char *name;
         char *dir;
         pthread_mutex_t lock;
-        pthread_mutex_t
-                keeping; /* held for all of a db_housekeep, so that replace.c can rule one out; above lock */
+        /* access.c: */
         enum db_state state;
+        struct db_access *access;  /* the hold, or the owner; NULL: nobody */
+        struct db_access *keeper;  /* goes on beside it */
+        struct db_waiter *waiters; /* of whom each got E_BUSY, newest first */
+        bool is_wanted;            /* somebody got E_BUSY since it was last to be had */
+        bool rests;                /* the database file is there, and closed until it is used; then: */
+        uint64_t inode;            /* of it */
+        bool was_used;             /* since db_rest last looked */
+        atomic_uint n_at_work;     /* holds and owners: set before they ask whether they may commit */
+        bool has_news;             /* env->committed is to hear of it with the next db_show */
+        struct db_shown shown;
 
-        int fd; /* the database file; -1 when there is none */
-        uint32_t page_size;
-        uint32_t page_count; /* committed */
+        struct db_image image; /* its pages */
         bool is_wal;
         struct ltx_pos pos;
         int64_t timestamp_ms;
         int64_t apply_lag_ms; /* see struct db_info */
-        struct pagesum sums;  /* of the committed image */
 
         struct txlog *log;
-        struct ltx_encoder *encoder;
+        struct recorder recorder; /* of its transactions, into the log */
         uint64_t last_lsn;        /* of the last commit */
         bool is_unconfirmed;      /* which was made here, and may not be the cluster's */
-        struct sync_job *syncing; /* runs or is about to; NULL: none */
-        uint32_t n_syncs;         /* jobs that have yet to end, with those before it */
-        uint64_t durable_txid;    /* the log is durable at least up to here, as sync.c has seen it */
+        uint64_t commit_term;     /* in this term */
+        _Atomic uint64_t
+                passed_on_txid; /* the last one that the node had that the lease was last passed on to */
+        uint32_t n_replaced; /* how often the whole history was: what waits from before was set aside */
+        struct sync_job *syncing;     /* runs or is about to; NULL: none */
+        uint32_t n_syncs;             /* jobs that have yet to end, with those before it */
+        struct trouble failed;        /* commits, in a row */
+        struct trouble index_repairs; /* of the wal-index; since a commit */
+        bool has_unsynced; /* another node's transactions were applied, and are not durable here yet */
+        struct ltx_pos synced_pos; /* durable, as db_sync_applied has left it */
+        uint64_t replicable_txid; /* durable at least up to here, as sync.c has seen it: may be sent whatever is under way */
 
-        uint64_t size_bytes; /* of the file as applications see it */
-        struct overlay open; /* uncommitted pages */
-        uint64_t open_floor; /* bytes of the file from here on are cut by the open transaction */
-        bool is_unjournaled; /* `open` holds pages written without a journal */
+        bool is_recovering;  /* what it commits is this node's from before, and nobody's to refuse */
+        bool is_unjournaled; /* uncommitted pages were written without a journal */
+        bool is_refused;     /* and as they are they make no database: nothing comes of trying again */
         bool wants_sync;     /* the application has fsynced in this transaction */
 
-        struct overlay late; /* committed, not yet in the file */
-        uint64_t late_lsn;   /* durable log end that allows them in */
-        int late_error;      /* of the last attempt to write them */
-
         struct db_journal journal;
-        struct db_wal wal;
+        struct db_wal *wal;
+        struct db_passed passed;
 
-        uint64_t wal_backfilled_txid; /* SQLite has copied the WAL up to here to the file */
-        uint64_t base_txid;           /* the file durably holds this transaction */
-        uint64_t base_lsn;            /* log end when the base last moved */
-        uint8_t *page_buf; /* 2 x 64 KiB, for whoever holds the lock; untouched parts cost nothing */
+        uint64_t base_txid; /* the file durably holds this transaction */
+        uint64_t base_lsn;  /* log end when the base last moved */
 
         const struct received *received; /* what is being applied, else NULL */
         bool is_pos_held;                /* applied, but caches above do not know: held_pos is shown */
         bool is_apply_local;             /* what was applied last was made here */
         struct ltx_pos held_pos;
-        pthread_mutex_t snapshot_lock; /* guards snapshot and what it points to; rank below lock */
-        struct db_snapshot *snapshot;  /* that is being read, else NULL */
 
         atomic_ullong counters[DB_N_COUNTERS];
+        struct db_follow follow; /* see db/rename.h; by shown.lock */
+        atomic_bool is_followed;
+        atomic_ullong holds[DB_N_HOLDS]; /* see db_hold_log; + 1, so that 0 is none */
         atomic_bool is_receiving;
-        atomic_bool is_halted;                      /* see db/forward.h */
-        _Atomic(const struct db_forward *) forward; /* NULL: this node commits by itself */
-
-        struct commit_change *changes; /* scratch of commit.c, kept between commits */
-        uint32_t changes_capacity;
+        atomic_bool is_halted;                                  /* see db/remote_commit.h */
+        _Atomic(const struct db_remote_commit *) remote_commit; /* NULL: this node commits by itself */
 };
 
-#define DB_PAGE_BUF 65536u
+/* --- shown.c --- */
+/* Takes db->lock. Not on the thread of an event loop, which reads what is shown. */
+void db_lock(struct db *db);
+/* Before the lock is given back by one who may have changed the database: a hold or an access does so by itself. Not before
+ * the change is whole: a transaction may be sent from then on. */
+void db_show(struct db *db);
+/* What was shown last. Without the lock. */
+struct db_shown db_get_shown(struct db *db);
 
-/* Who captures: a thread that holds the lock, or the worker of a busy database. The worker works without
- * the lock, for a huge transaction takes seconds and readers must go on, on buffers of its own; nobody but
- * it may change the database, and it takes the lock for each change it makes. */
-struct capturer {
-        struct db *db;
-        bool is_worker;
-        uint8_t *page; /* DB_PAGE_BUF bytes each */
-        uint8_t *scratch;
-};
-static inline void
-capturer_lock(const struct capturer *c)
-{
-        if (c->is_worker)
-                pthread_mutex_lock(&c->db->lock);
-}
-static inline void
-capturer_unlock(const struct capturer *c)
-{
-        if (c->is_worker)
-                pthread_mutex_unlock(&c->db->lock);
-}
-/* The capturer for a holder of the lock. */
-static inline struct capturer
-capturer_here(struct db *db)
-{
-        return (struct capturer){ db, false, db->page_buf, db->page_buf + DB_PAGE_BUF };
-}
-/* The capturer for a worker: allocates. */
-int capturer_init_worker(struct capturer *c, struct db *db);
-void capturer_release(struct capturer *c);
+/* --- access.c --- */
+/* With the lock. */
+void db_fail(struct db *db, const char *why);
 
-/* --- forward.c --- */
+/* --- rest.c --- */
+/* Opens what rests. For who is about to use the file, or to change the database: an access does so by itself. With the
+ * lock. */
+int db_wake(struct db *db);
+
+/* --- remote_commit.c --- */
 /* 0, or why no transaction can be made here now. */
 int db_may_commit(struct db *db);
-const struct db_forward *db_forward_of(const struct db *db);
+/* 0; E_BUSY: the request has to wait, see db_env. */
+int db_may_enter(struct db *db, bool is_wal);
+const struct db_remote_commit *db_remote_commit_of(const struct db *db);
 /* Where a capture runs: one that waits for the network must not take a thread that other databases need. */
 struct workers *db_capture_workers(const struct db *db);
 /* The same for a transaction that goes to @to first (NULL: to nobody). */
-int db_may_commit_as(struct db *db, const struct db_forward *to);
+int db_may_commit_as(struct db *db, const struct db_remote_commit *to);
 
 /* A transaction of ours, gathered while it is written to the log. */
-struct forwarding {
-        struct byte_sink tee;
-        const struct db_forward *to; /* NULL: it goes nowhere */
-        struct byte_sink *log;
+struct remote_transaction {
+        struct byte_sink sink;
+        const struct db_remote_commit *to; /* NULL: it goes nowhere */
         struct received rx;
         bool has_begun;
 };
-/* What to write to instead of @log. */
-struct byte_sink *forwarding_begin(struct forwarding *f, struct db *db, struct byte_sink *log);
-int forwarding_send(struct forwarding *f, struct db *db, const struct txlog_record *record,
-                    struct err *e);
-void forwarding_end(struct forwarding *f); /* of a zeroed one is fine */
+/* Where its LTX file goes. */
+struct byte_sink *remote_transaction_begin(struct remote_transaction *f, struct db *db);
+int remote_transaction_send(struct remote_transaction *f, struct db *db,
+                            const struct txlog_record *record, struct err *e);
+void remote_transaction_end(struct remote_transaction *f); /* of a zeroed one is fine */
 
 /* --- db.c, db_file.c --- */
 int db_path(const struct db *db, const char *file, char *buf, size_t size);
-/* The page as applications see it outside the WAL: open, late, file; zeros past the end. In memory that
- * lives until the next call. */
-const uint8_t *db_visible_page(const struct capturer *c, uint32_t page_size, uint32_t pgno,
-                               int *ret_error);
 int db_open_file(struct db *db);
-void db_fail(struct db *db, const char *why);
-static inline bool
-db_is_dirty(const struct db *db)
-{
-        return !overlay_is_empty(&db->open) || db->open_floor != DB_NO_FLOOR;
-}
-void db_discard_open(struct db *db);
+/* Closes what it has open, and no more than that. Of one that nobody knows of, or no more. */
+void db_release(struct db *db);
+void db_discard_uncommitted(struct db_access *a);
 
 /* --- commit.c --- */
-struct commit_change {
-        uint64_t sum;
-        uint32_t pgno;
-};
-
-/* What a transaction consists of. @pgnos rises strictly and may hold pages that turn out unchanged;
- * pages between the old and the new size that it lacks are taken as they are visible. NULL with
- * @is_snapshot: every page of the new image. */
-struct commit_request {
-        uint32_t page_size;
-        uint32_t commit; /* new size in pages */
-        bool is_snapshot;
-        const uint32_t *pgnos;
-        uint32_t n_pgnos;
-        const uint8_t *(*get)(const struct capturer *c, const struct commit_request *rq, uint32_t i,
-                              int *ret_error);
-        const void *arg;
-        int64_t wal_offset, wal_size;
-        uint32_t wal_salt1, wal_salt2;
-        const struct received *received; /* not NULL: the record is there already, see db/apply.h */
-};
-
 /* Appends the transaction to the log and moves position, size and checksums. 1: done, 0: nothing had
  * changed and nothing was appended, <0: error and nothing has moved. */
-int commit_transaction(const struct capturer *c, const struct commit_request *rq, struct err *e);
+int commit_transaction(struct db_access *a, const struct commit_request *rq, struct err *e);
+
+/* The same in two steps, for a transaction that stands or falls with others: after 1 the record is in the log, and nobody
+ * knows; then one of the three, which ends it. @rq stays the caller's until then. */
+struct commit;
+int commit_append(struct db_access *a, const struct commit_request *rq, struct commit **ret,
+                  struct err *e);
+void commit_publish(struct commit *b);
+/* 0, or why the record may be there after a restart. */
+int commit_undo(struct commit *b, struct err *e);
+void commit_forget(struct commit *b);
+/* For one that waits between the two, without the access that it was made with. */
+struct commit_facts {
+        struct ltx_pos pos; /* after it */
+        uint64_t lsn;       /* of its end */
+        uint64_t term;      /* that it may be committed in */
+};
+void commit_look(const struct commit *b, struct commit_facts *ret);
+void commit_move_to(struct commit *b, struct db_access *a);
 
 /* --- capture_journal.c --- */
-/* Commits what is in `open` and makes it late. 0 or negative. */
-int capture_open(const struct capturer *c, struct err *e);
+/* @r of a commit that the application is told of. It may go on trying: one line, then a count. */
+void capture_tell_failed(struct db_access *a, int r, const struct err *e);
+/* Commits what is uncommitted outside the WAL; its pages wait to enter the file then. 0 or negative. */
+int capture_uncommitted(struct db_access *a, struct err *e);
+/* capture_uncommitted in two steps, of an owner; set @a before. */
+struct capture {
+        struct db_access *a;
+        struct commit_request rq;
+        uint32_t *pgnos;
+        uint32_t old_page_size;
+        struct commit *record; /* NULL: there was nothing to commit */
+};
+int capture_append(struct capture *c, struct err *e);
+/* One of the two follows, whatever capture_append said; capture_publish after 0 only. */
+int capture_undo(struct capture *c, struct err *e);
+int capture_publish(struct capture *c, struct err *e);
+/* Neither: nobody knows whether it stands, and the database has stopped. */
+void capture_forget(struct capture *c);
 /* Whether that is small enough for the thread that answers requests. */
 bool capture_is_light(const struct db *db);
-/* capture_open and the sync that the application wants, here or by a worker. 0, negative, DB_PENDING.
- * @then is called with the lock held after success, before @done. */
-int capture_and_finish(struct db *db, bool is_synced, void (*then)(struct db *db), struct db_done done);
+/* capture_uncommitted and the sync that the application wants, in this hold or by a worker that it is passed on to. 0, negative,
+ * DB_PENDING. @then is called with the lock held after success, before @done. */
+int capture_and_finish(struct db_access *a, bool is_synced, void (*then)(struct db *db),
+                       struct db_done done);
 
 /* The commit is in the log, and as durable as it is to be: 0 after @then (NULL: nothing), or E_UNCONFIRMED and its journal
  * is left empty, so that nobody rolls it back. With the lock. */
 int confirm_commit(struct db *db, void (*then)(struct db *db));
 
-/* --- wal_chain.c, of which more is in wal_chain.h; wal_checkpoint.c --- */
-void wal_reset(struct db *db);
+/* --- capture_wal.c --- */
+/* The frames after the captured ones as one transaction of @commit pages. @last_page: the last one's content, or NULL. */
+int capture_frames(struct db_access *a, uint32_t commit, const uint8_t *last_page, struct err *e);
+/* Each transaction that @scan finds: 0, negative and what is left is revoked, or DB_PENDING. With the lock. */
+int capture_scanned(struct db_access *a, struct wal_scan *scan, struct db_done done);
+/* Stops the database when what wal_revoke_* has returned says that the WAL has a commit that the log lacks. */
+void capture_check_revoked(struct db *db, int result);
+
+/* The request of a transaction that the WAL has. @tx lives as long. */
+void wal_request(struct db *db, uint32_t commit, const struct wal_transaction *tx,
+                 struct commit_request *ret);
+/* Small enough for the thread that answers requests. With the lock. */
+bool wal_is_light_commit(const struct db *db, uint32_t commit);
+
+/* --- capture_passed.c: see db/passed.h --- */
+/* Before a call that may take frames away: what the wal-index shows is captured. 0; E_BUSY: a worker does it, and @a is passed
+ * on; negative. */
+int passed_before_call(struct db_access *a);
+/* What is published is captured, and what is written behind that is known (wal_has_uncaptured). An owner's. */
+int passed_catch_up(struct db_access *a, struct err *e);
+/* Likewise before what another node has committed. Without the lock. */
+void passed_before_apply(struct db *db);
+int passed_fsync(struct db_access *a, struct db_done done);
+/* Whether the transaction that waits to be published is in the way of @who. */
+bool passed_is_in_the_way(const struct db *db, enum db_actor who);
+/* No application writes to the WAL any more, or it is gone. With the lock. */
+void passed_end(struct db_access *a);
+void passed_release(struct db *db);
+/* What is told of a prepared commit; and the position, which it makes once it is published. The second with the lock of
+ * @shown. */
+void passed_show(const struct db *db, struct db_shown *ret);
+struct ltx_pos passed_shown_pos(const struct db *db, const struct db_shown *shown);
+
+/* --- wal_checkpoint.c --- */
 /* A write to the database file in WAL mode. 0: every page is an image from the WAL, written; -EAGAIN: the
  * log must be durable up to *@ret_lsn first; -ENOENT: not a checkpoint's write. */
-int wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn);
+int checkpoint_write(struct db_access *a, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn);
 
-/* --- late.c --- */
-/* Moves `open` to `late`, after its transaction was appended at last_lsn. */
-int late_add_open(struct db *db);
-/* Writes late pages to the file if the log is durable that far, else -EAGAIN. */
-int late_flush(const struct capturer *c);
-/* With the lock: late_flush now if it can be. What does not go now goes later: it is in the log. A busy
- * database's late pages are its worker's (-EAGAIN). */
-int late_try_flush(struct db *db);
-/* The file has all of the committed image (outside the WAL): cut what lies past its end. With the lock. */
-void late_trim_file(struct db *db);
-int base_write(struct db *db, uint64_t txid, struct err *e);
-/* Makes the database file durable, or stops the database. */
-int sync_file(struct db *db, struct err *e);
+/* All captured frames go into the database file. The owner's. */
+int checkpoint_all(struct db_access *a, struct err *e);
 
-/* Writes into `open`, in any size at any offset. With the lock. */
-int db_write_open(struct db *db, const uint8_t *p, size_t n, uint64_t off);
-/* Cuts or extends what is visible. With the lock. */
-int db_truncate_open(struct db *db, uint64_t size_bytes);
+/* --- recover_wal.c --- */
+/* Whether applications wrote the WAL that is there without us. */
+bool recover_has_wal_tail(struct db *db);
+/* What it has of commits that the log lacks is in the log then, durable, and nowhere else. */
+int recover_wal_tail(struct db_access *a, struct err *e);
+
+/* --- flush.c --- */
+/* The uncommitted pages were committed at last_lsn: they wait to enter the file. With the lock. */
+int flush_keep_committed(struct db_access *a);
+/* Committed pages go into the file if the log is durable that far, else -EAGAIN. */
+int flush_writeback(struct db_access *a);
+/* flush_writeback now if it can be, without the lock. What does not go now goes later: it is in the log. An owner's pages
+ * are its own (-EAGAIN). */
+int flush_if_free(struct db *db);
+/* The file has all of the committed image, but for the WAL's: cut what lies past its end. With the lock. */
+void flush_trim_file(struct db_access *a);
+
+/* --- housekeep.c --- */
+/* The base moves to @txid, which the file holds. A keeper's, or an owner's. */
+int base_write(struct db_access *a, uint64_t txid, struct err *e);
+/* As base_write, of a database that @txid has deleted. */
+int base_write_empty(struct db_access *a, uint64_t txid, struct err *e);
+/* Makes the database file durable, or stops the database. As base_write. */
+int sync_file(struct db_access *a, struct err *e);
+
+/* image_write and image_truncate of a transaction that has a journal, or has none. With the lock. */
+int db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t off);
+int db_truncate_uncommitted(struct db_access *a, uint64_t size_bytes);
 /* Forgets the journal, with its name. With the lock. */
 void db_leave_no_journal(struct db *db);
 /* Its content only. With the lock. */
 void db_leave_empty_journal(struct db *db);
 /* After the record of a drop: the database has no file any more, nor companions. With the lock. */
-void db_leave_no_file(struct db *db, int *ret_fd, int *ret_wal_fd);
+void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
+/* That record, durable, if there is a page. The file is still there. */
+int db_append_drop(struct db_access *a, struct err *e);
+/* A file of its directory, if it is there. */
+void db_remove_file(struct db *db, const char *file);
 
 /* --- apply.c --- */
 /* Forgets the open transaction, its journal, and frames that were not captured. With the lock. */
-void db_abandon_open(struct db *db);
+void db_abandon_uncommitted(struct db_access *a);
 
-/* For replace.c: */
-/* Takes the database for this thread alone, as a long capture does, and gives it back. */
-int begin_apply(struct db *db, const struct received *rx, struct capturer *c, struct err *e);
+/* For replace.c and apply_wal.c: */
+/* The database for @who, who applies @rx; -EAGAIN when it is another's. */
+int begin_apply(struct db *db, enum db_actor who, const struct received *rx, struct db_access *ret,
+                struct err *e);
 /* @result, or why what is this node's own could not be made durable. */
-int end_apply(struct db *db, struct capturer *c, int result, struct err *e);
+int end_apply(struct db_access *a, int result, struct err *e);
 /* One more page in the list; @capacity begins as 0. */
 int db_changes_add(struct db_changes *ch, uint32_t *capacity, uint32_t pgno);
 struct received_pages; /* a reader of what was received, page by page */
@@ -286,32 +346,27 @@ void received_pages_close(struct received_pages *rp);
 /* --- verify.c --- */
 /* After a commit, where the configuration or a debug build wants it: compares all of the committed image with its
  * checksums, and stops the database when a page differs (E_CHECKSUM). */
-int verify_commit(const struct capturer *c, struct err *e);
-
-/* --- snapshot.c --- */
-/* Before bytes [from, to) of the database file are overwritten or cut; before the WAL begins anew or is cut. With
- * the database's lock, or as its capturer. */
-void snapshot_save_file(struct db *db, uint64_t from, uint64_t to);
-void snapshot_save_wal(struct db *db);
-/* Before and after a checkpoint writes @frame into the file as @pgno. */
-void snapshot_save_frame(struct db *db, uint32_t pgno, uint32_t frame);
-void snapshot_note_copied(struct db *db, uint32_t pgno, uint32_t frame);
+int verify_commit(struct db_access *a, struct err *e);
+/* Page @pgno of the committed image, compared with its checksum, in @buf: room for two pages. The lock page is not read. With
+ * the lock. */
+int verify_read_page(struct db *db, uint8_t *buf, uint32_t pgno, struct err *e);
 
 /* --- sync.c --- */
 /* Makes the log durable to @lsn and waits for it, measured. */
 int sync_now(struct db *db, uint64_t lsn, struct err *e);
 /* The same for what cannot be taken back. A sync that failed is final: the log takes nothing more until it is opened
  * again, and the database stops. */
-int sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e);
-/* Makes the log durable to @lsn, flushes late pages, calls @then (NULL: nothing) with the lock held, then
- * @done. DB_PENDING or a negative errno; 0 when the log is that durable already. With the lock. */
-int sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done);
-/* The same for the last commit, whose application waits for the answer: see confirm_commit. */
-int sync_commit(struct db *db, void (*then)(struct db *db), struct db_done done);
+int sync_or_fail(struct db_access *a, uint64_t lsn, struct err *e);
+/* Makes the log durable to @lsn, flushes committed pages, calls @done. DB_PENDING or a negative errno; 0 when the log is
+ * that durable already. In a hold. */
+int sync_log(struct db_access *a, uint64_t lsn, struct db_done done);
+/* The same for the last commit, whose application waits for the answer: see confirm_commit. @then (NULL: nothing) is
+ * called with the lock held before @done. */
+int sync_commit(struct db_access *a, void (*then)(struct db *db), struct db_done done);
 /* Begins to sync the last commit, which the application is about to ask for. With the lock. */
 void sync_expected(struct db *db);
 
 /* --- recover.c --- */
-int recover(struct db *db, struct err *e);
+int recover(struct db_access *a, struct err *e);
 
 #endif

@@ -81,18 +81,27 @@ read_page(struct db *db, int fd, const struct import_file *file, uint32_t pgno, 
         return 0;
 }
 
-/* The counter says which version of SQLite's the size in the header is of, so both change. */
-static void
-mark_first_page(uint8_t *page, const struct import_file *file, const struct ltx_header *h, bool is_wal)
+void
+import_mark_first_page(uint8_t *page, uint32_t page_count, uint32_t fresh, bool is_wal)
 {
-        uint32_t fresh = (uint32_t)h->timestamp_ms;
-
         put_be32(page + CHANGE_COUNTER_AT, fresh);
         put_be32(page + VALID_FOR_AT, fresh);
-        put_be32(page + PAGE_COUNT_AT, file->page_count);
+        put_be32(page + PAGE_COUNT_AT, page_count);
         put_be32(page + SCHEMA_COOKIE_AT, fresh);
         if (is_wal)
                 page[WRITE_VERSION_AT] = page[READ_VERSION_AT] = 2;
+}
+
+/* Whether the database has that page already. A snapshot has to have all. */
+static bool
+has_page(struct db *db, const struct ltx_header *h, uint32_t pgno, uint64_t sum)
+{
+        bool has;
+
+        db_lock(db);
+        has = !ltx_header_is_snapshot(h) && pagesum_get(&db->image.sums, pgno) == sum;
+        pthread_mutex_unlock(&db->lock);
+        return has;
 }
 
 static int
@@ -102,7 +111,7 @@ encode_pages(struct db *db, int fd, const struct import_file *file, const struct
         struct db_info info;
         uint32_t lock_pgno = ltx_lock_pgno(file->page_size);
         uint8_t *page = malloc(file->page_size);
-        uint64_t sum = 0;
+        uint64_t sum = 0, page_sum;
         int r = page == NULL ? err_set(e, -ENOMEM, "import") : 0;
 
         db_get_info(db, &info);
@@ -111,10 +120,12 @@ encode_pages(struct db *db, int fd, const struct import_file *file, const struct
                         continue;
                 r = read_page(db, fd, file, pgno, page, e);
                 if (r == 0 && pgno == 1)
-                        mark_first_page(page, file, h, info.page_count > 0 && info.is_wal);
-                if (r == 0)
+                        import_mark_first_page(page, file->page_count, (uint32_t)h->timestamp_ms,
+                                               info.page_count > 0 && info.is_wal);
+                page_sum = ltx_page_checksum(pgno, page, file->page_size);
+                sum ^= page_sum;
+                if (r == 0 && !has_page(db, h, pgno, page_sum))
                         r = ltx_encoder_page(enc, pgno, page, e);
-                sum ^= ltx_page_checksum(pgno, page, file->page_size);
         }
         free(page);
         *ret_checksum = sum | LTX_CHECKSUM_FLAG;
@@ -123,7 +134,7 @@ encode_pages(struct db *db, int fd, const struct import_file *file, const struct
 
 /* A change of the page size can only be a snapshot, whose transactions are counted from 1. */
 static void
-fill_header(struct db *db, const struct import_file *file, struct ltx_header *h)
+fill_import_header(struct db *db, const struct import_file *file, struct ltx_header *h)
 {
         struct db_info info;
 
@@ -152,7 +163,7 @@ import_build(struct db *db, int fd, const struct import_file *file, struct recei
 
         if (r < 0)
                 return err_set(e, r, "import");
-        fill_header(db, file, &h);
+        fill_import_header(db, file, &h);
         r = ltx_encoder_begin(enc, &h, &sink.base, e);
         if (r == 0)
                 r = encode_pages(db, fd, file, &h, enc, &checksum, e);

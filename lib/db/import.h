@@ -1,6 +1,6 @@
 /* lib/db/import.h - a database file from outside as the next transaction of a database.
  *
- * The file's pages, all of them, replace whatever the database holds. What comes of it goes the way of a received
+ * The file's pages replace whatever the database holds; the transaction has those that differ. What comes of it goes the way of a received
  * transaction (db/apply.h), so readers of the database see the old content or the new. The file change counter and
  * the schema cookie become values that the database has not had, so that connections which keep pages or the schema
  * of the old content read anew. A database in WAL mode stays in it: others may have its WAL open. */
@@ -19,6 +19,10 @@ struct import_file {
 
 /* 0; E_FORMAT: it is no database, or shorter than its header says; its reason in words. */
 int import_check(const struct os *os, int fd, struct import_file *ret, struct err *e);
+
+/* Page 1 of a file of @page_count pages that takes another one's place: with a change counter and a schema cookie, @fresh, that
+ * it has not had, for the counter also says which version of SQLite's the size in the header is of. */
+void import_mark_first_page(uint8_t *page, uint32_t page_count, uint32_t fresh, bool is_wal);
 
 /* Fills @rx, which received_init was called for. Nobody may commit between this and the apply: see
  * fuse/apply.h, apply_reserve. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "db/adopt.h"
 #include "db/db_internal.h"
 
 bool
@@ -10,25 +11,19 @@ db_journal_exists(struct db *db)
 {
         bool exists;
 
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         exists = db->journal.exists;
         pthread_mutex_unlock(&db->lock);
         return exists;
 }
 
-int
-db_journal_create(struct db *db)
+/* With the lock. */
+static int
+create_journal(struct db_access *a, uint64_t size_bytes)
 {
-        return db_journal_create_finalised(db, 0);
-}
+        struct db *db = a->db;
+        int r = db_may_commit(db);
 
-int
-db_journal_create_finalised(struct db *db, uint64_t size_bytes)
-{
-        int r;
-
-        pthread_mutex_lock(&db->lock);
-        r = db->state == DB_FAILED ? -EIO : db_may_commit(db);
         if (r == 0 && db->journal.exists)
                 r = -EEXIST;
         if (r == 0)
@@ -37,7 +32,29 @@ db_journal_create_finalised(struct db *db, uint64_t size_bytes)
                 db->journal.exists = true;
                 db->journal.is_active = db->journal.is_hot = false;
         }
-        pthread_mutex_unlock(&db->lock);
+        return r;
+}
+
+int
+db_journal_create(struct db *db)
+{
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
+
+        if (r == 0)
+                r = create_journal(&a, 0);
+        db_access_end(&a);
+        return r;
+}
+
+int
+adopt_journal(struct db_access *a, uint64_t size_bytes)
+{
+        int r;
+
+        access_lock(a);
+        r = create_journal(a, size_bytes);
+        access_unlock(a);
         return r;
 }
 
@@ -46,7 +63,7 @@ db_journal_size(struct db *db)
 {
         uint64_t n;
 
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         n = db->journal.content.size_bytes;
         pthread_mutex_unlock(&db->lock);
         return n;
@@ -57,7 +74,7 @@ db_journal_read(struct db *db, void *buf, size_t n, uint64_t off)
 {
         ssize_t r;
 
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         r = spool_read(&db->journal.content, buf, n, off);
         pthread_mutex_unlock(&db->lock);
         return r;
@@ -99,16 +116,16 @@ leave_zeroed_journal(struct db *db)
 /* Pages that were written before this journal was begun belong to an earlier, finished transaction. So do those written
  * beside one that never became hot: its writer died before it wrote a page, and others who need no journal go on. */
 static int
-begin_journaled(struct db *db)
+begin_journaled(struct db_access *a)
 {
-        struct capturer c = capturer_here(db);
+        struct db *db = a->db;
         struct err e = ERR_INIT;
         int r = 0;
 
         if (db->is_unjournaled) {
-                r = capture_open(&c, &e);
+                r = capture_uncommitted(a, &e);
                 if (r < 0)
-                        log_event(LOG_ERROR, db->name, "commit failed: %s", e.text);
+                        capture_tell_failed(a, r, &e);
         }
         if (r == 0 && !db->journal.is_active) {
                 db->journal.is_active = true;
@@ -118,19 +135,21 @@ begin_journaled(struct db *db)
 }
 
 static int
-write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct db_done done)
+journal_write_with_access(struct db_access *a, const uint8_t *buf, size_t n, uint64_t off,
+                          struct db_done done)
 {
+        struct db *db = a->db;
         int r;
 
-        if (db->state == DB_FAILED)
-                return -EIO;
         r = db->journal.is_active ? 0 : db_may_commit(db); /* see may_go_on in db_file.c */
+        if (r == 0 && !db->journal.is_active)
+                r = db_may_enter(db, false);
         if (r < 0)
                 return r;
         if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)
-                return capture_and_finish(db, db->wants_sync, leave_zeroed_journal, done);
+                return capture_and_finish(a, db->wants_sync, leave_zeroed_journal, done);
         if (!db->journal.is_hot && !(off == 0 && is_zero(buf, n))) {
-                r = begin_journaled(db);
+                r = begin_journaled(a);
                 if (r < 0)
                         return r;
         }
@@ -143,40 +162,46 @@ write_journal(struct db *db, const uint8_t *buf, size_t n, uint64_t off, struct 
 int
 db_journal_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_done done)
 {
-        int r;
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
 
+        if (r < 0)
+                return r;
         db_count(db, DB_COUNT_JOURNAL_WRITES);
-        pthread_mutex_lock(&db->lock);
-        r = write_journal(db, buf, n, off, done);
-        pthread_mutex_unlock(&db->lock);
+        r = journal_write_with_access(&a, buf, n, off, done);
+        db_access_end(&a);
         return r;
 }
 
 int
 db_journal_truncate(struct db *db, uint64_t size_bytes, struct db_done done)
 {
-        int r;
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
 
-        pthread_mutex_lock(&db->lock);
+        if (r < 0)
+                return r;
         if (size_bytes == 0 && db->journal.is_active)
-                r = capture_and_finish(db, db->wants_sync, db_leave_empty_journal, done);
+                r = capture_and_finish(&a, db->wants_sync, db_leave_empty_journal, done);
         else
                 r = spool_truncate(&db->journal.content, size_bytes);
-        pthread_mutex_unlock(&db->lock);
+        db_access_end(&a);
         return r;
 }
 
 int
 db_journal_unlink(struct db *db, struct db_done done)
 {
-        int r = 0;
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
 
-        pthread_mutex_lock(&db->lock);
+        if (r < 0)
+                return r;
         if (db->journal.is_active)
-                r = capture_and_finish(db, db->wants_sync, db_leave_no_journal, done);
+                r = capture_and_finish(&a, db->wants_sync, db_leave_no_journal, done);
         else
                 db_leave_no_journal(db);
-        pthread_mutex_unlock(&db->lock);
+        db_access_end(&a);
         return r;
 }
 
@@ -185,13 +210,15 @@ db_journal_unlink(struct db *db, struct db_done done)
 int
 db_journal_fsync(struct db *db, struct db_done done)
 {
-        int r = 0;
+        struct db_access a;
+        int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
 
-        pthread_mutex_lock(&db->lock);
+        if (r < 0)
+                return r;
         if (db->journal.is_active)
                 db->wants_sync = true;
         else
-                r = sync_commit(db, NULL, done);
-        pthread_mutex_unlock(&db->lock);
+                r = sync_commit(&a, NULL, done);
+        db_access_end(&a);
         return r;
 }

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "db/base_file.h"
+#include "db/image/base_file.h"
 #include "db/db_internal.h"
 #include "ltx/checksum.h"
 
@@ -54,17 +54,6 @@ make_paths(struct replacement *rp)
                        : -ENAMETOOLONG;
 }
 
-static uint32_t
-copy_sums(void *arg, uint32_t first_pgno, uint64_t *ret, uint32_t n)
-{
-        const struct pagesum *sums = arg;
-        uint32_t i;
-
-        for (i = 0; i < n && first_pgno + i <= sums->n_pages; i++)
-                ret[i] = pagesum_get(sums, first_pgno + i);
-        return i;
-}
-
 /* The pages into @fd, and their checksums. */
 static int
 write_pages(struct replacement *rp, int fd, struct err *e)
@@ -72,7 +61,7 @@ write_pages(struct replacement *rp, int fd, struct err *e)
         const struct os *os = rp->db->env->os;
         struct received_pages *pages;
         struct ltx_header h;
-        uint8_t *page = malloc(DB_PAGE_BUF);
+        uint8_t *page = malloc(IMAGE_PAGE_MAX);
         uint32_t pgno;
         int r = page == NULL ? err_set(e, -ENOMEM, "replace") : 0;
 
@@ -99,7 +88,7 @@ write_pages(struct replacement *rp, int fd, struct err *e)
 }
 
 static int
-write_database(struct replacement *rp, struct err *e)
+write_replacement(struct replacement *rp, struct err *e)
 {
         const struct os *os = rp->db->env->os;
         char path[PATH_MAX + 16];
@@ -107,13 +96,13 @@ write_database(struct replacement *rp, struct err *e)
         int fd, r;
 
         snprintf(path, sizeof path, "%s/database", rp->dir);
-        fd = os_open(os, "replace:create", path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        fd = os_open(os, "replace:create", path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return err_set(e, fd, "create %s", path);
-        if (rp->db->fd >= 0 && os_fstat(os, "replace:stat", rp->db->fd, &st) == 0) {
-                (void)!fchmod(fd, st.st_mode & 07777);
+        if (rp->db->image.fd >= 0 && os_fstat(os, "replace:stat", rp->db->image.fd, &st) == 0) {
                 if (geteuid() == 0)
                         (void)!fchown(fd, st.st_uid, st.st_gid);
+                (void)!fchmod(fd, st.st_mode & 01777);
         }
         r = write_pages(rp, fd, e);
         if (r == 0 && (r = os_fdatasync(os, "replace:sync", fd)) < 0)
@@ -132,23 +121,23 @@ build(struct replacement *rp, struct err *e)
                                   .timestamp_ms = rec->timestamp_ms };
         int r;
 
-        r = os_mkdir_all(os, "replace:mkdir", rp->dir, 0777);
+        r = os_mkdir_all(os, "replace:mkdir", rp->dir, 0700);
         if (r == 0) /* of one that was cut short by a crash */
                 r = os_empty_dir(os, "replace:empty", rp->dir);
         if (r < 0)
                 return err_set(e, r, "create %s", rp->dir);
         if (rp->rx->is_absent)
                 return 0;
-        r = write_database(rp, e);
+        r = write_replacement(rp, e);
         if (r == 0)
-                r = base_file_write(os, rp->dir, &info, copy_sums, &rp->sums, e);
+                r = base_file_write(os, rp->dir, &info, pagesum_copy, &rp->sums, e);
         if (r == 0)
                 r = base_file_publish(os, rp->dir, e);
         return r;
 }
 
 static int
-sync_parent(const struct os *os, const char *dir)
+sync_replaced_parent(const struct os *os, const char *dir)
 {
         char parent[PATH_MAX + 8];
 
@@ -161,11 +150,11 @@ static int
 stage(struct replacement *rp, struct err *e)
 {
         const struct os *os = rp->db->env->os;
-        int r = os_mkdir_all(os, "replace:mkdir", rp->orphans, 0777);
+        int r = os_mkdir_all(os, "replace:mkdir", rp->orphans, 0700);
 
         if (r ==
             0) /* also when it was there: a run before this one may have ended before it was durable */
-                r = sync_parent(os, rp->orphans);
+                r = sync_replaced_parent(os, rp->orphans);
         if (r < 0)
                 return err_set(e, r, "create %s", rp->orphans);
         r = os_empty_dir(os, "replace:empty", rp->staged);
@@ -209,16 +198,16 @@ set_aside(struct replacement *rp, struct err *e)
 
 /* The old state goes on. */
 static void
-put_back(struct replacement *rp)
+put_old_back(struct replacement *rp)
 {
         struct db *db = rp->db;
         const struct os *os = db->env->os;
         int r = os_rename(os, "replace:back", rp->orphan, db->dir);
 
         if (r == 0)
-                r = sync_parent(os, db->dir);
+                r = sync_replaced_parent(os, db->dir);
         if (r < 0) {
-                pthread_mutex_lock(&db->lock);
+                db_lock(db);
                 db_fail(db, "its directory could not be put back");
                 pthread_mutex_unlock(&db->lock);
         }
@@ -237,75 +226,87 @@ swap(struct replacement *rp, struct err *e)
                 err_set(e, r, "move %s to %s", rp->staged, db->dir);
         if (r < 0) {
                 if (os_lstat(os, "replace:orphan", db->dir, &st) == -ENOENT)
-                        put_back(rp);
+                        put_old_back(rp);
                 return r;
         }
-        r = sync_parent(os, db->dir);
+        r = sync_replaced_parent(os, db->dir);
         if (r == 0)
                 return 0;
         /* The files in our hands are the orphan's: a restart opens what the disk has kept. */
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         db_fail(db, "its new state may not last");
         pthread_mutex_unlock(&db->lock);
         return err_set(e, r, "sync %s/..", db->dir);
 }
 
-/* Everything that was of the old state goes; what the new directory says comes. With the lock. */
-static int
-reopen(struct db *db, struct err *e)
+/* Everything that was of the old state goes, and what @fresh has opened comes. With the lock. */
+static void
+take_state(struct db_access *a, struct db *fresh)
 {
-        const struct os *os = db->env->os;
-        int r;
+        struct db *db = a->db;
 
-        db_discard_open(db);
+        db_discard_uncommitted(a);
         db_leave_no_journal(db);
-        overlay_reset(&db->late);
-        snapshot_save_wal(db);
-        os_close(os, "replace:close", db->wal.fd);
-        db->wal.fd = -1;
-        wal_reset(db);
-        os_close(os, "replace:close", db->fd);
-        db->fd = -1;
-        pagesum_release(&db->sums);
-        db->sums = (struct pagesum){ 0 };
-        db->pos = (struct ltx_pos){ 0 };
-        db->page_size = db->page_count = 0;
+        passed_end(a);
+        os_close(db->env->os, "replace:close", wal_detach(db->wal));
+        image_take(&db->image, &fresh->image);
+        db->pos = fresh->pos;
+        db->is_wal = fresh->is_wal;
+        db->timestamp_ms = fresh->timestamp_ms;
         db->is_unconfirmed = false;
-        db->is_wal = false;
-        db->base_txid = db->last_lsn = db->base_lsn = db->late_lsn = 0;
-        db->timestamp_ms = 0;
-        r = recover(db, e);
-        if (r < 0) {
+        db->n_replaced++;
+        db->base_txid = fresh->base_txid;
+        db->base_lsn = fresh->base_lsn;
+        db->last_lsn = fresh->last_lsn;
+        db->replicable_txid = fresh->replicable_txid;
+        db->synced_pos = fresh->pos;
+        db->has_unsynced = false;
+        /* Others may be looking at the one that is replaced. */
+        if (txlog_swap_commit(db->log, fresh->log) < 0)
+                db_fail(db, "its old log is in use");
+        else
+                fresh->log = NULL;
+}
+
+/* Opened without the lock, for that reads and syncs all of it, while readers go on with the old one. */
+static int
+reopen(struct db_access *a, struct err *e)
+{
+        struct db *db = a->db, *fresh = NULL;
+        int r = db_open(db->env, db->name, db->dir, &fresh, e);
+
+        access_lock(a);
+        if (r == 0)
+                take_state(a, fresh);
+        else
                 db_fail(db, e != NULL ? e->text : "the new state did not open");
-                return r;
-        }
-        overlay_set_page_size(&db->open, db->page_size);
-        overlay_set_page_size(&db->late, db->page_size);
-        db->size_bytes = (uint64_t)db->page_count * db->page_size;
-        return 0;
+        access_unlock(a);
+        if (fresh != NULL)
+                db_release(fresh);
+        return r;
 }
 
 /* Nobody reads the old log, nor will; and no sync of it goes on: none begins, for all of it is durable. */
 static int
-retire_log(struct db *db, struct err *e)
+swap_log_begin(struct db *db, struct err *e)
 {
         int r;
 
-        pthread_mutex_lock(&db->lock);
-        r = db->n_syncs > 0 ? -EAGAIN : txlog_retire(db->log);
+        db_lock(db);
+        r = db->n_syncs > 0 ? -EAGAIN : txlog_swap_begin(db->log);
         pthread_mutex_unlock(&db->lock);
         return r < 0 ? err_set(e, r, "the old log of %s is being read", db->name) : 0;
 }
 
 static int
-copy_bytes(const struct os *os, int from, int to, uint8_t *buf)
+copy_file_bytes(const struct os *os, int from, int to, uint8_t *buf)
 {
         uint64_t off = 0;
         ssize_t n = 1;
         int r = 0;
 
         while (r == 0 && n > 0) {
-                n = os_pread_all(os, "replace:copy", from, buf, DB_PAGE_BUF, (off_t)off);
+                n = os_pread_all(os, "replace:copy", from, buf, IMAGE_PAGE_MAX, (off_t)off);
                 if (n > 0)
                         r = os_pwrite_all(os, "replace:copy", to, buf, (size_t)n, (off_t)off);
                 off += n > 0 ? (uint64_t)n : 0;
@@ -315,9 +316,9 @@ copy_bytes(const struct os *os, int from, int to, uint8_t *buf)
 
 /* A copy becomes the database's file, for the WAL's pages to go into: readers of the old file may stand before them. */
 static int
-take_copy(const struct capturer *c)
+take_file_copy(struct db_access *a)
 {
-        struct db *db = c->db;
+        struct db *db = a->db;
         const struct os *os = db->env->os;
         char path[PATH_MAX], copy[PATH_MAX];
         int fd, r = db_path(db, "database", path, sizeof path);
@@ -329,7 +330,7 @@ take_copy(const struct capturer *c)
         fd = os_open(os, "replace:copy", copy, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
                 return fd;
-        r = copy_bytes(os, db->fd, fd, c->page);
+        r = copy_file_bytes(os, db->image.fd, fd, a->room);
         if (r == 0)
                 r = os_rename(os, "replace:copy", copy, path);
         if (r < 0) {
@@ -337,40 +338,40 @@ take_copy(const struct capturer *c)
                 (void)os_unlink(os, "replace:copy", copy);
                 return r;
         }
-        pthread_mutex_lock(&db->lock);
-        os_close(os, "replace:close", db->fd);
-        db->fd = fd;
+        db_lock(db);
+        os_close(os, "replace:close", db->image.fd);
+        db->image.fd = fd;
         pthread_mutex_unlock(&db->lock);
         return 0;
 }
 
 /* To whoever looks at it among the orphans, the old file is the old state. */
 static int
-complete_old_file(const struct capturer *c, struct err *e)
+complete_old_file(struct db_access *a, struct err *e)
 {
-        struct db *db = c->db;
-        struct db_changes ch = { 0 };
+        struct db *db = a->db;
         int r = 0;
 
-        if (db->fd < 0)
+        if (db->image.fd < 0)
                 return 0;
-        if (db->wal.frames.n_pending > 0) {
-                r = take_copy(c);
+        if (wal_has_pending(db->wal)) {
+                r = take_file_copy(a);
                 if (r < 0)
                         return err_set(e, r, "copy %s/database", db->dir);
-                r = db_wal_checkpoint(db, 0, db->wal.n_captured, &ch, e);
-                free(ch.pgnos);
+                r = checkpoint_all(a, e);
         }
-        return r < 0 ? r : sync_file(db, e);
+        return r < 0 ? r : sync_file(a, e);
 }
 
 /* What readers of the file need must be there. */
 static int
-flush_late(const struct capturer *c, struct err *e)
+complete_file(struct db_access *a, struct err *e)
 {
-        int r = txlog_sync(c->db->log, c->db->last_lsn, e);
+        int r = txlog_sync(a->db->log, a->db->last_lsn, e);
 
-        return r < 0 ? r : (r = late_flush(c)) < 0 ? err_set(e, r, "write %s/database", c->db->dir) : 0;
+        return r < 0                          ? r
+               : (r = flush_writeback(a)) < 0 ? err_set(e, r, "write %s/database", a->db->dir)
+                                              : 0;
 }
 
 static int
@@ -383,10 +384,10 @@ open_old(struct db *db, const char *file)
                        : os_open(db->env->os, "replace:open", path, O_RDONLY | O_CLOEXEC, 0);
 }
 
-/* Without housekeeping, and without readers of the log. */
+/* Without readers of the log. */
 static int
-change_over(struct replacement *rp, const struct capturer *c, void (*detach)(void *, int, int),
-            void *arg, struct err *e)
+change_over(struct replacement *rp, struct db_access *a, void (*detach)(void *, int, int), void *arg,
+            struct err *e)
 {
         struct db *db = rp->db;
         int r = stage(rp, e);
@@ -394,39 +395,34 @@ change_over(struct replacement *rp, const struct capturer *c, void (*detach)(voi
         if (r < 0)
                 return r;
         detach(arg, open_old(db, "database"), open_old(db, "wal"));
-        r = complete_old_file(c, e);
+        r = complete_old_file(a, e);
         if (r == 0)
                 r = swap(rp, e);
         if (r < 0)
                 return r;
-        pthread_mutex_lock(&db->lock);
-        r = reopen(db, e);
-        pthread_mutex_unlock(&db->lock);
-        return r;
+        return reopen(a, e);
 }
 
 static int
-replace_all(struct replacement *rp, const struct capturer *c, void (*detach)(void *, int, int),
-            void *arg, struct err *e)
+replace_all(struct replacement *rp, struct db_access *a, void (*detach)(void *, int, int), void *arg,
+            struct err *e)
 {
         struct db *db = rp->db;
         int r = build(rp, e);
 
         if (r < 0)
                 return r;
-        pthread_mutex_lock(&db->keeping);
-        r = flush_late(c, e);
-        if (r == 0 && (r = retire_log(db, e)) == 0) {
-                r = change_over(rp, c, detach, arg, e);
+        r = complete_file(a, e);
+        if (r == 0 && (r = swap_log_begin(db, e)) == 0) {
+                r = change_over(rp, a, detach, arg, e);
                 if (r < 0)
-                        txlog_unretire(db->log);
+                        txlog_swap_abort(db->log);
         }
-        pthread_mutex_unlock(&db->keeping);
         return r;
 }
 
 static void
-tell(const struct replacement *rp, struct ltx_pos old)
+tell_replaced(const struct replacement *rp, struct ltx_pos old)
 {
         db_count(rp->db, DB_COUNT_DIVERGENCES);
         if (!rp->rx->is_absent) {
@@ -445,27 +441,29 @@ db_replace(struct db *db, const struct received *rx, void (*detach)(void *arg, i
            void *arg, struct err *e)
 {
         struct replacement rp = { .db = db, .rx = rx };
-        struct ltx_pos old = db->pos;
-        struct capturer c;
-        int r = make_paths(&rp);
+        struct db_access a;
+        struct ltx_pos old;
+        int r = begin_apply(db, DB_BY_REPLACEMENT, rx, &a, e);
 
         if (r < 0)
-                return err_set(e, r, "replace %s", db->name);
-        r = begin_apply(db, rx, &c, e);
-        if (r < 0)
                 return r;
-        r = replace_all(&rp, &c, detach, arg, e);
+        old = db->pos;
+        r = make_paths(&rp);
+        if (r < 0)
+                err_set(e, r, "replace %s", db->name);
+        else
+                r = replace_all(&rp, &a, detach, arg, e);
         if (r == 0)
-                tell(&rp, old);
+                tell_replaced(&rp, old);
         pagesum_release(&rp.sums);
-        return end_apply(db, &c, r, e);
+        return end_apply(&a, r, e);
 }
 
 /* --- whether that is needed --- */
 
 /* Whether our last transaction was committed on this node: if so, the cluster need not have it. */
 static bool
-is_made_here(struct db *db, uint64_t txid)
+is_last_ours(struct db *db, uint64_t txid)
 {
         struct txlog_reader *reader;
         struct txlog_record record;
@@ -489,7 +487,7 @@ db_needs_replacing(struct db *db, const struct received *rx)
 {
         struct ltx_pos pos;
 
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         pos = db->pos;
         pthread_mutex_unlock(&db->lock);
         if (pos.txid == 0 || rx->is_local)
@@ -499,5 +497,5 @@ db_needs_replacing(struct db *db, const struct received *rx)
         if (rx->record.min_txid != 1)
                 return false;
         return rx->record.max_txid <= pos.txid || rx->history == TXLOG_HISTORY_OTHER ||
-               (rx->history == TXLOG_HISTORY_UNKNOWN && is_made_here(db, pos.txid));
+               (rx->history == TXLOG_HISTORY_UNKNOWN && is_last_ours(db, pos.txid));
 }

@@ -17,6 +17,8 @@ struct db_snapshot;
  * is being read by another snapshot: try again. -ENOENT: it has no transaction. */
 int db_snapshot_open(struct db *db, struct db_snapshot **ret, struct txlog_record *ret_record,
                      struct err *e);
+/* Before the first read: the file gets no checksums (LTX_FLAG_NO_CHECKSUM), but has them in its header's spare bytes. */
+void db_snapshot_chain(struct db_snapshot *snap);
 /* Appends at least @want more bytes of the file to @sink, unless it ends before: 1: there is more, 0: that was the
  * end, <0: error. */
 int db_snapshot_read(struct db_snapshot *snap, size_t want, struct byte_sink *sink, struct err *e);

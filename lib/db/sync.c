@@ -10,8 +10,9 @@
 
 struct sync_waiter {
         struct sync_waiter *next;
-        bool is_commit; /* an application is told that its transaction is committed */
-        void (*then)(struct db *db);
+        bool is_commit;              /* an application is told that its transaction is committed */
+        uint32_t n_replaced;         /* the database's, when it was */
+        void (*then)(struct db *db); /* for one that is */
         struct db_done done;
         uint64_t begin_ns;
         int result;
@@ -44,20 +45,20 @@ sync_now(struct db *db, uint64_t lsn, struct err *e)
 }
 
 int
-sync_or_fail(const struct capturer *c, uint64_t lsn, struct err *e)
+sync_or_fail(struct db_access *a, uint64_t lsn, struct err *e)
 {
-        int r = sync_now(c->db, lsn, e);
+        int r = sync_now(a->db, lsn, e);
 
         if (r < 0) {
-                capturer_lock(c);
-                db_fail(c->db, "the log cannot be synced");
-                capturer_unlock(c);
+                access_lock(a);
+                db_fail(a->db, "the log cannot be synced");
+                access_unlock(a);
         }
         return r;
 }
 
 static void
-answer(const struct db *db, struct sync_waiter *list)
+answer_sync(const struct db *db, struct sync_waiter *list)
 {
         struct db_meters *m = db->env->meters;
         uint64_t now_ns = histogram_now_ns();
@@ -82,20 +83,18 @@ fail_all(struct sync_waiter *list)
 
 /* With the lock: what a sync that ended well makes possible. */
 static void
-finish(struct db *db, struct sync_waiter *waiters)
+finish_sync(struct db *db, struct sync_waiter *waiters)
 {
-        (void)late_try_flush(db);
-        if (db->env->committed != NULL)
-                db->env->committed(db->env->arg, db); /* it may be sent now: see db_shippable_txid */
+        db->has_news = true; /* it may be sent now: see db_replicable_txid */
         for (struct sync_waiter *w = waiters; w != NULL; w = w->next)
-                if (w->is_commit)
+                if (w->is_commit && w->n_replaced != db->n_replaced)
+                        w->result = E_UNCONFIRMED;
+                else if (w->is_commit)
                         w->result = confirm_commit(db, w->then);
-                else if (w->then != NULL)
-                        w->then(db);
 }
 
 static void
-run_sync(struct work *work)
+run_sync_job(struct work *work)
 {
         struct sync_job *job = (struct sync_job *)work;
         struct db *db = job->db;
@@ -104,7 +103,9 @@ run_sync(struct work *work)
         int r;
 
         r = sync_now(db, job->lsn, &e);
-        pthread_mutex_lock(&db->lock);
+        if (r == 0)
+                (void)flush_if_free(db);
+        db_lock(db);
         if (db->syncing == job)
                 db->syncing = NULL;
         waiters = job->waiters;
@@ -112,30 +113,32 @@ run_sync(struct work *work)
                 db_fail(db, e.text);
                 fail_all(waiters);
         } else {
-                if (job->txid > db->durable_txid)
-                        db->durable_txid = job->txid;
-                finish(db, waiters);
+                if (job->txid > db->replicable_txid)
+                        db->replicable_txid = job->txid;
+                finish_sync(db, waiters);
         }
+        db_show(db);
         pthread_mutex_unlock(&db->lock);
-        answer(db, waiters);
+        answer_sync(db, waiters);
         free(job);
         /* After the answer: only the commits to come need it, and they need it soon. */
         if (r == 0 && txlog_wants_space(db->log))
                 (void)txlog_make_space(db->log);
-        pthread_mutex_lock(&db->lock);
+        db_lock(db);
         db->n_syncs--;
+        db_show(db);
         pthread_mutex_unlock(&db->lock);
 }
 
 static struct sync_job *
-start_job(struct db *db, uint64_t lsn)
+start_sync_job(struct db *db, uint64_t lsn)
 {
         struct sync_job *job = malloc(sizeof *job);
 
         if (job == NULL)
                 return NULL;
         *job = (struct sync_job){
-                { run_sync, NULL }, db, lsn, lsn == db->last_lsn ? db->pos.txid : 0, NULL
+                { run_sync_job, NULL }, db, lsn, lsn == db->last_lsn ? db->pos.txid : 0, NULL
         };
         db->syncing = job;
         db->n_syncs++;
@@ -144,14 +147,15 @@ start_job(struct db *db, uint64_t lsn)
 
 /* DB_PENDING, or 0: the log is that durable already. */
 static int
-wait_for_log(struct db *db, uint64_t lsn, const struct sync_waiter *waiter)
+wait_for_log(struct db_access *a, uint64_t lsn, const struct sync_waiter *waiter)
 {
+        struct db *db = a->db;
         struct sync_job *job = db->syncing;
         struct sync_waiter *w;
         bool is_new;
 
         if (txlog_synced_lsn(db->log) >= lsn) {
-                (void)late_try_flush(db);
+                (void)flush_writeback(a);
                 return 0;
         }
         w = malloc(sizeof *w);
@@ -159,7 +163,7 @@ wait_for_log(struct db *db, uint64_t lsn, const struct sync_waiter *waiter)
                 return -ENOMEM;
         is_new = job == NULL || job->lsn < lsn;
         if (is_new)
-                job = start_job(db, lsn);
+                job = start_sync_job(db, lsn);
         if (job == NULL) {
                 free(w);
                 return -ENOMEM;
@@ -174,23 +178,22 @@ wait_for_log(struct db *db, uint64_t lsn, const struct sync_waiter *waiter)
 }
 
 int
-sync_log(struct db *db, uint64_t lsn, void (*then)(struct db *db), struct db_done done)
+sync_log(struct db_access *a, uint64_t lsn, struct db_done done)
 {
-        struct sync_waiter w = { .then = then, .done = done };
-        int r = wait_for_log(db, lsn, &w);
+        struct sync_waiter w = { .done = done };
 
-        if (r == 0 && then != NULL)
-                then(db);
-        return r;
+        return wait_for_log(a, lsn, &w);
 }
 
 int
-sync_commit(struct db *db, void (*then)(struct db *db), struct db_done done)
+sync_commit(struct db_access *a, void (*then)(struct db *db), struct db_done done)
 {
-        struct sync_waiter w = { .is_commit = true, .then = then, .done = done };
-        int r = wait_for_log(db, db->last_lsn, &w);
+        struct sync_waiter w = {
+                .is_commit = true, .n_replaced = a->db->n_replaced, .then = then, .done = done
+        };
+        int r = wait_for_log(a, a->db->last_lsn, &w);
 
-        return r == 0 ? confirm_commit(db, then) : r;
+        return r == 0 ? confirm_commit(a->db, then) : r;
 }
 
 void
@@ -200,18 +203,33 @@ sync_expected(struct db *db)
 
         if (db->syncing != NULL || txlog_synced_lsn(db->log) >= db->last_lsn)
                 return;
-        job = start_job(db, db->last_lsn);
+        job = start_sync_job(db, db->last_lsn);
         if (job != NULL)
                 workers_post_here(db->env->workers, &job->work);
 }
 
-uint64_t
-db_shippable_txid(struct db *db)
+int
+db_sync_applied(struct db *db, struct err *e)
 {
-        uint64_t txid;
+        struct ltx_pos pos;
+        uint64_t lsn;
+        int r;
 
-        pthread_mutex_lock(&db->lock);
-        txid = db->syncing != NULL || db->state != DB_READY ? db->durable_txid : db->pos.txid;
+        db_lock(db);
+        lsn = db->last_lsn;
+        pos = db->pos;
+        db->has_unsynced = false; /* but for what comes from now on */
+        db->n_syncs++;            /* the log stays the one that @lsn is of: see replace.c */
+        db_show(db);
         pthread_mutex_unlock(&db->lock);
-        return txid;
+        r = sync_now(db, lsn, e);
+        db_lock(db);
+        db->n_syncs--;
+        if (r < 0)
+                db_fail(db, "the log cannot be synced");
+        else
+                db->synced_pos = pos;
+        db_show(db);
+        pthread_mutex_unlock(&db->lock);
+        return r;
 }

@@ -3,185 +3,115 @@
 #include <stdlib.h>
 
 #include "db/apply.h"
-#include "db/wal_chain.h"
-#include "ltx/checksum.h"
-
-/* A checkpoint goes into the file even where somebody else has written beside the WAL: SQLite counts its pages as
- * copied, and has readers look for them there. What is open must not hide them. */
-static int
-show_over_open(struct db *db, const uint8_t *buf, size_t n, uint64_t off)
-{
-        uint32_t ps = db->page_size;
-        int r = 0;
-
-        for (size_t i = 0; i < n && r == 0; i += ps) {
-                uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
-
-                if (off + i + ps > db->open_floor || overlay_has(&db->open, pgno))
-                        r = overlay_put(&db->open, pgno, buf + i);
-        }
-        return r;
-}
+#include "db/db_internal.h"
 
 int
-wal_write_database(struct db *db, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn)
+checkpoint_write(struct db_access *a, const uint8_t *buf, size_t n, uint64_t off, uint64_t *ret_lsn)
 {
-        struct db_wal *w = &db->wal;
-        uint32_t ps = db->page_size;
-        uint64_t synced = txlog_synced_lsn(db->log);
-        int r;
+        struct db *db = a->db;
 
-        if (off % ps != 0 || n % ps != 0)
+        if (!wal_may_be_checkpoint(db->wal, n, off))
                 return -ENOENT;
-        if (!overlay_is_empty(&db->late)) {
+        if (!overlay_is_empty(&db->image.writeback)) {
                 /* Older than what is in the WAL: must not be written over it afterwards. */
-                struct capturer c = capturer_here(db);
+                int r = flush_writeback(a);
 
-                *ret_lsn = db->late_lsn;
-                r = late_flush(&c);
+                *ret_lsn = db->image.writeback_lsn;
                 if (r < 0)
                         return r;
         }
-        for (size_t i = 0; i < n; i += ps) {
-                uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
-                uint64_t sum = ltx_page_checksum(pgno, buf + i, ps);
-                int64_t frame = wal_frames_find(&w->frames, w->n_captured, pgno, sum);
-                const struct wal_tx *tx;
-
-                if (frame <= 0)
-                        return frame < 0 ? (int)frame : -ENOENT;
-                /* No checkpoint goes back behind one before it. */
-                if (pgno <= db->page_count && !wal_frames_is_pending(&w->frames, pgno) &&
-                    sum != pagesum_get(&db->sums, pgno))
-                        return -ENOENT;
-                tx = wal_frames_tx_of(&w->frames, (uint32_t)frame);
-                if (tx != NULL && tx->lsn > synced) {
-                        *ret_lsn = tx->lsn;
-                        return -EAGAIN;
-                }
-                snapshot_save_frame(db, pgno, (uint32_t)frame);
-        }
-        snapshot_save_file(db, off, off + n);
-        r = os_pwrite_all(db->env->os, "db:checkpoint", db->fd, buf, n, (off_t)off);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < n; i += ps) {
-                uint32_t pgno = (uint32_t)((off + i) / ps) + 1;
-                uint64_t sum = ltx_page_checksum(pgno, buf + i, ps);
-                int64_t frame = wal_frames_find(&w->frames, w->n_captured, pgno, sum);
-
-                if (frame > 0)
-                        snapshot_note_copied(db, pgno, (uint32_t)frame);
-                if (sum == pagesum_get(&db->sums, pgno))
-                        wal_frames_clear_pending(&w->frames, pgno);
-        }
-        if (off + n > db->size_bytes)
-                db->size_bytes = off + n;
-        return db_is_dirty(db) ? show_over_open(db, buf, n, off) : 0;
+        return wal_checkpoint_write(db->wal, buf, n, off, txlog_synced_lsn(db->log), ret_lsn);
 }
 
 void
 db_wal_backfilled(struct db *db, const struct db_wal_mark *mark, uint32_t n_backfill)
 {
-        const struct wal_tx *tx;
-
-        pthread_mutex_lock(&db->lock);
-        if (db->wal.is_live && db->wal.salt1 == mark->salt1 && db->wal.salt2 == mark->salt2) {
-                tx = wal_frames_tx_within(&db->wal.frames, n_backfill);
-                if (tx != NULL)
-                        db->wal_backfilled_txid = tx->txid;
-        }
+        db_lock(db);
+        wal_note_backfilled(db->wal, mark->salt1, mark->salt2, n_backfill);
         pthread_mutex_unlock(&db->lock);
 }
 
 bool
 db_wal_captured(struct db *db, struct db_wal_mark *ret)
 {
-        bool is_live;
+        struct wal_state ws;
 
-        pthread_mutex_lock(&db->lock);
-        is_live = db->wal.is_live;
-        *ret = (struct db_wal_mark){ db->wal.salt1, db->wal.salt2, db->wal.n_captured };
+        db_lock(db);
+        wal_get_state(db->wal, &ws);
         pthread_mutex_unlock(&db->lock);
-        return is_live;
+        *ret = (struct db_wal_mark){ ws.salt1, ws.salt2, ws.n_captured };
+        return ws.is_live;
 }
 
 /* --- by the daemon --- */
 
-struct copy {
-        uint32_t pgno;
-        uint32_t frame;
-};
-
-static int
-compare_copy(const void *a, const void *b)
-{
-        const struct copy *x = a, *y = b;
-
-        if (x->pgno != y->pgno)
-                return x->pgno < y->pgno ? -1 : 1;
-        return x->frame < y->frame ? -1 : x->frame > y->frame;
-}
-
 /* The newest frame of each page within the bounds, by page. */
-static struct copy *
+static struct wal_copy *
 list_copies(struct db *db, uint32_t from_frame, uint32_t to_frame, uint32_t *ret_n)
 {
-        uint32_t n = 0, kept = 0;
-        struct copy *list = malloc(((size_t)to_frame - from_frame + 1) * sizeof *list);
+        struct wal_copy *list = malloc(((size_t)to_frame - from_frame + 1) * sizeof *list);
 
         if (list == NULL)
                 return NULL;
-        pthread_mutex_lock(&db->lock);
-        for (uint32_t f = from_frame + 1; f <= to_frame && f <= db->wal.n_captured; f++)
-                list[n++] = (struct copy){ db->wal.frames.pgnos[f - 1], f };
+        db_lock(db);
+        *ret_n = wal_list_copies(db->wal, from_frame, to_frame, list);
         pthread_mutex_unlock(&db->lock);
-        qsort(list, n, sizeof *list, compare_copy);
-        for (uint32_t i = 0; i < n; i++)
-                if (i + 1 == n || list[i + 1].pgno != list[i].pgno)
-                        list[kept++] = list[i];
-        *ret_n = kept;
+        *ret_n = wal_newest_copies(list, *ret_n);
         return list;
 }
 
+/* With the lock. */
 static int
-copy_frame(struct db *db, const struct copy *cp, uint8_t *page)
+copy_frame(struct db_access *a, const struct wal_copy *cp, uint8_t *page)
 {
-        uint32_t ps = db->page_size;
+        struct db *db = a->db;
+        uint32_t ps = db->image.page_size;
         uint64_t lsn;
-        ssize_t n;
-        int r = 0;
+        int r = wal_read_copy(db->wal, cp, page);
 
-        n = os_pread_all(db->env->os, "apply:checkpoint", db->wal.fd, page, ps,
-                         (off_t)wal_frame_offset(db, cp->frame) + WAL_FRAME_HEADER_SIZE);
-        if (n < (ssize_t)ps)
-                return n < 0 ? (int)n : -EIO;
-        pthread_mutex_lock(&db->lock);
-        if (cp->pgno <= db->page_count)
-                r = wal_write_database(db, page, ps, (uint64_t)(cp->pgno - 1) * ps, &lsn);
-        pthread_mutex_unlock(&db->lock);
-        return r;
+        if (r < 0 || cp->pgno > db->image.page_count)
+                return r;
+        return checkpoint_write(a, page, ps, (uint64_t)(cp->pgno - 1) * ps, &lsn);
 }
 
-int
-db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct db_changes *ret,
-                  struct err *e)
+/* The owner has the database for all of them; whoever is none has it for one page at a time, so that commits go on. */
+static int
+copy_one_frame(struct db *db, struct db_access *owner, const struct wal_copy *cp, uint8_t *page)
+{
+        struct db_access hold;
+        int r;
+
+        if (owner != NULL) {
+                access_lock(owner);
+                r = copy_frame(owner, cp, page);
+                access_unlock(owner);
+                return r;
+        }
+        r = db_access_begin(db, DB_BY_CALL, &hold, NULL);
+        if (r == 0)
+                r = copy_frame(&hold, cp, page);
+        db_access_end(&hold);
+        return r == E_BUSY ? -EAGAIN : r;
+}
+
+static int
+checkpoint_frames(struct db *db, struct db_access *owner, uint32_t from_frame, uint32_t to_frame,
+                  struct db_changes *ret, struct err *e)
 {
         uint32_t n = 0, capacity = 0;
-        struct copy *list;
+        struct wal_copy *list;
         uint8_t *page;
         int r;
 
-        *ret = (struct db_changes){ .page_size = db->page_size, .old_fd = -1, .old_wal_fd = -1 };
         r = txlog_sync(db->log, txlog_end_lsn(db->log), e);
         if (r < 0)
                 return r;
         list = list_copies(db, from_frame, to_frame, &n);
-        page = malloc(DB_PAGE_BUF);
+        page = malloc(IMAGE_PAGE_MAX);
         if (list == NULL || page == NULL)
                 r = -ENOMEM;
         for (uint32_t i = 0; i < n && r == 0; i++) {
-                r = copy_frame(db, &list[i], page);
+                r = copy_one_frame(db, owner, &list[i], page);
                 if (r == 0)
                         r = db_changes_add(ret, &capacity, list[i].pgno);
         }
@@ -190,19 +120,45 @@ db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct 
         return r < 0 ? err_set(e, r, "copy the WAL into %s/database", db->dir) : 0;
 }
 
+int
+db_wal_checkpoint(struct db *db, uint32_t from_frame, uint32_t to_frame, struct db_changes *ret,
+                  struct err *e)
+{
+        *ret = (struct db_changes){ .old_fd = -1, .old_wal_fd = -1 };
+        db_lock(db);
+        ret->page_size = db->image.page_size;
+        pthread_mutex_unlock(&db->lock);
+        return checkpoint_frames(db, NULL, from_frame, to_frame, ret, e);
+}
+
+int
+checkpoint_all(struct db_access *a, struct err *e)
+{
+        struct db_changes ch = { 0 };
+        struct wal_state ws;
+        int r;
+
+        wal_get_state(a->db->wal, &ws);
+        r = checkpoint_frames(a->db, a, 0, ws.n_captured, &ch, e);
+
+        free(ch.pgnos);
+        return r;
+}
+
 void
 db_wal_cut_file(struct db *db)
 {
+        struct db_access a;
         uint64_t size;
 
-        pthread_mutex_lock(&db->lock);
-        size = (uint64_t)db->page_count * db->page_size;
-        if (db->state == DB_READY && db->fd >= 0 && db->wal.frames.n_pending == 0 &&
-            db->size_bytes > size && txlog_synced_lsn(db->log) >= db->last_lsn) {
-                snapshot_save_file(db, size, INT64_MAX);
+        if (db_access_begin(db, DB_BY_CALL, &a, NULL) < 0)
+                return;
+        size = (uint64_t)db->image.page_count * db->image.page_size;
+        if (db->image.fd >= 0 && !wal_has_pending(db->wal) && db->image.size_bytes > size &&
+            txlog_synced_lsn(db->log) >= db->last_lsn) {
                 /* What stays is not seen by anybody but those who look at the size; recovery cuts it. */
-                if (os_ftruncate(db->env->os, "apply:cut", db->fd, (off_t)size) == 0)
-                        db->size_bytes = size;
+                if (image_cut_file(&db->image, "apply:cut", size) == 0)
+                        db->image.size_bytes = size;
         }
-        pthread_mutex_unlock(&db->lock);
+        db_access_end(&a);
 }
