@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "sqlite/dbheader.h"
 #include "store/dbname.h"
+#include "store/renames.h"
 
 #define DEPTH_MAX 64
 
@@ -43,14 +44,14 @@ is_complete_database(struct walk *w, const char *path, const struct stat *st)
                 return false;
         n = os_pread_all(w->os, "leftovers:read", fd, buf, sizeof buf, 0);
         os_close(w->os, "leftovers:close", fd);
-        return n == (ssize_t)sizeof buf && sqlite_dbheader_parse(buf, sizeof buf, &h) == 0 &&
-               st->st_size >= (off_t)h.page_size &&
+        return n == (ssize_t)sizeof buf && st->st_nlink == 1 &&
+               sqlite_dbheader_parse(buf, sizeof buf, &h) == 0 && st->st_size >= (off_t)h.page_size &&
                (!h.is_page_count_valid || (off_t)h.page_count * h.page_size <= st->st_size) &&
                !has_content(w, path, "-journal") && !has_content(w, path, "-wal");
 }
 
 static void
-take_over(struct walk *w, const char *path)
+take_leftover(struct walk *w, const char *path)
 {
         const char *name = path + w->root_len;
         struct err e = ERR_INIT;
@@ -63,56 +64,85 @@ take_over(struct walk *w, const char *path)
                           "captured: it was complete when litefs ended, but not taken over");
 }
 
-/* @path is a plain file whose name, or whose name without -journal and the like, is a database's. */
-static bool
-is_superseded(struct walk *w, const char *path)
+/* The database that @name is, or is a companion of; NULL when there never was one. */
+static struct db *
+find_database_of(struct store *s, const char *name, enum dbname_kind *ret_kind)
 {
-        char name[PATH_MAX];
-        struct db *db;
+        char base[PATH_MAX];
         size_t len;
 
-        (void)dbname_classify(path + w->root_len, &len);
-        snprintf(name, sizeof name, "%.*s", (int)len, path + w->root_len);
-        db = store_find(w->s, name);
-        return db != NULL && db_exists(db);
+        *ret_kind = dbname_classify(name, &len);
+        snprintf(base, sizeof base, "%.*s", (int)len, name);
+        return store_find(s, base);
 }
 
-static int visit(void *arg, const char *name);
+bool
+leftovers_is_remains(struct store *s, const char *name, const struct stat *st)
+{
+        enum dbname_kind kind;
+        struct db *db = find_database_of(s, name, &kind);
+
+        return db != NULL && !db_exists(db) && S_ISREG(st->st_mode) && st->st_size == 0 &&
+               (kind == DBNAME_JOURNAL || kind == DBNAME_WAL || kind == DBNAME_SHM);
+}
+
+/* A plain file behind a database. One that is called like its position is somebody's, who sees it again when the database
+ * is gone. */
+static bool
+is_superseded(struct walk *w, const char *name)
+{
+        enum dbname_kind kind;
+        struct db *db = find_database_of(w->s, name, &kind);
+
+        return db != NULL && db_exists(db) && kind != DBNAME_POS;
+}
+
+static int visit_leftover(void *arg, const char *name);
 
 static void
-walk_dir(struct walk *w)
+walk_leftovers(struct walk *w)
 {
         int r;
 
         if (w->depth == DEPTH_MAX)
                 return;
         w->depth++;
-        r = os_list_dir(w->os, "leftovers:list", w->path, visit, w);
+        r = os_list_dir(w->os, "leftovers:list", w->path, visit_leftover, w);
         w->depth--;
         if (r < 0)
                 log_warn("look through %s: %s", w->path, err_code_text(r));
 }
 
+/* Set-id bits that an earlier version let through. */
+static void
+drop_set_id(const char *path, const struct stat *st)
+{
+        if ((st->st_mode & (S_ISUID | S_ISGID)) != 0 && chmod(path, st->st_mode & 01777) < 0)
+                log_warn("%s is a set-id file and could not be changed: %s", path, strerror(errno));
+}
+
 static void
 visit_file(struct walk *w, const struct stat *st)
 {
+        const char *name = w->path + w->root_len;
         size_t len;
 
-        if (is_superseded(w, w->path)) {
+        drop_set_id(w->path, st);
+
+        if (is_superseded(w, name) || leftovers_is_remains(w->s, name, st)) {
                 int r = os_unlink(w->os, "leftovers:unlink", w->path);
 
                 if (r < 0)
                         log_warn("remove %s: %s", w->path, err_code_text(r));
                 return;
         }
-        if (store_may_commit(w->s) == 0 &&
-            dbname_classify(w->path + w->root_len, &len) == DBNAME_DATABASE &&
-            !store_is_broken(w->s, w->path + w->root_len) && is_complete_database(w, w->path, st))
-                take_over(w, w->path);
+        if (store_may_commit(w->s) == 0 && dbname_classify(name, &len) == DBNAME_DATABASE &&
+            !store_is_broken(w->s, name) && is_complete_database(w, w->path, st))
+                take_leftover(w, w->path);
 }
 
 static int
-visit(void *arg, const char *name)
+visit_leftover(void *arg, const char *name)
 {
         struct walk *w = arg;
         size_t len = strlen(w->path);
@@ -123,11 +153,40 @@ visit(void *arg, const char *name)
         snprintf(w->path + len, sizeof w->path - len, "%s%s", w->path[len - 1] == '/' ? "" : "/", name);
         if (os_lstat(w->os, "leftovers:stat", w->path, &st) == 0) {
                 if (S_ISDIR(st.st_mode))
-                        walk_dir(w);
+                        walk_leftovers(w);
                 else if (S_ISREG(st.st_mode))
                         visit_file(w, &st);
         }
         w->path[len] = '\0';
+        return 0;
+}
+
+void
+leftovers_tell_hidden(struct store *s, struct db *db)
+{
+        static const char *const suffixes[] = { "-pos", "-lock" };
+        char path[PATH_MAX];
+        struct stat st;
+
+        for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+                int n = snprintf(path, sizeof path, "%s/%s%s", store_files_dir(s), db_name(db),
+                                 suffixes[i]);
+
+                if (n > 0 && (size_t)n < sizeof path &&
+                    os_lstat(os_host(), "leftovers:stat", path, &st) == 0)
+                        log_event(
+                                LOG_WARN, db_name(db),
+                                "the file %s%s is hidden by what litefs shows under that name, until the "
+                                "database is deleted; it is kept as %s",
+                                db_name(db), suffixes[i], path);
+        }
+}
+
+static int
+tell_hidden(void *arg, struct db *db)
+{
+        if (db_exists(db))
+                leftovers_tell_hidden(arg, db);
         return 0;
 }
 
@@ -140,5 +199,7 @@ leftovers_settle(struct store *s)
         if (n < 0 || (size_t)n >= sizeof w.path)
                 return;
         w.root_len = (size_t)n;
-        walk_dir(&w);
+        renames_redo(s, NULL);
+        walk_leftovers(&w);
+        (void)store_each(s, tell_hidden, s);
 }

@@ -15,34 +15,19 @@ static int
 read_id(const struct os *os, const char *path, uint64_t *ret)
 {
         char text[TEXT_LEN + 1] = "";
-        int fd = os_open(os, "node-id:read", path, O_RDONLY | O_CLOEXEC, 0);
-        ssize_t n;
+        ssize_t n = os_read_file(os, "node-id:read", path, text, TEXT_LEN);
 
-        *ret = 0;
-        if (fd < 0)
-                return fd == -ENOENT ? 0 : fd;
-        n = os_pread_all(os, "node-id:read", fd, text, TEXT_LEN, 0);
-        os_close(os, "node-id:read", fd);
-        if (n == TEXT_LEN)
-                *ret = strtoull(text, NULL, 16);
-        return n < 0 ? (int)n : 0;
+        *ret = n == TEXT_LEN ? strtoull(text, NULL, 16) : 0;
+        return n < 0 && n != -ENOENT ? (int)n : 0;
 }
 
 static int
 write_id(const struct os *os, const char *path, uint64_t id)
 {
         char text[TEXT_LEN + 1];
-        int fd = os_open(os, "node-id:write", path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-        int r;
 
-        if (fd < 0)
-                return fd;
         snprintf(text, sizeof text, "%016" PRIx64 "\n", id);
-        r = os_pwrite_all(os, "node-id:write", fd, text, TEXT_LEN, 0);
-        if (r == 0)
-                r = os_fdatasync(os, "node-id:write", fd);
-        os_close(os, "node-id:write", fd);
-        return r;
+        return os_write_file(os, "node-id:write", path, O_CREAT, text, TEXT_LEN);
 }
 
 int

@@ -24,7 +24,7 @@ forget(struct settling *s, const char *path)
 }
 
 static int
-finish(struct settling *s, const char *path, const char *dir)
+finish_replacement(struct settling *s, const char *path, const char *dir)
 {
         char dbs[PATH_MAX];
         int r = os_rename(s->os, "orphans:finish", path, dir);
@@ -54,7 +54,7 @@ settle_one(void *arg, const char *name)
                 return 0;
         r = os_lstat(s->os, "orphans:settle", dir, &st);
         if (r == -ENOENT)
-                (void)finish(s, path, dir);
+                (void)finish_replacement(s, path, dir);
         else if (r == 0)
                 (void)forget(s, path);
         else
@@ -90,7 +90,7 @@ orphans_take_damaged(const struct os *os, const char *data_dir, const char *dir,
                     (int)sizeof to)
                 return err_set(e, -ENAMETOOLONG, "set %s aside", dir);
         *strrchr(to, '/') = '\0';
-        r = os_mkdir_all(os, "store:orphan", to, 0777);
+        r = os_mkdir_all(os, "store:orphan", to, 0700);
         to[strlen(to)] = '/';
         if (r == 0)
                 r = os_rename(os, "store:orphan", from, to);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/monotonic.h"
 #include "base/thread.h"
 
 #define REST_FACTOR 4 /* rests so many times as long as it worked */
@@ -17,46 +18,39 @@ struct scrub {
         struct store *store;
         pthread_mutex_t lock;
         pthread_cond_t wake;
-        bool is_stopping;      /* under lock */
-        struct timespec began; /* when it last went back to work */
+        bool is_stopping; /* under lock */
+        int64_t began_ms; /* when it last went back to work */
         unsigned n_verified, n_damaged;
         pthread_t thread;
 };
 
-static int64_t
-ms_since(const struct timespec *then)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)(now.tv_sec - then->tv_sec) * 1000 + (now.tv_nsec - then->tv_nsec) / 1000000;
-}
-
 /* True to go on. */
 static bool
-rest(void *arg)
+rest_for(struct scrub *sc, int64_t ms)
 {
-        struct scrub *sc = arg;
-        int64_t ms = ms_since(&sc->began) * REST_FACTOR;
-        struct timespec until;
+        struct timespec until = monotonic_after_ms(ms);
         bool goes_on;
 
-        ms = ms < REST_MIN_MS ? REST_MIN_MS : ms > REST_MAX_MS ? REST_MAX_MS : ms;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += (long)(ms % 1000) * 1000000;
-        until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
         pthread_mutex_lock(&sc->lock);
         while (!sc->is_stopping && pthread_cond_timedwait(&sc->wake, &sc->lock, &until) == 0)
                 ;
         goes_on = !sc->is_stopping;
         pthread_mutex_unlock(&sc->lock);
-        clock_gettime(CLOCK_MONOTONIC, &sc->began);
+        sc->began_ms = monotonic_ms();
         return goes_on;
 }
 
+static bool
+scrub_rest(void *arg)
+{
+        struct scrub *sc = arg;
+        int64_t ms = (monotonic_ms() - sc->began_ms) * REST_FACTOR;
+
+        return rest_for(sc, ms < REST_MIN_MS ? REST_MIN_MS : ms > REST_MAX_MS ? REST_MAX_MS : ms);
+}
+
 static void
-report(struct scrub *sc, struct db *db, int r, const struct err *e)
+report_scrubbed(struct scrub *sc, struct db *db, int r, const struct err *e)
 {
         char path[PATH_MAX];
 
@@ -74,18 +68,24 @@ report(struct scrub *sc, struct db *db, int r, const struct err *e)
                         e->text, path, db_name(db));
 }
 
-/* One database: 0, or 1 when the thread is to end. */
+/* One database: 0, or 1 when the thread is to end. One that rests, while others have all the descriptors, waits for its turn. */
 static int
 verify_one(struct scrub *sc, struct db *db)
 {
-        const struct db_pace pace = { sc, rest };
+        const struct db_pace pace = { sc, scrub_rest };
         struct err e = ERR_INIT;
         int r = db_verify(db, &pace, &e);
 
+        while (r == -ENFILE) {
+                if (!rest_for(sc, REST_MAX_MS))
+                        return 1;
+                e = (struct err)ERR_INIT;
+                r = db_verify(db, &pace, &e);
+        }
         sc->n_verified++;
         if (r < 0)
-                report(sc, db, r, &e);
-        return rest(sc) ? 0 : 1;
+                report_scrubbed(sc, db, r, &e);
+        return scrub_rest(sc) ? 0 : 1;
 }
 
 struct list {
@@ -115,12 +115,12 @@ list_db(void *arg, struct db *db)
 }
 
 static void *
-run(void *arg)
+run_scrub(void *arg)
 {
         struct scrub *sc = arg;
         struct list l = { 0 };
 
-        clock_gettime(CLOCK_MONOTONIC, &sc->began);
+        sc->began_ms = monotonic_ms();
         (void)store_each(sc->store, count_db, &l);
         l.dbs = calloc(l.capacity + 1, sizeof *l.dbs);
         if (l.dbs == NULL) {
@@ -138,7 +138,7 @@ run(void *arg)
 }
 
 static void
-release(struct scrub *sc)
+release_scrub(struct scrub *sc)
 {
         pthread_cond_destroy(&sc->wake);
         pthread_mutex_destroy(&sc->lock);
@@ -149,20 +149,16 @@ int
 scrub_new(struct store *s, struct scrub **ret)
 {
         struct scrub *sc = calloc(1, sizeof *sc);
-        pthread_condattr_t attr;
         int r;
 
         if (sc == NULL)
                 return -ENOMEM;
         sc->store = s;
         pthread_mutex_init(&sc->lock, NULL);
-        pthread_condattr_init(&attr);
-        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_cond_init(&sc->wake, &attr);
-        pthread_condattr_destroy(&attr);
-        r = thread_start(&sc->thread, run, sc);
+        thread_cond_init(&sc->wake);
+        r = thread_start(&sc->thread, run_scrub, sc);
         if (r < 0) {
-                release(sc);
+                release_scrub(sc);
                 return r;
         }
         *ret = sc;
@@ -179,5 +175,5 @@ scrub_free(struct scrub *sc)
         pthread_cond_signal(&sc->wake);
         pthread_mutex_unlock(&sc->lock);
         pthread_join(sc->thread, NULL);
-        release(sc);
+        release_scrub(sc);
 }

@@ -11,8 +11,11 @@
 
 #include "base/log.h"
 #include "store/dbname.h"
+#include "store/groups.h"
 #include "store/node_id.h"
 #include "store/orphans.h"
+#include "store/spare.h"
+#include "store/sync_all.h"
 
 /* --- what the databases ask of their surroundings --- */
 
@@ -23,20 +26,36 @@ env_may_commit(void *arg)
 }
 
 static int
-env_may_confirm(void *arg)
+env_may_enter(void *arg, bool is_wal)
 {
-        return store_may_confirm(arg);
+        return authority_may_enter(&((struct store *)arg)->authority, is_wal);
+}
+
+static uint64_t
+env_term(void *arg)
+{
+        return authority_term(&((struct store *)arg)->authority);
+}
+
+static int
+env_may_confirm(void *arg, uint64_t term, bool is_passed_on)
+{
+        return authority_may_confirm(&((struct store *)arg)->authority, term, is_passed_on);
+}
+
+void
+store_tell_committed(struct store *s, struct db *db)
+{
+        if (s->config.committed != NULL)
+                s->config.committed(s->config.arg, db);
+        if (s->listener != NULL)
+                s->listener(s->listener_arg, db);
 }
 
 static void
 env_committed(void *arg, struct db *db)
 {
-        struct store *s = arg;
-
-        if (s->config.committed != NULL)
-                s->config.committed(s->config.arg, db);
-        if (s->listener != NULL)
-                s->listener(s->listener_arg, db);
+        store_tell_committed(arg, db);
 }
 
 static void
@@ -61,6 +80,15 @@ env_wants_housekeeping(void *arg)
         store_wants_tick(arg);
 }
 
+static bool
+env_may_wake(void *arg)
+{
+        bool may = spare_may_open(arg);
+
+        spare_soon(arg);
+        return may;
+}
+
 void
 store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct db *),
                     void (*idle)(void *, struct db *), void (*tick)(void *))
@@ -69,6 +97,12 @@ store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct
         s->config.committed = committed;
         s->config.idle = idle;
         s->config.tick = tick;
+}
+
+void
+store_set_detach(struct store *s, const struct db_rename_detach *detach)
+{
+        s->detach = detach != NULL ? *detach : (struct db_rename_detach){ 0 };
 }
 
 /* --- the list --- */
@@ -140,7 +174,12 @@ open_new(struct store *s, const char *name, struct db **ret, struct err *e)
                         DBNAME_MAX);
         if (r < 0)
                 return err_set(e, r, "database %s", name);
-        r = db_open(&s->env, name, dir, &db, e);
+        spare_descriptors(s);
+        r = store_may_open(s, name)
+                    ? 0
+                    : err_text(e, -ENFILE, "too many files are open for one more database");
+        if (r == 0)
+                r = db_open(&s->env, name, dir, &db, e);
         if (r < 0)
                 return r;
         r = db_list_put(&s->dbs, name, db);
@@ -149,6 +188,7 @@ open_new(struct store *s, const char *name, struct db **ret, struct err *e)
                 return err_set(e, r, "database %s", name);
         }
         *ret = db;
+        spare_soon(s);
         return 0;
 }
 
@@ -210,6 +250,12 @@ store_files_dir(const struct store *s)
         return s->files_dir;
 }
 
+bool
+store_is_first_start(const struct store *s)
+{
+        return s->is_first_start;
+}
+
 const struct db_meters *
 store_meters(const struct store *s)
 {
@@ -229,18 +275,39 @@ store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, stru
         s->listener = committed;
 }
 
+struct confirmation {
+        struct work work;
+        struct store *s;
+        uint64_t term;
+};
+
 static int
 confirm(void *arg, struct db *db)
 {
-        (void)arg;
-        db_confirm(db);
+        db_confirm(db, *(uint64_t *)arg);
         return 0;
 }
 
-void
-store_confirm(struct store *s)
+static void
+run_confirm(struct work *w)
 {
-        store_each(s, confirm, NULL);
+        struct confirmation *c = (struct confirmation *)w;
+
+        store_each(c->s, confirm, &c->term);
+        free(c);
+}
+
+/* What is asked for the databases' locks is a worker: the loop waits for none. */
+void
+store_confirm(struct store *s, uint64_t term)
+{
+        struct confirmation *c = malloc(sizeof *c);
+
+        store_set_confirmed_term(s, term);
+        if (c == NULL)
+                return; /* each next commit is confirmed for itself */
+        *c = (struct confirmation){ { run_confirm, NULL }, s, term };
+        workers_post(s->config.workers, &c->work);
 }
 
 /* --- housekeeping --- */
@@ -256,10 +323,6 @@ housekeep_db(void *arg, struct db *db)
         struct round *round = arg;
         struct err e = ERR_INIT;
 
-        if (db_is_busy(db)) {
-                round->wants_more = true;
-                return 0;
-        }
         if (db_housekeep(db, &round->retention, &e))
                 round->wants_more = true;
         if (e.code != 0)
@@ -268,21 +331,26 @@ housekeep_db(void *arg, struct db *db)
 }
 
 static bool
-housekeep(void *arg, bool is_interval)
+housekeep_all(void *arg, bool is_interval)
 {
         struct store *s = arg;
         struct round round = { .retention.max_age_ms = is_interval ? s->config.retention_ms : 0 };
 
+        store_sync_applied(s, NULL, NULL);
         store_each(s, housekeep_db, &round);
+        spare_descriptors(s);
+        round.wants_more |= spare_is_wanted(s); /* what is not idle now may be soon */
+        if (renames_are_wanted(s))
+                renames_redo(s, s->detach.fn != NULL ? &s->detach : NULL);
         if (s->config.tick != NULL)
                 s->config.tick(s->config.arg);
-        return round.wants_more;
+        return round.wants_more || (renames_are_wanted(s) && store_may_commit(s) == 0);
 }
 
 /* --- open and close --- */
 
 static int
-join(char **ret, const char *dir, const char *name)
+join_path(char **ret, const char *dir, const char *name)
 {
         return asprintf(ret, "%s/%s", dir, name) < 0 ? (*ret = NULL, -ENOMEM) : 0;
 }
@@ -291,7 +359,7 @@ static int
 take_lock(struct store *s, struct err *e)
 {
         char *path;
-        int r = join(&path, s->config.data_dir, "lock");
+        int r = join_path(&path, s->config.data_dir, "lock");
 
         if (r < 0)
                 return err_set(e, r, "lock %s", s->config.data_dir);
@@ -307,23 +375,61 @@ take_lock(struct store *s, struct err *e)
         return r;
 }
 
+/* What applications keep from each other by modes and owners in the mount must not be open to everybody here. A
+ * directory that cannot be tightened is another user's: whoever gave it to litefs knows of it, and is told. */
 static int
-make_dirs(struct store *s, struct err *e)
+make_private_dir(struct store *s, const char *path)
 {
         const struct os *os = s->config.os;
-        char *dbs = NULL;
+        struct stat st;
+        int r = os_mkdir_all(os, "store:mkdir", path, 0700);
+
+        if (r == 0)
+                r = os_lstat(os, "store:mkdir", path, &st);
+        if (r == 0 && S_ISDIR(st.st_mode) && (st.st_mode & 0077) != 0 && chmod(path, 0700) < 0)
+                log_warn(
+                        "other users may look into %s (mode %03o), where the databases are, and it could not "
+                        "be closed to them: %s; run `chmod 0700 %s` as its owner",
+                        path, (unsigned)st.st_mode & 0777, strerror(errno), path);
+        return r;
+}
+
+/* Its mode is the one that the mount begins with. */
+static int
+make_files_dir(struct store *s)
+{
+        const struct os *os = s->config.os;
+        struct stat st;
         int r;
 
-        if ((r = join(&s->files_dir, s->config.data_dir, "files")) < 0 ||
-            (r = join(&s->tmp_dir, s->config.data_dir, "tmp")) < 0 ||
-            (r = join(&dbs, s->config.data_dir, "dbs")) < 0 ||
-            (r = os_mkdir_all(os, "store:mkdir", s->config.data_dir, 0777)) < 0 ||
-            (r = os_mkdir_all(os, "store:mkdir", s->files_dir, 0777)) < 0 ||
-            (r = os_mkdir_all(os, "store:mkdir", s->tmp_dir, 0700)) < 0 ||
-            (r = os_mkdir_all(os, "store:mkdir", dbs, 0777)) < 0 ||
+        s->is_first_start = os_lstat(os, "store:mkdir", s->files_dir, &st) == -ENOENT;
+        r = os_mkdir_all(os, "store:mkdir", s->files_dir, 0755);
+        if (r == 0 && s->is_first_start && chmod(s->files_dir, 0755) < 0) /* whatever the umask */
+                r = -errno;
+        return r;
+}
+
+static int
+make_store_dirs(struct store *s, struct err *e)
+{
+        const struct os *os = s->config.os;
+        char *dbs = NULL, *groups = NULL;
+        int r;
+
+        if ((r = join_path(&s->files_dir, s->config.data_dir, "files")) < 0 ||
+            (r = join_path(&s->tmp_dir, s->config.data_dir, "tmp")) < 0 ||
+            (r = join_path(&dbs, s->config.data_dir, "dbs")) < 0 ||
+            (r = join_path(&groups, s->config.data_dir, "groups")) < 0 ||
+            (r = make_private_dir(s, s->config.data_dir)) < 0 || (r = make_files_dir(s)) < 0 ||
+            (r = make_private_dir(s, s->tmp_dir)) < 0 || (r = make_private_dir(s, dbs)) < 0 ||
+            (r = make_private_dir(s, groups)) < 0 ||
             (r = os_sync_dir(os, "store:mkdir", s->config.data_dir)) < 0)
-                err_set(e, r, "prepare data directory %s", s->config.data_dir);
+                err_text(
+                        e, r,
+                        "cannot use data.dir %s: %s; choose a directory that this user may create and write",
+                        s->config.data_dir, err_code_text(r));
         free(dbs);
+        free(groups);
         return r;
 }
 
@@ -348,6 +454,8 @@ open_one(void *arg, const char *dir)
                 log_event(LOG_ERROR, name, "not opened, the other databases serve: %s", e.text);
                 db = NULL;
         }
+        if (db != NULL && spare_is_wanted(s))
+                (void)db_rest(db);
         return db_list_put(&s->dbs, name, db);
 }
 
@@ -355,7 +463,7 @@ static int
 open_all(struct store *s, struct err *e)
 {
         char *dbs;
-        int r = join(&dbs, s->config.data_dir, "dbs");
+        int r = join_path(&dbs, s->config.data_dir, "dbs");
 
         if (r == 0) {
                 r = os_list_dir(s->config.os, "store:list", dbs, open_one, s);
@@ -371,28 +479,33 @@ fill_env(struct store *s, uint64_t node_id)
                 .os = s->config.os,
                 .clock = s->config.clock,
                 .workers = s->config.workers,
-                .forwarders = s->config.forwarders,
+                .remote_committers = s->config.remote_committers,
                 .tmp_dir = s->tmp_dir,
                 .is_compressed = s->config.is_compressed,
                 .is_strict = s->config.is_strict,
+                .takes_wal_tail = s->config.takes_wal_tail,
                 .node_id = node_id,
                 .meters = &s->meters,
+                .is_ending = s->config.is_ending,
                 .arg = s,
                 .may_commit = env_may_commit,
+                .may_enter = env_may_enter,
+                .term = env_term,
                 .may_confirm = env_may_confirm,
                 .committed = env_committed,
                 .idle = env_idle,
                 .wants_housekeeping = env_wants_housekeeping,
+                .may_wake = env_may_wake,
         };
 }
 
 static int
-set_up(struct store *s, struct err *e)
+store_set_up(struct store *s, struct err *e)
 {
         uint64_t node_id;
         int r;
 
-        r = make_dirs(s, e);
+        r = make_store_dirs(s, e);
         if (r == 0)
                 r = take_lock(s, e);
         if (r < 0)
@@ -403,10 +516,15 @@ set_up(struct store *s, struct err *e)
                 return r;
         fill_env(s, node_id);
         orphans_settle(s->config.os, s->config.data_dir);
-        r = open_all(s, e);
+        r = groups_settle(s, e);
         if (r < 0)
                 return r;
-        r = housekeeper_new(s->config.retention_interval_ms, housekeep, s, &s->housekeeper);
+        r = open_all(s, e);
+        if (r == 0)
+                r = rename_notes_load(s, e);
+        if (r < 0)
+                return r;
+        r = housekeeper_new(s->config.retention_interval_ms, housekeep_all, s, &s->housekeeper);
         return r < 0 ? err_set(e, r, "start housekeeping") : 0;
 }
 
@@ -420,11 +538,14 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
                 return err_set(e, -ENOMEM, "open the data directory");
         s->config = *config;
         s->lease = lease;
+        authority_init(&s->authority, config->clock, lease);
         s->lock_fd = -1;
         pthread_mutex_init(&s->create_lock, NULL);
         db_list_init(&s->dbs);
+        spare_init(s);
         pthread_mutex_init(&s->role_lock, NULL);
-        r = set_up(s, e);
+        pthread_mutex_init(&s->renames.lock, NULL);
+        r = store_set_up(s, e);
         if (r < 0) {
                 store_close(s);
                 return r;
@@ -446,13 +567,16 @@ store_close(struct store *s)
         if (s == NULL)
                 return;
         store_stop_housekeeping(s);
-        if (s->config.forwarders != NULL)
-                workers_drain(s->config.forwarders);
+        spare_end(s);
+        if (s->config.remote_committers != NULL)
+                workers_drain(s->config.remote_committers);
         workers_drain(s->config.workers);
         db_list_release(&s->dbs);
+        spare_release(s);
         os_close(s->config.os, "store:lock", s->lock_fd);
         pthread_mutex_destroy(&s->create_lock);
         pthread_mutex_destroy(&s->role_lock);
+        rename_notes_release(&s->renames);
         free(s->files_dir);
         free(s->tmp_dir);
         free(s);

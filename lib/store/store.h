@@ -2,6 +2,8 @@
  *
  * DATA/ lock           held by the running daemon
  *       dbs/DIR/       one database (lib/db/db.h, names by dbname.h)
+ *       renames/       what a rename is about to do (rename_note.h)
+ *       groups/        notes of commits over several databases that are under way (groups.h)
  *       orphans/       directories of databases that were set aside (orphans.h)
  *       node-id        by which this node knows its own transactions (node_id.h)
  *       files/         the mount's directories and plain files
@@ -11,23 +13,27 @@
 #ifndef LITEFS_STORE_STORE_H
 #define LITEFS_STORE_STORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "db/db.h"
 #include "lease/lease.h"
+#include "store/authority.h"
 
 struct store;
 
 struct store_config {
         const struct os *os;
         const struct clock *clock;
-        struct workers *workers, *forwarders; /* see struct db_env */
+        struct workers *workers, *remote_committers; /* see struct db_env */
         const char *data_dir;
         bool is_compressed;
         bool is_strict;
+        bool takes_wal_tail;           /* see struct db_env */
         int64_t retention_ms;          /* <= 0: keep everything */
         int64_t retention_interval_ms; /* <= 0: never enforce */
+        const atomic_bool *is_ending;  /* see struct db_env */
         /* Callbacks into the mount, NULL when there is none: see struct db_env. */
         void *arg;
         void (*committed)(void *arg, struct db *db);
@@ -48,8 +54,14 @@ void store_close(struct store *s);
 void store_set_callbacks(struct store *s, void *arg, void (*committed)(void *, struct db *),
                          void (*idle)(void *, struct db *), void (*tick)(void *));
 
+/* What a rename that a crash has cut short is to tell the mount. Before it serves; NULL: there is none. */
+struct db_rename_detach;
+void store_set_detach(struct store *s, const struct db_rename_detach *detach);
+
 /* The database called @name, deleted ones included; NULL when there never was one. */
 struct db *store_find(struct store *s, const char *name);
+/* Whether there is a file descriptor for it; if not, idle databases are about to give some back. Any lock. */
+bool store_may_open(struct store *s, const char *name);
 /* Whether opening @name failed, so that it must not be taken for a free name. */
 bool store_is_broken(struct store *s, const char *name);
 /* Finds or makes the (empty) database. -ENAMETOOLONG, or what db_open says. */
@@ -63,6 +75,8 @@ int store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg);
 /* dbs/DIR/@file of a database, in @buf: 0 or -ENAMETOOLONG. */
 int store_db_path(struct store *s, const struct db *db, const char *file, char *buf, size_t size);
 const char *store_files_dir(const struct store *s);
+/* Whether no litefs has used this data directory before; LiteFS may have. */
+bool store_is_first_start(const struct store *s);
 
 /* 0 when this node may commit now, else E_NOT_PRIMARY or E_FENCED. */
 int store_may_commit(struct store *s);
@@ -78,11 +92,21 @@ const struct db_meters *store_meters(const struct store *s);
 void store_set_listener(struct store *s, void *arg, void (*committed)(void *arg, struct db *db));
 /* Refuses commits while a lease is handed over. Each true needs its false. */
 void store_pause_writes(struct store *s, bool is_paused);
-/* What was committed here, all of it, is on the node that the lease goes to: what still waits for its acknowledgement
- * gets it, though the lease is gone. Until this node is the primary again. */
+/* Before that: who would begin a transaction waits, so that those that have begun can end. What waited is asked again by
+ * whoever moves the gate (session_resume). */
+void store_set_gate(struct store *s, enum authority_gate gate);
+/* Nobody stands between "may commit" and its answer: during a pause it stays so. */
+bool store_is_quiet(struct store *s);
+/* What has been committed here by now is on the node that the lease goes to: what of it still waits for its acknowledgement
+ * gets it, though the lease is gone (authority.h). False: the lease was not offered. */
 void store_set_handed_over(struct store *s, bool is_handed_over);
-/* This node has what its primary has: see db_confirm. */
-void store_confirm(struct store *s);
+/* This node has what its primary, that of @term, has: see db_confirm. */
+void store_confirm(struct store *s, uint64_t term);
+/* The last term whose primary was this node, or has confirmed that this node has all that it has; since the start. 0:
+ * none. */
+uint64_t store_confirmed_term(struct store *s);
+/* The highest term that is known to have begun, or to be about to. */
+uint64_t store_known_term(struct store *s);
 /* This node, a replica, had everything at @boot_ms. */
 void store_set_contact(struct store *s, int64_t boot_ms);
 /* Milliseconds since then; 0 for the primary, INT32_MAX before the first contact. */

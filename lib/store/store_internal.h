@@ -5,9 +5,25 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/backoff.h"
+#include "base/workers.h"
+#include "store/authority.h"
 #include "store/db_list.h"
 #include "store/housekeeper.h"
+#include "store/renames.h"
 #include "store/store.h"
+
+/* Closing what idle databases have open (spare.c). */
+struct spare {
+        struct work work;
+        atomic_bool is_posted, is_over;
+        pthread_mutex_t lock;       /* of the hand: one at a time */
+        size_t hand;                /* the database that is next in turn */
+        pthread_mutex_t count_lock; /* a leaf; of what follows */
+        int64_t counted_ms;
+        unsigned n_open, n_since;
+        struct trouble refused; /* what would have been opened */
+};
 
 struct store {
         struct store_config config;
@@ -17,21 +33,27 @@ struct store {
         struct housekeeper *housekeeper;
         pthread_mutex_t create_lock; /* one database is made at a time; rank above that of dbs */
         struct db_list dbs;
+        struct spare spare;
         int lock_fd;
         pthread_mutex_t role_lock; /* guards holder; lowest rank */
         struct lease_state holder;
-        atomic_bool is_primary;
-        atomic_bool is_stopped;
-        atomic_int n_pauses;
-        atomic_bool is_handed_over;
+        struct authority authority;
+        atomic_uint_fast64_t confirmed_term, known_term;
         atomic_llong contact_ms; /* CLOCK_BOOTTIME; 0: never */
         void *listener_arg;
         void (*listener)(void *arg, struct db *db);
+        _Atomic uint32_t group_slots; /* files for their notes that are in use, a bit each (groups.c) */
+        bool is_first_start;
+        atomic_ullong ownership_version;
+        struct rename_notes renames;
+        struct db_rename_detach detach; /* of a mount, or of zeros */
         char *files_dir;
         char *tmp_dir;
 };
 
-/* 0, or E_UNCONFIRMED: what is committed here may not be that of the cluster. */
-int store_may_confirm(struct store *s);
+/* Only upwards. */
+void store_set_confirmed_term(struct store *s, uint64_t term);
+/* To whoever hears of commits. */
+void store_tell_committed(struct store *s, struct db *db);
 
 #endif

@@ -1,0 +1,569 @@
+#include "store/renames.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "store/rename_note.h"
+#include "store/store_internal.h"
+
+#define EMPTY_CHECKSUM ((uint64_t)1 << 63) /* of a database without pages */
+
+/* In the order of their names, so that two renames do not wait for each other. */
+struct turn {
+        struct db *db;
+        struct db_access *access;
+};
+
+struct renames {
+        struct store *s;
+        struct rename_note *note;
+        struct db_rename *list; /* as note->pairs; of a removal @to alone */
+        struct turn *turns;
+        size_t max, n_turns, n_begun;
+        bool is_done;
+};
+
+int
+renames_new(struct store *s, size_t max, struct renames **ret)
+{
+        struct renames *rs = calloc(1, sizeof *rs);
+
+        if (rs == NULL)
+                return -ENOMEM;
+        *rs = (struct renames){ .s = s, .max = max };
+        rs->note = rename_note_new(max);
+        rs->list = calloc(max + 1, sizeof *rs->list);
+        rs->turns = calloc(2 * max + 1, sizeof *rs->turns);
+        if (rs->note == NULL || rs->list == NULL || rs->turns == NULL) {
+                renames_free(rs);
+                return -ENOMEM;
+        }
+        rs->note->n = 0;
+        *ret = rs;
+        return 0;
+}
+
+static int
+compare_turns(const void *a, const void *b)
+{
+        return strcmp(db_name(((const struct turn *)a)->db), db_name(((const struct turn *)b)->db));
+}
+
+static void
+add_turn(struct renames *rs, struct db *db, struct db_access *access)
+{
+        rs->turns[rs->n_turns++] = (struct turn){ db, access };
+}
+
+static int
+add_pair(struct renames *rs, struct db *from, struct db *to, struct err *e)
+{
+        struct rename_note_pair *pair = &rs->note->pairs[rs->note->n];
+        struct db_rename *rn = &rs->list[rs->note->n];
+
+        if (rs->note->n >= rs->max)
+                return err_set(e, -EXDEV, "more than %zu databases", rs->max);
+        snprintf(pair->from, sizeof pair->from, "%s", from != NULL ? db_name(from) : "");
+        snprintf(pair->to, sizeof pair->to, "%s", db_name(to));
+        db_rename_init(rn, from, to);
+        if (from != NULL)
+                add_turn(rs, from, &rn->from_access);
+        add_turn(rs, to, &rn->to_access);
+        rs->note->n++;
+        return 0;
+}
+
+int
+renames_add(struct renames *rs, struct db *from, const char *to, struct err *e)
+{
+        struct db *db;
+        int r;
+
+        if (rs->note->n >= rs->max || rs->note->n >= RENAME_MAX_PAIRS)
+                return err_set(e, -EXDEV, "more than %zu databases", rs->note->n);
+        r = store_create_db(rs->s, to, &db, e);
+        return r < 0 ? r : add_pair(rs, from, db, e);
+}
+
+int
+renames_add_removal(struct renames *rs, struct db *to, struct err *e)
+{
+        return add_pair(rs, NULL, to, e);
+}
+
+int
+renames_set_plain(struct renames *rs, const char *from, const char *to)
+{
+        struct rename_note *note = rs->note;
+
+        if (strlen(from) >= sizeof note->plain_from || strlen(to) >= sizeof note->plain_to)
+                return -ENAMETOOLONG;
+        strcpy(note->plain_from, from);
+        strcpy(note->plain_to, to);
+        return 0;
+}
+
+int
+renames_begin(struct renames *rs, struct db_waiter *w, struct err *e)
+{
+        int r = 0;
+
+        if (rs->n_begun == 0)
+                qsort(rs->turns, rs->n_turns, sizeof *rs->turns, compare_turns);
+        while (r == 0 && rs->n_begun < rs->n_turns) {
+                struct turn *t = &rs->turns[rs->n_begun];
+
+                if (w != NULL)
+                        r = db_access_begin_or_wait(t->db, DB_BY_RENAME, t->access, w, e);
+                else
+                        r = db_access_begin(t->db, DB_BY_RENAME, t->access, e);
+                if (r == 0) /* after E_BUSY all of it may be the waiter's */
+                        rs->n_begun++;
+        }
+        return r;
+}
+
+void
+renames_free(struct renames *rs)
+{
+        if (rs == NULL)
+                return;
+        for (size_t i = 0; rs->list != NULL && rs->note != NULL && i < rs->note->n; i++)
+                db_rename_end(&rs->list[i]);
+        rename_note_free(rs->note);
+        free(rs->list);
+        free(rs->turns);
+        free(rs);
+}
+
+/* --- the note --- */
+
+static int
+write_rename_note(struct renames *rs, struct err *e)
+{
+        struct rename_notes *notes = &rs->s->renames;
+        struct rename_note *note = rs->note;
+
+        for (size_t i = 0; i < note->n; i++) {
+                struct db_rename *rn = &rs->list[i];
+                struct rename_note_pair *pair = &note->pairs[i];
+
+                pair->from_pos = rn->from_pos;
+                pair->to_pos = rn->to_pos;
+                pair->made_pos = rn->made_pos;
+                pair->fresh = rn->fresh;
+        }
+        pthread_mutex_lock(&notes->lock);
+        note->number = ++notes->last_number;
+        pthread_mutex_unlock(&notes->lock);
+        return rename_note_write(rs->s->config.os, notes->dir, note, e);
+}
+
+static void
+drop_note(struct renames *rs)
+{
+        rename_note_remove(rs->s->config.os, rs->s->renames.dir, rs->note->number);
+}
+
+/* It goes on with renames_redo, once somebody asks. */
+static void
+keep_note(struct renames *rs)
+{
+        struct rename_notes *notes = &rs->s->renames;
+        struct rename_note *copy = rename_note_new(rs->note->n), *note = rs->note;
+
+        if (copy == NULL)
+                return; /* the next start finds it */
+        memcpy(copy->pairs, note->pairs, note->n * sizeof *note->pairs);
+        copy->number = note->number;
+        strcpy(copy->plain_from, note->plain_from);
+        strcpy(copy->plain_to, note->plain_to);
+        pthread_mutex_lock(&notes->lock);
+        copy->next = notes->unfinished;
+        notes->unfinished = copy;
+        pthread_mutex_unlock(&notes->lock);
+        store_wants_tick(rs->s);
+}
+
+/* --- how far it has come --- */
+
+static bool
+is_pos(struct db *db, struct ltx_pos pos)
+{
+        struct db_info info;
+
+        if (db == NULL)
+                return pos.txid == 0;
+        db_get_info(db, &info);
+        return info.pos.txid == pos.txid && (pos.txid == 0 || info.pos.checksum == pos.checksum);
+}
+
+static bool
+is_deleted_after(struct db *db, struct ltx_pos pos)
+{
+        return is_pos(db, (struct ltx_pos){ pos.txid + 1, EMPTY_CHECKSUM });
+}
+
+/* --- the steps --- */
+
+static int
+check_and_prepare(struct renames *rs, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < rs->note->n && r == 0; i++)
+                r = db_rename_check(&rs->list[i], e);
+        for (size_t i = 0; i < rs->note->n && r == 0; i++)
+                r = rs->list[i].from != NULL ? db_rename_prepare(&rs->list[i], e) : 0;
+        return r;
+}
+
+static int
+join_files(struct store *s, const char *path, char ret[PATH_MAX])
+{
+        int n = snprintf(ret, PATH_MAX, "%s/%s", s->files_dir, path);
+
+        return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int
+sync_renamed_parent(struct store *s, char path[PATH_MAX])
+{
+        *strrchr(path, '/') = '\0';
+        return os_sync_dir(s->config.os, "rename:plain", path);
+}
+
+/* Durable before the note goes. */
+static int
+move_plain(struct store *s, const struct rename_note *note, struct err *e)
+{
+        char from[PATH_MAX], to[PATH_MAX];
+        int r;
+
+        if (note->plain_from[0] == '\0')
+                return 0;
+        r = join_files(s, note->plain_from, from);
+        if (r == 0)
+                r = join_files(s, note->plain_to, to);
+        if (r == 0)
+                r = os_rename(s->config.os, "rename:plain", from, to);
+        if (r == 0)
+                r = sync_renamed_parent(s, from);
+        if (r == 0)
+                r = sync_renamed_parent(s, to);
+        return r < 0 ? err_set(e, r, "rename %s to %s", note->plain_from, note->plain_to) : 0;
+}
+
+/* One database that is the target of a plain file, or made by this, is deleted (again). */
+static int
+remove_target(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e)
+{
+        return db_exists(rn->to) ? db_rename_remove(&rn->to_access, detach, e) : 0;
+}
+
+/* The first @n_put targets, of which there were none before. False: the note has to stay. */
+static bool
+take_back_targets(struct renames *rs, size_t n_put, const struct db_rename_detach *detach)
+{
+        struct err e = ERR_INIT;
+
+        for (size_t i = 0; i < n_put; i++)
+                if (remove_target(&rs->list[i], detach, &e) < 0) {
+                        log_event(LOG_WARN, db_name(rs->list[i].to),
+                                  "a rename is not taken back yet: %s", e.text);
+                        return false;
+                }
+        return true;
+}
+
+/* @ret_is_begun: the note has to stay after an error. */
+static int
+put_all(struct renames *rs, const struct db_rename_detach *detach, bool *ret_is_begun, struct err *e)
+{
+        for (size_t i = 0; i < rs->note->n; i++) {
+                struct db_rename *rn = &rs->list[i];
+                int r = rn->from != NULL ? db_rename_put(rn, detach, e) : 0;
+
+                if (r == 0)
+                        continue;
+                /* One that is in the log may be on the disk or not. */
+                *ret_is_begun = is_pos(rn->to, rn->made_pos) || !take_back_targets(rs, i, detach);
+                return r;
+        }
+        return 0;
+}
+
+static int
+drop_all(struct renames *rs, const struct db_rename_detach *detach, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < rs->note->n && r == 0; i++) {
+                struct db_rename *rn = &rs->list[i];
+
+                if (rn->from == NULL)
+                        continue;
+                db_set_follow(rn->from, rn->to, rn->from_pos.txid + 1, rn->made_pos.txid);
+                r = db_rename_drop(rn, detach, e);
+        }
+        return r;
+}
+
+static int
+remove_replaced(struct renames *rs, const struct db_rename_detach *detach, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < rs->note->n && r == 0; i++)
+                if (rs->list[i].from == NULL)
+                        r = remove_target(&rs->list[i], detach, e);
+        return r;
+}
+
+/* What the applications hear: not more than what the lease proves. */
+static int
+confirm_all(struct renames *rs)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < rs->note->n && r == 0; i++) {
+                r = db_may_confirm(rs->list[i].to);
+                if (r == 0 && rs->list[i].from != NULL)
+                        r = db_may_confirm(rs->list[i].from);
+        }
+        return r;
+}
+
+int
+renames_carry_out(struct renames *rs, const struct db_rename_detach *detach, struct err *e)
+{
+        bool is_begun = false;
+        int r = check_and_prepare(rs, e);
+
+        if (r == 0)
+                r = write_rename_note(rs, e);
+        if (r == 0)
+                r = put_all(rs, detach, &is_begun, e);
+        if (r < 0 && !is_begun) {
+                drop_note(rs);
+                return r;
+        }
+        if (r == 0)
+                r = remove_replaced(rs, detach, e);
+        if (r == 0)
+                r = move_plain(rs->s, rs->note, e);
+        if (r == 0)
+                r = drop_all(rs, detach, e);
+        if (r < 0) {
+                keep_note(rs);
+                return r;
+        }
+        drop_note(rs);
+        return confirm_all(rs);
+}
+
+/* --- after a crash --- */
+
+/* With both accesses. 0; -ESTALE: somebody has changed one of them since, and so it stays. */
+static int
+redo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
+          const struct db_rename_detach *detach, struct err *e)
+{
+        int r;
+
+        if (rn->from == NULL)
+                return is_pos(rn->to, pair->to_pos) ? remove_target(rn, detach, e)
+                       : is_deleted_after(rn->to, pair->to_pos)
+                               ? 0
+                               : err_text(e, -ESTALE, "%s has been changed since", pair->to);
+        if (is_pos(rn->to, pair->made_pos) && is_deleted_after(rn->from, pair->from_pos))
+                return 0;
+        if (!is_pos(rn->from, pair->from_pos) ||
+            (!is_pos(rn->to, pair->to_pos) && !is_pos(rn->to, pair->made_pos)))
+                return err_text(e, -ESTALE, "%s or %s has been changed since", pair->from, pair->to);
+        rn->fresh = pair->fresh;
+        r = db_rename_check(rn, e);
+        if (r == 0 && is_pos(rn->to, pair->to_pos)) {
+                r = db_rename_prepare(rn, e);
+                if (r == 0)
+                        r = db_rename_put(rn, detach, e);
+        }
+        if (r == 0) {
+                db_set_follow(rn->from, rn->to, pair->from_pos.txid + 1, pair->made_pos.txid);
+                r = db_rename_drop(rn, detach, e);
+        }
+        return r;
+}
+
+static int
+open_pairs(struct renames *rs, const struct rename_note *note, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < note->n && r == 0; i++) {
+                const struct rename_note_pair *pair = &note->pairs[i];
+                struct db *from = store_find(rs->s, pair->from), *to;
+
+                r = store_create_db(rs->s, pair->to, &to, e);
+                if (r == 0 && pair->from[0] != '\0' && from == NULL)
+                        r = err_text(e, -ESTALE, "%s is gone", pair->from);
+                if (r == 0)
+                        r = add_pair(rs, pair->from[0] != '\0' ? from : NULL, to, e);
+        }
+        return r == 0 ? renames_begin(rs, NULL, e) : r;
+}
+
+/* It failed halfway, and some of it was taken back: so is the rest. */
+static bool
+is_taken_back(const struct rename_note *note, const struct renames *rs)
+{
+        for (size_t i = 0; i < note->n; i++)
+                if (rs->list[i].from != NULL &&
+                    is_deleted_after(rs->list[i].to, note->pairs[i].made_pos) &&
+                    is_pos(rs->list[i].from, note->pairs[i].from_pos))
+                        return true;
+        return false;
+}
+
+static int
+undo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
+          const struct db_rename_detach *detach, struct err *e)
+{
+        return is_pos(rn->to, pair->made_pos) && is_pos(rn->from, pair->from_pos)
+                       ? remove_target(rn, detach, e)
+                       : 0;
+}
+
+/* 0: done, or overtaken; 1: it failed, which the next start may mend; else it is to be tried again. */
+static int
+redo(struct store *s, const struct rename_note *note, const struct db_rename_detach *detach)
+{
+        struct renames *rs;
+        struct err e = ERR_INIT;
+        struct stat st;
+        char from[PATH_MAX];
+        bool is_undone;
+        int r = renames_new(s, note->n, &rs);
+
+        if (r < 0)
+                return r;
+        r = open_pairs(rs, note, &e);
+        is_undone = r == 0 && is_taken_back(note, rs);
+        for (size_t i = 0; i < note->n && r == 0; i++)
+                r = is_undone ? undo_pair(&note->pairs[i], &rs->list[i], detach, &e)
+                              : redo_pair(&note->pairs[i], &rs->list[i], detach, &e);
+        if (r == 0 && !is_undone && note->plain_from[0] != '\0' &&
+            join_files(s, note->plain_from, from) == 0 &&
+            os_lstat(s->config.os, "rename:plain", from, &st) == 0)
+                r = move_plain(s, note, &e);
+        renames_free(rs);
+        if (r == E_BUSY || r == -EBUSY || r == E_NOT_PRIMARY || r == E_FENCED)
+                return r;
+        if (r < 0)
+                log_event(LOG_WARN, note->pairs[0].to,
+                          "a rename that was cut short stays as it is, and both names may remain: %s",
+                          e.text);
+        if (r < 0)
+                return r == -ESTALE ? 0 : 1;
+        if (note->n > 0)
+                log_event(LOG_INFO, note->pairs[0].to, "a rename that was cut short was %s",
+                          is_undone ? "taken back" : "finished");
+        return 0;
+}
+
+bool
+renames_are_wanted(struct store *s)
+{
+        bool are;
+
+        pthread_mutex_lock(&s->renames.lock);
+        are = s->renames.unfinished != NULL;
+        pthread_mutex_unlock(&s->renames.lock);
+        return are;
+}
+
+void
+renames_redo(struct store *s, const struct db_rename_detach *detach)
+{
+        struct rename_notes *notes = &s->renames;
+        struct rename_note *list, *note;
+        int r;
+
+        if (store_may_commit(s) < 0)
+                return;
+        pthread_mutex_lock(&notes->lock);
+        list = notes->unfinished;
+        notes->unfinished = NULL;
+        pthread_mutex_unlock(&notes->lock);
+        while ((note = list) != NULL) {
+                list = note->next;
+                r = redo(s, note, detach);
+                if (r == 0)
+                        rename_note_remove(s->config.os, notes->dir, note->number);
+                if (r >= 0) {
+                        rename_note_free(note);
+                        continue;
+                }
+                pthread_mutex_lock(&notes->lock);
+                note->next = notes->unfinished;
+                notes->unfinished = note;
+                pthread_mutex_unlock(&notes->lock);
+        }
+}
+
+/* --- at start --- */
+
+static int
+load_note(void *arg, const char *name)
+{
+        struct store *s = arg;
+        struct rename_notes *notes = &s->renames;
+        struct rename_note *note;
+        struct err e = ERR_INIT;
+        char *end;
+        uint64_t number = strtoull(name, &end, 10);
+        int r;
+
+        if (end == name || *end != '\0')
+                return 0;
+        if (number > notes->last_number)
+                notes->last_number = number;
+        r = rename_note_read(s->config.os, notes->dir, number, &note, &e);
+        if (r == E_FORMAT) { /* it was not durable yet: nothing has followed it */
+                rename_note_remove(s->config.os, notes->dir, number);
+                return 0;
+        }
+        if (r < 0)
+                return r;
+        note->next = notes->unfinished;
+        notes->unfinished = note;
+        return 0;
+}
+
+int
+rename_notes_load(struct store *s, struct err *e)
+{
+        struct rename_notes *notes = &s->renames;
+        int n = snprintf(notes->dir, sizeof notes->dir, "%s/renames", s->config.data_dir), r;
+
+        if (n < 0 || n >= (int)sizeof notes->dir)
+                return err_set(e, -ENAMETOOLONG, "%s/renames", s->config.data_dir);
+        r = os_list_dir(s->config.os, "rename:note", notes->dir, load_note, s);
+        return r < 0 && r != -ENOENT ? err_set(e, r, "read %s", notes->dir) : 0;
+}
+
+void
+rename_notes_release(struct rename_notes *notes)
+{
+        struct rename_note *note;
+
+        while ((note = notes->unfinished) != NULL) {
+                notes->unfinished = note->next;
+                rename_note_free(note);
+        }
+        pthread_mutex_destroy(&notes->lock);
+}
