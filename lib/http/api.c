@@ -15,24 +15,30 @@ static const struct route {
         const char *path;
         unsigned methods;
         bool is_guarded; /* changes something or gives the data away: needs the token */
+        bool is_health;  /* answered whatever else there is to do */
         void (*fn)(struct api *a, struct http_call *call);
 } routes[] = {
-        { "/", GET, false, api_page },
-        { "/info", GET, false, api_info },
-        { "/healthz", GET, false, api_healthz },
-        { "/readyz", GET, false, api_readyz },
-        { "/db", GET, false, api_databases },
-        { "/cluster", GET, false, api_cluster },
-        { "/metrics", GET, false, api_metrics },
-        { "/events", GET, false, api_events },
-        { "/debug/vars", GET, false, api_debug_vars },
-        { "/export", GET, true, api_export },
-        { "/import", POST, true, api_import },
-        { "/handoff", POST, true, api_handoff },
-        { "/promote", POST, true, api_promote },
-        { "/demote", POST, true, api_demote },
-        { "/halt", POST | DELETE, true, api_halt },
-        { "/tx", POST, true, api_tx },
+        { "/", GET, false, false, api_page },
+        { "/info", GET, false, false, api_info },
+        { "/healthz", GET, false, true, api_healthz },
+        { "/readyz", GET, false, true, api_readyz },
+        { "/db", GET, false, false, api_databases },
+        { "/cluster", GET, false, false, api_cluster },
+        { "/metrics", GET, false, false, api_metrics },
+        { "/events", GET, false, false, api_events },
+        { "/debug/vars", GET, false, false, api_debug_vars },
+        { "/positions", GET, false, false, api_positions },
+        { "/transactions", GET, true, false, api_transactions },
+        { "/export", GET, true, false, api_export },
+        { "/import", POST, true, false, api_import },
+        { "/restore", POST, true, false, api_restore },
+        { "/backup", GET, false, false, api_backup },
+        { "/backup/sync", POST, true, false, api_backup_sync },
+        { "/handoff", POST, true, false, api_handoff },
+        { "/promote", POST, true, false, api_promote },
+        { "/demote", POST, true, false, api_demote },
+        { "/halt", POST | DELETE, true, false, api_halt },
+        { "/tx", POST, true, false, api_tx },
 };
 /* clang-format on */
 
@@ -65,6 +71,16 @@ is_allowed(const struct api *a, const struct http_call *call)
         return token_matches(a->config.token, http_call_header(call, "Authorization"));
 }
 
+/* Whether the client has shown that it is one of ours; where there is nothing to show, nobody has. */
+static bool
+is_proved(const struct api *a, const struct http_call *call)
+{
+        char token[TOKEN_SIZE];
+
+        token_get(a->config.token, token);
+        return a->config.is_mutual || (token[0] != '\0' && is_allowed(a, call));
+}
+
 /* Also where a token is needed: a browser shows a client certificate by itself, whoever's page asks. */
 static const char *
 refuse_foreign(const struct api *a, const struct http_call *call)
@@ -78,13 +94,21 @@ refuse_foreign(const struct api *a, const struct http_call *call)
 }
 
 static void
-on_request(void *arg, struct http_call *call)
+api_on_request(void *arg, struct http_call *call)
 {
         struct api *a = arg;
         const struct route *route = find_route(http_call_path(call));
+        static const char full[] = "all connections to this address are in use: try again\n";
         const char *foreign;
+        bool is_known = is_proved(a, call);
 
-        if (route == NULL && strcmp(http_call_path(call), "/stream") == 0) {
+        if (is_known)
+                http_call_trust(call, true);
+        if (http_call_is_extra(call) && !is_known && (route == NULL || !route->is_health)) {
+                http_call_add_header(call, "Retry-After", "1");
+                http_call_add_header(call, "Connection", "close");
+                http_call_reply(call, 503, API_TEXT, full, sizeof full - 1);
+        } else if (route == NULL && strcmp(http_call_path(call), "/stream") == 0) {
                 http_call_add_header(call, "Upgrade", "litefs-stream/1");
                 api_reply_error(call, 426, "/stream is opened by a GET with Upgrade: litefs-stream/1");
         } else if (route == NULL) {
@@ -106,6 +130,8 @@ on_request(void *arg, struct http_call *call)
                 api_reply_error(call, 401,
                                 "this needs the header Authorization: Bearer TOKEN (http.token)");
         } else {
+                if (route->is_guarded && !is_known)
+                        http_call_trust(call, false);
                 route->fn(a, call);
         }
 }
@@ -129,19 +155,25 @@ on_proxy(void *arg, struct conn *c)
 {
         struct api *a = arg;
 
-        a->config.proxy_hop(a->config.arg, c);
+        a->config.take_proxy_conn(a->config.arg, c);
 }
 
 static void
-on_committed(void *arg, struct db *db)
+api_on_committed(void *arg, struct db *db)
 {
         events_committed(((struct api *)arg)->events, db);
 }
 
 static void
-on_role_changed(void *arg)
+api_on_role_changed(void *arg)
 {
         events_role_changed(((struct api *)arg)->events);
+}
+
+static void
+api_on_member(void *arg, const char *hostname, const char *url, bool is_gone)
+{
+        events_member(((struct api *)arg)->events, hostname, url, is_gone);
 }
 
 int
@@ -151,11 +183,14 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
         struct http_server_config server = {
                 .loop = node_loop(config->node),
                 .stream = on_stream,
-                .proxy = config->proxy_hop != NULL ? on_proxy : NULL,
-                .request = on_request,
+                .proxy = config->take_proxy_conn != NULL ? on_proxy : NULL,
+                .request = api_on_request,
                 .arg = a,
         };
-        struct node_watcher watcher = { on_committed, on_role_changed, a };
+        struct node_watcher watcher = { .committed = api_on_committed,
+                                        .role_changed = api_on_role_changed,
+                                        .member = api_on_member,
+                                        .arg = a };
         int r;
 
         if (a == NULL)

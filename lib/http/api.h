@@ -5,8 +5,8 @@
 #define LITEFS_HTTP_API_H
 
 #include "base/token.h"
-#include "http/text.h"
-#include "repl/halts.h"
+#include "base/text.h"
+#include "repl/halt_grants.h"
 #include "repl/node.h"
 
 struct api;
@@ -19,7 +19,7 @@ struct api_config {
         const struct apply_ops *apply_ops; /* for imports, on the threads of @appliers */
         void *apply_arg;
         struct workers *appliers;
-        struct halts *halts; /* for remote writes */
+        struct halt_grants *halt_grants; /* for remote writes */
         const char *data_dir;
         const char *hostname, *advertise_url;
         bool is_candidate;
@@ -27,19 +27,28 @@ struct api_config {
         int64_t max_lag_ms;  /* of a replica that is ready; 0: any */
         int64_t demote_ms;   /* a demoted node is not the primary again before */
         struct token *token; /* that changes and /export need; NULL: none */
-        /* PEM files for requests to other nodes, as in http_client.h. */
-        const char *tls_ca, *tls_cert, *tls_key;
+        bool is_mutual;      /* whoever gets to ask has shown a certificate: http.tls.client-ca */
+        const struct http_client_options
+                *peer_http; /* of requests to other nodes; NULL: plain. Borrowed */
         const char *version;
+        bool (*is_well)(void *arg); /* the mount answers; on the loop. NULL: nobody looks */
         /* Adds other parts' metrics; on a worker. */
         void (*more_metrics)(void *arg, struct text *t);
+        /* The answer of GET /backup, and what POST /backup/sync waits for: 0, -ETIMEDOUT or another error; on a worker. NULL:
+         * there are no destinations. */
+        void (*add_backups)(void *arg, struct text *t);
+        int (*sync_backups)(void *arg, int64_t timeout_ms, struct err *e);
         /* Gets connections that begin with "GET /proxy ", as http_server.h says; NULL: there is no such path. */
-        void (*proxy_hop)(void *arg, struct conn *c);
+        void (*take_proxy_conn)(void *arg, struct conn *c);
         void *arg;
 };
 
 int api_new(const struct api_config *config, struct api **ret, struct err *e);
 /* For node_listen: @arg is the api. */
 void api_accepted(void *arg, struct conn *c);
+/* What POST /promote does: asks the primary for its lease, on a node that may have it. 0: it is the primary, or will be
+ * within moments. -EPERM: no candidate; E_NOT_FOUND: no primary is known. Waits for the network. */
+int api_ask_for_lease(struct api *a, struct err *e);
 /* Ends all requests; before the node's loop ends. Again is fine, and NULL. */
 void api_stop(struct api *a);
 /* After it has. NULL is fine. */

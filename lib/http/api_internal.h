@@ -8,6 +8,8 @@
 #include "http/api.h"
 #include "net/http_server.h"
 #include "net/loop.h"
+#include "repl/members.h"
+#include "store/dbname.h"
 
 #define API_TEXT "text/plain; charset=utf-8"
 #define API_JSON "application/json"
@@ -34,6 +36,9 @@ void api_reply_code(struct http_call *call, int code, const struct err *e);
 void api_reply_empty(struct http_call *call);
 /* Takes the reference. Indented by two. */
 void api_reply_json(struct http_call *call, int status, json_t *json);
+/* A database's name as it is shown (base/utf8.h). */
+#define API_NAME_SIZE (4 * DBNAME_MAX + 1)
+json_t *api_name_json(const char *name);
 /* A name that may be a database's from the query; NULL: answered. */
 const char *api_database_name(struct http_call *call);
 
@@ -46,7 +51,7 @@ struct api_ack {
         struct ltx_pos pos;
 };
 struct api_peer {
-        uint64_t node_id;
+        uint64_t boot_id;
         char *hostname, *advertise_url;
         bool is_caught_up;
         struct api_ack *acks;
@@ -56,12 +61,11 @@ struct api_nodes {
         struct node_status self;
         struct api_peer *peers;
         size_t n_peers, capacity;
+        struct member *gone;
+        size_t n_gone, gone_capacity;
         bool is_cut; /* memory ran out */
 };
-/* The loop's thread. */
-void api_nodes_take(struct api *a, struct api_nodes *ret);
-void api_nodes_release(struct api_nodes *n);
-void api_format_node_id(uint64_t id, char ret[17]);
+void api_format_boot_id(uint64_t id, char ret[17]);
 /* NULL: it waits for nothing. */
 json_t *api_wait_json(const struct node_wait *w);
 /* What a replica lacks of a database. A worker. */
@@ -105,18 +109,23 @@ void api_info(struct api *a, struct http_call *call);
 void api_healthz(struct api *a, struct http_call *call);
 void api_readyz(struct api *a, struct http_call *call);
 void api_debug_vars(struct api *a, struct http_call *call);
+void api_positions(struct api *a, struct http_call *call);
+void api_transactions(struct api *a, struct http_call *call);
 void api_databases(struct api *a, struct http_call *call);
 void api_page(struct api *a, struct http_call *call);
 void api_cluster(struct api *a, struct http_call *call);
 void api_metrics(struct api *a, struct http_call *call);
 void api_export(struct api *a, struct http_call *call);
 void api_import(struct api *a, struct http_call *call);
+void api_restore(struct api *a, struct http_call *call);
 void api_handoff(struct api *a, struct http_call *call);
 void api_promote(struct api *a, struct http_call *call);
 void api_demote(struct api *a, struct http_call *call);
 void api_halt(struct api *a, struct http_call *call);
 void api_tx(struct api *a, struct http_call *call);
 void api_events(struct api *a, struct http_call *call);
+void api_backup(struct api *a, struct http_call *call);
+void api_backup_sync(struct api *a, struct http_call *call);
 
 /* --- peer.c --- */
 struct http_request;
@@ -133,6 +142,7 @@ int events_new(struct api *a, struct events **ret);
 /* The loop's thread. */
 void events_committed(struct events *ev, struct db *db);
 void events_role_changed(struct events *ev);
+void events_member(struct events *ev, const char *hostname, const char *url, bool is_gone);
 unsigned events_n_subscribers(const struct events *ev);
 /* Waits for the job under way. */
 void events_stop(struct events *ev);

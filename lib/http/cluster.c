@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rfc3339.h"
 #include "http/api_internal.h"
 #include "net/http_client.h"
 
+#define GONE "gone"
 #define CACHE_MS 1000
 #define ASK_MS 2000
 #define ANSWER_MAX ((size_t)4 * 1024 * 1024)
@@ -36,7 +38,8 @@ position_json(const char *name, struct ltx_pos pos)
 
         snprintf(txid, sizeof txid, "%016llx", (unsigned long long)pos.txid);
         snprintf(sum, sizeof sum, "%016llx", (unsigned long long)pos.checksum);
-        return json_pack("{s:s, s:s, s:s}", "name", name, "txid", txid, "postApplyChecksum", sum);
+        return json_pack("{s:o, s:s, s:s}", "name", api_name_json(name), "txid", txid,
+                         "postApplyChecksum", sum);
 }
 
 static int
@@ -46,6 +49,8 @@ add_own_database(void *arg, struct db *db)
         struct txlog_stat st;
         json_t *o;
 
+        if (!db_exists(db))
+                return 0;
         db_get_info(db, &info);
         txlog_get_stat(db_log(db), &st);
         o = position_json(db_name(db), info.pos);
@@ -67,7 +72,7 @@ self_json(const struct api_view *v)
         char id[17];
 
         store_each(c->store, add_own_database, databases);
-        api_format_node_id(st->node_id, id);
+        api_format_boot_id(st->boot_id, id);
         o = json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:s, s:o}", "nodeID", id, "hostname",
                       c->hostname, "url", c->advertise_url, "role", st->role, "isReady", st->is_ready,
                       "term", (json_int_t)st->term, "lagMS", (json_int_t)store_lag_ms(c->store),
@@ -95,11 +100,26 @@ replica_json(const struct api_view *v, const struct api_peer *p)
                 json_array_append_new(databases, o);
                 lag_ms = behind.ms > lag_ms ? behind.ms : lag_ms;
         }
-        api_format_node_id(p->node_id, id);
+        api_format_boot_id(p->boot_id, id);
         return json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:o}", "nodeID", id, "hostname",
                          p->hostname, "url", p->advertise_url, "role", "replica", "isReady",
                          p->is_caught_up, "term", (json_int_t)v->nodes.self.term, "lagMS",
                          (json_int_t)lag_ms, "databases", databases);
+}
+
+/* It followed this primary, and does so no more. */
+static json_t *
+gone_json(const struct api_view *v, const struct member *m)
+{
+        int64_t away_ms = clock_wall_ms(v->api->config.clock) - m->seen_ms;
+        char id[17], when[RFC3339_SIZE];
+
+        api_format_boot_id(m->boot_id, id);
+        rfc3339_format(m->seen_ms, when);
+        return json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:s, s:[]}", "nodeID", id, "hostname",
+                         m->hostname, "url", m->advertise_url, "role", GONE, "isReady", false, "term",
+                         (json_int_t)v->nodes.self.term, "lagMS",
+                         (json_int_t)(away_ms > 0 ? away_ms : 0), "lastSeen", when, "databases");
 }
 
 /* What this node knows by itself. */
@@ -110,10 +130,12 @@ own_view(const struct api_view *v)
         json_t *nodes = json_array(), *o;
         char id[17];
 
-        api_format_node_id(st->node_id, id);
+        api_format_boot_id(st->boot_id, id);
         json_array_append_new(nodes, self_json(v));
         for (size_t i = 0; i < v->nodes.n_peers; i++)
                 json_array_append_new(nodes, replica_json(v, &v->nodes.peers[i]));
+        for (size_t i = 0; i < v->nodes.n_gone; i++)
+                json_array_append_new(nodes, gone_json(v, &v->nodes.gone[i]));
         o = json_pack("{s:s, s:s, s:I, s:o, s:o}", "clusterID", st->cluster_id, "nodeID", id, "term",
                       (json_int_t)st->term, "primary", st->is_primary ? json_string(id) : json_null(),
                       "nodes", nodes);
@@ -125,7 +147,7 @@ own_view(const struct api_view *v)
 /* --- the primary's --- */
 
 static int
-ask(const struct api *a, const char *url, json_t **ret, struct err *e)
+ask_node(const struct api *a, const char *url, json_t **ret, struct err *e)
 {
         char target[LEASE_URL_SIZE + 32];
         struct http_request rq = {
@@ -163,7 +185,7 @@ primary_view(struct api *a, const char *url, struct err *e)
         c->is_asking |= is_mine;
         pthread_mutex_unlock(&c->lock);
         if (is_mine)
-                (void)ask(a, url, &answer, &asked);
+                (void)ask_node(a, url, &answer, &asked);
         pthread_mutex_lock(&c->lock);
         if (is_mine) {
                 json_decref(c->answer);
@@ -182,17 +204,33 @@ primary_view(struct api *a, const char *url, struct err *e)
         return copy;
 }
 
+static bool
+is_gone(const json_t *node)
+{
+        const char *role = json_string_value(json_object_get(node, "role"));
+
+        return role != NULL && strcmp(role, GONE) == 0;
+}
+
+/* An earlier run of this node, whose id was another one. */
+static bool
+is_former_self(const json_t *node, const json_t *self)
+{
+        return is_gone(node) && json_equal(json_object_get(node, "url"), json_object_get(self, "url"));
+}
+
 /* Takes the reference of @theirs: its nodes, with ours as we know it. */
 static void
-merge(json_t *ours, json_t *theirs)
+merge_nodes(json_t *ours, json_t *theirs)
 {
         json_t *nodes = json_object_get(ours, "nodes"), *node, *id = json_object_get(ours, "nodeID");
+        const json_t *self = json_array_get(nodes, 0);
         size_t i;
 
         json_array_foreach(json_object_get(theirs, "nodes"), i,
                            node) if (json_is_object(node) &&
-                                     !json_equal(json_object_get(node, "nodeID"), id))
-                json_array_append(nodes, node);
+                                     !json_equal(json_object_get(node, "nodeID"), id) &&
+                                     !is_former_self(node, self)) json_array_append(nodes, node);
         if (json_is_string(json_object_get(theirs, "primary")))
                 json_object_set(ours, "primary", json_object_get(theirs, "primary"));
         json_decref(theirs);
@@ -212,7 +250,7 @@ add_primary(struct api *a, json_t *o)
         json_object_set_new(o, "primaryHostname", json_string(primary.hostname));
         theirs = primary_view(a, primary.advertise_url, &e);
         if (theirs != NULL) {
-                merge(o, theirs);
+                merge_nodes(o, theirs);
         } else {
                 char why[sizeof e.text + LEASE_HOSTNAME_SIZE + 64];
 
@@ -220,6 +258,44 @@ add_primary(struct api *a, json_t *o)
                          e.text);
                 json_object_set_new(o, "error", json_string(why));
         }
+}
+
+static const char *
+text_member(const json_t *nodes, size_t i, const char *name)
+{
+        const char *text = json_string_value(json_object_get(json_array_get(nodes, i), name));
+
+        return text != NULL ? text : "?";
+}
+
+/* The address of the @i-th node, if it is there; "" if not. */
+static const char *
+live_url(const json_t *nodes, size_t i)
+{
+        const json_t *node = json_array_get(nodes, i);
+        const char *url = json_string_value(json_object_get(node, "url"));
+
+        return url == NULL || is_gone(node) ? "" : url;
+}
+
+/* Two nodes with one address: others reach only one of them. */
+static void
+add_twins(json_t *o)
+{
+        const json_t *nodes = json_object_get(o, "nodes");
+        size_t n = json_array_size(nodes);
+
+        for (size_t i = 1; i < n; i++)
+                for (size_t k = 0; k < i && json_object_get(o, "error") == NULL; k++)
+                        if (live_url(nodes, i)[0] != '\0' &&
+                            strcmp(live_url(nodes, i), live_url(nodes, k)) == 0)
+                                json_object_set_new(
+                                        o, "error",
+                                        json_sprintf(
+                                                "%s and %s have the same advertise-url, %s: each node needs an "
+                                                "address of its own (lease.advertise-url)",
+                                                text_member(nodes, k, "hostname"),
+                                                text_member(nodes, i, "hostname"), live_url(nodes, i)));
 }
 
 static void
@@ -230,6 +306,8 @@ reply_cluster(struct http_call *call, void *view)
 
         if (o != NULL && !v->nodes.self.is_primary && !v->is_alone)
                 add_primary(v->api, o);
+        if (o != NULL)
+                add_twins(o);
         api_reply_json(call, 200, o);
 }
 

@@ -9,13 +9,13 @@
 #include "net/http_client.h"
 
 #define HANDOFF_MS 5000
+#define DRAIN_MS 5000 /* that the primary waits for its application's writes before it */
 #define DEMOTE_WAIT_MS 2000
 
 struct control {
         struct api *api;
-        uint64_t node_id; /* of the target, or of this node; 0: any */
+        uint64_t boot_id; /* of the target; 0: any */
         char *hostname;   /* of the target, or NULL */
-        bool is_primary;
 };
 
 static void
@@ -42,7 +42,7 @@ make_control(struct api *a, struct http_call *call)
 }
 
 static bool
-parse_hex(const char *s, uint64_t *ret)
+parse_boot_id(const char *s, uint64_t *ret)
 {
         char *end;
 
@@ -59,7 +59,7 @@ run_handoff(struct http_call *call, void *data)
 {
         struct control *c = data;
         struct err e = ERR_INIT;
-        int r = node_handoff(c->api->config.node, c->hostname, c->node_id, HANDOFF_MS, &e);
+        int r = node_handoff(c->api->config.node, c->hostname, c->boot_id, HANDOFF_MS, &e);
 
         if (r == E_NOT_PRIMARY)
                 api_reply_error(call, 500, "cannot handoff: node is not currently primary");
@@ -78,16 +78,16 @@ api_handoff(struct api *a, struct http_call *call)
 {
         const char *id = http_call_query(call, "nodeID"), *name = http_call_query(call, "hostname");
         struct control *c;
-        uint64_t node_id = 0;
+        uint64_t boot_id = 0;
 
-        if (id != NULL && !parse_hex(id, &node_id)) {
+        if (id != NULL && !parse_boot_id(id, &boot_id)) {
                 api_reply_error(call, 400, "invalid node id");
                 return;
         }
         c = make_control(a, call);
         if (c == NULL)
                 return;
-        c->node_id = node_id;
+        c->boot_id = boot_id;
         if (name != NULL && name[0] != '\0' && (c->hostname = strdup(name)) == NULL)
                 api_reply_error(call, 500, "out of memory");
         else
@@ -96,41 +96,50 @@ api_handoff(struct api *a, struct http_call *call)
 
 /* --- promote --- */
 
-/* Asks the primary for its lease. */
 static int
-ask_primary(struct control *c, const char *url, struct err *e)
+ask_primary_to_hand_over(struct api *a, const char *url, struct err *e)
 {
         char target[LEASE_URL_SIZE + 64], id[17];
         struct http_request rq = { .method = "POST",
                                    .url = target,
-                                   .timeout_ms = HANDOFF_MS + 1000,
+                                   .timeout_ms = DRAIN_MS + HANDOFF_MS + 1000,
                                    .max_response_size = 4096 };
         struct text body = { 0 };
         int r;
 
-        api_format_node_id(c->node_id, id);
+        api_format_boot_id(node_boot_id(a->config.node), id);
         snprintf(target, sizeof target, "%s/handoff?nodeID=%s", url, id);
-        r = api_ask_peer(c->api, &rq, true, &body, e);
+        r = api_ask_peer(a, &rq, true, &body, e);
         text_release(&body);
         return r;
+}
+
+int
+api_ask_for_lease(struct api *a, struct err *e)
+{
+        struct lease_state primary;
+        int r;
+
+        if (store_is_primary(a->config.store))
+                return 0;
+        if (!a->config.is_candidate)
+                return err_text(e, -EPERM, "not eligible to become primary");
+        if (!store_primary(a->config.store, &primary))
+                return err_text(e, E_NOT_FOUND,
+                                "no primary is currently available for handoff, cannot promote");
+        r = ask_primary_to_hand_over(a, primary.advertise_url, e);
+        return r < 0 ? err_prefix(e, "handoff failed"), r : 0;
 }
 
 static void
 run_promote(struct http_call *call, void *data)
 {
         struct control *c = data;
-        struct lease_state primary;
         struct err e = ERR_INIT;
+        int r = api_ask_for_lease(c->api, &e);
 
-        if (c->is_primary)
-                api_reply_empty(call);
-        else if (!c->api->config.is_candidate)
-                api_reply_error(call, 409, "not eligible to become primary");
-        else if (!store_primary(c->api->config.store, &primary))
-                api_reply_error(call, 500,
-                                "no primary is currently available for handoff, cannot promote");
-        else if (ask_primary(c, primary.advertise_url, &e) < 0)
-                api_reply_error(call, 500, "handoff failed: %s", e.text);
+        if (r < 0)
+                api_reply_error(call, r == -EPERM ? 409 : 500, "%s", e.text);
         else
                 api_reply_empty(call);
 }
@@ -138,15 +147,8 @@ run_promote(struct http_call *call, void *data)
 void
 api_promote(struct api *a, struct http_call *call)
 {
-        struct control *c = make_control(a, call);
-        struct node_status st;
-
-        if (c == NULL)
-                return;
-        node_get_status(a->config.node, &st);
-        c->node_id = st.node_id;
-        c->is_primary = st.is_primary;
-        http_call_run(call, run_promote);
+        if (make_control(a, call) != NULL)
+                http_call_run(call, run_promote);
 }
 
 /* --- demote --- */

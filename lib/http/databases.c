@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "http/api_internal.h"
+#include "base/rfc3339.h"
 
 struct listing {
         const struct api_view *view;
@@ -20,7 +21,7 @@ hex(uint64_t v)
 }
 
 static json_t *
-replicas_json(const struct api_nodes *n, const struct db *db, uint64_t txid)
+database_replicas_json(const struct api_nodes *n, const struct db *db, uint64_t txid)
 {
         json_t *list = json_array();
 
@@ -32,7 +33,7 @@ replicas_json(const struct api_nodes *n, const struct db *db, uint64_t txid)
                 for (size_t k = 0; k < p->n_acks; k++)
                         if (p->acks[k].db == db)
                                 pos = p->acks[k].pos;
-                api_format_node_id(p->node_id, id);
+                api_format_boot_id(p->boot_id, id);
                 json_array_append_new(list,
                                       json_pack("{s:s, s:s, s:o, s:o, s:I}", "nodeID", id, "hostname",
                                                 p->hostname, "txid", hex(pos.txid), "postApplyChecksum",
@@ -60,29 +61,30 @@ log_json(struct db *db)
 }
 
 static int
-add_database(void *arg, struct db *db)
+add_database_row(void *arg, struct db *db)
 {
         struct listing *l = arg;
         struct db_info info;
         json_t *o;
 
-        if (l->view->name != NULL && strcmp(l->view->name, db_name(db)) != 0)
+        if (!db_exists(db) || (l->view->name != NULL && strcmp(l->view->name, db_name(db)) != 0))
                 return 0;
         db_get_info(db, &info);
-        o = json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:s, s:b, s:I, s:o}", "name", db_name(db), "txid",
-                      hex(info.pos.txid), "postApplyChecksum", hex(info.pos.checksum), "pageSize",
-                      (json_int_t)info.page_size, "pageCount", (json_int_t)info.page_count, "sizeBytes",
+        o = json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:s, s:b, s:I, s:o}", "name",
+                      api_name_json(db_name(db)), "txid", hex(info.pos.txid), "postApplyChecksum",
+                      hex(info.pos.checksum), "pageSize", (json_int_t)info.page_size, "pageCount",
+                      (json_int_t)info.page_count, "sizeBytes",
                       (json_int_t)info.page_count * info.page_size, "journal",
                       info.is_wal ? "wal" : "rollback", "isFailed", info.is_failed, "lagMS",
                       (json_int_t)l->lag_ms, "baseTXID", hex(info.base_txid));
         if (info.timestamp_ms > 0) {
-                char when[TEXT_TIME_SIZE];
+                char when[RFC3339_SIZE];
 
-                text_format_time(info.timestamp_ms, when);
+                rfc3339_format(info.timestamp_ms, when);
                 json_object_set_new(o, "timestamp", json_string(when));
         }
         json_object_set_new(o, "log", log_json(db));
-        json_object_set_new(o, "replicas", replicas_json(&l->view->nodes, db, info.pos.txid));
+        json_object_set_new(o, "replicas", database_replicas_json(&l->view->nodes, db, info.pos.txid));
         json_array_append_new(l->list, o);
         return 0;
 }
@@ -93,7 +95,7 @@ reply_databases(struct http_call *call, void *view)
         struct api_view *v = view;
         struct listing l = { v, json_array(), store_lag_ms(v->api->config.store) };
 
-        store_each(v->api->config.store, add_database, &l);
+        store_each(v->api->config.store, add_database_row, &l);
         if (v->name != NULL && json_array_size(l.list) == 0) {
                 json_decref(l.list);
                 api_reply_error(call, 404, "database not found");

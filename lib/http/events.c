@@ -8,11 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rfc3339.h"
 #include "base/workers.h"
 #include "http/api_internal.h"
 
 #define QUEUED_MAX ((size_t)256 * 1024) /* of a listener that does not read */
 #define LINES_MAX 256u                  /* of a database in one round */
+/* Listeners stay for as long as they like: those who have shown no token must not take the places of those who have, nor
+ * one address those of all others. */
+#define MAX_UNPROVED 256u
+#define MAX_OF_ADDRESS 128u
+#define MAX_PROVED 256u
 
 /* Up to where a database was told of. */
 struct told {
@@ -25,14 +31,14 @@ struct listener {
         struct listener *next;
         struct events *events;
         struct http_call *call;
-        bool has_init;
+        bool has_init, is_proved, wants_nodes;
 };
 
 struct events {
         struct api *api;
         struct workers *worker;
         struct listener *listeners;
-        unsigned n_listeners;
+        unsigned n_listeners, n_proved;
         struct told *told;
         size_t n_told, capacity;
         bool has_base; /* what is not in `told` has no transaction yet */
@@ -68,15 +74,15 @@ add_line(struct text *t, json_t *o)
 static void
 add_tx(struct text *t, const char *db, const struct txlog_record *rec)
 {
-        char txid[24], sum[24], when[TEXT_TIME_SIZE];
+        char txid[24], sum[24], when[RFC3339_SIZE];
 
         snprintf(txid, sizeof txid, "%016llx", (unsigned long long)rec->max_txid);
         snprintf(sum, sizeof sum, "%016llx", (unsigned long long)rec->post_apply_checksum);
-        text_format_time(rec->timestamp_ms, when);
-        add_line(t, json_pack("{s:s, s:s, s:{s:s, s:s, s:I, s:I, s:s}}", "type", "tx", "db", db, "data",
-                              "txID", txid, "postApplyChecksum", sum, "pageSize",
-                              (json_int_t)rec->page_size, "commit", (json_int_t)rec->commit, "timestamp",
-                              when));
+        rfc3339_format(rec->timestamp_ms, when);
+        add_line(t, json_pack("{s:s, s:o, s:{s:s, s:s, s:I, s:I, s:s}}", "type", "tx", "db",
+                              api_name_json(db), "data", "txID", txid, "postApplyChecksum", sum,
+                              "pageSize", (json_int_t)rec->page_size, "commit", (json_int_t)rec->commit,
+                              "timestamp", when));
 }
 
 static void
@@ -130,7 +136,7 @@ tell_records(struct round *rd, struct told *td, const struct db_info *info)
 }
 
 static void
-tell(struct round *rd, struct told *td)
+tell_changes(struct round *rd, struct told *td)
 {
         struct db_info info;
 
@@ -160,7 +166,7 @@ add_told(struct told **list, size_t *n, size_t *capacity, const struct told *td)
 }
 
 static int
-look(void *arg, struct db *db)
+look_at_first(void *arg, struct db *db)
 {
         struct round *rd = arg;
         struct db_info info;
@@ -170,18 +176,18 @@ look(void *arg, struct db *db)
                         &(struct told){ db, info.pos.txid, false });
 }
 
-static void end_round(struct mail *m);
+static void end_events_round(struct mail *m);
 
 static void
-run_round(struct work *w)
+run_events_round(struct work *w)
 {
         struct round *rd = (struct round *)w;
 
         if (rd->is_first)
-                (void)store_each(rd->events->api->config.store, look, rd);
+                (void)store_each(rd->events->api->config.store, look_at_first, rd);
         for (size_t i = 0; i < rd->n_items && !rd->is_first; i++)
-                tell(rd, &rd->items[i]);
-        rd->mail = (struct mail){ end_round, NULL };
+                tell_changes(rd, &rd->items[i]);
+        rd->mail = (struct mail){ end_events_round, NULL };
         (void)loop_post(node_loop(rd->events->api->config.node), &rd->mail);
 }
 
@@ -236,7 +242,7 @@ start_round(struct events *ev)
         if (rd == NULL)
                 return; /* the next commit tries again */
         rd->events = ev;
-        rd->work.run = run_round;
+        rd->work.run = run_events_round;
         rd->is_first = !ev->has_base;
         if (!rd->is_first)
                 take_dirty(ev, rd);
@@ -245,7 +251,7 @@ start_round(struct events *ev)
 }
 
 static void
-merge(struct events *ev, const struct round *rd)
+merge_round(struct events *ev, const struct round *rd)
 {
         for (size_t i = 0; i < rd->n_items; i++) {
                 const struct told *item = &rd->items[i];
@@ -283,13 +289,13 @@ send_all(struct events *ev, const struct text *t)
 }
 
 static void
-end_round(struct mail *m)
+end_events_round(struct mail *m)
 {
         struct round *rd = (struct round *)((char *)m - offsetof(struct round, mail));
         struct events *ev = rd->events;
 
         ev->is_running = false;
-        merge(ev, rd);
+        merge_round(ev, rd);
         send_all(ev, &rd->lines);
         for (struct listener *l = ev->listeners; l != NULL; l = l->next)
                 if (!l->has_init)
@@ -345,6 +351,22 @@ events_role_changed(struct events *ev)
         text_release(&t);
 }
 
+/* To those who ask for it: clients of LiteFS know three types of events. */
+void
+events_member(struct events *ev, const char *hostname, const char *url, bool is_gone)
+{
+        struct text t = { 0 };
+
+        if (ev->n_listeners == 0)
+                return;
+        add_line(&t, json_pack("{s:s, s:{s:s, s:s}}", "type", is_gone ? "nodeLeft" : "nodeJoined",
+                               "data", "hostname", hostname, "url", url));
+        for (struct listener *l = ev->listeners; l != NULL; l = l->next)
+                if (l->has_init && l->wants_nodes)
+                        (void)http_call_push(l->call, t.s, t.n, QUEUED_MAX);
+        text_release(&t);
+}
+
 /* --- listeners --- */
 
 static void
@@ -356,6 +378,7 @@ free_listener(void *data)
                 p = &(*p)->next;
         *p = l->next;
         l->events->n_listeners--;
+        l->events->n_proved -= l->is_proved;
         if (l->events->n_listeners == 0 && !l->events->is_running) {
                 l->events->has_base = false;
                 l->events->n_told = 0;
@@ -394,12 +417,30 @@ plan_greeting(struct events *ev)
         return 0;
 }
 
+static bool
+is_full(const struct events *ev, const struct http_call *call)
+{
+        if (http_call_is_proved(call))
+                return ev->n_proved >= MAX_PROVED;
+        return ev->n_listeners - ev->n_proved >= MAX_UNPROVED ||
+               http_call_n_of_address(call) > MAX_OF_ADDRESS;
+}
+
 void
 api_events(struct api *a, struct http_call *call)
 {
+        /* Not an error of ours, nor a line in the log for each who comes. */
+        static const char full[] =
+                "as many listen to events as this node serves: try again, with the token if there is one\n";
         struct events *ev = a->events;
-        struct listener *l = calloc(1, sizeof *l);
+        struct listener *l;
 
+        if (is_full(ev, call)) {
+                http_call_add_header(call, "Retry-After", "10");
+                http_call_reply(call, 503, API_TEXT, full, sizeof full - 1);
+                return;
+        }
+        l = calloc(1, sizeof *l);
         if (l == NULL || plan_greeting(ev) < 0) {
                 free(l);
                 api_reply_error(call, 500, "out of memory");
@@ -407,6 +448,9 @@ api_events(struct api *a, struct http_call *call)
         }
         l->events = ev;
         l->call = call;
+        l->is_proved = http_call_is_proved(call);
+        l->wants_nodes = http_call_query(call, "nodes") != NULL;
+        ev->n_proved += l->is_proved;
         l->next = ev->listeners;
         ev->listeners = l;
         ev->n_listeners++;

@@ -99,7 +99,7 @@ next_page(struct export *x, uint8_t *page, struct err *e)
 
 /* Before the last page goes out: only now are all of them known to be right. */
 static int
-finish(struct export *x, uint8_t *scratch, struct err *e)
+finish_export(struct export *x, uint8_t *scratch, struct err *e)
 {
         struct ltx_trailer trailer;
         uint32_t pgno;
@@ -131,7 +131,7 @@ read_pages(void *data, void *buf, size_t n)
         }
         if (r == 0 && done > 0 && x->next_pgno > x->record.commit) {
                 scratch = malloc(page_size);
-                r = scratch == NULL ? err_set(&e, -ENOMEM, "export") : finish(x, scratch, &e);
+                r = scratch == NULL ? err_set(&e, -ENOMEM, "export") : finish_export(x, scratch, &e);
                 free(scratch);
         }
         if (r < 0) {
@@ -142,7 +142,7 @@ read_pages(void *data, void *buf, size_t n)
 }
 
 static int
-open_snapshot(struct export *x, struct db *db, struct err *e)
+open_export_snapshot(struct export *x, struct db *db, struct err *e)
 {
         int r = db_snapshot_open(db, &x->snapshot, &x->record, e);
 
@@ -163,7 +163,7 @@ begin_export(struct http_call *call, void *data)
                 api_reply_error(call, 404, "database not found");
                 return;
         }
-        r = open_snapshot(x, db, &e);
+        r = open_export_snapshot(x, db, &e);
         if (r == -EAGAIN && x->waited_ms < API_WAIT_MS) { /* another snapshot is under way */
                 x->waited_ms += RETRY_MS;
                 http_call_run_again(call, RETRY_MS);

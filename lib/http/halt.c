@@ -1,4 +1,4 @@
-/* Remote writes: /halt gives a node the right to make a database's transactions, /tx takes them (repl/halts.h). */
+/* Remote writes: /halt gives a node the right to make a database's transactions, /tx takes them (repl/halt_grants.h). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "http/api_internal.h"
-#include "repl/halts.h"
+#include "repl/halt_grants.h"
 
 #define AGAIN_MS 5
 #define TX_WAIT_MS 5000                  /* for readers of a database without a WAL */
@@ -23,7 +23,7 @@ struct remote {
 };
 
 static int64_t
-now_ms(const struct remote *r)
+halt_now_ms(const struct remote *r)
 {
         return clock_boot_ms(r->api->config.clock);
 }
@@ -46,7 +46,7 @@ parse_key(struct http_call *call, const char *id_name, struct halt_key *ret)
         char *end = NULL;
 
         errno = 0;
-        ret->node_id = node != NULL ? strtoull(node, NULL, 16) : 0;
+        ret->boot_id = node != NULL ? strtoull(node, NULL, 16) : 0;
         ret->id = id != NULL ? strtoll(id, &end, 10) : 0;
         if (ret->id == 0 || *end != '\0' || errno != 0) {
                 api_reply_error(call, 400, "invalid id: \"%s\"", id != NULL ? id : "");
@@ -67,7 +67,7 @@ make_remote(struct api *a, struct http_call *call, const char *id_name)
         if (name == NULL || !parse_key(call, id_name, &key))
                 return NULL;
         node_get_status(a->config.node, &self);
-        if (key.node_id == self.node_id) {
+        if (key.boot_id == self.boot_id) {
                 api_reply_error(call, 400, "cannot remotely halt self");
                 return NULL;
         }
@@ -91,8 +91,8 @@ waits(struct http_call *call, struct remote *r, int result, int64_t max_ms)
         if (result != -EAGAIN)
                 return false;
         if (r->begin_ms == 0)
-                r->begin_ms = now_ms(r);
-        if (now_ms(r) - r->begin_ms >= max_ms)
+                r->begin_ms = halt_now_ms(r);
+        if (halt_now_ms(r) - r->begin_ms >= max_ms)
                 return false;
         http_call_run_again(call, AGAIN_MS);
         return true;
@@ -135,9 +135,10 @@ run_halt(struct http_call *call, void *data)
         int result;
 
         r->e = (struct err)ERR_INIT;
-        result = r->is_renewal ? halts_check(r->api->config.halts, r->name, r->key, &r->e) : 0;
+        result = r->is_renewal ? halt_grants_check(r->api->config.halt_grants, r->name, r->key, &r->e)
+                               : 0;
         if (result == 0)
-                result = halts_grant(r->api->config.halts, r->name, r->key, &grant, &r->e);
+                result = halt_grants_grant(r->api->config.halt_grants, r->name, r->key, &grant, &r->e);
         if (waits(call, r, result, HALT_WAIT_MS))
                 return;
         if (result == -EAGAIN)
@@ -156,7 +157,7 @@ run_unhalt(struct http_call *call, void *data)
         int result;
 
         r->e = (struct err)ERR_INIT;
-        result = halts_release(r->api->config.halts, r->name, r->key, &r->e);
+        result = halt_grants_release(r->api->config.halt_grants, r->name, r->key, &r->e);
         if (waits(call, r, result, HALT_WAIT_MS))
                 return;
         if (result < 0)
@@ -187,7 +188,7 @@ run_tx(struct http_call *call, void *data)
         int result;
 
         r->e = (struct err)ERR_INIT;
-        result = halts_apply(r->api->config.halts, r->name, r->key, &r->rx, &r->e);
+        result = halt_grants_apply(r->api->config.halt_grants, r->name, r->key, &r->rx, &r->e);
         if (waits(call, r, result, TX_WAIT_MS))
                 return;
         if (result == E_CHECKSUM)
@@ -208,7 +209,7 @@ write_tx(void *data, const void *buf, size_t n)
         int result = 0;
 
         if (r->rx.ltx.size_bytes == 0)
-                result = halts_check(r->api->config.halts, r->name, r->key, &r->e);
+                result = halt_grants_check(r->api->config.halt_grants, r->name, r->key, &r->e);
         return result < 0 ? result : spool_write(&r->rx.ltx, buf, n, r->rx.ltx.size_bytes);
 }
 

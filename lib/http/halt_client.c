@@ -24,12 +24,12 @@ make_http(struct halt_client *c, struct err *e)
 {
         char id[64], authorization[600] = "";
         const char *headers[] = { id, authorization, NULL };
-        struct http_client_options options = { .ca = c->config->tls_ca,
-                                               .cert = c->config->tls_cert,
-                                               .cert_key = c->config->tls_key,
-                                               .headers = headers };
+        struct http_client_options options = { 0 };
 
-        snprintf(id, sizeof id, "Litefs-Id: %016" PRIX64, c->config->node_id);
+        if (c->config->peer_http != NULL)
+                options = *c->config->peer_http;
+        options.headers = headers;
+        snprintf(id, sizeof id, "Litefs-Id: %016" PRIX64, c->config->boot_id);
         if (c->token[0] != '\0')
                 snprintf(authorization, sizeof authorization, "Authorization: Bearer %s", c->token);
         else
@@ -96,7 +96,7 @@ make_url(const struct halt_target *t, const char *path, const char *id_name, cha
 
 /* What a status says of the transaction: 500 leaves it open, all others deny it. */
 static int
-code_of(int status)
+code_of_answer(int status)
 {
         return status == 507 ? -ENOSPC : status == 503 ? E_BUSY_DB : status == 500 ? -EIO : E_NOT_HELD;
 }
@@ -109,7 +109,7 @@ check(const struct http_response *rs, struct err *e)
 
         if (rs->status == 200)
                 return 0;
-        return err_text(e, code_of(rs->status), "the primary refuses (%d): %.*s", rs->status,
+        return err_text(e, code_of_answer(rs->status), "the primary refuses (%d): %.*s", rs->status,
                         n < 300 ? n : 300, rs->body);
 }
 
@@ -131,8 +131,8 @@ parse_answer(const struct http_response *rs, struct halt_answer *ret, struct err
 }
 
 static int
-ask(struct halt_client *c, const struct halt_target *t, bool is_renewal, int64_t timeout_ms,
-    struct halt_answer *ret, struct err *e)
+ask_for_halt(struct halt_client *c, const struct halt_target *t, bool is_renewal, int64_t timeout_ms,
+             struct halt_answer *ret, struct err *e)
 {
         char url[URL_MAX];
         struct http_request rq = { .method = "POST",
@@ -154,14 +154,14 @@ int
 halt_client_acquire(struct halt_client *c, const struct halt_target *t, int64_t timeout_ms,
                     struct halt_answer *ret, struct err *e)
 {
-        return ask(c, t, false, timeout_ms, ret, e);
+        return ask_for_halt(c, t, false, timeout_ms, ret, e);
 }
 
 int
 halt_client_renew(struct halt_client *c, const struct halt_target *t, int64_t timeout_ms,
                   struct halt_answer *ret, struct err *e)
 {
-        return ask(c, t, true, timeout_ms, ret, e);
+        return ask_for_halt(c, t, true, timeout_ms, ret, e);
 }
 
 int
@@ -182,6 +182,13 @@ halt_client_release(struct halt_client *c, const struct halt_target *t, int64_t 
         return r < 0 ? r : check(&rs, e);
 }
 
+static int
+rewind_spool(struct byte_src *src)
+{
+        ((struct spool_src *)src)->off = 0;
+        return 0;
+}
+
 int
 halt_client_send(struct halt_client *c, const struct halt_target *t, const struct received *rx,
                  int64_t timeout_ms, struct err *e)
@@ -192,6 +199,7 @@ halt_client_send(struct halt_client *c, const struct halt_target *t, const struc
                                    .url = url,
                                    .body_size = (size_t)rx->ltx.size_bytes,
                                    .source = &src.base,
+                                   .rewind = rewind_spool,
                                    .timeout_ms = timeout_ms,
                                    .connect_timeout_ms = CONNECT_MS,
                                    .max_response_size = ANSWER_MAX };

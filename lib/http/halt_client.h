@@ -8,6 +8,7 @@
 #include "db/apply.h"
 
 struct halt_client;
+struct http_client_options;
 
 /* Which lock of which database, at which primary. */
 struct halt_target {
@@ -21,11 +22,11 @@ struct halt_answer {
         int64_t ttl_ms;
 };
 
-/* Of this node, borrowed: http.token and http.tls. NULL (or "") for what there is none of. */
+/* Of this node, borrowed. NULL for what there is none of. */
 struct halt_client_config {
-        uint64_t node_id;
+        uint64_t boot_id;
         struct token *token;
-        const char *tls_ca, *tls_cert, *tls_key;
+        const struct http_client_options *peer_http; /* of requests to other nodes; NULL: plain */
 };
 
 /* Borrows @config. */

@@ -1,7 +1,9 @@
 /* What this node is: /info, /healthz, /readyz, /debug/vars. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "http/api_internal.h"
 
 /* Who the primary is, "" when nobody is known. */
@@ -18,7 +20,7 @@ find_primary(const struct api *a, bool is_primary, struct lease_state *ret)
 }
 
 static json_t *
-replicas_json(const struct api_nodes *n)
+node_replicas_json(const struct api_nodes *n)
 {
         json_t *list = json_array();
 
@@ -26,7 +28,7 @@ replicas_json(const struct api_nodes *n)
                 const struct api_peer *p = &n->peers[i];
                 char id[17];
 
-                api_format_node_id(p->node_id, id);
+                api_format_boot_id(p->boot_id, id);
                 json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "nodeID", id, "hostname",
                                                       p->hostname, "url", p->advertise_url, "isCaughtUp",
                                                       p->is_caught_up));
@@ -46,7 +48,7 @@ reply_info(struct http_call *call, void *view)
         char id[17];
 
         find_primary(v->api, self->is_primary, &primary);
-        api_format_node_id(self->node_id, id);
+        api_format_boot_id(self->boot_id, id);
         if (self->cluster_id[0] != '\0')
                 json_object_set_new(o, "clusterID", json_string(self->cluster_id));
         json_object_set_new(o, "isPrimary", json_boolean(self->is_primary));
@@ -66,7 +68,7 @@ reply_info(struct http_call *call, void *view)
         if (self->wait.cause != NODE_WAIT_NOTHING)
                 json_object_set_new(o, "waits", api_wait_json(&self->wait));
         json_object_set_new(o, "version", json_string(c->version));
-        json_object_set_new(o, "replicas", replicas_json(&v->nodes));
+        json_object_set_new(o, "replicas", node_replicas_json(&v->nodes));
         api_reply_json(call, 200, o);
 }
 
@@ -76,11 +78,20 @@ api_info(struct api *a, struct http_call *call)
         api_run_view(a, call, reply_info);
 }
 
+/* What only looks at itself here would go on to say so while each application hangs. */
+static bool
+is_mount_well(const struct api *a)
+{
+        return a->config.is_well == NULL || a->config.is_well(a->config.arg);
+}
+
 void
 api_healthz(struct api *a, struct http_call *call)
 {
-        (void)a;
-        http_call_reply(call, 200, API_TEXT, "OK\n", 3);
+        if (!is_mount_well(a))
+                api_reply_error(call, 503, "the mount does not answer");
+        else
+                http_call_reply(call, 200, API_TEXT, "OK\n", 3);
 }
 
 void
@@ -90,7 +101,9 @@ api_readyz(struct api *a, struct http_call *call)
         int64_t lag_ms = store_lag_ms(a->config.store);
 
         node_get_status(a->config.node, &st);
-        if (st.is_primary && st.lease_ms == 0)
+        if (!is_mount_well(a))
+                api_reply_error(call, 503, "not ready: the mount does not answer");
+        else if (st.is_primary && st.lease_ms == 0)
                 api_reply_error(call, 503, "not ready: the lease has run out");
         else if (!st.is_primary && !st.is_ready && st.wait.cause != NODE_WAIT_NOTHING)
                 api_reply_error(call, 503, "not ready: %s", st.wait.reason);
@@ -106,14 +119,16 @@ static int
 add_vars(void *arg, struct db *db)
 {
         struct db_info info;
-        char txid[24], sum[24];
+        char txid[24], sum[24], name[API_NAME_SIZE];
 
+        if (!db_exists(db))
+                return 0;
         db_get_info(db, &info);
         snprintf(txid, sizeof txid, "%016llx", (unsigned long long)info.pos.txid);
         snprintf(sum, sizeof sum, "%016llx", (unsigned long long)info.pos.checksum);
-        json_object_set_new(
-                arg, db_name(db),
-                json_pack("{s:s, s:s, s:s}", "name", db_name(db), "txid", txid, "checksum", sum));
+        utf8_show(db_name(db), name, sizeof name);
+        json_object_set_new(arg, name,
+                            json_pack("{s:s, s:s, s:s}", "name", name, "txid", txid, "checksum", sum));
         return 0;
 }
 
@@ -133,4 +148,73 @@ void
 api_debug_vars(struct api *a, struct http_call *call)
 {
         api_run_view(a, call, reply_vars);
+}
+
+/* For a candidate that is about to take the lease (repl/survey.h). */
+static void
+reply_positions(struct http_call *call, void *data)
+{
+        struct api *a = data;
+        char *bytes;
+        size_t n;
+
+        if (node_get_positions(a->config.node, &bytes, &n) < 0) {
+                api_reply_error(call, 500, "out of memory");
+                return;
+        }
+        http_call_reply(call, 200, "application/octet-stream", bytes, n);
+        free(bytes);
+}
+
+void
+api_positions(struct api *a, struct http_call *call)
+{
+        http_call_set_data(call, a, NULL);
+        http_call_run(call, reply_positions);
+}
+
+struct transactions_call {
+        struct api *api;
+        char name[DBNAME_MAX + 1];
+        struct ltx_pos from;
+};
+
+/* Likewise: what follows its position in a database (repl/fetch.h). */
+static void
+reply_transactions(struct http_call *call, void *data)
+{
+        struct transactions_call *t = data;
+        char *bytes;
+        size_t n;
+
+        if (node_get_transactions(t->api->config.node, t->name, t->from, &bytes, &n) < 0) {
+                api_reply_error(call, 500, "out of memory");
+                return;
+        }
+        http_call_reply(call, 200, "application/octet-stream", bytes, n);
+        free(bytes);
+}
+
+void
+api_transactions(struct api *a, struct http_call *call)
+{
+        const char *name = http_call_query(call, "db"), *pos = http_call_query(call, "pos");
+        struct transactions_call *t;
+
+        if (name == NULL || strlen(name) > DBNAME_MAX || pos == NULL) {
+                api_reply_error(call, 400, "this needs db=NAME and pos=TXID/CHECKSUM");
+                return;
+        }
+        t = calloc(1, sizeof *t);
+        if (t == NULL) {
+                api_reply_error(call, 500, "out of memory");
+                return;
+        }
+        t->api = a;
+        strcpy(t->name, name);
+        http_call_set_data(call, t, free);
+        if (ltx_pos_parse(pos, &t->from) < 0)
+                api_reply_error(call, 400, "invalid position");
+        else
+                http_call_run(call, reply_transactions);
 }

@@ -16,6 +16,8 @@ take_sample(void *arg, struct db *db)
         struct txlog_record first, last;
         struct db_sample *d;
 
+        if (!db_exists(db))
+                return 0;
         if (s->n == s->capacity) {
                 d = realloc(s->items, want * sizeof *d);
                 if (d == NULL)
@@ -83,7 +85,7 @@ add_answers(struct prom *p, const struct api_view *v)
 /* --- what went wrong --- */
 
 static void
-add_errors(struct prom *p, const struct api_view *v)
+add_database_errors(struct prom *p, const struct api_view *v)
 {
         static const char *const names[] = {
                 [DB_ERROR_REFUSED] = "commit_refused",
@@ -161,7 +163,7 @@ reply_metrics(struct http_call *call, void *view)
         add_node(&p, v, s.n);
         add_times(&p, store_meters(v->api->config.store));
         add_answers(&p, v);
-        add_errors(&p, v);
+        add_database_errors(&p, v);
         add_data_dir(&p, v->api->config.data_dir);
         metrics_add_databases(&p, &s);
         metrics_add_replicas(&p, &v->nodes, clock_wall_ms(v->api->config.clock));

@@ -88,6 +88,8 @@ static const struct counter {
         { "litefs_db_shm_write_count", DB_COUNT_SHM_WRITES,
           "Writes of the wal-index by the kernel; applications map it." },
         { "litefs_db_commit_count", DB_COUNT_COMMITS, "Transactions committed on this node." },
+        { "litefs_db_unsynced_commits_total", DB_COUNT_UNSYNCED,
+          "Of these, that an application did not sync, in a WAL that is passed through." },
         { "litefs_db_applied_total", DB_COUNT_APPLIED,
           "Transactions of other nodes that were applied." },
         { "litefs_db_snapshots_sent_total", DB_COUNT_SENT_SNAPSHOTS, "Snapshots sent to replicas." },
@@ -193,7 +195,7 @@ label_replica(const struct api_nodes *n, size_t i, char *buf, size_t size)
         snprintf(buf, size, "%s", n->peers[i].hostname);
         for (size_t k = 0; k < n->n_peers; k++)
                 if (k != i && strcmp(n->peers[i].hostname, n->peers[k].hostname) == 0) {
-                        api_format_node_id(n->peers[i].node_id, id);
+                        api_format_boot_id(n->peers[i].boot_id, id);
                         snprintf(buf, size, "%s (%s)", n->peers[i].hostname, id);
                         return;
                 }

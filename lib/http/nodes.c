@@ -8,7 +8,7 @@
 
 /* Room for one more of @size bytes behind the @n at *@items. */
 static bool
-grow(void *items, size_t n, size_t *capacity, size_t size)
+grow_list(void *items, size_t n, size_t *capacity, size_t size)
 {
         void **p = items, *grown;
         size_t want = *capacity == 0 ? 8 : *capacity * 2;
@@ -29,12 +29,12 @@ add_peer(void *arg, const struct node_peer *p)
         struct api_nodes *n = arg;
         struct api_peer *peer;
 
-        if (n->is_cut || !grow(&n->peers, n->n_peers, &n->capacity, sizeof *n->peers)) {
+        if (n->is_cut || !grow_list(&n->peers, n->n_peers, &n->capacity, sizeof *n->peers)) {
                 n->is_cut = true;
                 return;
         }
         peer = &n->peers[n->n_peers++];
-        *peer = (struct api_peer){ .node_id = p->node_id,
+        *peer = (struct api_peer){ .boot_id = p->boot_id,
                                    .is_caught_up = p->is_caught_up,
                                    .hostname = strdup(p->hostname),
                                    .advertise_url = strdup(p->advertise_url) };
@@ -46,26 +46,40 @@ add_ack(void *arg, struct db *db, struct ltx_pos pos)
 {
         struct api_nodes *n = arg;
         struct api_peer *peer;
+        struct db_info info;
 
-        if (n->is_cut || n->n_peers == 0)
-                return;
+        db_get_info(db, &info);
+        if (n->is_cut || n->n_peers == 0 || (info.page_count == 0 && pos.txid >= info.pos.txid))
+                return; /* a deleted one is not told of; that a replica has yet to delete it is */
         peer = &n->peers[n->n_peers - 1];
-        if (!grow(&peer->acks, peer->n_acks, &peer->capacity, sizeof *peer->acks))
+        if (!grow_list(&peer->acks, peer->n_acks, &peer->capacity, sizeof *peer->acks))
                 n->is_cut = true;
         else
                 peer->acks[peer->n_acks++] = (struct api_ack){ db, pos };
 }
 
-void
-api_nodes_take(struct api *a, struct api_nodes *ret)
+static void
+add_gone(void *arg, const struct member *m)
+{
+        struct api_nodes *n = arg;
+
+        if (n->is_cut || !grow_list(&n->gone, n->n_gone, &n->gone_capacity, sizeof *n->gone))
+                n->is_cut = true;
+        else
+                n->gone[n->n_gone++] = *m;
+}
+
+static void
+take_nodes(struct api *a, struct api_nodes *ret)
 {
         *ret = (struct api_nodes){ 0 };
         node_get_status(a->config.node, &ret->self);
         node_each_replica(a->config.node, add_peer, add_ack, ret);
+        node_each_gone(a->config.node, add_gone, ret);
 }
 
-void
-api_nodes_release(struct api_nodes *n)
+static void
+release_nodes(struct api_nodes *n)
 {
         for (size_t i = 0; i < n->n_peers; i++) {
                 free(n->peers[i].hostname);
@@ -73,11 +87,12 @@ api_nodes_release(struct api_nodes *n)
                 free(n->peers[i].acks);
         }
         free(n->peers);
+        free(n->gone);
         *n = (struct api_nodes){ 0 };
 }
 
 void
-api_format_node_id(uint64_t id, char ret[17])
+api_format_boot_id(uint64_t id, char ret[17])
 {
         snprintf(ret, 17, "%016" PRIX64, id);
 }
@@ -126,7 +141,7 @@ free_view(void *data)
 {
         struct api_view *v = data;
 
-        api_nodes_release(&v->nodes);
+        release_nodes(&v->nodes);
         free(v->name);
         free(v);
 }
@@ -145,7 +160,7 @@ api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call 
                 for (int i = 1; i < 6; i++)
                         v->n_answers[i] = http_server_n_answers(a->server, i);
                 v->n_listeners = events_n_subscribers(a->events);
-                api_nodes_take(a, &v->nodes);
+                take_nodes(a, &v->nodes);
                 http_call_set_data(call, v, free_view);
         }
         if (v == NULL || v->nodes.is_cut || (name != NULL && v->name == NULL))

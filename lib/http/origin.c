@@ -46,7 +46,7 @@ is_address(const char *host, size_t n)
 }
 
 static bool
-is_name(const char *host, size_t n, const char *name, size_t n_name)
+is_host_name(const char *host, size_t n, const char *name, size_t n_name)
 {
         return n == n_name && n > 0 && strncasecmp(host, name, n) == 0;
 }
@@ -72,8 +72,8 @@ is_own(const char *host, size_t n, const struct origin_names *names)
         if (url != NULL)
                 url = host_part(url, &n_url);
         return is_address(host, n) || is_localhost(host, n) ||
-               is_name(host, n, names->hostname, strlen(names->hostname)) ||
-               (url != NULL && is_name(host, n, url, n_url));
+               is_host_name(host, n, names->hostname, strlen(names->hostname)) ||
+               (url != NULL && is_host_name(host, n, url, n_url));
 }
 
 const char *

@@ -27,7 +27,7 @@ make_nonce(char ret[33])
 }
 
 static void
-add_page(struct text *t, const char *nonce)
+add_page_text(struct text *t, const char *nonce)
 {
         const char *p = page_html, *end = page_html + page_html_size, *mark;
 
@@ -56,7 +56,7 @@ api_page(struct api *a, struct http_call *call)
                         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
                         "require-trusted-types-for 'script'; trusted-types 'none'",
                         nonce, nonce);
-                add_page(&t, nonce);
+                add_page_text(&t, nonce);
         }
         if (policy == NULL || t.is_cut) {
                 api_reply_error(call, 500, "out of memory");

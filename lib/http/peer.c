@@ -12,13 +12,13 @@ api_ask_peer(const struct api *a, const struct http_request *rq, bool has_token,
 {
         char header[600], token[TOKEN_SIZE] = "";
         const char *headers[] = { header, NULL };
-        struct http_client_options options = { .ca = a->config.tls_ca,
-                                               .cert = a->config.tls_cert,
-                                               .cert_key = a->config.tls_key };
+        struct http_client_options options = { 0 };
         struct http_client *client;
         struct http_response rs;
         int r;
 
+        if (a->config.peer_http != NULL)
+                options = *a->config.peer_http;
         if (has_token)
                 token_get(a->config.token, token);
         if (token[0] != '\0') {

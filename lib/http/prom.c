@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "base/utf8.h"
+
 void
 prom_family(struct prom *p, const char *name, const char *type, const char *help)
 {
@@ -13,13 +15,18 @@ prom_family(struct prom *p, const char *name, const char *type, const char *help
 static void
 add_escaped(struct text *t, const char *s)
 {
-        for (; *s != '\0'; s++) {
-                if (*s == '\n')
+        while (*s != '\0') {
+                size_t n = utf8_length(s);
+
+                if (n == 0)
+                        text_printf(t, "\\\\x%02x", (unsigned char)*s);
+                else if (*s == '\n')
                         text_add(t, "\\n", 2);
                 else if (*s == '"' || *s == '\\')
                         text_printf(t, "\\%c", *s);
                 else
-                        text_add(t, s, 1);
+                        text_add(t, s, n);
+                s += n > 0 ? n : 1;
         }
 }
 

@@ -6,7 +6,7 @@
 #define LITEFS_HTTP_PROM_H
 
 #include "base/histogram.h"
-#include "http/text.h"
+#include "base/text.h"
 
 #define PROM_TYPE "text/plain; version=0.0.4; charset=utf-8"
 

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "http/remote_halts_internal.h"
+#include "http/halt_holder_internal.h"
 
 #define TAKE_MS 10000 /* for lock and position */
 #define SEND_MS 8000  /* in which nothing moves; longer than the primary waits for its readers */
@@ -23,7 +23,7 @@ remote_halt_may_commit(void *arg)
 {
         struct remote_halt *h = arg;
 
-        return remote_halts_now_ms(h->all) < atomic_load(&h->until_ms) &&
+        return halt_holder_now_ms(h->all) < atomic_load(&h->until_ms) &&
                                !store_is_primary(h->all->config.store)
                        ? 0
                        : E_NOT_PRIMARY;
@@ -36,7 +36,7 @@ remote_halt_lose(struct remote_halt *h, const char *why)
                 return;
         h->state = LOST;
         atomic_store(&h->until_ms, 0);
-        db_set_forward(h->db, NULL);
+        db_set_remote_commit(h->db, NULL);
         log_event(LOG_WARN, db_name(h->db),
                   "the halt lock is lost: %s. What is written here fails until it is taken again", why);
 }
@@ -87,7 +87,7 @@ remote_halt_send(void *arg, struct db *db, const struct received *rx, struct err
 {
         struct timespec pause = { 0, RESEND_MS * 1000000 };
         struct remote_halt *h = arg;
-        const struct remote_halts_config *c = &h->all->config;
+        const struct halt_holder_config *c = &h->all->config;
         char url[LEASE_URL_SIZE];
         struct halt_target t = remote_halt_target(h, url);
         bool is_in_doubt = false;
@@ -116,7 +116,7 @@ remote_halt_send(void *arg, struct db *db, const struct received *rx, struct err
 /* --- taking --- */
 
 static bool
-is_stopped(struct remote_halts *rh)
+is_stopped(struct halt_holder *rh)
 {
         bool is;
 
@@ -142,7 +142,7 @@ wait_for_position(struct remote_halt *h, struct ltx_pos pos, int64_t deadline_ms
                                         "this node has other transactions than the primary");
                 if (is_stopped(h->all))
                         return err_text(e, -ECANCELED, "this node stops");
-                if (remote_halts_now_ms(h->all) >= deadline_ms)
+                if (halt_holder_now_ms(h->all) >= deadline_ms)
                         return err_text(e, -ETIMEDOUT,
                                         "this node does not have all that the primary has, after %d s",
                                         TAKE_MS / 1000);
@@ -151,9 +151,9 @@ wait_for_position(struct remote_halt *h, struct ltx_pos pos, int64_t deadline_ms
 }
 
 static int
-acquire(struct remote_halt *h, struct halt_client *client, struct err *e)
+acquire_halt(struct remote_halt *h, struct halt_client *client, struct err *e)
 {
-        int64_t begin_ms = remote_halts_now_ms(h->all);
+        int64_t begin_ms = halt_holder_now_ms(h->all);
         struct halt_target t = remote_halt_own_target(h);
         struct halt_answer answer;
         int r = halt_client_acquire(client, &t, TAKE_MS + RENEW_MS, &answer, e);
@@ -164,7 +164,7 @@ acquire(struct remote_halt *h, struct halt_client *client, struct err *e)
         }
         /* The wait may have used most of it up. */
         if (r == 0) {
-                begin_ms = remote_halts_now_ms(h->all);
+                begin_ms = halt_holder_now_ms(h->all);
                 r = halt_client_renew(client, &t, RENEW_MS, &answer, e);
         }
         if (r == 0) {
@@ -179,7 +179,7 @@ acquire(struct remote_halt *h, struct halt_client *client, struct err *e)
 int
 remote_halt_take(struct remote_halt *h, struct err *e)
 {
-        const struct remote_halts_config *c = &h->all->config;
+        const struct halt_holder_config *c = &h->all->config;
         struct halt_client *client = NULL;
         struct lease_state primary;
         uint64_t random;
@@ -199,7 +199,7 @@ remote_halt_take(struct remote_halt *h, struct err *e)
         pthread_mutex_unlock(&h->all->lock);
         r = halt_client_new(&c->client, &client, e);
         if (r == 0)
-                r = acquire(h, client, e);
+                r = acquire_halt(h, client, e);
         halt_client_free(client);
         return r;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "http/api_internal.h"
 #include "store/dbname.h"
 
@@ -55,6 +56,14 @@ api_reply_json(struct http_call *call, int status, json_t *json)
         s[n] = '\n'; /* for the zero */
         http_call_reply(call, status, API_JSON, s, n + 1);
         free(s);
+}
+
+json_t *
+api_name_json(const char *name)
+{
+        char shown[API_NAME_SIZE];
+
+        return json_string(utf8_show(name, shown, sizeof shown));
 }
 
 const char *

@@ -16,6 +16,8 @@ struct addr {
 
 /* 0, or -EINVAL. */
 int addr_parse(const char *text, struct addr *ret, struct err *e);
+/* Of "scheme://host:port/path". Without a port it is the scheme's: 443 of https, else 80. 0, or -EINVAL. */
+int addr_of_url(const char *url, struct addr *ret, struct err *e);
 /* As parsed, with brackets around a host that has colons. */
 void addr_format(const struct addr *a, char ret[ADDR_TEXT_SIZE]);
 

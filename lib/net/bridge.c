@@ -32,7 +32,7 @@ struct piece {
 };
 
 static void
-free_if_let_go(struct bridge *b)
+bridge_free_if_let_go(struct bridge *b)
 {
         if (b->is_pipe_gone && b->conn == NULL)
                 free(b);
@@ -44,7 +44,7 @@ pipe_closed(uv_handle_t *handle)
         struct bridge *b = handle->data;
 
         b->is_pipe_gone = true;
-        free_if_let_go(b);
+        bridge_free_if_let_go(b);
 }
 
 static void
@@ -55,14 +55,14 @@ close_pipe(struct bridge *b)
 }
 
 static void
-stop(struct loop_item *item)
+bridge_stop(struct loop_item *item)
 {
         close_pipe((struct bridge *)item);
 }
 
 /* The library has closed its end, or neither side can go on. */
 static void
-end(struct bridge *b)
+bridge_end(struct bridge *b)
 {
         close_pipe(b);
         if (b->conn != NULL)
@@ -72,7 +72,7 @@ end(struct bridge *b)
 /* --- to the library --- */
 
 static void
-piece_sent(uv_write_t *req, int status)
+bridge_piece_sent(uv_write_t *req, int status)
 {
         struct piece *p = (struct piece *)req;
         struct bridge *b = p->bridge;
@@ -80,7 +80,7 @@ piece_sent(uv_write_t *req, int status)
         free(p);
         b->n_queued--;
         if (status < 0)
-                end(b);
+                bridge_end(b);
         else if (b->n_queued == 0 && b->conn != NULL)
                 conn_read_start(b->conn);
 }
@@ -97,7 +97,7 @@ queue(struct bridge *b, const uint8_t *data, size_t n)
         p->bridge = b;
         memcpy(p->bytes, data, n);
         buf = uv_buf_init((char *)p->bytes, (unsigned)n);
-        r = uv_write(&p->req, (uv_stream_t *)&b->pipe, &buf, 1, piece_sent);
+        r = uv_write(&p->req, (uv_stream_t *)&b->pipe, &buf, 1, bridge_piece_sent);
         if (r < 0) {
                 free(p);
                 return r;
@@ -108,7 +108,7 @@ queue(struct bridge *b, const uint8_t *data, size_t n)
 }
 
 static int
-give(struct bridge *b, const uint8_t *data, size_t n)
+bridge_give(struct bridge *b, const uint8_t *data, size_t n)
 {
         uv_buf_t buf = uv_buf_init((char *)(uintptr_t)data, (unsigned)n);
         int r = 0;
@@ -124,13 +124,13 @@ give(struct bridge *b, const uint8_t *data, size_t n)
 }
 
 static void
-on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
+bridge_on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
 {
         struct bridge *b = arg;
 
         (void)c;
-        if (!uv_is_closing((uv_handle_t *)&b->pipe) && give(b, data, n) < 0)
-                end(b);
+        if (!uv_is_closing((uv_handle_t *)&b->pipe) && bridge_give(b, data, n) < 0)
+                bridge_end(b);
 }
 
 static void
@@ -141,20 +141,20 @@ end_given(uv_shutdown_t *req, int status)
 }
 
 static void
-on_ended(void *arg, struct conn *c)
+bridge_on_ended(void *arg, struct conn *c)
 {
         struct bridge *b = arg;
 
         (void)c;
         if (uv_is_closing((uv_handle_t *)&b->pipe) ||
             uv_shutdown(&b->shutdown, (uv_stream_t *)&b->pipe, end_given) < 0)
-                end(b);
+                bridge_end(b);
 }
 
 /* --- to the peer --- */
 
 static void
-give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+bridge_give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 {
         struct bridge *b = handle->data;
 
@@ -163,29 +163,29 @@ give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 }
 
 static void
-have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+bridge_have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
         struct bridge *b = stream->data;
         int r = n > 0 && b->conn != NULL ? conn_write(b->conn, buf->base, (size_t)n) : 0;
 
         if (n < 0 || r < 0)
-                end(b);
+                bridge_end(b);
         else if (r > 0)
                 uv_read_stop(stream);
 }
 
 static void
-on_writable(void *arg, struct conn *c)
+bridge_on_writable(void *arg, struct conn *c)
 {
         struct bridge *b = arg;
 
         (void)c;
         if (!uv_is_closing((uv_handle_t *)&b->pipe))
-                (void)uv_read_start((uv_stream_t *)&b->pipe, give_buffer, have_read);
+                (void)uv_read_start((uv_stream_t *)&b->pipe, bridge_give_buffer, bridge_have_read);
 }
 
 static void
-on_closed(void *arg, struct conn *c, int code, const struct err *e)
+bridge_on_closed(void *arg, struct conn *c, int code, const struct err *e)
 {
         struct bridge *b = arg;
 
@@ -194,12 +194,13 @@ on_closed(void *arg, struct conn *c, int code, const struct err *e)
         (void)e;
         b->conn = NULL;
         close_pipe(b);
-        free_if_let_go(b);
+        bridge_free_if_let_go(b);
 }
 
-static const struct conn_handler handler = {
-        .read = on_read, .ended = on_ended, .writable = on_writable, .closed = on_closed
-};
+static const struct conn_handler handler = { .read = bridge_on_read,
+                                             .ended = bridge_on_ended,
+                                             .writable = bridge_on_writable,
+                                             .closed = bridge_on_closed };
 
 /* --- life --- */
 
@@ -213,7 +214,7 @@ open_pipe(struct bridge *b, int fd)
         r = uv_pipe_open(&b->pipe, fd);
         if (r < 0)
                 close(fd);
-        return r < 0 ? r : uv_read_start((uv_stream_t *)&b->pipe, give_buffer, have_read);
+        return r < 0 ? r : uv_read_start((uv_stream_t *)&b->pipe, bridge_give_buffer, bridge_have_read);
 }
 
 int
@@ -229,12 +230,12 @@ bridge_open(struct loop *l, struct conn *c, const void *first, size_t n, int *re
                 free(b);
                 return r;
         }
-        b->item.stop = stop;
+        b->item.stop = bridge_stop;
         b->loop = l;
         b->conn = c;
         r = open_pipe(b, fds[0]);
         if (r == 0)
-                r = give(b, first, n);
+                r = bridge_give(b, first, n);
         if (r < 0) {
                 b->conn = NULL;
                 close_pipe(b);

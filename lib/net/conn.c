@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 #define DEFAULT_HIGH (1024u * 1024)
 #define DEFAULT_MAX (8u * 1024 * 1024)
 #define KEEPALIVE_S 15
+#define UNSENT_MAX (256 * 1024)
 
 void
 conn_free(struct conn *c)
@@ -53,7 +55,7 @@ tcp_closed(uv_handle_t *handle)
 }
 
 static void
-timer_closed(uv_handle_t *handle)
+conn_timer_closed(uv_handle_t *handle)
 {
         struct conn *c = conn_of_item(handle->data);
 
@@ -66,6 +68,7 @@ conn_close_with(struct conn *c, int code)
 {
         if (c->state == CONN_CLOSING)
                 return;
+        crowd_leave(&c->guest);
         if (code == 0 || code == -ECANCELED)
                 conn_tls_say_end(c);
         c->state = CONN_CLOSING;
@@ -74,7 +77,7 @@ conn_close_with(struct conn *c, int code)
                 (void)uv_cancel((uv_req_t *)&c->lookup);
         if (c->has_tcp && !uv_is_closing((uv_handle_t *)&c->tcp))
                 uv_close((uv_handle_t *)&c->tcp, tcp_closed);
-        uv_close((uv_handle_t *)&c->timer, timer_closed);
+        uv_close((uv_handle_t *)&c->timer, conn_timer_closed);
 }
 
 /* For words: one that has gone already is called what we have called it. */
@@ -110,7 +113,7 @@ conn_start_timer(struct conn *c, int64_t ms, uv_timer_cb timed_out)
 }
 
 static void
-stop(struct loop_item *item)
+conn_stop(struct loop_item *item)
 {
         struct conn *c = conn_of_item(item);
 
@@ -170,7 +173,7 @@ conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
         c = calloc(1, sizeof *c);
         if (c == NULL)
                 return -ENOMEM;
-        c->item.stop = stop;
+        c->item.stop = conn_stop;
         c->loop = l;
         c->queue.stream = (uv_stream_t *)&c->tcp;
         c->queue.sent = sent;
@@ -186,10 +189,16 @@ conn_new(struct loop *l, const struct conn_limits *limits, struct conn **ret)
 void
 conn_set_options(struct conn *c)
 {
-        /* Both only make it better; a socket that refuses them works. Frames are written whole, so waiting
-         * to fill packets gains nothing; keepalive finds a peer that has gone without a word. */
+        const int unsent = UNSENT_MAX;
+        int fd;
+
+        /* They only make it better; a socket that refuses them works. Frames are written whole, so waiting
+         * to fill packets gains nothing; keepalive finds a peer that has gone without a word; and what the kernel has not
+         * sent yet, of which it would take megabytes, is what a frame that should go first has to wait for on a slow link. */
         (void)uv_tcp_nodelay(&c->tcp, 1);
         (void)uv_tcp_keepalive(&c->tcp, 1, KEEPALIVE_S);
+        if (uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0)
+                (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 }
 
 void
@@ -208,7 +217,7 @@ conn_peer_ended(struct conn *c)
 }
 
 static void
-give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
+conn_give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 {
         struct conn *c = conn_of_item(handle->data);
 
@@ -224,7 +233,7 @@ conn_deliver(struct conn *c, const uint8_t *data, size_t n)
 }
 
 static void
-have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+conn_have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
         struct conn *c = conn_of_item(stream->data);
 
@@ -248,7 +257,7 @@ conn_read_start(struct conn *c)
         if ((c->state != CONN_OPEN && c->state != CONN_FINISHING && c->state != CONN_HANDSHAKE) ||
             c->is_ended)
                 return;
-        r = uv_read_start((uv_stream_t *)&c->tcp, give_buffer, have_read);
+        r = uv_read_start((uv_stream_t *)&c->tcp, conn_give_buffer, conn_have_read);
         if (r < 0 && r != UV_EALREADY)
                 conn_fail(c, r, "read from");
 }
@@ -375,6 +384,7 @@ conn_begin_finish(struct conn *c, int64_t timeout_ms)
         int r;
 
         c->state = CONN_FINISHING;
+        conn_set_rank(c, CROWD_IDLE);
         c->shutdown.data = c;
         r = uv_shutdown(&c->shutdown, (uv_stream_t *)&c->tcp, end_sent);
         if (r < 0) {
@@ -480,8 +490,9 @@ conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limit
         return 0;
 }
 
-void
-conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE])
+/* IP and port of @sa as text. */
+static void
+format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE])
 {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
         const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
@@ -497,13 +508,51 @@ conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE]
         addr_format(&a, ret);
 }
 
+int
+conn_address(const struct conn *c, struct sockaddr_storage *ret)
+{
+        int n = sizeof *ret;
+
+        *ret = (struct sockaddr_storage){ 0 };
+        return c->has_tcp ? uv_tcp_getpeername(&c->tcp, (struct sockaddr *)ret, &n) : -ENOTCONN;
+}
+
+static void
+evicted(struct crowd_guest *g)
+{
+        conn_close((struct conn *)((char *)g - offsetof(struct conn, guest)));
+}
+
+int
+conn_join(struct conn *c, struct crowd *crowd)
+{
+        struct sockaddr_storage sa;
+        int r = conn_address(c, &sa);
+
+        if (r < 0)
+                return r; /* it has gone again */
+        c->guest.evict = evicted;
+        return crowd_enter(crowd, &c->guest, (struct sockaddr *)&sa, loop_now_ms(c->loop));
+}
+
+void
+conn_set_rank(struct conn *c, enum crowd_rank rank)
+{
+        crowd_set_rank(&c->guest, rank, loop_now_ms(c->loop));
+}
+
+bool
+conn_is_extra(const struct conn *c)
+{
+        return c->guest.is_extra;
+}
+
 void
 conn_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
 {
         struct sockaddr_storage sa;
-        int n = sizeof sa;
 
         ret[0] = '\0';
-        if (c->has_tcp && uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&sa, &n) == 0)
-                conn_format_sockaddr(&sa, ret);
+        if (conn_address(c, &sa) == 0)
+                format_sockaddr(&sa, ret);
 }

@@ -15,12 +15,14 @@
 #ifndef LITEFS_NET_CONN_H
 #define LITEFS_NET_CONN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
 #include "base/err.h"
 #include "net/addr.h"
+#include "net/crowd.h"
 
 #define CONN_WRITE_PARTS 8 /* of one conn_writev */
 
@@ -50,15 +52,11 @@ struct conn_limits {
 };
 
 /* Looks the host of @address up and tries its addresses in turn until one answers, all within @timeout_ms,
- * which passing is -ETIMEDOUT. @limits may be NULL. 0: opened() or closed() will come. */
-int conn_connect(struct loop *l, const char *address, int64_t timeout_ms,
+ * which passing is -ETIMEDOUT. @limits may be NULL. 0: opened() or closed() will come. With TLS, unless @tls is NULL:
+ * opened() comes when the other side has proved to be that host. -EPROTO: it has not, or does not want us. */
+int conn_connect(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
                  const struct conn_limits *limits, const struct conn_handler *h, void *arg,
                  struct conn **ret, struct err *e);
-/* The same with TLS, unless @tls is NULL: opened() comes when the other side has proved to be that host. -EPROTO: it
- * has not, or does not want us. */
-int conn_connect_tls(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
-                     const struct conn_limits *limits, const struct conn_handler *h, void *arg,
-                     struct conn **ret, struct err *e);
 /* Who is told from now on; an accepted connection begins to read with it. @h is borrowed. */
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *arg);
 
@@ -78,6 +76,14 @@ void conn_read_start(struct conn *c);
 void conn_finish(struct conn *c, int64_t timeout_ms);
 /* Closes now; what is queued is dropped. Again is fine, until closed(). */
 void conn_close(struct conn *c);
+
+/* How much it would be missed where there are too many, as crowd.h says; a listener takes it in as NEW. The same rank again
+ * says that something was heard of it. */
+void conn_set_rank(struct conn *c, enum crowd_rank rank);
+/* It is one of the reserve: only what cannot wait is to be done for it. */
+bool conn_is_extra(const struct conn *c);
+/* One that no listener has taken in: @crowd, which outlives it, may close it. As crowd_enter. */
+int conn_join(struct conn *c, struct crowd *crowd);
 
 /* The other end as text, "" when there is none. */
 void conn_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE]);

@@ -105,16 +105,9 @@ resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
 }
 
 int
-conn_connect(struct loop *l, const char *address, int64_t timeout_ms, const struct conn_limits *limits,
-             const struct conn_handler *h, void *arg, struct conn **ret, struct err *e)
-{
-        return conn_connect_tls(l, NULL, address, timeout_ms, limits, h, arg, ret, e);
-}
-
-int
-conn_connect_tls(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
-                 const struct conn_limits *limits, const struct conn_handler *h, void *arg,
-                 struct conn **ret, struct err *e)
+conn_connect(struct loop *l, struct tls_context *tls, const char *address, int64_t timeout_ms,
+             const struct conn_limits *limits, const struct conn_handler *h, void *arg,
+             struct conn **ret, struct err *e)
 {
         struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
         struct addr target;

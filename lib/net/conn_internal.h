@@ -19,7 +19,7 @@ void conn_give_back(struct conn *c, const void *data, size_t n);
 void conn_set_limits(struct conn *c, const struct conn_limits *limits);
 /* Another descriptor of its socket, the caller's; <0: error. */
 int conn_dup(const struct conn *c);
-/* IP and port of @sa as text. */
-void conn_format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE]);
+/* The other end's. <0: it has gone. */
+int conn_address(const struct conn *c, struct sockaddr_storage *ret);
 
 #endif

@@ -42,7 +42,7 @@ conn_queue_try(struct conn_queue *q, const struct iovec *iov, int n_iov)
 }
 
 static void
-piece_sent(uv_write_t *req, int status)
+queue_piece_sent(uv_write_t *req, int status)
 {
         struct conn_piece *p = (struct conn_piece *)req;
         struct conn_queue *q = p->queue;
@@ -60,7 +60,7 @@ enqueue(struct conn_queue *q, struct conn_piece *p, size_t from, size_t to, size
         int r;
 
         p->cost = sizeof *p + size;
-        r = uv_write(&p->req, q->stream, &buf, 1, piece_sent);
+        r = uv_write(&p->req, q->stream, &buf, 1, queue_piece_sent);
         if (r < 0) {
                 free(p);
                 return r;

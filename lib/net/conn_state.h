@@ -14,6 +14,7 @@
 #define LITEFS_NET_CONN_STATE_H
 
 #include "net/conn_queue.h"
+#include "net/crowd.h"
 #include "net/loop_internal.h"
 
 enum conn_state {
@@ -51,6 +52,7 @@ struct conn {
         struct err err;
         void (*gone)(void *arg);
         void *gone_arg;
+        struct crowd_guest guest; /* of those of its listener, or of whoever took it */
 };
 
 /* With its timer, but no socket yet. @limits may be NULL. */

@@ -55,7 +55,7 @@ conn_tls_say_end(struct conn *c)
 
 /* Closes with @e, but not before the peer could read the alert that says so. */
 static void
-broken(struct conn *c, int code, const struct err *e)
+conn_tls_broken(struct conn *c, int code, const struct err *e)
 {
         char peer[ADDR_TEXT_SIZE];
 
@@ -95,7 +95,7 @@ conn_tls_read(struct conn *c, const uint8_t *data, size_t n)
                 handshake_done(c);
         conn_deliver(c, c->loop->plain_buf, n_plain);
         if (r < 0)
-                broken(c, r, &e);
+                conn_tls_broken(c, r, &e);
         else if (c->state == CONN_OPEN && !c->is_ended && tls_is_ended(c->tls))
                 conn_peer_ended(c);
 }

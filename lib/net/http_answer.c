@@ -88,6 +88,12 @@ http_call_end_push(struct http_call *call)
         http_call_resume(call);
 }
 
+static void
+end_push(void *arg)
+{
+        http_call_end_push(arg);
+}
+
 void
 http_call_reply(struct http_call *call, int status, const char *type, const void *body, size_t n)
 {
@@ -107,12 +113,6 @@ http_call_add_header(struct http_call *call, const char *name, const char *value
                 return;
         call->header_names[call->n_headers] = name;
         call->header_values[call->n_headers++] = value;
-}
-
-int
-http_call_status(const struct http_call *call)
-{
-        return call->status;
 }
 
 void
@@ -136,11 +136,15 @@ http_call_push_open(struct http_call *call, int status, const char *type)
         call->status = status;
         call->type = type;
         call->is_push = true;
+        if (call->conn == NULL)
+                return;
+        call->conn->end_request = end_push;
+        call->conn->request = call;
 }
 
 /* Room for @n more bytes, with what was sent taken away. */
 static int
-make_room(struct http_call *call, size_t n)
+answer_make_room(struct http_call *call, size_t n)
 {
         size_t used = call->buf_n - call->buf_off, capacity = call->buf_capacity;
         char *grown;
@@ -172,7 +176,7 @@ http_call_push(struct http_call *call, const void *buf, size_t n, size_t max_byt
         if (call->buf_n - call->buf_off + n > max_bytes)
                 r = -ENOBUFS;
         if (r == 0)
-                r = make_room(call, n);
+                r = answer_make_room(call, n);
         if (r == 0) {
                 memcpy(call->buf + call->buf_n, buf, n);
                 call->buf_n += n;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUSY "more requests wait than are served to who shows no token: try again\n"
 #define DROP_MAX ((uint64_t)64 * 1024)
 
 /* --- the body of a request --- */
@@ -69,10 +70,13 @@ call_job(struct http_call *call)
 }
 
 static enum MHD_Result
-go_on(struct http_call *call)
+call_go_on(struct http_call *call)
 {
         if (call->is_queued)
                 return MHD_YES;
+        if (call->is_awaited)
+                http_call_heard(call);
+        call->is_awaited = false;
         if (call->receiver != NULL && !call->is_body_over) {
                 call->is_body_over = true;
                 return http_call_start_job(call, last_write_job) ? MHD_YES : MHD_NO;
@@ -102,8 +106,10 @@ begin_call(struct http_calls *calls, struct MHD_Connection *connection, const ch
         call->calls = calls;
         call->connection = connection;
         call->conn = conn_of(connection);
-        if (call->conn != NULL)
+        if (call->conn != NULL) {
                 call->conn->has_request = true;
+                http_call_heard(call);
+        }
         call->method = method;
         call->path = path;
         call->size_bytes = -1;
@@ -112,6 +118,14 @@ begin_call(struct http_calls *calls, struct MHD_Connection *connection, const ch
                 calls->first->prev = call;
         calls->first = call;
         return call;
+}
+
+void
+http_call_heard(struct http_call *call)
+{
+        if (call->conn != NULL)
+                crowd_set_rank(&call->conn->guest, call->is_proved ? CROWD_KEPT : CROWD_HELD,
+                               loop_now_ms(call->calls->daemon->loop));
 }
 
 /* A body that is too long to be dropped is not awaited: the peer may read the answer now. */
@@ -125,6 +139,20 @@ is_body_unwanted(const struct http_call *call)
                 return false;
         return n > DROP_MAX ||
                (http_call_header(call, "Transfer-Encoding") != NULL && call->status >= 400);
+}
+
+/* Until it has come, who asks has not said all, however far he is: nobody misses one who does not send what is dropped. */
+static void
+await_body(struct http_call *call)
+{
+        const char *length = http_call_header(call, "Content-Length");
+
+        if (call->conn == NULL || call->receiver != NULL || call->is_proved ||
+            ((length == NULL || strcmp(length, "0") == 0) &&
+             http_call_header(call, "Transfer-Encoding") == NULL))
+                return;
+        call->is_awaited = true;
+        crowd_set_rank(&call->conn->guest, CROWD_NEW, loop_now_ms(call->calls->daemon->loop));
 }
 
 enum MHD_Result
@@ -141,13 +169,15 @@ http_call_on_request(void *arg, struct MHD_Connection *connection, const char *p
                 if (call == NULL || calls->is_stopping)
                         return MHD_NO;
                 calls->request(calls->arg, call);
-                if (!is_body_unwanted(call))
+                if (!is_body_unwanted(call)) {
+                        await_body(call);
                         return MHD_YES;
+                }
                 return call->status != 0 ? http_call_queue_answer(call) : MHD_NO;
         }
         if (*upload_size > 0)
                 return take_body(call, upload, upload_size);
-        return go_on(call);
+        return call_go_on(call);
 }
 
 void
@@ -271,16 +301,41 @@ http_call_set_data(struct http_call *call, void *data, void (*free_data)(void *d
         call->free_data = free_data;
 }
 
-void *
-http_call_data(const struct http_call *call)
-{
-        return call->data;
-}
-
 void
 http_call_run(struct http_call *call, void (*fn)(struct http_call *call, void *data))
 {
+        if (!call->is_trusted && call->calls->n_visitors >= HTTP_MAX_VISITORS) {
+                http_call_add_header(call, "Retry-After", "1");
+                http_call_reply(call, 503, "text/plain; charset=utf-8", BUSY, sizeof BUSY - 1);
+                return;
+        }
         call->run = fn;
+}
+
+void
+http_call_trust(struct http_call *call, bool is_proved)
+{
+        call->is_trusted = true;
+        call->is_proved = is_proved;
+        http_call_heard(call);
+}
+
+bool
+http_call_is_proved(const struct http_call *call)
+{
+        return call->is_proved;
+}
+
+bool
+http_call_is_extra(const struct http_call *call)
+{
+        return call->conn != NULL && call->conn->guest.is_extra;
+}
+
+unsigned
+http_call_n_of_address(const struct http_call *call)
+{
+        return call->conn != NULL ? crowd_n_of_address(&call->conn->guest, CROWD_HELD) : 0;
 }
 
 void

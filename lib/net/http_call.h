@@ -18,7 +18,8 @@
 struct http_calls {
         struct http_daemon *daemon;
         struct http_conns *conns;
-        struct workers *workers;
+        struct workers *workers, *visitors;
+        unsigned n_visitors; /* jobs of theirs that wait or run */
         void (*request)(void *arg, struct http_call *call);
         void *arg;
         struct http_call *first;
@@ -35,6 +36,8 @@ struct http_call {
         void *data;
         void (*free_data)(void *data);
         bool is_suspended;
+        bool is_trusted, is_proved;
+        bool is_awaited; /* its body, which nobody wants */
 
         struct work work;
         struct mail mail;
@@ -94,6 +97,8 @@ void http_call_suspend(struct http_call *call);
 void http_call_resume(struct http_call *call);
 /* @job runs on a worker, again while it sets again_ms; the call is suspended until then. false: the server stops. */
 bool http_call_start_job(struct http_call *call, void (*job)(struct http_call *call));
+/* Something is done for it: its connection is not idle. */
+void http_call_heard(struct http_call *call);
 /* It stays suspended, its job does not run again. */
 void http_call_stop_again(struct http_call *call);
 /* A buffer to pass pieces of a body by. */

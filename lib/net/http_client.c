@@ -3,21 +3,29 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define USER_AGENT "litefs"
 
 struct http_client {
         CURL *curl;
+        CURLM *multi; /* NULL: it cannot be cancelled */
+        atomic_bool is_cancelled;
         struct curl_slist *headers;
         char *body;
         size_t size, capacity, max_size;
         bool is_too_large, is_out_of_memory;
+        bool is_tls_only;
+        bool is_sent_once;
+        unsigned n_sent; /* how often curl was about to send the request */
         struct byte_source_state {
                 struct byte_src *source;
+                int (*rewind)(struct byte_src *source);
                 struct byte_sink *sink;
                 int result; /* of their last call */
         } stream;
@@ -27,7 +35,7 @@ struct http_client {
 /* --- the answer --- */
 
 static bool
-make_room(struct http_client *c, size_t n)
+body_make_room(struct http_client *c, size_t n)
 {
         size_t capacity = c->capacity != 0 ? c->capacity : 1024;
         char *body;
@@ -46,7 +54,7 @@ make_room(struct http_client *c, size_t n)
 
 /* Less than what curl offered ends the transfer. */
 static size_t
-receive(char *data, size_t one, size_t n, void *arg)
+receive_body(char *data, size_t one, size_t n, void *arg)
 {
         struct http_client *c = arg;
         long status = 0;
@@ -54,7 +62,7 @@ receive(char *data, size_t one, size_t n, void *arg)
         (void)one; /* 1, says curl */
         if (c->stream.sink != NULL)
                 curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (status == 200) {
+        if (status == 200 || status == 206) {
                 c->stream.result = c->stream.sink->write(c->stream.sink, data, n);
                 return c->stream.result < 0 ? 0 : n;
         }
@@ -62,7 +70,7 @@ receive(char *data, size_t one, size_t n, void *arg)
                 c->is_too_large = true;
                 return 0;
         }
-        if (!make_room(c, n)) {
+        if (!body_make_room(c, n)) {
                 c->is_out_of_memory = true;
                 return 0;
         }
@@ -83,6 +91,29 @@ send_source(char *buf, size_t one, size_t n, void *arg)
         return r < 0 ? CURL_READFUNC_ABORT : (size_t)r;
 }
 
+/* Only ever to the beginning. Without it some versions of curl never send again what they could not send once: the wish to
+ * rewind outlives the request (8.14). */
+static int
+seek_source(void *arg, curl_off_t offset, int origin)
+{
+        struct http_client *c = arg;
+
+        if (c->stream.rewind == NULL || offset != 0 || origin != SEEK_SET ||
+            c->stream.rewind(c->stream.source) < 0)
+                return CURL_SEEKFUNC_FAIL;
+        return CURL_SEEKFUNC_OK;
+}
+
+static int
+before_request(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+        struct http_client *c = arg;
+
+        (void)ip, (void)local_ip, (void)port, (void)local_port;
+        c->n_sent++;
+        return c->is_sent_once && c->n_sent > 1 ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
 /* --- the client --- */
 
 static void
@@ -92,7 +123,7 @@ initialize_curl(void)
 }
 
 static bool
-is_set(const char *s)
+is_option_set(const char *s)
 {
         return s != NULL && s[0] != '\0';
 }
@@ -131,21 +162,21 @@ set_protocols(CURL *curl)
 
 /* curl copies the strings. */
 static CURLcode
-set_tls(CURL *curl, const struct http_client_options *o)
+set_curl_tls(CURL *curl, const struct http_client_options *o)
 {
         CURLcode r = CURLE_OK;
 
-        if (is_set(o->ca))
+        if (is_option_set(o->ca))
                 r = curl_easy_setopt(curl, CURLOPT_CAINFO, o->ca);
-        if (r == CURLE_OK && is_set(o->cert)) {
+        if (r == CURLE_OK && is_option_set(o->cert)) {
                 r = curl_easy_setopt(curl, CURLOPT_SSLCERT, o->cert);
                 if (r == CURLE_OK)
                         r = curl_easy_setopt(curl, CURLOPT_SSLKEY,
-                                             is_set(o->cert_key) ? o->cert_key : o->cert);
+                                             is_option_set(o->cert_key) ? o->cert_key : o->cert);
         }
-        if (r == CURLE_OK && is_set(o->pin))
+        if (r == CURLE_OK && is_option_set(o->pin))
                 r = curl_easy_setopt(curl, CURLOPT_PINNEDPUBLICKEY, o->pin);
-        if (o->is_unverified || is_set(o->pin)) {
+        if (o->is_unverified || is_option_set(o->pin)) {
                 curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
                 curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
         }
@@ -159,10 +190,10 @@ check_files(const struct http_client_options *o, struct err *e)
         const char *files[] = { o->ca, o->cert, o->cert_key };
 
         for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-                if (is_set(files[i]) && access(files[i], R_OK) != 0)
+                if (is_option_set(files[i]) && access(files[i], R_OK) != 0)
                         return err_text(e, -EINVAL, "%s: %s", files[i], strerrordesc_np(errno));
         }
-        if (is_set(o->cert_key) && !is_set(o->cert))
+        if (is_option_set(o->cert_key) && !is_option_set(o->cert))
                 return err_text(e, -EINVAL, "%s: a client key without a certificate", o->cert_key);
         return 0;
 }
@@ -181,15 +212,21 @@ http_client_new(const struct http_client_options *options, struct http_client **
         if (c == NULL)
                 return err_set(e, -ENOMEM, "HTTP client");
         c->curl = curl_easy_init();
-        if (c->curl == NULL || set_tls(c->curl, options) != CURLE_OK ||
+        if (options->is_cancellable)
+                c->multi = curl_multi_init();
+        if (c->curl == NULL || options->is_cancellable != (c->multi != NULL) ||
+            set_curl_tls(c->curl, options) != CURLE_OK ||
             append_headers(&c->headers, options->headers) < 0) {
                 http_client_free(c);
                 return err_set(e, -ENOMEM, "HTTP client");
         }
+        c->is_tls_only = options->is_tls_only;
         set_protocols(c->curl);
         curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, c->words);
-        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, receive);
+        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, receive_body);
         curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, c);
+        curl_easy_setopt(c->curl, CURLOPT_PREREQFUNCTION, before_request);
+        curl_easy_setopt(c->curl, CURLOPT_PREREQDATA, c);
         *ret = c;
         return 0;
 }
@@ -201,6 +238,8 @@ http_client_free(struct http_client *c)
                 return;
         if (c->curl != NULL)
                 curl_easy_cleanup(c->curl);
+        if (c->multi != NULL)
+                curl_multi_cleanup(c->multi);
         curl_slist_free_all(c->headers);
         free(c->body);
         free(c);
@@ -242,7 +281,9 @@ set_request(struct http_client *c, const struct http_request *q, struct curl_sli
                 curl_easy_setopt(c->curl, CURLOPT_READFUNCTION, send_source);
                 curl_easy_setopt(c->curl, CURLOPT_READDATA, c);
         }
-        c->stream = (struct byte_source_state){ q->source, q->sink, 0 };
+        curl_easy_setopt(c->curl, CURLOPT_SEEKFUNCTION, q->source != NULL ? seek_source : NULL);
+        curl_easy_setopt(c->curl, CURLOPT_SEEKDATA, c);
+        c->stream = (struct byte_source_state){ q->source, q->rewind, q->sink, 0 };
         if (q->source != NULL || q->sink != NULL) {
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, (long)(timeout_ms / 1000 + 1));
@@ -254,12 +295,14 @@ set_request(struct http_client *c, const struct http_request *q, struct curl_sli
         curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(c->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
         curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms);
-        /* Without a known length it is receive() that counts. */
+        /* Without a known length it is receive_body() that counts. */
         curl_easy_setopt(c->curl, CURLOPT_MAXFILESIZE_LARGE,
                          q->sink != NULL ? 0 : (curl_off_t)q->max_response_size);
         c->size = 0;
         c->max_size = q->max_response_size;
         c->is_too_large = c->is_out_of_memory = false;
+        c->is_sent_once = q->is_sent_once;
+        c->n_sent = 0;
         c->words[0] = '\0';
 }
 
@@ -278,6 +321,13 @@ request_error(struct http_client *c, const struct http_request *q, CURLcode code
         const char *words = c->words[0] != '\0' ? c->words : curl_easy_strerror(code);
         curl_off_t elapsed_us = 0;
 
+        if (c->is_sent_once && c->n_sent > 1)
+                return err_text(
+                        e, -EIO,
+                        "%s %s: the connection ended before an answer: whether it was done is not known",
+                        q->method, q->url);
+        if (code == CURLE_ABORTED_BY_CALLBACK)
+                return err_set(e, -ECANCELED, "%s %s", q->method, q->url);
         if (c->stream.result < 0)
                 return err_set(e, c->stream.result, "%s %s", q->method, q->url);
         if (c->is_too_large || code == CURLE_FILESIZE_EXCEEDED)
@@ -319,6 +369,69 @@ read_date(struct http_client *c)
         return curl_getdate(h->value, NULL);
 }
 
+static uint64_t
+read_number(struct http_client *c, const char *header)
+{
+        struct curl_header *h;
+
+        if (header == NULL || curl_easy_header(c->curl, header, 0, CURLH_HEADER, -1, &h) != CURLHE_OK)
+                return 0;
+        return strtoull(h->value, NULL, 10);
+}
+
+static void
+read_text(struct http_client *c, const char *header, char *ret, size_t size)
+{
+        struct curl_header *h;
+
+        ret[0] = '\0';
+        if (header != NULL && curl_easy_header(c->curl, header, 0, CURLH_HEADER, -1, &h) == CURLHE_OK &&
+            strlen(h->value) < size)
+                strcpy(ret, h->value);
+}
+
+/* --- requests that can be cancelled --- */
+
+void
+http_client_cancel(struct http_client *c)
+{
+        atomic_store(&c->is_cancelled, true);
+        curl_multi_wakeup(c->multi);
+}
+
+static CURLcode
+result_of(struct http_client *c)
+{
+        CURLMsg *msg;
+        int n;
+
+        while ((msg = curl_multi_info_read(c->multi, &n)) != NULL)
+                if (msg->msg == CURLMSG_DONE)
+                        return msg->data.result;
+        return CURLE_FAILED_INIT;
+}
+
+static CURLcode
+perform_until_cancelled(struct http_client *c)
+{
+        int n_running = 1;
+        CURLcode code;
+
+        if (curl_multi_add_handle(c->multi, c->curl) != CURLM_OK)
+                return CURLE_OUT_OF_MEMORY;
+        while (n_running > 0 && !atomic_load(&c->is_cancelled)) {
+                if (curl_multi_perform(c->multi, &n_running) != CURLM_OK)
+                        break;
+                if (n_running > 0)
+                        curl_multi_poll(c->multi, NULL, 0, 1000, NULL);
+        }
+        code = n_running == 0 ? result_of(c) : CURLE_FAILED_INIT;
+        if (atomic_exchange(&c->is_cancelled, false) && code != CURLE_OK)
+                code = CURLE_ABORTED_BY_CALLBACK;
+        curl_multi_remove_handle(c->multi, c->curl);
+        return code;
+}
+
 int
 http_client_do(struct http_client *c, const struct http_request *q, struct http_response *ret,
                struct err *e)
@@ -327,12 +440,17 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
         long status = 0;
         CURLcode code;
 
+        if (c->is_tls_only && strncasecmp(q->url, "https://", 8) != 0)
+                return err_text(
+                        e, -EPROTO,
+                        "%s is not https://, and this node has http.tls: nothing is asked there in clear",
+                        q->url);
         if (make_headers(c, q, &headers) < 0) {
                 curl_slist_free_all(headers);
                 return err_set(e, -ENOMEM, "%s %s", q->method, q->url);
         }
         set_request(c, q, headers);
-        code = curl_easy_perform(c->curl);
+        code = c->multi != NULL ? perform_until_cancelled(c) : curl_easy_perform(c->curl);
         curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, NULL);
         curl_slist_free_all(headers);
         if (code != CURLE_OK)
@@ -342,6 +460,8 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
         ret->body = c->size > 0 ? c->body : "";
         ret->body_size = c->size;
         ret->date_s = read_date(c);
+        ret->number = read_number(c, q->number_header);
+        read_text(c, q->text_header, ret->text, sizeof ret->text);
         return 0;
 }
 
@@ -368,7 +488,7 @@ get_part(CURLU *u, CURLUPart part, unsigned flags, char *ret, size_t size)
 }
 
 static int
-split_url(CURLU *u, struct http_url *ret, struct err *e)
+split_parsed_url(CURLU *u, struct http_url *ret, struct err *e)
 {
         char scheme[16], host[256], port[8], extra[2];
 
@@ -402,7 +522,7 @@ http_url_parse(const char *text, struct http_url *ret, struct err *e)
         if (curl_url_set(u, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
                 r = err_text(e, E_CONFIG, "not a URL of the form http://host:port");
         else
-                r = split_url(u, ret, e);
+                r = split_parsed_url(u, ret, e);
         curl_url_cleanup(u);
         return r;
 }

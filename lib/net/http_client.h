@@ -20,8 +20,10 @@ struct http_client;
 struct http_client_options {
         const char *ca;
         const char *cert, *cert_key; /* of this client; without @cert_key the key is in @cert */
-        const char *pin;    /* tls_pin()'s of the server: then its name and issuer do not count */
-        bool is_unverified; /* whoever answers is believed to be the server */
+        const char *pin;     /* tls_pin()'s of the server: then its name and issuer do not count */
+        bool is_tls_only;    /* what is not https:// is refused, and nothing sent there: -EPROTO */
+        bool is_unverified;  /* whoever answers is believed to be the server */
+        bool is_cancellable; /* by http_client_cancel */
         const char *const *headers; /* "Name: value" for each request, NULL at the end; or NULL */
 };
 
@@ -34,9 +36,16 @@ struct http_request {
         int64_t connect_timeout_ms; /* 0: as long as timeout_ms */
         size_t max_response_size;   /* of the body; more is -EMSGSIZE */
         const char *const *headers; /* as in the options, of this request */
-        /* Instead of @body, @body_size bytes of this. */
+        const char *number_header;  /* of the answer, for its number; NULL: none */
+        const char *text_header;    /* the same, for its text */
+        /* Where a kept connection ends before an answer, curl sends a request again on a new one, whatever it is: the server may
+         * have acted on it. True: that is an error instead, -EIO. */
+        bool is_sent_once;
+        /* Instead of @body, @body_size bytes of this. A kept connection that breaks is tried again on a new one, if @rewind
+         * can set the source to its beginning: 0. NULL: it cannot. */
         struct byte_src *source;
-        /* Takes the body of a 200, however long it is; any other goes to the response. */
+        int (*rewind)(struct byte_src *source);
+        /* Takes the body of a 200 or 206, however long it is; any other goes to the response. */
         struct byte_sink *sink;
 };
 
@@ -44,7 +53,9 @@ struct http_response {
         int status;
         const char *body; /* the client's, until its next request; a zero byte follows it */
         size_t body_size;
-        int64_t date_s; /* of the server's Date, in Unix seconds; 0: it sent none */
+        int64_t date_s;  /* of the server's Date, in Unix seconds; 0: it sent none */
+        uint64_t number; /* of number_header; 0: there is none */
+        char text[128];  /* of text_header; "": there is none, or it is longer */
 };
 
 /* -EINVAL when a file of @options cannot be read, else only -ENOMEM. Copies what it needs. */
@@ -55,6 +66,9 @@ int http_client_new(const struct http_client_options *options, struct http_clien
  * -EMSGSIZE, -EPROTO (TLS, or not HTTP), -EIO (all else). Whether the server acted is then not known. */
 int http_client_do(struct http_client *c, const struct http_request *request, struct http_response *ret,
                    struct err *e);
+
+/* Ends the request that is under way, or else the next one, with -ECANCELED. Any thread, any lock. */
+void http_client_cancel(struct http_client *c);
 
 void http_client_free(struct http_client *c); /* NULL is fine */
 

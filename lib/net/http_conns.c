@@ -1,6 +1,7 @@
 #include "net/http_conns.h"
 
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -23,31 +24,55 @@ link_conn(struct http_conns *l, struct http_conn *hc, int64_t now_ms)
         l->last = hc;
 }
 
+static void
+evict_guest(struct crowd_guest *g)
+{
+        http_conn_evict((struct http_conn *)((char *)g - offsetof(struct http_conn, guest)));
+}
+
+int
+http_conns_init(struct http_conns *l, const struct crowd_limits *limits)
+{
+        return crowd_init(&l->crowd, limits);
+}
+
+void
+http_conns_release(struct http_conns *l)
+{
+        crowd_release(&l->crowd);
+}
+
 struct http_conn *
-http_conns_add(struct http_conns *l, int fd, int64_t now_ms)
+http_conns_add(struct http_conns *l, int fd, const struct sockaddr *sa, int64_t now_ms)
 {
         struct http_conn *hc = calloc(1, sizeof *hc);
 
         if (hc == NULL)
                 return NULL;
+        hc->guest.evict = evict_guest;
+        if (crowd_enter(&l->crowd, &hc->guest, sa, now_ms) < 0) {
+                free(hc);
+                return NULL;
+        }
         hc->fd = fd;
         link_conn(l, hc, now_ms);
-        l->n++;
         return hc;
 }
 
 void
 http_conns_remove(struct http_conns *l, struct http_conn *hc)
 {
+        crowd_leave(&hc->guest);
         unlink_conn(l, hc);
         free(hc);
-        l->n--;
 }
 
 void
 http_conns_idle(struct http_conns *l, struct http_conn *hc, int64_t now_ms)
 {
         hc->has_request = false;
+        hc->end_request = NULL;
+        crowd_set_rank(&hc->guest, CROWD_IDLE, now_ms);
         unlink_conn(l, hc);
         link_conn(l, hc, now_ms);
 }
@@ -57,18 +82,10 @@ void
 http_conn_evict(struct http_conn *hc)
 {
         hc->is_evicted = true;
+        crowd_leave(&hc->guest);
         (void)shutdown(hc->fd, SHUT_RDWR);
-}
-
-void
-http_conns_evict_idlest(struct http_conns *l)
-{
-        struct http_conn *hc = l->first;
-
-        while (hc != NULL && (hc->has_request || hc->is_evicted))
-                hc = hc->next;
-        if (hc != NULL)
-                http_conn_evict(hc);
+        if (hc->end_request != NULL)
+                hc->end_request(hc->request);
 }
 
 bool

@@ -15,7 +15,6 @@
 #define PROXY_START "GET /proxy "
 #define START_LEN (sizeof STREAM_START - 1) /* no request is shorter */
 #define UPGRADE_WAIT_MAX 4096               /* more is not waited for: who gets it will refuse it */
-#define MAX_WAITING 512u
 #define WAITING_MS 10000
 #define WARN_MS 10000
 
@@ -146,7 +145,7 @@ stop_waiting(struct loop_item *item)
 }
 
 static void
-give_to_http(struct http_waiting *w)
+hand_to_server(struct http_waiting *w)
 {
         struct http_intake *in = w->intake;
         struct sockaddr_storage sa;
@@ -159,7 +158,7 @@ give_to_http(struct http_waiting *w)
         if (getpeername(fd, (struct sockaddr *)&sa, &n) < 0)
                 close(fd);
         else
-                in->config.http(in->config.arg, fd, (struct sockaddr *)&sa, n);
+                in->config.http(in->config.arg, fd, (struct sockaddr *)&sa);
 }
 
 static void
@@ -185,7 +184,7 @@ wait_for_bytes(struct http_waiting *w, size_t n)
 }
 
 static enum wish
-judge(const struct http_intake *in, const void *bytes, size_t n)
+judge_start(const struct http_intake *in, const void *bytes, size_t n)
 {
         enum wish wish;
 
@@ -215,7 +214,7 @@ on_first_bytes(uv_poll_t *poll, int status, int events)
                 drop_waiting(w);
                 return;
         }
-        wish = judge(w->intake, buf, (size_t)n);
+        wish = judge_start(w->intake, buf, (size_t)n);
         if (wish == UNKNOWN) {
                 if ((events & UV_DISCONNECT) != 0 || wait_for_bytes(w, (size_t)n + 1) < 0)
                         drop_waiting(w);
@@ -229,7 +228,7 @@ on_first_bytes(uv_poll_t *poll, int status, int events)
         else if (wish == PROXY)
                 give_away(w, w->intake->config.proxy);
         else
-                give_to_http(w);
+                hand_to_server(w);
 }
 
 /* --- with TLS --- */
@@ -251,16 +250,18 @@ append(struct http_waiting *w, const uint8_t *data, size_t n)
 static void
 give_tls_to_http(struct http_waiting *w)
 {
-        static const struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
         struct http_intake *in = w->intake;
+        struct conn *c = w->conn;
+        struct sockaddr_storage sa;
         int fd;
 
-        if (bridge_open(in->config.loop, w->conn, w->head, w->n_head, &fd) < 0) {
+        if (conn_address(c, &sa) < 0 || bridge_open(in->config.loop, c, w->head, w->n_head, &fd) < 0) {
                 drop_waiting(w);
                 return;
         }
         end_waiting(w);
-        in->config.http(in->config.arg, fd, (const struct sockaddr *)&nobody, sizeof(sa_family_t));
+        conn_set_rank(c, CROWD_KEPT); /* HTTP counts it from now on */
+        in->config.http(in->config.arg, fd, (const struct sockaddr *)&sa);
 }
 
 static void
@@ -290,7 +291,7 @@ read_tls(void *arg, struct conn *c, const uint8_t *data, size_t n)
                 drop_waiting(w);
                 return;
         }
-        wish = judge(w->intake, w->head, w->n_head);
+        wish = judge_start(w->intake, w->head, w->n_head);
         if (wish == HTTP)
                 give_tls_to_http(w);
         else if (wish == STREAM)
@@ -342,8 +343,6 @@ http_intake_accept(struct http_intake *in, struct conn *c)
                 conn_set_handler(c, &waiting_handler, w);
                 conn_read_stop(c);
         }
-        if (in->n >= MAX_WAITING)
-                drop_waiting(in->oldest);
         w->prev = in->newest;
         *(in->newest != NULL ? &in->newest->next : &in->oldest) = w;
         in->newest = w;

@@ -7,7 +7,8 @@
  * The bytes are looked at while they are in the kernel, so that a descriptor can be passed on with them; with TLS they
  * are read and given back, and what is passed on is a bridge.h's.
  *
- * What has not said what it wants within 10 s is closed; at most 512 wait, the oldest goes. The loop's thread. */
+ * What has not said what it wants within 10 s is closed; how many wait is bounded by their listener, to which they are NEW
+ * (crowd.h). The loop's thread. */
 #ifndef LITEFS_NET_HTTP_INTAKE_H
 #define LITEFS_NET_HTTP_INTAKE_H
 
@@ -21,8 +22,8 @@ struct http_intake_config {
         /* These call conn_set_handler. NULL: HTTP gets them, too. */
         void (*stream)(void *arg, struct conn *c);
         void (*proxy)(void *arg, struct conn *c);
-        /* Takes @fd, a socket from which the request can be read. */
-        void (*http)(void *arg, int fd, const struct sockaddr *sa, socklen_t n);
+        /* Takes @fd, a socket from which the request can be read. @sa is the client's. */
+        void (*http)(void *arg, int fd, const struct sockaddr *sa);
         void *arg;
 };
 

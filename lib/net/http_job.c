@@ -29,6 +29,13 @@ http_call_resume(struct http_call *call)
         MHD_resume_connection(call->connection);
 }
 
+/* Where its jobs run. */
+static struct workers *
+workers_of_call(const struct http_call *call)
+{
+        return call->is_trusted ? call->calls->workers : call->calls->visitors;
+}
+
 static void
 free_again(uv_handle_t *handle)
 {
@@ -53,7 +60,7 @@ on_again(uv_timer_t *timer)
 
         call->again = NULL;
         stop_again(&again->item);
-        workers_post(call->calls->workers, &call->work);
+        workers_post(workers_of_call(call), &call->work);
 }
 
 void
@@ -90,6 +97,8 @@ job_done(struct mail *m)
 
         if (call->again_ms > 0 && plan_again(call))
                 return;
+        if (!call->is_trusted)
+                call->calls->n_visitors--;
         http_call_resume(call);
         http_daemon_run(call->calls->daemon);
 }
@@ -113,7 +122,10 @@ http_call_start_job(struct http_call *call, void (*job)(struct http_call *call))
         call->job = job;
         call->work = (struct work){ run_job, NULL };
         http_call_suspend(call);
-        workers_post(call->calls->workers, &call->work);
+        http_call_heard(call);
+        if (!call->is_trusted)
+                call->calls->n_visitors++;
+        workers_post(workers_of_call(call), &call->work);
         return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "net/http_call.h"
 #include "net/http_intake.h"
@@ -10,7 +11,10 @@
 #define DEFAULT_WORKERS 4u
 #define DEFAULT_MAX_CONNS 1024u
 #define DEFAULT_HEAD_MS 30000
-#define SPARE_CONNS 64u /* of libmicrohttpd's: evicted ones that are not gone yet */
+#define RESERVE_CONNS 64u /* for health checks, when all others are in use */
+#define SPARE_CONNS \
+        256u /* of libmicrohttpd's: evicted ones that are not gone yet, at most those whose job runs */
+#define N_VISITORS 2u /* workers for who has shown no token */
 #define CONN_MEMORY ((size_t)16 * 1024)
 #define IDLE_S 60u /* without a byte in either direction */
 #define TICK_MS 1000
@@ -18,7 +22,8 @@
 struct http_server {
         struct loop_item item;
         struct http_server_config config;
-        struct workers *workers;
+        struct workers *workers, *visitors;
+        const struct sockaddr *arriving; /* whose connection is given to libmicrohttpd now */
         struct http_daemon daemon;
         struct http_conns conns;
         struct http_calls calls;
@@ -30,8 +35,8 @@ struct http_server {
 /* --- connections --- */
 
 static void
-on_connection(void *arg, struct MHD_Connection *connection, void **context,
-              enum MHD_ConnectionNotificationCode code)
+mhd_on_connection(void *arg, struct MHD_Connection *connection, void **context,
+                  enum MHD_ConnectionNotificationCode code)
 {
         struct http_server *s = arg;
         struct http_conn *hc = *context;
@@ -44,19 +49,25 @@ on_connection(void *arg, struct MHD_Connection *connection, void **context,
                 return;
         }
         info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-        if (info != NULL)
-                *context = http_conns_add(&s->conns, info->connect_fd, loop_now_ms(s->config.loop));
+        if (info == NULL)
+                return;
+        *context = http_conns_add(&s->conns, info->connect_fd, s->arriving, loop_now_ms(s->config.loop));
+        if (*context == NULL)
+                (void)shutdown(info->connect_fd, SHUT_RDWR); /* which it notices */
 }
 
 static void
-give_to_http(void *arg, int fd, const struct sockaddr *sa, socklen_t n)
+give_to_mhd(void *arg, int fd, const struct sockaddr *sa)
 {
+        /* What it sets on a connection of TCP fails on a bridge's, and has been set already. */
+        static const struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
         struct http_server *s = arg;
 
-        if (s->conns.n >= s->config.max_conns)
-                http_conns_evict_idlest(&s->conns);
+        s->arriving = sa;
         /* Closes it when it fails. */
-        (void)MHD_add_connection(s->daemon.mhd, fd, sa, n);
+        (void)MHD_add_connection(s->daemon.mhd, fd, (const struct sockaddr *)&nobody,
+                                 sizeof(sa_family_t));
+        s->arriving = NULL;
         http_daemon_run(&s->daemon);
 }
 
@@ -86,7 +97,7 @@ http_server_accept(struct http_server *s, struct conn *c)
 unsigned
 http_server_n_conns(const struct http_server *s)
 {
-        return s->conns.n;
+        return s->conns.crowd.n;
 }
 
 uint64_t
@@ -98,7 +109,7 @@ http_server_n_answers(const struct http_server *s, int hundreds)
 /* --- once a second --- */
 
 static void
-on_tick(uv_timer_t *timer)
+server_on_tick(uv_timer_t *timer)
 {
         struct http_server *s = timer->data;
         bool is_any;
@@ -139,17 +150,17 @@ unescape(void *arg, struct MHD_Connection *connection, char *s)
 static struct MHD_Daemon *
 make_daemon(struct http_server *s)
 {
-        return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-                                NULL, NULL, http_call_on_request, &s->calls, MHD_OPTION_NOTIFY_COMPLETED,
-                                http_call_on_completed, &s->calls, MHD_OPTION_NOTIFY_CONNECTION,
-                                on_connection, s, MHD_OPTION_CONNECTION_LIMIT,
-                                s->config.max_conns + SPARE_CONNS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                CONN_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
-                                MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
+        return MHD_start_daemon(
+                MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                http_call_on_request, &s->calls, MHD_OPTION_NOTIFY_COMPLETED, http_call_on_completed,
+                &s->calls, MHD_OPTION_NOTIFY_CONNECTION, mhd_on_connection, s,
+                MHD_OPTION_CONNECTION_LIMIT, s->config.max_conns + RESERVE_CONNS + SPARE_CONNS,
+                MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
+                MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_END);
 }
 
 static int
-start_on_loop(void *arg)
+server_start_on_loop(void *arg)
 {
         struct http_server *s = arg;
         struct loop *l = s->config.loop;
@@ -165,7 +176,7 @@ start_on_loop(void *arg)
         uv_timer_init(&l->uv, &s->tick);
         s->tick.data = &s->item;
         s->has_tick = true;
-        uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+        uv_timer_start(&s->tick, server_on_tick, TICK_MS, TICK_MS);
         return 0;
 }
 
@@ -183,20 +194,27 @@ http_server_new(const struct http_server_config *config, struct http_server **re
                 (struct http_intake_config){ .loop = config->loop,
                                              .stream = config->stream != NULL ? give_to_stream : NULL,
                                              .proxy = config->proxy != NULL ? give_to_proxy : NULL,
-                                             .http = give_to_http,
+                                             .http = give_to_mhd,
                                              .arg = s };
         if (s->config.max_conns == 0)
                 s->config.max_conns = DEFAULT_MAX_CONNS;
         if (s->config.head_ms <= 0)
                 s->config.head_ms = DEFAULT_HEAD_MS;
-        r = workers_new(config->n_workers > 0 ? config->n_workers : DEFAULT_WORKERS, &s->workers);
+        r = http_conns_init(
+                &s->conns, &(struct crowd_limits){ "http.addr", s->config.max_conns, RESERVE_CONNS, 0 });
+        if (r == 0)
+                r = workers_new(config->n_workers > 0 ? config->n_workers : DEFAULT_WORKERS,
+                                &s->workers);
+        if (r == 0)
+                r = workers_new(N_VISITORS, &s->visitors);
         s->calls = (struct http_calls){ .daemon = &s->daemon,
                                         .conns = &s->conns,
                                         .workers = s->workers,
+                                        .visitors = s->visitors,
                                         .request = config->request,
                                         .arg = config->arg };
         if (r == 0)
-                r = loop_call(config->loop, start_on_loop, s);
+                r = loop_call(config->loop, server_start_on_loop, s);
         if (r < 0) {
                 http_server_free(s);
                 return err_set(e, r, "start the HTTP server");
@@ -232,6 +250,7 @@ http_server_stop(struct http_server *s)
 {
         (void)loop_call(s->config.loop, begin_stop, s);
         workers_drain(s->workers);
+        workers_drain(s->visitors);
         (void)loop_call(s->config.loop, finish_stop, s);
 }
 
@@ -241,7 +260,9 @@ http_server_free(struct http_server *s)
         if (s == NULL)
                 return;
         workers_free(s->workers);
+        workers_free(s->visitors);
         if (s->daemon.mhd != NULL)
                 MHD_stop_daemon(s->daemon.mhd);
+        http_conns_release(&s->conns);
         free(s);
 }

@@ -8,8 +8,9 @@
  * for receive, which takes it). A function that runs on a worker ends with http_call_reply or http_call_stream.
  * A small body that nobody asked for is dropped; a large one ends the connection.
  *
- * Everything that a peer can make us keep is bounded: heads of 16 KiB, connections (beyond the maximum the one
- * that has been idle for longest goes), the time for a head, one buffer a request. */
+ * Everything that a peer can make us keep is bounded: heads of 16 KiB, connections (crowd.h says which one goes), the time
+ * for a head, one buffer a request, and what waits for workers: requests of which nobody has said http_call_trust
+ * have two of their own, and one more than HTTP_MAX_VISITORS is answered 503. */
 #ifndef LITEFS_NET_HTTP_SERVER_H
 #define LITEFS_NET_HTTP_SERVER_H
 
@@ -24,6 +25,8 @@
 
 struct http_server;
 struct http_call;
+
+#define HTTP_MAX_VISITORS 128u
 
 struct http_server_config {
         struct loop *loop;
@@ -60,13 +63,19 @@ const char *http_call_header(const struct http_call *call, const char *name);
 const char *http_call_query(const struct http_call *call, const char *name);
 /* @free_data is called on the loop when the request is over, however it ended. */
 void http_call_set_data(struct http_call *call, void *data, void (*free_data)(void *data));
-void *http_call_data(const struct http_call *call);
+
+/* Within request(): it does not wait behind requests that are nobody's. @is_proved: who asks has shown who he is, so that
+ * his connection does not make room for others. */
+void http_call_trust(struct http_call *call, bool is_proved);
+bool http_call_is_proved(const struct http_call *call);
+/* All connections are in use, and this one is of the reserve: for what cannot wait. */
+bool http_call_is_extra(const struct http_call *call);
+/* Requests under way, with this one, that come from its address and have not been proved. */
+unsigned http_call_n_of_address(const struct http_call *call);
 
 /* Copies the body; all strings of @type and of headers are static. */
 void http_call_reply(struct http_call *call, int status, const char *type, const void *body, size_t n);
 void http_call_add_header(struct http_call *call, const char *name, const char *value);
-/* The status of what was asked for, for logs; 0: none yet. */
-int http_call_status(const struct http_call *call);
 
 /* @fn runs on a worker. */
 void http_call_run(struct http_call *call, void (*fn)(struct http_call *call, void *data));

@@ -11,14 +11,16 @@
 
 #define DEFAULT_MAX_CONNS 1024
 #define BACKLOG 512
-#define TLS_AT_ONCE 8u /* handshakes that begin in one turn of the loop: all else there waits for them */
+/* Taken in one turn of the loop: what they have sent is looked at before so many more have come that they make room. */
+#define AT_ONCE 64u
+#define TLS_AT_ONCE 8u /* handshakes that begin in one: all else there waits for them */
 
 struct listener {
         struct loop_item item;
         struct loop *loop;
         uv_tcp_t tcp;
         uv_idle_t pace;   /* the next turn: takes the connection that was left waiting */
-        unsigned n_taken; /* with TLS, since the last such turn */
+        unsigned n_taken; /* since the last such turn */
         unsigned n_handles;
         bool is_closed;   /* uv has let go of them */
         bool is_released; /* so has the owner */
@@ -26,9 +28,9 @@ struct listener {
         bool is_rejecting;
         bool has_waiting; /* one more, and libuv takes no other before it */
         int port;
-        unsigned max_conns;
-        unsigned n_conns;
-        uint64_t n_refused;
+        struct crowd crowd;
+        unsigned n_conns;  /* with those that are closing */
+        uint64_t n_failed; /* for want of memory or descriptors */
         struct conn_limits limits;
         struct tls_context *tls;
         void (*accepted)(void *arg, struct conn *c);
@@ -37,10 +39,12 @@ struct listener {
 
 /* Connections count themselves out, so the last of them may be what it is kept for. */
 static void
-free_if_let_go(struct listener *ls)
+listener_free_if_let_go(struct listener *ls)
 {
-        if (ls->is_closed && ls->is_released && !ls->is_rejecting && ls->n_conns == 0)
-                free(ls);
+        if (!ls->is_closed || !ls->is_released || ls->is_rejecting || ls->n_conns > 0)
+                return;
+        crowd_release(&ls->crowd);
+        free(ls);
 }
 
 static void
@@ -50,11 +54,11 @@ handle_closed(uv_handle_t *handle)
 
         ls->n_handles--;
         ls->is_closed = ls->n_handles == 0;
-        free_if_let_go(ls);
+        listener_free_if_let_go(ls);
 }
 
 static void
-stop(struct loop_item *item)
+listener_stop(struct loop_item *item)
 {
         struct listener *ls = (struct listener *)item;
 
@@ -70,7 +74,7 @@ conn_gone(void *arg)
         struct listener *ls = arg;
 
         ls->n_conns--;
-        free_if_let_go(ls);
+        listener_free_if_let_go(ls);
 }
 
 static void rejected(uv_handle_t *handle);
@@ -83,7 +87,7 @@ reject(struct listener *ls)
         if (ls->is_rejecting)
                 return;
         ls->is_rejecting = true;
-        ls->n_refused++;
+        ls->n_failed++;
         uv_tcp_init(&ls->loop->uv, &ls->reject); /* opens nothing, so it cannot fail */
         ls->reject.data = &ls->item;
         (void)uv_accept((uv_stream_t *)&ls->tcp, (uv_stream_t *)&ls->reject);
@@ -98,10 +102,10 @@ rejected(uv_handle_t *handle)
         ls->is_rejecting = false;
         if (ls->has_waiting && !uv_is_closing((uv_handle_t *)&ls->tcp))
                 reject(ls);
-        free_if_let_go(ls);
+        listener_free_if_let_go(ls);
 }
 
-static void take(struct listener *ls);
+static void listener_take_conn(struct listener *ls);
 
 static void
 next_turn(uv_idle_t *pace)
@@ -110,42 +114,43 @@ next_turn(uv_idle_t *pace)
 
         uv_idle_stop(pace);
         ls->n_taken = 0;
-        take(ls);
+        listener_take_conn(ls);
 }
 
 /* What is not taken stays in the kernel's queue, for libuv asks for no other before it is. */
 static void
-on_connection(uv_stream_t *server, int status)
+listener_on_connection(uv_stream_t *server, int status)
 {
         struct listener *ls = (struct listener *)server->data;
 
         if (status < 0)
                 return; /* it was gone before it was taken */
-        if (ls->tls != NULL && ++ls->n_taken > TLS_AT_ONCE)
+        if (++ls->n_taken > (ls->tls != NULL ? TLS_AT_ONCE : AT_ONCE))
                 uv_idle_start(&ls->pace, next_turn);
         else
-                take(ls);
+                listener_take_conn(ls);
 }
 
 static void
-take(struct listener *ls)
+listener_take_conn(struct listener *ls)
 {
         struct conn *c;
 
-        if (ls->n_conns >= ls->max_conns || conn_accept(ls->loop, (uv_stream_t *)&ls->tcp, &ls->limits,
-                                                        ls->tls, conn_gone, ls, &c) < 0) {
+        if (conn_accept(ls->loop, (uv_stream_t *)&ls->tcp, &ls->limits, ls->tls, conn_gone, ls, &c) <
+            0) {
                 reject(ls);
                 return;
         }
         ls->n_conns++;
-        ls->accepted(ls->arg, c);
+        if (conn_join(c, &ls->crowd) == 0)
+                ls->accepted(ls->arg, c);
         if (!conn_has_handler(c))
                 conn_close(c);
 }
 
 /* The addresses that @a may mean. */
 static int
-resolve(struct loop *l, const struct addr *a, struct addrinfo **ret, struct err *e)
+resolve_listen_host(struct loop *l, const struct addr *a, struct addrinfo **ret, struct err *e)
 {
         struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
         uv_getaddrinfo_t req;
@@ -165,7 +170,7 @@ listen_at(struct listener *ls, const struct sockaddr *sa)
 {
         int r = uv_tcp_bind(&ls->tcp, sa, 0);
 
-        return r < 0 ? r : uv_listen((uv_stream_t *)&ls->tcp, BACKLOG, on_connection);
+        return r < 0 ? r : uv_listen((uv_stream_t *)&ls->tcp, BACKLOG, listener_on_connection);
 }
 
 /* Binds to "": IPv6's any address takes IPv4 too; a machine without IPv6 has the other. */
@@ -186,7 +191,7 @@ listen_any(struct listener *ls, int port)
 
 /* A name may have several addresses; as in Go, whose configurations are ours, IPv4 goes first. */
 static const struct addrinfo *
-choose(const struct addrinfo *addrs)
+choose_listen_address(const struct addrinfo *addrs)
 {
         for (const struct addrinfo *a = addrs; a != NULL; a = a->ai_next) {
                 if (a->ai_family == AF_INET)
@@ -201,10 +206,10 @@ listen_host(struct listener *ls, const struct addr *a, struct err *e)
         struct addrinfo *addrs = NULL;
         int r;
 
-        r = resolve(ls->loop, a, &addrs, e);
+        r = resolve_listen_host(ls->loop, a, &addrs, e);
         if (r < 0)
                 return r;
-        r = listen_at(ls, choose(addrs)->ai_addr);
+        r = listen_at(ls, choose_listen_address(addrs)->ai_addr);
         uv_freeaddrinfo(addrs);
         return r < 0 ? err_text(e, r, "%s", err_code_text(r)) : 0;
 }
@@ -224,7 +229,7 @@ read_port(struct listener *ls)
 }
 
 static int
-start(struct listener *ls, const struct addr *a, struct err *e)
+listener_start(struct listener *ls, const struct addr *a, struct err *e)
 {
         int r;
 
@@ -244,6 +249,7 @@ start(struct listener *ls, const struct addr *a, struct err *e)
 int
 listener_open(struct loop *l, const struct listener_config *config, struct listener **ret, struct err *e)
 {
+        struct crowd_limits limits;
         struct listener *ls;
         struct addr a;
         int r;
@@ -256,22 +262,27 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
         ls = calloc(1, sizeof *ls);
         if (ls == NULL)
                 return err_set(e, -ENOMEM, "listen at %s", config->address);
-        ls->item.stop = stop;
+        ls->item.stop = listener_stop;
         ls->loop = l;
-        ls->max_conns = config->max_conns > 0 ? config->max_conns : DEFAULT_MAX_CONNS;
+        limits = config->crowd;
+        limits.name = limits.name != NULL ? limits.name : "listener";
+        limits.max = limits.max > 0 ? limits.max : DEFAULT_MAX_CONNS;
         ls->limits = config->limits;
         ls->tls = config->tls;
         ls->accepted = config->accepted;
         ls->arg = config->arg;
-        r = uv_tcp_init(&l->uv, &ls->tcp);
+        r = crowd_init(&ls->crowd, &limits);
+        if (r == 0)
+                r = uv_tcp_init(&l->uv, &ls->tcp);
         if (r < 0) {
+                crowd_release(&ls->crowd);
                 free(ls);
                 return err_set(e, r, "listen at %s", config->address);
         }
         uv_idle_init(&l->uv, &ls->pace); /* cannot fail */
         ls->n_handles = 2;
         ls->tcp.data = ls->pace.data = &ls->item;
-        r = start(ls, &a, e);
+        r = listener_start(ls, &a, e);
         if (r < 0) {
                 (void)err_prefix(e, "listen at %s", config->address);
                 listener_close(ls);
@@ -296,7 +307,7 @@ listener_n_conns(const struct listener *ls)
 uint64_t
 listener_n_refused(const struct listener *ls)
 {
-        return ls->n_refused;
+        return ls->n_failed + ls->crowd.n_refused;
 }
 
 void
@@ -306,7 +317,7 @@ listener_close(struct listener *ls)
                 return;
         ls->is_released = true;
         if (ls->is_closed)
-                free_if_let_go(ls);
+                listener_free_if_let_go(ls);
         else
-                stop(&ls->item);
+                listener_stop(&ls->item);
 }

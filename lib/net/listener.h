@@ -12,7 +12,9 @@ struct listener_config {
         /* "host:port", "[v6]:port"; ":port" is any address of either family, port 0 any that is free. A name
          * is looked up while the loop waits, so at set-up only. */
         const char *address;
-        unsigned max_conns; /* open at a time, 0: 1024; one more is closed at once, without a word */
+        /* Of connections that are open at a time; max 0: 1024. One more makes room for itself, as crowd.h says, or is closed
+         * without a word. */
+        struct crowd_limits crowd;
         struct conn_limits limits;
         struct tls_context *tls; /* of the server, borrowed for as long as it listens; NULL: none */
         /* Call conn_set_handler in it, or the connection is closed. */

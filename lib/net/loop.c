@@ -39,7 +39,7 @@ stop_handle(uv_handle_t *handle, void *arg)
 }
 
 static void
-on_wake(uv_async_t *async)
+loop_on_wake(uv_async_t *async)
 {
         struct loop *l = async->data;
 
@@ -51,11 +51,12 @@ on_wake(uv_async_t *async)
 }
 
 static void *
-run_thread(void *arg)
+loop_run_thread(void *arg)
 {
         struct loop *l = arg;
         int r;
 
+        thread_become_loop();
         uv_run(&l->uv, UV_RUN_DEFAULT); /* until the last handle is closed */
         r = uv_loop_close(&l->uv);
         assert(r == 0);
@@ -74,12 +75,12 @@ loop_new(struct loop **ret, struct err *e)
         r = uv_loop_init(&l->uv);
         if (r < 0)
                 goto fail_init;
-        r = uv_async_init(&l->uv, &l->wake, on_wake);
+        r = uv_async_init(&l->uv, &l->wake, loop_on_wake);
         if (r < 0)
                 goto fail_async;
         l->wake.data = l;
         mailbox_init(&l->mailbox, wake, l);
-        r = thread_start(&l->thread, run_thread,
+        r = thread_start(&l->thread, loop_run_thread,
                          l); /* no signals: a write to a closed socket is an EPIPE */
         if (r < 0)
                 goto fail_thread;
@@ -112,7 +113,7 @@ struct call {
 };
 
 static void
-run_call(struct mail *m)
+loop_run_call(struct mail *m)
 {
         struct call *c = (struct call *)m;
 
@@ -123,7 +124,7 @@ run_call(struct mail *m)
 int
 loop_call(struct loop *l, int (*fn)(void *arg), void *arg)
 {
-        struct call c = { .mail.run = run_call, .fn = fn, .arg = arg };
+        struct call c = { .mail.run = loop_run_call, .fn = fn, .arg = arg };
         int r;
 
         assert(!loop_is_current(l));
@@ -169,19 +170,19 @@ loop_now_ms(const struct loop *l)
 }
 
 static void
-free_if_let_go(struct loop_timer *t)
+loop_timer_free_if_let_go(struct loop_timer *t)
 {
         if (t->is_closed && t->is_released)
                 free(t);
 }
 
 static void
-timer_closed(uv_handle_t *handle)
+loop_timer_closed(uv_handle_t *handle)
 {
         struct loop_timer *t = (struct loop_timer *)handle->data;
 
         t->is_closed = true;
-        free_if_let_go(t);
+        loop_timer_free_if_let_go(t);
 }
 
 static void
@@ -190,7 +191,7 @@ stop_timer(struct loop_item *item)
         struct loop_timer *t = (struct loop_timer *)item;
 
         if (!uv_is_closing((uv_handle_t *)&t->uv))
-                uv_close((uv_handle_t *)&t->uv, timer_closed);
+                uv_close((uv_handle_t *)&t->uv, loop_timer_closed);
 }
 
 static void
@@ -244,7 +245,7 @@ loop_timer_free(struct loop_timer *t)
                 return;
         t->is_released = true;
         if (t->is_closed)
-                free_if_let_go(t);
+                loop_timer_free_if_let_go(t);
         else
                 stop_timer(&t->item);
 }

@@ -239,7 +239,7 @@ reason_text(const struct tls *t, unsigned long code)
 }
 
 static int
-broken(struct tls *t, struct err *e)
+tls_broken(struct tls *t, struct err *e)
 {
         unsigned long code = ERR_peek_error();
         long verified = SSL_get_verify_result(t->ssl);
@@ -297,7 +297,7 @@ tls_input(struct tls *t, const void *data, size_t n, void *plain, size_t *ret_n,
         r = SSL_get_error(t->ssl, r);
         return r == SSL_ERROR_NONE || r == SSL_ERROR_WANT_READ || r == SSL_ERROR_ZERO_RETURN
                        ? 0
-                       : broken(t, e);
+                       : tls_broken(t, e);
 }
 
 size_t

@@ -1,16 +1,16 @@
-/* lib/http/remote_halts_internal.h - the inside of the halt locks that this node holds, for remote_halt*.c only.
+/* lib/http/halt_holder_internal.h - the inside of the halt locks that this node holds, for remote_halt*.c only.
  *
- *   remote_halts.c  the locks of all databases: states, users, threads
+ *   halt_holder.c  the locks of all databases: states, users, threads
  *   remote_halt.c   one lock: what is asked of the primary, which waits */
-#ifndef LITEFS_HTTP_REMOTE_HALTS_INTERNAL_H
-#define LITEFS_HTTP_REMOTE_HALTS_INTERNAL_H
+#ifndef LITEFS_HTTP_HALT_HOLDER_INTERNAL_H
+#define LITEFS_HTTP_HALT_HOLDER_INTERNAL_H
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "db/forward.h"
+#include "db/remote_commit.h"
 #include "http/halt_client.h"
-#include "http/remote_halts.h"
+#include "http/halt_holder.h"
 #include "repl/ticker.h"
 
 #define RENEW_MS 2000 /* between renewals, and for each */
@@ -25,9 +25,9 @@ struct waiter {
 
 struct remote_halt {
         struct remote_halt *next;
-        struct remote_halts *all;
+        struct halt_holder *all;
         struct db *db;
-        struct db_forward forward;
+        struct db_remote_commit remote_commit;
         enum state state;
         unsigned n_users; /* those who wait are among them */
         struct waiter *waiters;
@@ -40,8 +40,8 @@ struct remote_halt {
         struct work work, renewal;
 };
 
-struct remote_halts {
-        struct remote_halts_config config;
+struct halt_holder {
+        struct halt_holder_config config;
         pthread_mutex_t
                 lock; /* guards the list and what is in it; databases' locks may be taken by others first */
         struct remote_halt *list;
@@ -50,7 +50,7 @@ struct remote_halts {
         struct ticker ticker;
 };
 
-int64_t remote_halts_now_ms(const struct remote_halts *rh);
+int64_t halt_holder_now_ms(const struct halt_holder *rh);
 
 /* --- remote_halt.c --- */
 /* What @h is of, while nothing else changes it. */
@@ -61,7 +61,7 @@ struct halt_target remote_halt_target(struct remote_halt *h, char *url);
 void remote_halt_lose(struct remote_halt *h, const char *why);
 /* Asks the primary that is known for the lock, and waits for its position. Without the lock, on a thread that may wait. */
 int remote_halt_take(struct remote_halt *h, struct err *e);
-/* As in struct db_forward. */
+/* As in struct db_remote_commit. */
 int remote_halt_may_commit(void *arg);
 int remote_halt_send(void *arg, struct db *db, const struct received *rx, struct err *e);
 

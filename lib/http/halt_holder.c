@@ -5,26 +5,26 @@
  *                    +--failed: IDLE  +--lost: LOST --last close--> GIVING, or --open--> TAKING
  *
  * TAKING and GIVING are a job's, which waits for the primary without a lock. */
-#include "http/remote_halts.h"
+#include "http/halt_holder.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "http/remote_halts_internal.h"
+#include "http/halt_holder_internal.h"
 
 #define N_THREADS 2
 #define TICK_MS 500
 
 int64_t
-remote_halts_now_ms(const struct remote_halts *rh)
+halt_holder_now_ms(const struct halt_holder *rh)
 {
         return clock_boot_ms(rh->config.clock);
 }
 
 static void
-answer(struct waiter *list, int r)
+answer_waiters(struct waiter *list, int r)
 {
         struct waiter *w;
 
@@ -39,7 +39,7 @@ static void start_giving(struct remote_halt *h);
 
 /* With the lock: the waiters, whom to answer without it. */
 static struct waiter *
-take_waiters(struct remote_halt *h, bool is_failure)
+take_halt_waiters(struct remote_halt *h, bool is_failure)
 {
         struct waiter *list = h->waiters;
 
@@ -53,14 +53,14 @@ take_waiters(struct remote_halt *h, bool is_failure)
 static struct waiter *
 end_taking(struct remote_halt *h, int r)
 {
-        struct waiter *list = take_waiters(h, r < 0);
+        struct waiter *list = take_halt_waiters(h, r < 0);
 
         if (r < 0) {
                 h->state = h->n_users > 0 ? LOST : IDLE;
         } else {
                 h->state = HELD;
-                h->renew_ms = remote_halts_now_ms(h->all) + RENEW_MS;
-                db_set_forward(h->db, &h->forward);
+                h->renew_ms = halt_holder_now_ms(h->all) + RENEW_MS;
+                db_set_remote_commit(h->db, &h->remote_commit);
                 if (h->all->is_stopped)
                         start_giving(h);
         }
@@ -71,7 +71,7 @@ static void
 run_take(struct work *w)
 {
         struct remote_halt *h = (struct remote_halt *)((char *)w - offsetof(struct remote_halt, work));
-        struct remote_halts *rh = h->all;
+        struct halt_holder *rh = h->all;
         struct err e = ERR_INIT;
         struct waiter *list;
         int r = remote_halt_take(h, &e);
@@ -84,7 +84,7 @@ run_take(struct work *w)
         list = end_taking(h, r);
         pthread_mutex_unlock(&rh->lock);
         ticker_start(&rh->ticker);
-        answer(list, r);
+        answer_waiters(list, r);
 }
 
 /* With the lock. */
@@ -102,7 +102,7 @@ static void
 run_give(struct work *w)
 {
         struct remote_halt *h = (struct remote_halt *)((char *)w - offsetof(struct remote_halt, work));
-        const struct remote_halts_config *c = &h->all->config;
+        const struct halt_holder_config *c = &h->all->config;
         struct halt_target t = remote_halt_own_target(h);
         struct halt_client *client;
         struct waiter *list = NULL;
@@ -119,11 +119,11 @@ run_give(struct work *w)
         pthread_mutex_lock(&h->all->lock);
         h->state = IDLE;
         if (h->all->is_stopped)
-                list = take_waiters(h, true);
+                list = take_halt_waiters(h, true);
         else if (h->waiters != NULL)
                 start_taking(h);
         pthread_mutex_unlock(&h->all->lock);
-        answer(list, -EIO);
+        answer_waiters(list, -EIO);
 }
 
 /* With the lock. */
@@ -132,7 +132,7 @@ start_giving(struct remote_halt *h)
 {
         h->state = GIVING;
         atomic_store(&h->until_ms, 0);
-        db_set_forward(h->db, NULL);
+        db_set_remote_commit(h->db, NULL);
         h->work = (struct work){ run_give, NULL };
         workers_post(h->all->threads, &h->work);
 }
@@ -158,12 +158,12 @@ run_renew(struct work *w)
 {
         struct remote_halt *h =
                 (struct remote_halt *)((char *)w - offsetof(struct remote_halt, renewal));
-        const struct remote_halts_config *c = &h->all->config;
+        const struct halt_holder_config *c = &h->all->config;
         struct halt_client *client;
         struct halt_answer answer = { 0 };
         struct halt_target t;
         char url[LEASE_URL_SIZE];
-        int64_t begin_ms = remote_halts_now_ms(h->all);
+        int64_t begin_ms = halt_holder_now_ms(h->all);
         struct err e = ERR_INIT;
         int r;
 
@@ -180,18 +180,18 @@ run_renew(struct work *w)
 static bool
 keep(struct remote_halt *h)
 {
-        struct remote_halts *rh = h->all;
+        struct halt_holder *rh = h->all;
         struct lease_state primary;
 
         if (h->state != HELD)
                 return false;
-        if (remote_halts_now_ms(rh) >= atomic_load(&h->until_ms))
+        if (halt_holder_now_ms(rh) >= atomic_load(&h->until_ms))
                 remote_halt_lose(h, "the primary could not be reached to renew it");
         else if (store_is_primary(rh->config.store) || (store_primary(rh->config.store, &primary) &&
                                                         strcmp(primary.advertise_url, h->url) != 0))
                 remote_halt_lose(h, "the primary has changed");
-        else if (!h->is_renewing && remote_halts_now_ms(rh) >= h->renew_ms) {
-                h->renew_ms = remote_halts_now_ms(rh) + RENEW_MS;
+        else if (!h->is_renewing && halt_holder_now_ms(rh) >= h->renew_ms) {
+                h->renew_ms = halt_holder_now_ms(rh) + RENEW_MS;
                 h->is_renewing = true;
                 h->renewal = (struct work){ run_renew, NULL };
                 workers_post(rh->threads, &h->renewal);
@@ -200,9 +200,9 @@ keep(struct remote_halt *h)
 }
 
 static bool
-on_tick(void *arg)
+holder_on_tick(void *arg)
 {
-        struct remote_halts *rh = arg;
+        struct halt_holder *rh = arg;
         bool has_more = false;
 
         pthread_mutex_lock(&rh->lock);
@@ -213,16 +213,16 @@ on_tick(void *arg)
 }
 
 void
-remote_halts_role_changed(struct remote_halts *rh)
+halt_holder_role_changed(struct halt_holder *rh)
 {
-        (void)on_tick(rh);
+        (void)holder_on_tick(rh);
 }
 
 /* --- users --- */
 
 /* With the lock. */
 static struct remote_halt *
-find_or_make(struct remote_halts *rh, struct db *db)
+find_or_make(struct halt_holder *rh, struct db *db)
 {
         struct remote_halt *h = rh->list;
 
@@ -234,13 +234,13 @@ find_or_make(struct remote_halts *rh, struct db *db)
         if (h == NULL)
                 return NULL;
         *h = (struct remote_halt){ .next = rh->list, .all = rh, .db = db };
-        h->forward = (struct db_forward){ h, remote_halt_may_commit, remote_halt_send };
+        h->remote_commit = (struct db_remote_commit){ h, remote_halt_may_commit, remote_halt_send };
         rh->list = h;
         return h;
 }
 
 static int
-join(struct remote_halts *rh, struct db *db, struct waiter *w)
+join_halt(struct halt_holder *rh, struct db *db, struct waiter *w)
 {
         struct remote_halt *h = rh->is_stopped ? NULL : find_or_make(rh, db);
 
@@ -257,7 +257,7 @@ join(struct remote_halts *rh, struct db *db, struct waiter *w)
 }
 
 int
-remote_halts_open(struct remote_halts *rh, struct db *db, struct db_done done)
+halt_holder_open(struct halt_holder *rh, struct db *db, struct db_done done)
 {
         struct waiter *w = malloc(sizeof *w);
         int r;
@@ -266,7 +266,7 @@ remote_halts_open(struct remote_halts *rh, struct db *db, struct db_done done)
                 return -ENOMEM;
         *w = (struct waiter){ NULL, done };
         pthread_mutex_lock(&rh->lock);
-        r = join(rh, db, w);
+        r = join_halt(rh, db, w);
         pthread_mutex_unlock(&rh->lock);
         if (r != DB_PENDING)
                 free(w);
@@ -274,7 +274,7 @@ remote_halts_open(struct remote_halts *rh, struct db *db, struct db_done done)
 }
 
 void
-remote_halts_close(struct remote_halts *rh, struct db *db)
+halt_holder_close(struct halt_holder *rh, struct db *db)
 {
         struct remote_halt *h;
 
@@ -291,9 +291,9 @@ remote_halts_close(struct remote_halts *rh, struct db *db)
 /* --- life --- */
 
 int
-remote_halts_new(const struct remote_halts_config *config, struct remote_halts **ret, struct err *e)
+halt_holder_new(const struct halt_holder_config *config, struct halt_holder **ret, struct err *e)
 {
-        struct remote_halts *rh = calloc(1, sizeof *rh);
+        struct halt_holder *rh = calloc(1, sizeof *rh);
         int r;
 
         if (rh == NULL)
@@ -302,9 +302,9 @@ remote_halts_new(const struct remote_halts_config *config, struct remote_halts *
         pthread_mutex_init(&rh->lock, NULL);
         r = workers_new(N_THREADS, &rh->threads);
         if (r == 0)
-                r = ticker_init(&rh->ticker, config->loop, TICK_MS, on_tick, rh);
+                r = ticker_init(&rh->ticker, config->loop, TICK_MS, holder_on_tick, rh);
         if (r < 0) {
-                remote_halts_free(rh);
+                halt_holder_free(rh);
                 return err_set(e, r, "halt locks");
         }
         *ret = rh;
@@ -312,7 +312,7 @@ remote_halts_new(const struct remote_halts_config *config, struct remote_halts *
 }
 
 void
-remote_halts_stop(struct remote_halts *rh)
+halt_holder_stop(struct halt_holder *rh)
 {
         if (rh == NULL)
                 return;
@@ -326,7 +326,7 @@ remote_halts_stop(struct remote_halts *rh)
 }
 
 void
-remote_halts_free(struct remote_halts *rh)
+halt_holder_free(struct halt_holder *rh)
 {
         if (rh == NULL)
                 return;
@@ -336,7 +336,7 @@ remote_halts_free(struct remote_halts *rh)
                 struct remote_halt *h = rh->list;
 
                 rh->list = h->next;
-                answer(h->waiters, -EIO);
+                answer_waiters(h->waiters, -EIO);
                 halt_client_free(h->sender);
                 free(h);
         }
