@@ -14,8 +14,8 @@
 #define RETRY_FIRST_MS 1
 #define RETRY_MAX_MS 50
 #define BATCH_MAX 64
-#define FAILURE_PAUSE_MS \
-        100 /* before the second failure is told; doubled for each after that, up to 12.8 s */
+#define FAILURE_PAUSE_MS 100 /* at most, before it is tried again; doubled for each failure after that */
+#define FAILURE_PAUSE_MAX_MS 12800
 
 int
 applier_new(const struct applier_config *config, struct applier **ret)
@@ -73,10 +73,10 @@ free_queued(struct queue *q)
 
 /* --- batches --- */
 
-static void report(struct mail *m);
+static void queue_report(struct mail *m);
 
 static void
-start(struct queue *q)
+start_batch(struct queue *q)
 {
         struct item **end = &q->head;
 
@@ -94,11 +94,11 @@ start(struct queue *q)
         if (q->db != NULL)
                 db_set_receiving(q->db, true);
         q->e = (struct err)ERR_INIT;
-        applier_job_post(q, report);
+        applier_job_post(q, queue_report);
 }
 
 static void
-put_back(struct queue *q)
+put_back_batch(struct queue *q)
 {
         struct item **end = &q->batch;
 
@@ -109,6 +109,33 @@ put_back(struct queue *q)
                 q->tail = end == &q->batch ? &q->head : end;
         q->head = q->batch;
         q->batch = NULL;
+}
+
+static int64_t
+applier_now_ms(const struct applier *a)
+{
+        return clock_boot_ms(store_env(a->config.store)->clock);
+}
+
+/* One more; how long to wait. @words: for the log; NULL: whoever is told logs it. */
+static int64_t
+note_unapplied(struct queue *q, const char *words, const struct err *e)
+{
+        char count[TROUBLE_COUNT_SIZE];
+
+        if (words != NULL && trouble_note(&q->said, applier_now_ms(q->a), e->code, count))
+                log_event(LOG_WARN, q->name, "%s: %s%s", words, e->text, count);
+        return backoff_next_ms(&q->failures);
+}
+
+static void
+note_applied(struct queue *q)
+{
+        char count[TROUBLE_COUNT_SIZE];
+
+        backoff_reset(&q->failures);
+        if (trouble_end(&q->said, applier_now_ms(q->a), count))
+                log_event(LOG_INFO, q->name, "transactions are applied again, after %s", count);
 }
 
 static void
@@ -124,10 +151,13 @@ report_done(struct queue *q)
         }
         while ((it = list) != NULL) {
                 struct ltx_pos pos = { it->rx->record.max_txid, it->rx->record.post_apply_checksum };
+                bool is_transaction = it->rx->ownership == NULL;
 
                 list = it->next;
                 free_item(it);
-                q->n_failures = 0;
+                if (!is_transaction)
+                        continue;
+                note_applied(q);
                 if (!q->is_dead)
                         c->applied(c->arg, q->db, pos);
         }
@@ -178,30 +208,19 @@ cut(struct queue *q)
         q->is_cut = true;
 }
 
-/* A database that fails again and again must not have its primary send all of it again and again. */
-static int
-failure_pause_ms(const struct queue *q)
-{
-        unsigned doublings = q->n_failures - 1 < 7 ? q->n_failures - 1 : 7;
-
-        return q->n_failures <= 1 ? 0 : FAILURE_PAUSE_MS << doublings;
-}
-
 /* What could not be kept is asked for when the timer fires. */
 static void
 pause_lost(struct queue *q)
 {
-        q->n_failures++;
-        if ((q->n_failures & (q->n_failures - 1)) == 0)
-                log_event(LOG_WARN, q->name, "transaction not received, asking for it again: %s",
-                          q->lost.text);
+        int64_t pause_ms = note_unapplied(q, "transaction not received, asking for it again", &q->lost);
+
         q->is_lost = q->is_invalid = false;
         q->is_running = q->is_waiting = q->is_failing = q->is_cut = true;
         q->result = q->lost.code;
         q->e = q->lost;
         if (q->db == NULL)
                 q->db = store_find(q->a->config.store, q->name);
-        loop_timer_start(q->retry, q->n_failures <= 1 ? FAILURE_PAUSE_MS : failure_pause_ms(q));
+        loop_timer_start(q->retry, pause_ms);
 }
 
 /* What was dropped is asked for now. */
@@ -221,43 +240,43 @@ end_cut(struct queue *q)
 }
 
 static void
-go_on(struct queue *q)
+queue_go_on(struct queue *q)
 {
         q->retry_ms = 0;
         q->is_running = q->is_blocked = false;
         end_cut(q);
-        start(q);
+        start_batch(q);
         if (!q->is_running && q->db != NULL)
                 db_set_receiving(q->db, false);
         fire_drained(q->a);
 }
 
 static void
-retry(void *arg)
+queue_retry(void *arg)
 {
         struct queue *q = arg;
 
         q->is_waiting = false;
         if (q->is_failing) {
                 tell_failure(q);
-                go_on(q);
+                queue_go_on(q);
                 return;
         }
         q->is_running = false;
-        start(q);
+        start_batch(q);
 }
 
 /* A job without a batch gives the locks back. */
 static void
 release_locks(struct queue *q)
 {
-        applier_job_post(q, report);
+        applier_job_post(q, queue_report);
 }
 
 static void
-try_again(struct queue *q, int pause_ms)
+try_again(struct queue *q, int64_t pause_ms)
 {
-        put_back(q);
+        put_back_batch(q);
         q->is_blocked = q->is_waiting = true;
         loop_timer_start(q->retry, pause_ms);
         cut(q);
@@ -275,27 +294,31 @@ is_for_the_moment(int code)
 static void
 report_failure(struct queue *q)
 {
-        q->n_failures++;
-        if (is_for_the_moment(q->result)) {
-                if ((q->n_failures & (q->n_failures - 1)) == 0)
-                        log_event(LOG_WARN, q->name, "transaction not applied, trying again: %s",
-                                  q->e.text);
-                try_again(q, q->n_failures <= 1 ? FAILURE_PAUSE_MS : failure_pause_ms(q));
-        } else if (failure_pause_ms(q) > 0 && !q->is_invalid) {
+        bool is_passing = is_for_the_moment(q->result), is_first = q->failures.n_failures == 0;
+        int64_t pause_ms = note_unapplied(q,
+                                          q->is_invalid ? NULL
+                                          : is_passing
+                                                  ? "transaction not applied, trying again"
+                                                  : "transaction not applied, asking the primary again",
+                                          &q->e);
+
+        if (is_passing) {
+                try_again(q, pause_ms);
+        } else if (!is_first && !q->is_invalid) {
                 free_items(q->batch);
                 q->batch = NULL;
                 free_queued(q);
                 q->is_waiting = q->is_failing = q->is_cut = true;
-                loop_timer_start(q->retry, failure_pause_ms(q));
+                loop_timer_start(q->retry, pause_ms);
                 fire_drained(q->a);
         } else {
                 tell_failure(q);
-                go_on(q);
+                queue_go_on(q);
         }
 }
 
 static void
-report(struct mail *m)
+queue_report(struct mail *m)
 {
         struct queue *q = (struct queue *)((char *)m - offsetof(struct queue, mail));
         struct applier *a = q->a;
@@ -320,7 +343,7 @@ report(struct mail *m)
                 report_failure(q);
                 return;
         }
-        go_on(q);
+        queue_go_on(q);
 }
 
 static bool
@@ -342,8 +365,10 @@ find_queue(struct applier *a, const char *name)
                 return NULL;
         q->a = a;
         q->tail = &q->head;
+        backoff_init(&q->failures, FAILURE_PAUSE_MS, FAILURE_PAUSE_MAX_MS,
+                     hash ^ (uint64_t)applier_now_ms(a));
         q->name = strdup(name);
-        if (q->name == NULL || loop_timer_new(a->config.loop, retry, q, &q->retry) < 0 ||
+        if (q->name == NULL || loop_timer_new(a->config.loop, queue_retry, q, &q->retry) < 0 ||
             map_put(&a->by_name, hash, q) < 0) {
                 loop_timer_free(q->retry);
                 free(q->name);
@@ -376,7 +401,7 @@ applier_push(struct applier *a, const char *name, struct received *rx, struct er
         q->n_items++;
         a->n_bytes += rx->ltx.size_bytes;
         a->n_items++;
-        start(q);
+        start_batch(q);
         if (q->is_waiting)
                 cut(q);
         a->was_full |= applier_is_full(a);

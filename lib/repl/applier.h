@@ -24,6 +24,8 @@ struct apply_ops {
         /* 0, -EAGAIN (in the way; call again), or an error. */
         int (*apply)(void *handle, const struct received *rx, struct err *e);
         void (*end)(void *handle);
+        /* Gives the database mode and owner, and what the kernel keeps of them is renewed. NULL: nothing is to be done. */
+        int (*take_ownership)(void *arg, struct db *db, const struct path_ownership *po, struct err *e);
         /* Before apply of a transaction that is made here: keeps writers out. As apply_reserve of fuse/apply.h. */
         int (*reserve)(void *handle, struct err *e);
 };

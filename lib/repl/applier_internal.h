@@ -5,6 +5,7 @@
 #ifndef LITEFS_REPL_APPLIER_INTERNAL_H
 #define LITEFS_REPL_APPLIER_INTERNAL_H
 
+#include "base/backoff.h"
 #include "base/map.h"
 #include "repl/applier.h"
 
@@ -38,8 +39,10 @@ struct queue {
         bool is_cut;     /* what came behind the first one was dropped, and is until that is applied */
         bool is_lost;    /* likewise, for it could not be kept: */
         struct err lost; /* why */
-        unsigned n_failures; /* since one was applied */
-        bool is_dead;        /* what the job has was cleared away meanwhile */
+        struct backoff
+                failures; /* since one was applied: its primary must not send all of it again and again */
+        struct trouble said;
+        bool is_dead; /* what the job has was cleared away meanwhile */
 
         /* The job's while is_running. */
         struct db *db; /* NULL: not found or made yet */

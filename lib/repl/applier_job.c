@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "base/log.h"
 #include "repl/applier_internal.h"
 
 /* What was announced is in rx->record; what came must be that. */
@@ -11,7 +12,7 @@ verify(struct queue *q, struct item *it)
         const struct txlog_record *rec = &it->rx->record;
         int r;
 
-        if (it->is_verified || it->rx->is_absent)
+        if (it->is_verified || it->rx->is_absent || it->rx->ownership != NULL)
                 return 0;
         r = received_verify(it->rx, &q->e);
         if (r == 0 && (rec->min_txid != announced.min_txid || rec->max_txid != announced.max_txid ||
@@ -36,13 +37,17 @@ verify_batch(struct queue *q)
 }
 
 static int
-find_db(struct queue *q)
+find_queue_db(struct queue *q)
 {
         struct store *s = q->a->config.store;
         int r;
 
         if (q->db != NULL || q->batch == NULL)
                 return 0;
+        if (q->batch->rx->ownership != NULL) { /* which makes no database */
+                q->db = store_find(s, q->name);
+                return 0;
+        }
         if (store_is_broken(s, q->name) && q->batch->rx->record.min_txid == 1)
                 r = store_replace_broken(s, q->name, &q->db, &q->e);
         else
@@ -52,20 +57,42 @@ find_db(struct queue *q)
         return r;
 }
 
+/* A database can do without: it is tried again with the next connection. */
+static void
+apply_ownership(struct queue *q, const struct path_ownership *po)
+{
+        const struct applier_config *c = &q->a->config;
+        struct err e = ERR_INIT;
+
+        if (q->db != NULL && c->ops->take_ownership != NULL &&
+            c->ops->take_ownership(c->ops_arg, q->db, po, &e) < 0 && e.code != -ENOENT)
+                log_event(LOG_WARN, q->name, "%s", e.text);
+}
+
+static int
+apply_one(struct queue *q, const struct received *rx)
+{
+        const struct applier_config *c = &q->a->config;
+        int r = find_queue_db(q);
+
+        if (r == 0 && rx->ownership != NULL) {
+                apply_ownership(q, rx->ownership);
+                return 0;
+        }
+        if (r == 0 && q->handle == NULL)
+                r = c->ops->begin(c->ops_arg, q->db, &q->handle);
+        return r < 0 ? r : c->ops->apply(q->handle, rx, &q->e);
+}
+
 static int
 apply_batch(struct queue *q)
 {
-        const struct applier_config *c = &q->a->config;
         int r = verify_batch(q);
 
-        if (r == 0)
-                r = find_db(q);
-        if (r == 0 && q->handle == NULL && q->db != NULL)
-                r = c->ops->begin(c->ops_arg, q->db, &q->handle);
         while (r == 0 && q->batch != NULL) {
                 struct item *it = q->batch;
 
-                r = c->ops->apply(q->handle, it->rx, &q->e);
+                r = apply_one(q, it->rx);
                 if (r < 0)
                         break;
                 q->batch = it->next;
@@ -76,7 +103,7 @@ apply_batch(struct queue *q)
 }
 
 static void
-run(struct work *w)
+run_batch(struct work *w)
 {
         struct queue *q = (struct queue *)((char *)w - offsetof(struct queue, work));
 
@@ -94,6 +121,6 @@ void
 applier_job_post(struct queue *q, void (*report)(struct mail *m))
 {
         q->report = report;
-        q->work = (struct work){ run, NULL };
+        q->work = (struct work){ run_batch, NULL };
         workers_post(q->a->config.workers, &q->work);
 }

@@ -7,8 +7,8 @@
 
 #include "repl/small_file.h"
 
-bool
-cluster_id_is_valid(const char *id)
+static bool
+is_valid_id(const char *id)
 {
         return strlen(id) == LEASE_CLUSTER_ID_SIZE - 1 && strncmp(id, "LFSC", 4) == 0 &&
                strspn(id + 4, "0123456789ABCDEF") == 16;
@@ -34,7 +34,7 @@ cluster_id_load(const struct os *os, const char *data_dir, char ret[LEASE_CLUSTE
         ret[0] = '\0';
         if (r <= 0)
                 return r;
-        if (!cluster_id_is_valid(buf))
+        if (!is_valid_id(buf))
                 return err_text(
                         e, E_FORMAT,
                         "%s/clusterid does not hold a cluster id (LFSC and 16 hex digits); restore it "

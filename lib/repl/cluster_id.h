@@ -10,7 +10,6 @@
 #include "base/os.h"
 #include "lease/lease.h"
 
-bool cluster_id_is_valid(const char *id);
 void cluster_id_make(char ret[LEASE_CLUSTER_ID_SIZE]);
 /* *@ret is "" when there is no file. */
 int cluster_id_load(const struct os *os, const char *data_dir, char ret[LEASE_CLUSTER_ID_SIZE],

@@ -27,7 +27,7 @@ is_cluster_id(const char *id)
                                  strspn(id + 4, "0123456789ABCDEF") == CLUSTER_ID_LEN - 4);
 }
 
-/* u16 version, u64 node id, u64 term, u8 length and cluster id, u8 length and hostname, u16 length and URL */
+/* u16 version, u64 boot id, u64 term, u8 length and cluster id, u8 length and hostname, u16 length and URL */
 static void
 read_hello(struct frame_reader *r, struct frame *ret)
 {
@@ -36,7 +36,7 @@ read_hello(struct frame_reader *r, struct frame *ret)
 
         h->version = frame_take_u16(r, "version");
         frame_require(r, h->version != 0, "version", 2);
-        h->node_id = frame_take_u64(r, "node id");
+        h->boot_id = frame_take_u64(r, "boot id");
         h->term = frame_take_u64(r, "term");
         n = frame_take_u8(r, "length of the cluster id");
         frame_take_text(r, n, h->cluster_id, sizeof h->cluster_id, "cluster id");
@@ -101,7 +101,7 @@ read_ltx(struct frame_reader *r, struct frame *ret)
         l->term = frame_take_id64(r, "term");
         rec->min_txid = frame_take_id64(r, "min TXID");
         rec->max_txid = frame_take_u64(r, "max TXID");
-        frame_require(r, rec->max_txid >= rec->min_txid, "max TXID", 8);
+        frame_require(r, rec->max_txid >= rec->min_txid && rec->max_txid <= LTX_TXID_MAX, "max TXID", 8);
         rec->pre_apply_checksum = frame_take_u64(r, "pre-apply checksum");
         frame_require(r, is_pre_apply_checksum(rec), "pre-apply checksum", 8);
         rec->post_apply_checksum = frame_take_u64(r, "post-apply checksum");
@@ -141,7 +141,7 @@ read_ltx_end(struct frame_reader *r, struct frame *ret)
 
 /* nothing */
 static void
-read_ready(struct frame_reader *r, struct frame *ret)
+read_nothing(struct frame_reader *r, struct frame *ret)
 {
         (void)r, (void)ret;
 }
@@ -158,14 +158,14 @@ read_heartbeat(struct frame_reader *r, struct frame *ret)
         frame_require(r, h->fence_ms >= -1, "time to the fence", 8);
 }
 
-/* u64 node id, u8 length and token */
+/* u64 boot id, u8 length and token */
 static void
 read_handoff(struct frame_reader *r, struct frame *ret)
 {
         struct frame_handoff *h = &ret->handoff;
         size_t n;
 
-        h->node_id = frame_take_u64(r, "node id");
+        h->boot_id = frame_take_u64(r, "boot id");
         n = frame_take_u8(r, "length of the token");
         frame_require(r, n != 0, "length of the token", 1);
         frame_take_text(r, n, h->token, sizeof h->token, "token");
@@ -192,13 +192,80 @@ read_error(struct frame_reader *r, struct frame *ret)
         frame_take_text(r, n, f->text, sizeof f->text, "text");
 }
 
+/* u64 nonce, u8 length and name, or 0 */
+static void
+read_ping(struct frame_reader *r, struct frame *ret)
+{
+        struct frame_ping *p = &ret->ping;
+
+        p->nonce = frame_take_id64(r, "nonce");
+        p->name[0] = '\0';
+        if (r->off < r->n && r->base[r->off] == 0)
+                (void)frame_take_u8(r, "length of the name");
+        else
+                frame_take_name(r, p->name);
+}
+
+/* u64 nonce, u64 TXID, u64 checksum */
+static void
+read_pong(struct frame_reader *r, struct frame *ret)
+{
+        ret->pong.nonce = frame_take_id64(r, "nonce");
+        ret->pong.pos = frame_take_pos(r);
+}
+
+/* u64 boot id, u8 length and hostname, u16 length and URL */
+static void
+read_successor(struct frame_reader *r, struct frame *ret)
+{
+        struct frame_successor *s = &ret->successor;
+        size_t n;
+
+        s->boot_id = frame_take_u64(r, "boot id");
+        n = frame_take_u8(r, "length of the hostname");
+        frame_take_text(r, n, s->hostname, sizeof s->hostname, "hostname");
+        n = frame_take_u16(r, "length of the URL");
+        frame_take_text(r, n, s->advertise_url, sizeof s->advertise_url, "URL");
+}
+
+static unsigned
+count_parts(const char *name)
+{
+        unsigned n = 1;
+
+        while ((name = strchr(name, '/')) != NULL) {
+                name++;
+                n++;
+        }
+        return n;
+}
+
+/* u8 count, then each: u16 mode, u32 user, u32 group; u8 length and name */
+static void
+read_ownership(struct frame_reader *r, struct frame *ret)
+{
+        struct frame_ownership *f = &ret->ownership;
+        struct path_ownership *po = &f->path;
+
+        po->n = frame_take_u8(r, "count");
+        frame_require(r, po->n >= 2 && po->n <= PATH_OWNERSHIP_MAX, "count", 1);
+        for (unsigned i = 0; i < po->n && r->field == NULL; i++) {
+                po->at[i].mode = frame_take_u16(r, "mode");
+                frame_require(r, (po->at[i].mode & ~(i + 1 < po->n ? 03777 : 01777)) == 0, "mode", 2);
+                po->at[i].uid = frame_take_u32(r, "user");
+                po->at[i].gid = frame_take_u32(r, "group");
+        }
+        frame_take_name(r, f->name);
+        frame_require(r, po->n == 1 + count_parts(f->name), "count", 0);
+}
+
 static void
 write_hello(struct frame_writer *w, const struct frame *f)
 {
         const struct frame_hello *h = &f->hello;
 
         frame_put_u16(w, h->version);
-        frame_put_u64(w, h->node_id);
+        frame_put_u64(w, h->boot_id);
         frame_put_u64(w, h->term);
         frame_put_text8(w, h->cluster_id, sizeof h->cluster_id);
         frame_put_text8(w, h->hostname, sizeof h->hostname);
@@ -248,7 +315,7 @@ write_ltx_end(struct frame_writer *w, const struct frame *f)
 }
 
 static void
-write_ready(struct frame_writer *w, const struct frame *f)
+write_nothing(struct frame_writer *w, const struct frame *f)
 {
         (void)w, (void)f;
 }
@@ -264,7 +331,7 @@ write_heartbeat(struct frame_writer *w, const struct frame *f)
 static void
 write_handoff(struct frame_writer *w, const struct frame *f)
 {
-        frame_put_u64(w, f->handoff.node_id);
+        frame_put_u64(w, f->handoff.boot_id);
         frame_put_text8(w, f->handoff.token, sizeof f->handoff.token);
 }
 
@@ -283,6 +350,75 @@ write_error(struct frame_writer *w, const struct frame *f)
         frame_put_text16(w, f->error.text, sizeof f->error.text);
 }
 
+static void
+write_ping(struct frame_writer *w, const struct frame *f)
+{
+        frame_put_u64(w, f->ping.nonce);
+        frame_put_text8(w, f->ping.name, sizeof f->ping.name);
+}
+
+static void
+write_pong(struct frame_writer *w, const struct frame *f)
+{
+        frame_put_u64(w, f->pong.nonce);
+        frame_put_u64(w, f->pong.pos.txid);
+        frame_put_u64(w, f->pong.pos.checksum);
+}
+
+static void
+write_successor(struct frame_writer *w, const struct frame *f)
+{
+        frame_put_u64(w, f->successor.boot_id);
+        frame_put_text8(w, f->successor.hostname, sizeof f->successor.hostname);
+        frame_put_text16(w, f->successor.advertise_url, sizeof f->successor.advertise_url);
+}
+
+static void
+write_ownership(struct frame_writer *w, const struct frame *f)
+{
+        const struct path_ownership *po = &f->ownership.path;
+
+        frame_put_u8(w, (uint8_t)po->n);
+        for (unsigned i = 0; i < po->n && i < PATH_OWNERSHIP_MAX; i++) {
+                frame_put_u16(w, po->at[i].mode);
+                frame_put_u32(w, po->at[i].uid);
+                frame_put_u32(w, po->at[i].gid);
+        }
+        frame_put_text8(w, f->ownership.name, sizeof f->ownership.name);
+}
+
+static void
+read_candidacy(struct frame_reader *r, struct frame *ret)
+{
+        uint8_t v = frame_take_u8(r, "candidacy");
+
+        frame_require(r, v <= 1, "candidacy", 1);
+        ret->candidacy.is_candidate = v == 1;
+}
+
+static void
+write_candidacy(struct frame_writer *w, const struct frame *f)
+{
+        frame_put_u8(w, f->candidacy.is_candidate);
+}
+
+static void
+read_peer(struct frame_reader *r, struct frame *ret)
+{
+        ret->peer.flags = frame_take_u8(r, "flags");
+        frame_require(r, (ret->peer.flags & ~(FRAME_PEER_FIRST | FRAME_PEER_LAST)) == 0, "flags", 1);
+        frame_take_text(r, frame_take_u16(r, "URL length"), ret->peer.advertise_url,
+                        sizeof ret->peer.advertise_url, "URL");
+}
+
+static void
+write_peer(struct frame_writer *w, const struct frame *f)
+{
+        frame_put_u8(w, f->peer.flags);
+        frame_put_text16(w, f->peer.advertise_url, sizeof f->peer.advertise_url);
+}
+
+#define OWNERSHIP_SIZE (2 + 4 + 4)
 #define LTX_FIXED (4 + 5 * 8 + 8 + 4 + 4 + 8 + 1)
 #define HELLO_FIXED (2 + 8 + 8 + 1 + 1 + 2)
 
@@ -301,11 +437,23 @@ static const struct type {
         [FRAME_LTX] = { "LTX", LTX_FIXED + 2, LTX_FIXED + 1 + DBNAME_MAX, read_ltx, write_ltx },
         [FRAME_DATA] = { "DATA", 4 + 1, 4 + FRAME_DATA_MAX, read_data, write_data },
         [FRAME_LTX_END] = { "LTX_END", 13, 13, read_ltx_end, write_ltx_end },
-        [FRAME_READY] = { "READY", 0, 0, read_ready, write_ready },
+        [FRAME_READY] = { "READY", 0, 0, read_nothing, write_nothing },
         [FRAME_HEARTBEAT] = { "HEARTBEAT", 24, 24, read_heartbeat, write_heartbeat },
         [FRAME_HANDOFF] = { "HANDOFF", 8 + 1 + 1, 8 + LEASE_SESSION_SIZE, read_handoff, write_handoff },
         [FRAME_ACK] = { "ACK", 16 + 1 + 1, 16 + 1 + DBNAME_MAX, read_ack, write_ack },
         [FRAME_ERROR] = { "ERROR", 4, 4 + FRAME_TEXT_MAX, read_error, write_error },
+        [FRAME_PING] = { "PING", 8 + 1, 8 + 1 + DBNAME_MAX, read_ping, write_ping },
+        [FRAME_OWNERSHIP] = { "OWNERSHIP", 1 + 2 * OWNERSHIP_SIZE + 2,
+                              1 + PATH_OWNERSHIP_MAX *OWNERSHIP_SIZE + 1 + DBNAME_MAX, read_ownership,
+                              write_ownership },
+        [FRAME_PONG] = { "PONG", 8 + 16, 8 + 16, read_pong, write_pong },
+        [FRAME_SUCCESSOR] = { "SUCCESSOR", 8 + 1 + 2,
+                              8 + 1 + LEASE_HOSTNAME_SIZE - 1 + 2 + LEASE_URL_SIZE - 1, read_successor,
+                              write_successor },
+        [FRAME_DURABLE] = { "DURABLE", 16 + 1 + 1, 16 + 1 + DBNAME_MAX, read_ack, write_ack },
+        [FRAME_CANDIDACY] = { "CANDIDACY", 1, 1, read_candidacy, write_candidacy },
+        [FRAME_PEER] = { "PEER", 1 + 2, 1 + 2 + LEASE_URL_SIZE - 1, read_peer, write_peer },
+        [FRAME_SYNC] = { "SYNC", 0, 0, read_nothing, write_nothing },
 };
 
 static const struct type *

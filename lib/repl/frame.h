@@ -15,13 +15,21 @@
 #include <sys/types.h>
 
 #include "base/err.h"
-#include "db/txlog.h"
+#include "db/ownership.h"
+#include "txlog/txlog.h"
 #include "lease/lease.h"
 #include "ltx/pos.h"
 #include "store/dbname.h"
 
 #define FRAME_UPGRADE "litefs-stream/1" /* the token of the HTTP upgrade */
-#define FRAME_VERSION 1                 /* the minor version that this code speaks, in HELLO */
+#define FRAME_VERSION 8                 /* the minor version that this code speaks, in HELLO */
+#define FRAME_VERSION_PING 2            /* from which on PING, PONG and SUCCESSOR are understood */
+#define FRAME_VERSION_DURABLE 3         /* from which on there are DURABLE and SYNC */
+#define FRAME_VERSION_OWNERSHIP 4       /* OWNERSHIP */
+#define FRAME_VERSION_CANDIDACY 5       /* CANDIDACY, PEER */
+#define FRAME_VERSION_INTERLEAVED 7     /* records of several databases may be open at once */
+#define FRAME_VERSION_FETCH 8           /* PEER also of nodes that may not lead; GET /transactions */
+#define FRAME_OPEN_MAX 16               /* of them */
 
 #define FRAME_HEADER_SIZE 5
 #define FRAME_DATA_OVERHEAD (FRAME_HEADER_SIZE + 4) /* before the bytes of a DATA frame */
@@ -43,11 +51,19 @@ enum frame_type {
         FRAME_HANDOFF = 8,
         FRAME_ACK = 9,
         FRAME_ERROR = 10,
+        FRAME_PING = 11,
+        FRAME_PONG = 12,
+        FRAME_SUCCESSOR = 13,
+        FRAME_DURABLE = 14,
+        FRAME_SYNC = 15,
+        FRAME_OWNERSHIP = 16,
+        FRAME_CANDIDACY = 17,
+        FRAME_PEER = 18,
 };
 
 struct frame_hello {
         uint16_t version; /* >= 1; the lower of both sides' is spoken */
-        uint64_t node_id;
+        uint64_t boot_id;
         uint64_t term;                          /* the primary's; a replica's last known, 0: none */
         char cluster_id[LEASE_CLUSTER_ID_SIZE]; /* "" when not known yet */
         char hostname[LEASE_HOSTNAME_SIZE];
@@ -95,13 +111,33 @@ struct frame_heartbeat {
 };
 
 struct frame_handoff {
-        uint64_t node_id; /* who is to take the lease over */
+        uint64_t boot_id; /* who is to take the lease over */
         char token[LEASE_SESSION_SIZE];
+};
+
+/* Whether the replica may lead. One that says nothing may. */
+struct frame_candidacy {
+        bool is_candidate;
+};
+
+#define FRAME_PEER_FIRST 0x1u
+#define FRAME_PEER_LAST 0x2u
+
+/* One of the list of nodes that may lead. */
+struct frame_peer {
+        uint8_t flags;
+        char advertise_url[LEASE_URL_SIZE]; /* "": there is none */
 };
 
 struct frame_ack {
         char name[DBNAME_MAX + 1];
-        struct ltx_pos pos; /* applied */
+        struct ltx_pos pos; /* applied; in DURABLE: on the disk */
+};
+
+/* Mode and owner of a database that the replica has, and of the directories on its path. */
+struct frame_ownership {
+        char name[DBNAME_MAX + 1];
+        struct path_ownership path; /* as many as the name has parts, and the root's */
 };
 
 /* What a peer may act upon; an unknown code is like FRAME_ERROR_INTERNAL. */
@@ -120,6 +156,24 @@ struct frame_error {
         char text[FRAME_TEXT_MAX + 1];
 };
 
+/* What a replica asks: where the primary is, after this was sent. */
+struct frame_ping {
+        uint64_t nonce;            /* >= 1 */
+        char name[DBNAME_MAX + 1]; /* "": of no database, only whether it still leads */
+};
+
+struct frame_pong {
+        uint64_t nonce;
+        struct ltx_pos pos; /* 0: it has no such database */
+};
+
+/* Who the lease goes to, before the ERROR that ends the stream. */
+struct frame_successor {
+        uint64_t boot_id;
+        char hostname[LEASE_HOSTNAME_SIZE];
+        char advertise_url[LEASE_URL_SIZE];
+};
+
 struct frame {
         enum frame_type type;
         union {
@@ -130,8 +184,14 @@ struct frame {
                 struct frame_ltx_end ltx_end;
                 struct frame_heartbeat heartbeat;
                 struct frame_handoff handoff;
-                struct frame_ack ack;
+                struct frame_ack ack; /* of ACK and DURABLE */
                 struct frame_error error;
+                struct frame_ping ping;
+                struct frame_pong pong;
+                struct frame_successor successor;
+                struct frame_ownership ownership;
+                struct frame_candidacy candidacy;
+                struct frame_peer peer;
         };
 };
 

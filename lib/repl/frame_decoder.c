@@ -41,7 +41,7 @@ frame_decoder_free(struct frame_decoder *d)
 }
 
 static int
-fail(struct frame_decoder *d, int code, struct err *e)
+frame_decoder_fail(struct frame_decoder *d, int code, struct err *e)
 {
         d->is_failed = true;
         d->err.code = code;
@@ -54,7 +54,7 @@ fail(struct frame_decoder *d, int code, struct err *e)
 /* Makes room for @n more bytes, no more than twice what is there: a length that a peer announces is not yet a
  * reason to allocate it. */
 static int
-reserve(struct frame_decoder *d, size_t n)
+frame_decoder_reserve(struct frame_decoder *d, size_t n)
 {
         size_t capacity = d->capacity > 0 ? d->capacity : BUF_MIN;
         uint8_t *buf;
@@ -75,10 +75,10 @@ reserve(struct frame_decoder *d, size_t n)
 
 /* Moves bytes off the slice until @want are gathered: 1, or 0 when the slice ends before. */
 static int
-gather(struct frame_decoder *d, const uint8_t **bytes, size_t *n, size_t want)
+gather_frame(struct frame_decoder *d, const uint8_t **bytes, size_t *n, size_t want)
 {
         size_t more = want - d->n < *n ? want - d->n : *n;
-        int r = reserve(d, more);
+        int r = frame_decoder_reserve(d, more);
 
         if (r < 0)
                 return r;
@@ -91,13 +91,13 @@ gather(struct frame_decoder *d, const uint8_t **bytes, size_t *n, size_t want)
 }
 
 static int
-parse(struct frame_decoder *d, uint8_t type, const uint8_t *payload, size_t n, struct frame *ret,
-      struct err *e)
+parse_frame(struct frame_decoder *d, uint8_t type, const uint8_t *payload, size_t n, struct frame *ret,
+            struct err *e)
 {
         int r = frame_parse(type, payload, n, ret, &d->err);
 
         if (r < 0)
-                return fail(d, r, e);
+                return frame_decoder_fail(d, r, e);
         d->offset += FRAME_HEADER_SIZE + n;
         return 1;
 }
@@ -112,18 +112,18 @@ next_gathered(struct frame_decoder *d, const uint8_t **bytes, size_t *n, struct 
         int r = 1;
 
         if (d->n < FRAME_HEADER_SIZE)
-                r = gather(d, bytes, n, FRAME_HEADER_SIZE);
+                r = gather_frame(d, bytes, n, FRAME_HEADER_SIZE);
         if (r > 0) {
                 r = frame_header_parse(d->buf, &type, &size, &d->err);
                 if (r == 0)
-                        r = gather(d, bytes, n, FRAME_HEADER_SIZE + size);
+                        r = gather_frame(d, bytes, n, FRAME_HEADER_SIZE + size);
         }
         if (r < 0)
-                return fail(d, r, e);
+                return frame_decoder_fail(d, r, e);
         if (r == 0)
                 return 0;
         d->is_whole = true;
-        return parse(d, type, d->buf + FRAME_HEADER_SIZE, size, ret, e);
+        return parse_frame(d, type, d->buf + FRAME_HEADER_SIZE, size, ret, e);
 }
 
 /* The frame that the slice begins with, without a copy if it is all there. */
@@ -140,12 +140,12 @@ next_in_slice(struct frame_decoder *d, const uint8_t **bytes, size_t *n, struct 
                 return next_gathered(d, bytes, n, ret, e);
         r = frame_header_parse(frame, &type, &size, &d->err);
         if (r < 0)
-                return fail(d, r, e);
+                return frame_decoder_fail(d, r, e);
         if (*n - FRAME_HEADER_SIZE < size)
                 return next_gathered(d, bytes, n, ret, e);
         *bytes += FRAME_HEADER_SIZE + size;
         *n -= FRAME_HEADER_SIZE + size;
-        return parse(d, type, frame + FRAME_HEADER_SIZE, size, ret, e);
+        return parse_frame(d, type, frame + FRAME_HEADER_SIZE, size, ret, e);
 }
 
 int

@@ -130,7 +130,8 @@ frame_take_name(struct frame_reader *r, char ret[DBNAME_MAX + 1])
 bool
 frame_is_position(struct ltx_pos pos)
 {
-        return pos.txid == 0 ? pos.checksum == 0 : (pos.checksum & LTX_CHECKSUM_FLAG) != 0;
+        return pos.txid == 0 ? pos.checksum == 0
+                             : pos.txid <= LTX_TXID_MAX && (pos.checksum & LTX_CHECKSUM_FLAG) != 0;
 }
 
 struct ltx_pos

@@ -12,20 +12,20 @@ struct name_set {
 };
 
 static bool
-is_name(const void *item, const void *key)
+is_same_name(const void *item, const void *key)
 {
         return strcmp(item, key) == 0;
 }
 
 static int
-add(struct name_set *set, const char *name, struct err *e)
+name_set_add_one(struct name_set *set, const char *name, struct err *e)
 {
         uint64_t hash = map_hash_text(name);
         char *copy;
 
         if (set->names.n == NAME_SET_MAX)
                 return err_text(e, E_FORMAT, "a list of more than %u databases", NAME_SET_MAX);
-        if (map_find(&set->names, hash, is_name, name) != NULL)
+        if (map_find(&set->names, hash, is_same_name, name) != NULL)
                 return err_text(e, E_FORMAT, "%s is twice in a list", name);
         copy = strdup(name);
         if (copy == NULL || map_put(&set->names, hash, copy) < 0) {
@@ -53,14 +53,14 @@ name_set_add_list(struct name_set **set, const struct frame_positions *p, struct
         if ((*set)->all_flag != all_flag)
                 return err_text(e, E_FORMAT, "a list that is complete in part");
         while (r == 0 && frame_positions_next(&rest, name, &pos))
-                r = add(*set, name, e);
+                r = name_set_add_one(*set, name, e);
         return r;
 }
 
 bool
 name_set_has(const struct name_set *set, const char *name)
 {
-        return set != NULL && map_find(&set->names, map_hash_text(name), is_name, name) != NULL;
+        return set != NULL && map_find(&set->names, map_hash_text(name), is_same_name, name) != NULL;
 }
 
 void

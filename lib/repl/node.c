@@ -1,6 +1,5 @@
 #include "repl/node.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +7,11 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/monotonic.h"
+#include "base/thread.h"
 #include "repl/cluster_id.h"
 #include "repl/node_internal.h"
-#include "repl/term_file.h"
+#include "store/sync_all.h"
 
 #define N_SENDERS 2
 
@@ -40,16 +41,9 @@ node_set_ready(struct node *n)
 static bool
 wait_flag(struct node *n, const bool *flag, bool value, int64_t timeout_ms)
 {
-        struct timespec until;
+        struct timespec until = monotonic_after_ms(timeout_ms);
         bool is;
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += timeout_ms / 1000;
-        until.tv_nsec += timeout_ms % 1000 * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-        }
         pthread_mutex_lock(&n->ready_lock);
         while (*flag != value && pthread_cond_timedwait(&n->ready_cond, &n->ready_lock, &until) == 0)
                 ;
@@ -64,10 +58,16 @@ node_wait_ready(struct node *n, int64_t timeout_ms)
         return wait_flag(n, &n->is_ready, true, timeout_ms);
 }
 
-uint64_t
-node_id(const struct node *n)
+bool
+node_wait_primary(struct node *n, int64_t timeout_ms)
 {
-        return n->node_id;
+        return wait_flag(n, &n->is_holder, true, timeout_ms);
+}
+
+uint64_t
+node_boot_id(const struct node *n)
+{
+        return n->boot_id;
 }
 
 int
@@ -78,37 +78,8 @@ node_port(const struct node *n)
 
 /* --- the role --- */
 
-struct role_job {
-        struct work work;
-        struct node *n;
-        bool is_primary;
-};
-
-static void
-run_role_job(struct work *w)
-{
-        struct role_job *job = (struct role_job *)w;
-
-        if (job->n->config.role_changed != NULL)
-                job->n->config.role_changed(job->n->config.arg, job->is_primary);
-        free(job);
-}
-
 void
-node_tell_role(struct node *n, bool is_primary)
-{
-        struct role_job *job = calloc(1, sizeof *job);
-
-        if (job == NULL)
-                return;
-        job->work.run = run_role_job;
-        job->n = n;
-        job->is_primary = is_primary;
-        workers_post(n->config.appliers, &job->work);
-}
-
-static void
-tell_watchers(struct node *n)
+node_tell_role_changed(struct node *n)
 {
         for (unsigned i = 0; i < n->n_watchers; i++)
                 if (n->watchers[i].role_changed != NULL)
@@ -123,24 +94,136 @@ node_tell_shown(struct node *n, struct db *db)
                         n->watchers[i].committed(n->watchers[i].arg, db);
 }
 
-static void
-take_over(void *arg)
+void
+node_tell_connected(struct node *n)
 {
-        struct node *n = arg;
+        for (unsigned i = 0; i < n->n_watchers; i++)
+                if (n->watchers[i].connected != NULL)
+                        n->watchers[i].connected(n->watchers[i].arg);
+}
 
-        if (!n->is_taking_over)
-                return;
-        loop_timer_cancel(n->take_over);
-        n->is_taking_over = false;
+void
+node_tell_pong(struct node *n, const struct frame_pong *p)
+{
+        for (unsigned i = 0; i < n->n_watchers; i++)
+                if (n->watchers[i].answered != NULL)
+                        n->watchers[i].answered(n->watchers[i].arg, p->nonce, n->role.term, p->pos);
+}
+
+static void
+lead(struct node *n)
+{
+        n->is_taking_over = n->is_drained = false;
         n->is_primary = true;
+        n->successor.boot_id = 0;
+        node_members_lead(n);
         store_set_role(n->config.store, true, &n->held);
         log_info("primary lease acquired, advertising as %s, term=%llu", n->config.advertise_url,
                  (unsigned long long)n->held.term);
-        node_tell_role(n, true);
-        tell_watchers(n);
+        node_tell_role_changed(n);
         set_flag(n, &n->is_holder, true);
         node_set_ready(n);
         loop_timer_start(n->heartbeat, 0);
+}
+
+/* --- what was applied becomes durable --- */
+
+static void sync_ended(struct mail *m);
+
+/* A worker. */
+static void
+report_sync(void *arg)
+{
+        struct node *n = arg;
+
+        n->sync.mail = (struct mail){ sync_ended, NULL };
+        (void)loop_post(n->loop, &n->sync.mail); /* fails when the loop has stopped: nobody waits then */
+        pthread_mutex_lock(&n->ready_lock);
+        n->sync.n_at_work--;
+        pthread_cond_broadcast(&n->ready_cond);
+        pthread_mutex_unlock(&n->ready_lock);
+}
+
+/* After the loop has stopped. */
+static void
+wait_for_syncs(struct node *n)
+{
+        pthread_mutex_lock(&n->ready_lock);
+        while (n->sync.n_at_work > 0)
+                pthread_cond_wait(&n->ready_cond, &n->ready_lock);
+        pthread_mutex_unlock(&n->ready_lock);
+}
+
+static void
+node_run_sync(struct work *w)
+{
+        struct node *n = (struct node *)((char *)w - offsetof(struct node, sync) -
+                                         offsetof(struct node_sync, work));
+
+        store_sync_applied(n->config.store, report_sync, n);
+}
+
+static void
+begin_sync(struct node *n, uint64_t lead_term)
+{
+        n->sync.is_wanted = false;
+        n->sync.lead_term = lead_term;
+        n->sync.work = (struct work){ node_run_sync, NULL };
+        n->sync.is_running = true;
+        pthread_mutex_lock(&n->ready_lock);
+        n->sync.n_at_work++;
+        pthread_mutex_unlock(&n->ready_lock);
+        workers_post(n->senders, &n->sync.work);
+}
+
+void
+node_sync(struct node *n)
+{
+        if (n->sync.is_running)
+                n->sync.is_wanted = true; /* this one may have begun too early */
+        else
+                begin_sync(n, 0);
+}
+
+/* What others acknowledged because this node has it must be on its disk before it is the one that says what is committed.
+ * What still waits for a reader by then is synced a second after it is applied. */
+static void
+sync_to_lead(struct node *n)
+{
+        if (n->sync.is_running)
+                n->sync.is_wanted = true;
+        else if (store_has_unsynced(n->config.store))
+                begin_sync(n, n->held.term);
+        else
+                lead(n);
+}
+
+static void
+sync_ended(struct mail *m)
+{
+        struct node *n = (struct node *)((char *)m - offsetof(struct node, sync) -
+                                         offsetof(struct node_sync, mail));
+
+        n->sync.is_running = false;
+        if (n->is_taking_over && n->is_drained && n->sync.lead_term == n->held.term)
+                lead(n);
+        else if (n->is_taking_over && n->is_drained)
+                begin_sync(n, n->held.term);
+        else if (n->sync.is_wanted)
+                begin_sync(n, 0);
+}
+
+/* The last step but one: what was received is applied, or has had its time. */
+static void
+take_over_in_time(void *arg)
+{
+        struct node *n = arg;
+
+        if (!n->is_taking_over || n->is_drained)
+                return;
+        loop_timer_cancel(n->take_over);
+        n->is_drained = true;
+        sync_to_lead(n);
 }
 
 /* At once, if there is nothing left to apply. What waits for a reader may take as long as the reader likes: until
@@ -149,7 +232,7 @@ static void
 finish_taking_over(struct node *n)
 {
         if (n->is_taking_over && applier_is_empty(n->applier))
-                take_over(n);
+                take_over_in_time(n);
 }
 
 static void
@@ -157,12 +240,11 @@ step_down(struct node *n)
 {
         bool was_primary = n->is_primary;
 
-        n->is_taking_over = n->is_primary = false;
+        n->is_taking_over = n->is_drained = n->is_primary = false;
         set_flag(n, &n->is_holder, false);
         if (was_primary) {
                 log_info("this node is no longer the primary");
-                node_end_feeds(n, FRAME_ERROR_NOT_PRIMARY, "this node is no longer the primary");
-                node_tell_role(n, false);
+                node_end_senders(n, FRAME_ERROR_NOT_PRIMARY, "this node is no longer the primary");
         }
 }
 
@@ -173,7 +255,9 @@ role_changed(void *arg, bool is_primary, const struct lease_state *holder)
 
         if (is_primary) {
                 n->held = *holder;
+                node_watch_lease(n, holder);
                 n->is_taking_over = true;
+                n->is_drained = false;
                 loop_timer_start(n->take_over, DRAIN_MS);
                 finish_taking_over(n);
                 return;
@@ -181,7 +265,7 @@ role_changed(void *arg, bool is_primary, const struct lease_state *holder)
         store_set_role(n->config.store, false, holder);
         if (n->is_primary || n->is_taking_over)
                 step_down(n);
-        tell_watchers(n);
+        node_tell_role_changed(n);
 }
 
 static void
@@ -314,6 +398,8 @@ start_threads(struct node *n, struct err *e)
         r = workers_new(N_SENDERS, &n->senders);
         if (r == 0)
                 r = workers_new(1, &n->lease_worker);
+        if (r == 0)
+                r = workers_new(1, &n->lease_watcher);
         config.loop = n->loop;
         if (r == 0)
                 r = applier_new(&config, &n->applier);
@@ -327,7 +413,7 @@ make_timers(void *arg)
         int r = loop_timer_new(n->loop, on_role_timer, n, &n->role_timer);
 
         if (r == 0)
-                r = loop_timer_new(n->loop, take_over, n, &n->take_over);
+                r = loop_timer_new(n->loop, take_over_in_time, n, &n->take_over);
         return r < 0 ? r : loop_timer_new(n->loop, on_heartbeat, n, &n->heartbeat);
 }
 
@@ -342,25 +428,32 @@ node_open(const struct node_config *config, struct node **ret, struct err *e)
                                     .is_candidate = config->is_candidate,
                                     .ttl_ms = config->lease->ttl_ms,
                                     .reconnect_ms = config->reconnect_ms };
-        pthread_condattr_t attr;
         int r;
 
         if (n == NULL)
                 return err_set(e, -ENOMEM, "start the node");
         n->config = *config;
         pthread_mutex_init(&n->commits.lock, NULL);
+        pthread_mutex_init(&n->handover_lock, NULL);
+        peers_init(&n->peers);
         pthread_mutex_init(&n->ready_lock, NULL);
-        pthread_condattr_init(&attr);
-        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-        pthread_cond_init(&n->ready_cond, &attr);
-        pthread_condattr_destroy(&attr);
-        if (getrandom(&n->node_id, sizeof n->node_id, 0) != sizeof n->node_id ||
+        thread_cond_init(&n->ready_cond);
+        if (getrandom(&n->boot_id, sizeof n->boot_id, 0) != sizeof n->boot_id ||
             getrandom(&role.random, sizeof role.random, 0) != sizeof role.random)
-                r = err_set(e, -errno, "draw a node id");
+                r = err_set(e, -errno, "draw a boot id");
         else
                 r = cluster_id_load(os_host(), config->data_dir, n->cluster_id, e);
         if (r == 0)
-                r = term_file_load(os_host(), config->data_dir, &n->whole_term, e);
+                r = term_file_load(os_host(), config->data_dir, &n->last_complete_term, e);
+        if (r == 0)
+                r = term_claims_load(os_host(), config->data_dir, &n->claims, e);
+        if (r == 0)
+                r = peers_load(&n->peers, os_host(), config->data_dir, e);
+        if (r == 0)
+                r = members_load(&n->members, os_host(), config->data_dir, e);
+        role.last_complete_term = n->last_complete_term;
+        config->lease->claim = node_claim_term;
+        config->lease->claim_arg = n;
         n->env = *store_env(config->store);
         role_init(&n->role, &role);
         if (r == 0)
@@ -382,9 +475,20 @@ node_loop(const struct node *n)
 }
 
 void
+node_set_able(struct node *n, bool is_able)
+{
+        role_set_able(&n->role, node_now_ms(n), is_able);
+        node_tell_candidacy(n);
+}
+
+void
 node_watch(struct node *n, const struct node_watcher *w)
 {
-        assert(n->n_watchers < NODE_MAX_WATCHERS);
+        if (n->n_watchers >= NODE_MAX_WATCHERS) {
+                log_error("internal error: more than %d watch the node. Please report this line",
+                          (int)NODE_MAX_WATCHERS);
+                return;
+        }
         n->watchers[n->n_watchers++] = *w;
 }
 
@@ -410,14 +514,14 @@ has_replicas(void *arg)
 }
 
 static int
-stop_on_loop(void *arg)
+node_stop_on_loop(void *arg)
 {
         struct node *n = arg;
 
         role_stop(&n->role);
         applier_clear(n->applier);
         node_follow(n, NULL);
-        node_end_feeds(n, FRAME_ERROR_SHUTDOWN, "the primary stops");
+        node_end_senders(n, FRAME_ERROR_SHUTDOWN, "the primary stops");
         return 0;
 }
 
@@ -432,11 +536,12 @@ node_stop(struct node *n)
         pthread_mutex_unlock(&n->ready_lock);
         if (is_holder && n->config.lease->ttl_ms > 0 && loop_call(n->loop, has_replicas, n) > 0)
                 node_hand_over_last(n);
-        (void)loop_call(n->loop, stop_on_loop, n);
+        (void)loop_call(n->loop, node_stop_on_loop, n);
         /* While the mount still answers: what is being applied goes through it. */
         workers_drain(n->config.appliers);
         workers_drain(n->lease_worker);
-        n->config.lease->ops->release(n->config.lease);
+        n->config.lease->ops->release(n->config.lease); /* which ends the watch */
+        workers_drain(n->lease_watcher);
 }
 
 void
@@ -448,7 +553,9 @@ node_free(struct node *n)
                 loop_stop(n->loop);
         listener_close(n->listener);
         workers_free(n->senders);
+        wait_for_syncs(n);
         workers_free(n->lease_worker);
+        workers_free(n->lease_watcher);
         if (n->config.appliers != NULL)
                 workers_drain(n->config.appliers);
         applier_free(n->applier);
@@ -459,6 +566,9 @@ node_free(struct node *n)
         free(n->commits.dbs);
         pthread_mutex_destroy(&n->commits.lock);
         pthread_cond_destroy(&n->ready_cond);
+        pthread_mutex_destroy(&n->handover_lock);
+        peers_release(&n->peers);
+        members_release(&n->members);
         pthread_mutex_destroy(&n->ready_lock);
         free(n);
 }

@@ -15,6 +15,8 @@ struct loop;
 struct tls_context;
 struct node;
 
+struct http_client_options;
+
 struct node_config {
         struct store *store;
         struct lease *lease;
@@ -24,14 +26,21 @@ struct node_config {
         const char *hostname, *advertise_url;
         struct tls_context *tls;      /* that it listens with; NULL: none. Borrowed, as the next */
         struct tls_context *tls_peer; /* that it follows a primary at https:// with; NULL: it cannot */
-        struct token *token;          /* that streams need, in either direction; NULL: none. Borrowed */
+        bool needs_tls; /* it follows no primary that is not at https://, and tells it nothing */
+        const struct http_client_options
+                *peer_http;  /* of requests to other nodes; NULL: plain. Borrowed */
+        struct token *token; /* that streams need, in either direction; NULL: none. Borrowed */
         bool is_candidate;
         int64_t reconnect_ms;
         const struct apply_ops *apply_ops;
         void *apply_arg;
         struct workers *appliers; /* the threads that apply_ops run on, for this alone */
-        /* From a worker: the node has begun or ceased to be the primary; what is cached of that is stale. */
-        void (*role_changed)(void *arg, bool is_primary);
+        /* From the thread that hands the lease over: begin no write on behalf of others until false, and wait a while for
+         * those that have begun. Each true has its false. NULL: there are no such writes. */
+        void (*hold_writes)(void *arg, bool is_held);
+        /* From the same thread: as store_pause_writes, but lets the write transactions of this node's applications end, for a
+         * bounded time, before it refuses any. NULL: store_pause_writes. */
+        void (*pause_writes)(void *arg, bool is_paused);
         void *arg;
 };
 
@@ -51,6 +60,12 @@ struct node_watcher {
         void (*committed)(void *arg, struct db *db);
         /* This node's role, or whom it knows to be the primary. */
         void (*role_changed)(void *arg);
+        /* A stream from the primary has begun, or has brought all that the primary had then. */
+        void (*connected)(void *arg);
+        /* What the primary of @term has, by node_ask. */
+        void (*answered)(void *arg, uint64_t nonce, uint64_t term, struct ltx_pos pos);
+        /* This node leads, and that one follows it now, or does so no more. */
+        void (*member)(void *arg, const char *hostname, const char *advertise_url, bool is_gone);
         void *arg;
 };
 void node_watch(struct node *n, const struct node_watcher *w);
@@ -60,23 +75,44 @@ void node_start(struct node *n);
 /* Waits until the role is known: the primary, or a replica that has what the primary had. True, or false at
  * @timeout_ms. */
 bool node_wait_ready(struct node *n, int64_t timeout_ms);
-uint64_t node_id(const struct node *n); /* drawn at its start */
-int node_port(const struct node *n);    /* that it listens on, 0: none */
+/* Waits until this node is the primary; true, or false at @timeout_ms. */
+bool node_wait_primary(struct node *n, int64_t timeout_ms);
+uint64_t node_boot_id(const struct node *n); /* drawn at its start */
+int node_port(const struct node *n);         /* that it listens on, 0: none */
+/* Hands the lease over to a replica that has everything, if there is one soon, and does not take it again; goes on as a
+ * replica, or as the primary if there is none, until node_stop. Any thread but the loop's. */
+void node_leave(struct node *n);
 /* Hands the lease over to a replica that has everything, if there is one, or gives it up; ends all streams. The
  * store must have been told to stop writes. */
 void node_stop(struct node *n);
 void node_free(struct node *n); /* NULL is fine */
 
+/* Asks the primary that this node follows where it is with the database @name ("": only whether it leads). The answer, as
+ * it is after this call, may never come: when the stream ends, when the primary's lease cannot be proved, when it is
+ * older than the question. Any thread. */
+void node_ask(struct node *n, uint64_t nonce, const char *name);
+
+/* Whether this node can serve a primary's applications; the loop's thread. One that cannot gives the lease up and does
+ * not take it. */
+void node_set_able(struct node *n, bool is_able);
+
 /* @db has transactions to send. */
 void node_committed(struct node *n, struct db *db);
 
-/* Passes the lease to the node called @hostname (NULL: any) with the id @node_id (0: any), which has to be caught
- * up; waits for it, at most @timeout_ms. E_NOT_PRIMARY, E_NOT_FOUND (no such replica), -ETIMEDOUT (and then this node goes on as primary, if
- * it can), -ENOTSUP. Any thread but the loop's. */
-int node_handoff(struct node *n, const char *hostname, uint64_t node_id, int64_t timeout_ms,
+/* Passes the lease to the node called @hostname (NULL: any) with the id @boot_id (0: any), which has to be caught
+ * up; waits for it, at most @timeout_ms, and until the other has taken it. E_NOT_PRIMARY, E_NOT_FOUND (no such replica, or
+ * none that has everything), -EPERM (none that may lead); -ETIMEDOUT: it was offered and not taken, and is free for all now;
+ * -ENOTSUP. One at a time, others wait. Any thread but the loop's. */
+int node_handoff(struct node *n, const char *hostname, uint64_t boot_id, int64_t timeout_ms,
                  struct err *e);
 /* Gives the lease up and does not take it again for @pause_ms. E_NOT_PRIMARY, -ENOTSUP (a static lease). */
 int node_demote(struct node *n, int64_t pause_ms, struct err *e);
+
+/* What GET /transactions answers (fetch.h), likewise. */
+int node_get_transactions(struct node *n, const char *name, struct ltx_pos from, char **ret,
+                          size_t *ret_n);
+/* What GET /positions answers (survey.h): bytes that are the caller's to free. 0 or -ENOMEM. Any thread but the loop's. */
+int node_get_positions(struct node *n, char **ret, size_t *ret_n);
 
 /* --- what operators look at; the loop's thread --- */
 
@@ -86,10 +122,13 @@ enum node_wait_cause {
         NODE_WAIT_TERM,      /* a node that was there in the last term */
         NODE_WAIT_DATA,      /* a node that has data of the cluster */
         NODE_WAIT_TERMS,     /* terms that do not go down: the lease service has lost its data */
+        NODE_WAIT_HOLDER,    /* that the last holder must have stopped */
         NODE_WAIT_CLUSTER,   /* a lease, or a primary, of its own cluster */
         NODE_WAIT_LEASE,     /* the lease service */
         NODE_WAIT_PRIMARY,   /* an answer of the primary */
         NODE_WAIT_CANDIDATE, /* another node that may lead */
+        NODE_WAIT_MOUNT,     /* an answer of its own mount */
+        NODE_WAIT_ADDRESS,   /* an address of its own: the holder has this node's */
 };
 struct node_wait {
         enum node_wait_cause cause;
@@ -100,7 +139,7 @@ struct node_wait {
 const char *node_wait_name(enum node_wait_cause cause);
 
 struct node_status {
-        uint64_t node_id;
+        uint64_t boot_id;
         char cluster_id[LEASE_CLUSTER_ID_SIZE];
         const char *role; /* "primary", "replica", "candidate", ... */
         bool is_primary;
@@ -117,12 +156,15 @@ struct node_status {
 };
 void node_get_status(struct node *n, struct node_status *ret);
 struct node_peer {
-        uint64_t node_id;
+        uint64_t boot_id;
         const char *hostname, *advertise_url;
         bool is_caught_up;
 };
 /* The replicas, and what each has applied. @fn may be NULL to leave the latter out. */
 void node_each_replica(struct node *n, void (*peer)(void *arg, const struct node_peer *p),
                        void (*acked)(void *arg, struct db *db, struct ltx_pos pos), void *arg);
+/* Those that followed this primary and do so no more. */
+struct member;
+void node_each_gone(struct node *n, void (*fn)(void *arg, const struct member *m), void *arg);
 
 #endif

@@ -10,13 +10,13 @@
 #include "repl/node_internal.h"
 
 static struct primary *
-primary_of(struct link *l)
+primary_of(struct stream_transport *l)
 {
         return (struct primary *)l;
 }
 
 static int
-primary_writev(struct link *l, const struct iovec *iov, int n)
+primary_writev(struct stream_transport *l, const struct iovec *iov, int n)
 {
         struct conn *c = primary_of(l)->conn;
 
@@ -24,7 +24,7 @@ primary_writev(struct link *l, const struct iovec *iov, int n)
 }
 
 static void
-primary_read_stop(struct link *l)
+primary_read_stop(struct stream_transport *l)
 {
         primary_of(l)->is_deaf = true;
         if (primary_of(l)->conn != NULL)
@@ -32,7 +32,7 @@ primary_read_stop(struct link *l)
 }
 
 static void
-primary_read_start(struct link *l)
+primary_read_start(struct stream_transport *l)
 {
         primary_of(l)->is_deaf = false;
         loop_timer_start(primary_of(l)->silence, SILENCE_MS);
@@ -41,14 +41,14 @@ primary_read_start(struct link *l)
 }
 
 static void
-primary_finish(struct link *l)
+primary_finish(struct stream_transport *l)
 {
         if (primary_of(l)->conn != NULL)
                 conn_finish(primary_of(l)->conn, FINISH_MS);
 }
 
-static const struct link_ops primary_link = { primary_writev, primary_read_stop, primary_read_start,
-                                              primary_finish };
+static const struct stream_transport_ops primary_link = { primary_writev, primary_read_stop,
+                                                          primary_read_start, primary_finish };
 
 struct save_job {
         struct work work;
@@ -67,15 +67,39 @@ save_cluster_id(struct work *w)
         free(job);
 }
 
+/* One line when the stream goes, not one for each attempt to get it back. */
 static void
-follow_connected(void *arg, const struct frame_hello *h)
+log_stream_trouble(struct node *n, enum log_level level, int code, const char *text)
+{
+        char count[TROUBLE_COUNT_SIZE];
+
+        if (trouble_note(&n->streamless, node_now_ms(n), code, count))
+                log_event(level, NULL, "%s%s", text, count);
+}
+
+static void
+log_stream_again(struct primary *p)
+{
+        struct node *n = p->node;
+        bool is_short = n->streamless.n_failures <= 1; /* that it is connected again was said */
+        char count[TROUBLE_COUNT_SIZE];
+
+        if (trouble_end(&n->streamless, node_now_ms(n), count) && !is_short)
+                log_info("in sync with the primary at %s, after %s", p->address, count);
+}
+
+static void
+primary_on_connected(void *arg, const struct frame_hello *h)
 {
         struct primary *p = arg;
         struct node *n = p->node;
         struct save_job *job;
 
-        log_info("connected to cluster, following primary=%s term=%llu", h->hostname,
-                 (unsigned long long)h->term);
+        /* Not each time that it is connected and fails again. */
+        if (n->streamless.n_failures <= 1 || n->told_term != h->term)
+                log_info("connected to cluster, following primary=%s term=%llu", h->hostname,
+                         (unsigned long long)h->term);
+        n->told_term = h->term;
         if (n->cluster_id[0] == '\0' && h->cluster_id[0] != '\0' &&
             (job = calloc(1, sizeof *job)) != NULL) {
                 memcpy(n->cluster_id, h->cluster_id, sizeof n->cluster_id);
@@ -85,23 +109,29 @@ follow_connected(void *arg, const struct frame_hello *h)
                 workers_post(n->lease_worker, &job->work);
         }
         node_stream_is_well(n);
+        node_followed(n, h);
         role_connected(&n->role, node_now_ms(n), h->term);
         role_set_behind(&n->role, true);
+        node_tell_connected(n);
 }
 
 static void
-follow_ready(void *arg)
+primary_on_ready(void *arg)
 {
         struct primary *p = arg;
 
-        store_confirm(p->node->config.store);
+        log_stream_again(p);
+        store_confirm(p->node->config.store, p->node->role.term);
+        store_set_contact(p->node->config.store, node_now_ms(p->node)); /* it lags behind nothing */
         role_set_behind(&p->node->role, false);
         node_save_term(p->node, p->node->role.term);
+        role_set_whole(&p->node->role, p->node->role.term);
         node_set_ready(p->node);
+        node_tell_connected(p->node);
 }
 
 static void
-follow_heartbeat(void *arg, const struct frame_heartbeat *hb, bool is_caught_up)
+primary_on_heartbeat(void *arg, const struct frame_heartbeat *hb, bool is_caught_up)
 {
         struct primary *p = arg;
 
@@ -109,47 +139,143 @@ follow_heartbeat(void *arg, const struct frame_heartbeat *hb, bool is_caught_up)
         if (is_caught_up)
                 store_set_contact(p->node->config.store, node_now_ms(p->node));
         /* One that has it should lead next, should this primary go. */
-        role_set_behind(&p->node->role, follow_lacks_something(p->follow));
+        role_set_behind(&p->node->role, stream_receiver_lacks_something(p->receiver));
 }
 
 static void
-follow_handoff(void *arg, const struct frame_handoff *h)
+primary_on_handoff(void *arg, const struct frame_handoff *h)
 {
         struct primary *p = arg;
         struct node *n = p->node;
 
-        if (h->node_id != n->node_id)
+        if (h->boot_id != n->boot_id)
                 return;
         snprintf(n->offered, sizeof n->offered, "%s", h->token);
         role_offered(&n->role, node_now_ms(n));
 }
 
+static void
+primary_on_pong(void *arg, const struct frame_pong *pong)
+{
+        struct primary *p = arg;
+
+        node_tell_pong(p->node, pong);
+}
+
+/* Where writes go from now on. The lease says so itself before this node follows it. */
+static void
+primary_on_successor(void *arg, const struct frame_successor *s)
+{
+        struct primary *p = arg;
+        struct node *n = p->node;
+        struct lease_state holder = n->role.holder;
+
+        if (s->boot_id == n->boot_id || s->advertise_url[0] == '\0')
+                return;
+        log_info("the primary passes the lease to %s", s->hostname);
+        snprintf(holder.hostname, sizeof holder.hostname, "%s", s->hostname);
+        snprintf(holder.advertise_url, sizeof holder.advertise_url, "%s", s->advertise_url);
+        holder.has_holder = true;
+        role_passed_on(&n->role, node_now_ms(n));
+        store_set_role(n->config.store, false, &holder);
+        node_tell_role_changed(n);
+}
+
+static void
+primary_on_peer(void *arg, const struct frame_peer *peer)
+{
+        struct node *n = ((struct primary *)arg)->node;
+
+        if (peers_add(&n->peers, peer->advertise_url, peer->flags & FRAME_PEER_FIRST,
+                      peer->flags & FRAME_PEER_LAST))
+                node_save_peers(n);
+}
+
+struct question {
+        struct mail mail;
+        struct node *n;
+        uint64_t nonce;
+        char name[DBNAME_MAX + 1];
+};
+
+static void
+pass_question(struct mail *m)
+{
+        struct question *q = (struct question *)m;
+
+        if (q->n->primary != NULL && q->n->primary->receiver != NULL)
+                (void)stream_receiver_ping(q->n->primary->receiver, q->nonce, q->name);
+        free(q);
+}
+
+void
+node_ask(struct node *n, uint64_t nonce, const char *name)
+{
+        struct question *q = calloc(1, sizeof *q);
+
+        if (q == NULL)
+                return;
+        q->mail.run = pass_question;
+        q->n = n;
+        q->nonce = nonce;
+        snprintf(q->name, sizeof q->name, "%s", name);
+        if (loop_post(n->loop, &q->mail) < 0)
+                free(q);
+}
+
+static void
+primary_on_sync(void *arg)
+{
+        node_sync(((struct primary *)arg)->node);
+}
+
+static void
+primary_on_stopped(void *arg, uint64_t term)
+{
+        struct node *n = ((struct primary *)arg)->node;
+
+        role_told_stopped(&n->role, node_now_ms(n), term);
+}
+
 static int
-start_follow(struct primary *p, struct err *e)
+start_receiver(struct primary *p, struct err *e)
 {
         struct node *n = p->node;
-        struct follow_config config = {
+        struct stream_receiver_config config = {
                 .store = n->config.store,
                 .env = &n->env,
                 .applier = n->applier,
                 .arg = p,
-                .connected = follow_connected,
-                .ready = follow_ready,
-                .heartbeat = follow_heartbeat,
-                .handoff = follow_handoff,
+                .connected = primary_on_connected,
+                .ready = primary_on_ready,
+                .heartbeat = primary_on_heartbeat,
+                .handoff = primary_on_handoff,
+                .pong = primary_on_pong,
+                .successor = primary_on_successor,
+                .peer = primary_on_peer,
+                .sync = primary_on_sync,
+                .stopped = primary_on_stopped,
         };
         int r;
 
         node_fill_hello(n, n->role.term, &config.self);
-        r = follow_new(&config, &p->link, &p->follow);
-        return r < 0 ? err_set(e, r, "follow") : follow_start(p->follow, e);
+        config.is_candidate = role_is_candidate(&n->role);
+        r = stream_receiver_new(&config, &p->transport, &p->receiver);
+        return r < 0 ? err_set(e, r, "follow") : stream_receiver_start(p->receiver, e);
+}
+
+void
+node_tell_candidacy(struct node *n)
+{
+        if (n->primary != NULL && n->primary->receiver != NULL)
+                stream_receiver_set_candidate(n->primary->receiver, role_is_candidate(&n->role));
 }
 
 /* Not while transactions of an earlier stream are being applied: the positions that we tell must count them. */
 static int
 begin_follow(struct primary *p, struct err *e)
 {
-        return p->follow != NULL || !applier_is_empty(p->node->applier) ? 0 : start_follow(p, e);
+        return p->receiver != NULL || !applier_is_empty(p->node->applier) ? 0 : start_receiver(p, e);
 }
 
 void
@@ -163,8 +289,8 @@ node_drained(struct node *n)
         if (begin_follow(p, &e) < 0) {
                 log_warn("stream from the primary at %s: %s", p->address, e.text);
                 conn_close(p->conn);
-        } else if (p->follow != NULL) {
-                follow_drained(p->follow);
+        } else if (p->receiver != NULL) {
+                stream_receiver_drained(p->receiver);
         }
 }
 
@@ -179,8 +305,7 @@ on_silence(void *arg)
                 return; /* starts again when we listen */
         err_text(&e, -ETIMEDOUT, "the primary at %s has said nothing for %d ms", p->address, SILENCE_MS);
         node_stream_trouble(p->node, &e);
-        if (p->node->role.n_failures == 0)
-                log_warn("%s", e.text);
+        log_stream_trouble(p->node, LOG_WARN, e.code, e.text);
         conn_close(p->conn);
 }
 
@@ -218,15 +343,28 @@ primary_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
                 }
         }
         if (r == 0 && n > 0)
-                r = p->follow != NULL ? follow_input(p->follow, data, n, &e)
-                                      : err_text(&e, -ECONNRESET, "the primary ends the stream");
+                r = p->receiver != NULL ? stream_receiver_input(p->receiver, data, n, &e)
+                                        : err_text(&e, -ECONNRESET, "the primary ends the stream");
         if (r < 0) {
                 err_prefix(&e, "stream from the primary at %s", p->address);
                 node_stream_trouble(p->node, &e);
-                if (p->node->role.n_failures == 0)
-                        log_warn("%s", e.text);
+                log_stream_trouble(p->node, LOG_WARN, e.code, e.text);
                 conn_close(c);
         }
+}
+
+static void
+note_end(struct primary *p, int code, const struct err *e)
+{
+        struct node *n = p->node;
+        struct err why = ERR_INIT;
+
+        n->n_stream_errors++;
+        if (code < 0)
+                node_stream_trouble(n, e);
+        err_text(&why, code, "stream from the primary at %s ended%s%s", p->address, code < 0 ? ": " : "",
+                 code < 0 ? e->text : "");
+        log_stream_trouble(n, LOG_INFO, code, why.text);
 }
 
 static void
@@ -236,18 +374,14 @@ primary_closed(void *arg, struct conn *c, int code, const struct err *e)
         struct node *n = p->node;
 
         (void)c;
-        if (n->primary == p && code < 0 && code != -ECANCELED)
-                node_stream_trouble(n, e);
-        /* One line when it goes, not one for each attempt to get it back. */
-        n->n_stream_errors += n->primary == p && code != -ECANCELED;
-        if (n->primary == p && code != -ECANCELED && n->role.n_failures == 0)
-                log_info("stream from the primary at %s ended%s%s", p->address, code < 0 ? ": " : "",
-                         code < 0 ? e->text : "");
+        if (n->primary == p && code != -ECANCELED)
+                note_end(p, code, e);
         loop_timer_free(p->silence);
-        follow_free(p->follow);
+        stream_receiver_free(p->receiver);
         if (n->primary == p) {
                 n->primary = NULL;
                 n->left_ms = node_now_ms(n);
+                node_followed_until_now(n);
                 role_disconnected(&n->role, node_now_ms(n));
         }
         free(p);
@@ -263,23 +397,32 @@ connect_primary(struct primary *p, const char *url, struct err *e)
 {
         struct node *n = p->node;
         bool is_tls = strncasecmp(url, "https://", 8) == 0;
+        struct addr a;
+        int r = addr_of_url(url, &a, e);
 
+        if (r < 0)
+                return r;
+        addr_format(&a, p->address);
         if (is_tls && n->config.tls_peer == NULL)
                 return err_set(e, -EPROTONOSUPPORT, "%s", url);
-        return conn_connect_tls(n->loop, is_tls ? n->config.tls_peer : NULL, p->address,
-                                CONNECT_TIMEOUT_MS, NULL, &primary_handler, p, &p->conn, e);
+        if (!is_tls && n->config.needs_tls)
+                return err_text(
+                        e, -EPROTONOSUPPORT,
+                        "%s is not https://, and this node has http.tls: it follows nobody in clear, and "
+                        "tells him no token; set http.tls and lease.advertise-url there",
+                        url);
+        return conn_connect(n->loop, is_tls ? n->config.tls_peer : NULL, p->address, CONNECT_TIMEOUT_MS,
+                            NULL, &primary_handler, p, &p->conn, e);
 }
 
-/* "http://host:port" as host:port. */
-static void
-set_address(struct primary *p, const char *url)
+/* No connection could be begun: the address is none, or there is no memory. How long to wait. */
+static int64_t
+put_off(struct node *n, struct err *e)
 {
-        const char *host = strstr(url, "://");
-        size_t n;
-
-        host = host != NULL ? host + 3 : url;
-        n = strcspn(host, "/?#");
-        snprintf(p->address, sizeof p->address, "%.*s", (int)n, host);
+        err_prefix(e, "connect to the primary");
+        node_stream_trouble(n, e);
+        log_stream_trouble(n, LOG_WARN, e->code, e->text);
+        return backoff_next_ms(&n->role.dials);
 }
 
 void
@@ -295,26 +438,23 @@ node_follow(struct node *n, const struct lease_state *holder)
         }
         if (holder == NULL)
                 return;
+        if (holder->term != n->dialed_term) /* what was wrong with another is not wrong with this one */
+                n->streamless = (struct trouble){ 0 };
+        n->dialed_term = holder->term;
         p = calloc(1, sizeof *p);
         if (p == NULL || loop_timer_new(n->loop, on_silence, p, &p->silence) < 0) {
                 free(p);
                 n->role.next_connect_ms = node_now_ms(n) + n->config.reconnect_ms;
                 return;
         }
-        p->link.ops = &primary_link;
+        p->transport.ops = &primary_link;
         p->node = n;
-        set_address(p, holder->advertise_url);
         /* What an earlier stream has brought comes first, if it can: positions are told when it is applied. */
         if ((!applier_is_empty(n->applier) && node_now_ms(n) - n->left_ms < DRAIN_MS) ||
             connect_primary(p, holder->advertise_url, &e) < 0) {
-                if (e.code != 0) {
-                        err_prefix(&e, "connect to the primary");
-                        node_stream_trouble(n, &e);
-                        log_warn("%s", e.text);
-                }
+                n->role.next_connect_ms = node_now_ms(n) + (e.code != 0 ? put_off(n, &e) : 10);
                 loop_timer_free(p->silence);
                 free(p);
-                n->role.next_connect_ms = node_now_ms(n) + 10;
                 return;
         }
         n->primary = p;
@@ -325,8 +465,8 @@ node_applied(void *arg, struct db *db, struct ltx_pos pos)
 {
         struct node *n = arg;
 
-        if (n->primary != NULL && n->primary->follow != NULL)
-                follow_applied(n->primary->follow, db, pos);
+        if (n->primary != NULL && n->primary->receiver != NULL)
+                stream_receiver_applied(n->primary->receiver, db, pos);
         node_tell_shown(n, db);
 }
 
@@ -335,21 +475,22 @@ node_failed(void *arg, const char *name, struct db *db, int code, const struct e
 {
         struct node *n = arg;
 
-        log_event(LOG_WARN, name, "transaction not applied, asking the primary again: %s", e->text);
-        if (n->primary != NULL && n->primary->follow != NULL)
-                follow_failed(n->primary->follow, name, db, code);
+        (void)e; /* the applier has logged it */
+        if (n->primary != NULL && n->primary->receiver != NULL)
+                stream_receiver_failed(n->primary->receiver, name, db, code);
 }
 
 void
 node_invalid(void *arg, const char *name, const struct err *e)
 {
         struct node *n = arg;
+        struct err why = ERR_INIT;
 
         if (n->primary == NULL)
                 return;
-        if (n->role.n_failures == 0)
-                log_warn("stream from the primary at %s: transaction of %s: %s", n->primary->address,
-                         name, e->text);
+        err_text(&why, e->code, "stream from the primary at %s: transaction of %s: %s",
+                 n->primary->address, name, e->text);
+        log_stream_trouble(n, LOG_WARN, why.code, why.text);
         conn_close(n->primary->conn);
 }
 
@@ -360,6 +501,6 @@ node_cut(void *arg, const char *name, struct db *db)
 
         log_event(LOG_INFO, name,
                   "its readers let a transaction in, asking for those that were dropped");
-        if (n->primary != NULL && n->primary->follow != NULL)
-                follow_failed(n->primary->follow, name, db, E_POS_MISMATCH);
+        if (n->primary != NULL && n->primary->receiver != NULL)
+                stream_receiver_failed(n->primary->receiver, name, db, E_POS_MISMATCH);
 }

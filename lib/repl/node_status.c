@@ -1,7 +1,9 @@
 /* What operators look at. */
 #include <string.h>
 
+#include "repl/fetch.h"
 #include "repl/node_internal.h"
+#include "repl/survey.h"
 
 static const char *
 role_text(const struct node *n)
@@ -32,7 +34,7 @@ lease_left_ms(const struct node *n)
 void
 node_get_status(struct node *n, struct node_status *ret)
 {
-        *ret = (struct node_status){ .node_id = n->node_id,
+        *ret = (struct node_status){ .boot_id = n->boot_id,
                                      .role = role_text(n),
                                      .is_primary = n->is_primary,
                                      .is_connected = n->role.is_connected,
@@ -51,7 +53,7 @@ node_get_status(struct node *n, struct node_status *ret)
         if (n->is_primary && n->held.term > ret->term)
                 ret->term = n->held.term;
         for (const struct replica *rp = n->replicas; rp != NULL; rp = rp->next)
-                ret->n_replicas += rp->feed != NULL && feed_peer(rp->feed) != NULL;
+                ret->n_replicas += rp->sender != NULL && stream_sender_peer(rp->sender) != NULL;
 }
 
 void
@@ -59,15 +61,59 @@ node_each_replica(struct node *n, void (*peer)(void *arg, const struct node_peer
                   void (*acked)(void *arg, struct db *db, struct ltx_pos pos), void *arg)
 {
         for (const struct replica *rp = n->replicas; rp != NULL; rp = rp->next) {
-                const struct frame_hello *h = rp->feed != NULL ? feed_peer(rp->feed) : NULL;
+                const struct frame_hello *h = rp->sender != NULL ? stream_sender_peer(rp->sender) : NULL;
                 struct node_peer p;
 
                 if (h == NULL)
                         continue;
-                p = (struct node_peer){ h->node_id, h->hostname, h->advertise_url,
-                                        feed_is_caught_up(rp->feed) };
+                p = (struct node_peer){ h->boot_id, h->hostname, h->advertise_url,
+                                        stream_sender_is_caught_up(rp->sender) };
                 peer(arg, &p);
                 if (acked != NULL)
-                        feed_each_acked(rp->feed, acked, arg);
+                        stream_sender_each_acked(rp->sender, acked, arg);
         }
+}
+
+struct positions_call {
+        struct node *n;
+        char **ret;
+        size_t *ret_n;
+        struct frame_hello *self;
+};
+
+static int
+get_positions(void *arg)
+{
+        struct positions_call *call = arg;
+        struct frame_hello self;
+
+        node_fill_hello(call->n, call->n->role.last_complete_term, &self);
+        return survey_answer(call->n->config.store, &self, call->ret, call->ret_n);
+}
+
+int
+node_get_positions(struct node *n, char **ret, size_t *ret_n)
+{
+        struct positions_call call = { .n = n, .ret = ret, .ret_n = ret_n };
+
+        return loop_call(n->loop, get_positions, &call);
+}
+
+static int
+fill_self(void *arg)
+{
+        struct positions_call *call = arg;
+
+        node_fill_hello(call->n, call->n->role.last_complete_term, call->self);
+        return 0;
+}
+
+int
+node_get_transactions(struct node *n, const char *name, struct ltx_pos from, char **ret, size_t *ret_n)
+{
+        struct frame_hello self;
+        struct positions_call call = { .n = n, .self = &self };
+        int r = loop_call(n->loop, fill_self, &call);
+
+        return r < 0 ? r : fetch_answer(n->config.store, &self, name, from, ret, ret_n);
 }

@@ -47,8 +47,35 @@ describe_lower_term(const struct node *n, struct node_wait *ret)
         snprintf(
                 ret->reason, sizeof ret->reason,
                 "the holder of the lease is in a lower term than %llu, which this node was in already: the lease "
-                "service has lost its data, or is another one",
+                "service has lost its data, or is another one. The holder is asked to give the lease up",
                 (unsigned long long)n->role.term);
+}
+
+static void
+describe_holder(const struct node *n, struct node_wait *ret)
+{
+        ret->cause = NODE_WAIT_HOLDER;
+        snprintf(ret->reason, sizeof ret->reason,
+                 "the lease is gone, but was not released: for %lld ms its last holder may still commit",
+                 (long long)role_stop_wait_ms(&n->role, node_now_ms(n)));
+}
+
+static void
+describe_twin(const struct node *n, struct node_wait *ret)
+{
+        ret->cause = NODE_WAIT_ADDRESS;
+        snprintf(
+                ret->reason, sizeof ret->reason,
+                "the lease's holder has this node's hostname, %.100s, and its advertise-url, %.200s, but is another node",
+                n->config.hostname, n->config.advertise_url);
+}
+
+static void
+describe_mount(struct node_wait *ret)
+{
+        ret->cause = NODE_WAIT_MOUNT;
+        snprintf(ret->reason, sizeof ret->reason,
+                 "its own mount does not answer: until it does, this node does not take the lease");
 }
 
 static void
@@ -87,10 +114,11 @@ set_next(const struct node *n, struct node_wait *ret)
                          command);
                 break;
         case NODE_WAIT_TERMS:
-                snprintf(
-                        ret->next, sizeof ret->next,
-                        "rm %s/term   # on all nodes, stopped; then start first the one with the highest TXIDs",
-                        n->config.data_dir);
+                snprintf(ret->next, sizeof ret->next, "curl -sS %.*s/info", LEASE_URL_SIZE / 2,
+                         n->role.holder.advertise_url);
+                break;
+        case NODE_WAIT_HOLDER:
+                snprintf(ret->next, sizeof ret->next, "litefs status   # in a few seconds");
                 break;
         case NODE_WAIT_CLUSTER:
                 snprintf(ret->next, sizeof ret->next,
@@ -105,6 +133,15 @@ set_next(const struct node *n, struct node_wait *ret)
                 snprintf(ret->next, sizeof ret->next,
                          "systemctl start litefs   # on a node with lease.candidate: true");
                 break;
+        case NODE_WAIT_MOUNT:
+                snprintf(ret->next, sizeof ret->next,
+                         "systemctl restart litefs   # what uses the mount gets errors then");
+                break;
+        case NODE_WAIT_ADDRESS:
+                snprintf(
+                        ret->next, sizeof ret->next,
+                        "systemctl restart litefs   # with a lease.hostname and lease.advertise-url of its own");
+                break;
         case NODE_WAIT_LEASE:
                 snprintf(ret->next, sizeof ret->next, "litefs doctor");
                 break;
@@ -114,7 +151,7 @@ set_next(const struct node *n, struct node_wait *ret)
 }
 
 static void
-copy(const struct node_trouble *t, struct node_wait *ret)
+copy_trouble(const struct node_trouble *t, struct node_wait *ret)
 {
         ret->cause = t->cause;
         memcpy(ret->reason, t->why.text, sizeof t->why.text);
@@ -129,12 +166,18 @@ node_get_wait(const struct node *n, struct node_wait *ret)
         if (n->is_primary || n->is_taking_over || r->state == ROLE_STOPPED || r->state == ROLE_START ||
             r->is_connected)
                 return;
-        if (r->state == ROLE_FOLLOWING)
-                copy(&n->stream_trouble, ret);
+        if (r->is_twin)
+                describe_twin(n, ret);
         else if (r->lower_since_ms < 0)
                 describe_lower_term(n, ret);
+        else if (r->state == ROLE_FOLLOWING)
+                copy_trouble(&n->stream_trouble, ret);
+        else if (n->config.is_candidate && r->is_unable)
+                describe_mount(ret);
+        else if (n->config.is_candidate && role_stop_wait_ms(r, node_now_ms(n)) > 0)
+                describe_holder(n, ret);
         else if (n->lease_trouble.cause != NODE_WAIT_NOTHING)
-                copy(&n->lease_trouble, ret);
+                copy_trouble(&n->lease_trouble, ret);
         else
                 describe_nobody(n, ret);
         if (ret->reason[0] == '\0')
@@ -149,10 +192,13 @@ node_wait_name(enum node_wait_cause cause)
                                              [NODE_WAIT_TERM] = "node-of-last-term",
                                              [NODE_WAIT_DATA] = "node-with-data",
                                              [NODE_WAIT_TERMS] = "higher-term",
+                                             [NODE_WAIT_HOLDER] = "last-holder",
                                              [NODE_WAIT_CLUSTER] = "own-cluster",
                                              [NODE_WAIT_LEASE] = "lease-service",
                                              [NODE_WAIT_PRIMARY] = "primary",
-                                             [NODE_WAIT_CANDIDATE] = "candidate" };
+                                             [NODE_WAIT_CANDIDATE] = "candidate",
+                                             [NODE_WAIT_MOUNT] = "mount",
+                                             [NODE_WAIT_ADDRESS] = "own-address" };
 
         return names[cause];
 }

@@ -6,7 +6,7 @@
 #include "base/log.h"
 
 struct sender {
-        struct link *link;
+        struct stream_transport *transport;
         struct frame_positions_writer w;
         uint8_t *buf;
         uint8_t flags;
@@ -17,7 +17,7 @@ static void
 flush(struct sender *s, uint8_t flags)
 {
         size_t n = frame_positions_finish(&s->w, s->flags | flags);
-        int r = link_write(s->link, s->buf, n);
+        int r = stream_transport_write(s->transport, s->buf, n);
 
         if (r < 0 && s->result == 0)
                 s->result = r;
@@ -25,7 +25,7 @@ flush(struct sender *s, uint8_t flags)
 }
 
 static int
-add(void *arg, struct db *db)
+add_position(void *arg, struct db *db)
 {
         struct sender *s = arg;
         struct db_info info;
@@ -46,15 +46,17 @@ add(void *arg, struct db *db)
 }
 
 int
-positions_send(struct link *link, struct store *store, uint8_t flags)
+positions_send(struct stream_transport *transport, struct store *store, uint8_t flags)
 {
-        struct sender s = { .link = link, .flags = flags, .buf = malloc(FRAME_POSITIONS_SIZE) };
+        struct sender s = { .transport = transport,
+                            .flags = flags,
+                            .buf = malloc(FRAME_POSITIONS_SIZE) };
         int r;
 
         if (s.buf == NULL)
                 return -ENOMEM;
         frame_positions_init(&s.w, s.buf, FRAME_POSITIONS_SIZE);
-        r = store_each(store, add, &s);
+        r = store_each(store, add_position, &s);
         if (r == 0)
                 flush(&s, FRAME_POSITIONS_LAST);
         free(s.buf);

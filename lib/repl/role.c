@@ -1,50 +1,56 @@
-#include "repl/role.h"
+#include "repl/role_internal.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "base/log.h"
 
-#define READ_MAX_MS 1000    /* how often the lease is looked at, at the least */
-#define BEHIND_WAIT_MS 2000 /* how long a candidate that is behind leaves a free lease to the others */
-#define RETRY_MS 100
-#define LOWER_TERM_MS 5000
+#define READ_RETRY_MAX_MS 2000 /* of a service that does not answer: how late its return may be seen */
+#define CHANGE_RETRY_MAX_MS 5000
+#define PASSING_MS 2000      /* how long a planned change may take, */
+#define PASSING_READ_MS 50   /* while the lease is looked at so often */
 #define REFUSED_MS 1000      /* after a refusal that has its cause in this node's data */
-#define LAST_WORDS_MS 300    /* how long a stream is read on after nobody holds the lease */
 #define STATIC_READ_MS 60000 /* nothing changes there */
+#define REGAIN_MS 300
+#define OUTRANKED_MS 3000                  /* and the TTL, that a node with a later term has to lead */
+#define HEARD_TERM_MAX ((uint64_t)1 << 53) /* of those that are gone on from */
 
 void
 role_init(struct role *r, const struct role_config *config)
 {
         *r = (struct role){ .config = *config, .state = ROLE_START };
+        if (config->ttl_ms > 0)
+                r->term = r->last_complete_term = config->last_complete_term;
+        backoff_init(&r->dials, config->reconnect_ms, RECONNECT_MAX_MS, config->random);
+        backoff_init(&r->reads, RETRY_MS, READ_RETRY_MAX_MS, config->random + 1);
+        backoff_init(&r->changes, RETRY_MS, CHANGE_RETRY_MAX_MS, config->random + 2);
+        /* A primary has to have tried several times before its deadline. */
+        backoff_init(&r->renewals, RETRY_MS, config->ttl_ms / 8, config->random + 3);
 }
 
 /* --- what comes next --- */
 
-static int64_t
-read_interval(const struct role *r)
+int64_t
+role_read_interval(const struct role *r, int64_t now_ms)
 {
         int64_t ms = r->config.ttl_ms / 10;
 
         if (r->config.ttl_ms == 0)
                 return STATIC_READ_MS;
+        if (now_ms < r->passing_until_ms)
+                return PASSING_READ_MS;
         return ms > READ_MAX_MS ? READ_MAX_MS : ms < RETRY_MS ? RETRY_MS : ms;
 }
 
-static void
-ask(struct role *r, enum role_request what)
+void
+role_ask(struct role *r, enum role_request what)
 {
         if (r->has_request || r->state == ROLE_STOPPED)
                 return;
         r->has_request = true;
         r->request = what;
-        r->config.ops->request(r->config.arg, what, &r->holder);
-}
-
-static int64_t
-earlier(int64_t a, int64_t b)
-{
-        return a < b ? a : b;
+        r->config.ops->request(r->config.arg, what,
+                               what == ROLE_ACQUIRE || what == ROLE_RAISE ? &r->seen : &r->holder);
 }
 
 static void
@@ -54,16 +60,18 @@ set_timer(struct role *r)
         int64_t at = r->has_request ? INT64_MAX : r->next_read_ms;
 
         if (r->state == ROLE_PRIMARY)
-                at = earlier(r->has_request ? INT64_MAX : r->next_renew_ms,
-                             r->config.ops->deadline_ms(r->config.arg));
+                at = role_earlier(r->has_request ? INT64_MAX : r->next_renew_ms,
+                                  r->config.ops->deadline_ms(r->config.arg));
         else if (r->state == ROLE_FOLLOWING && !r->is_connected)
-                at = earlier(at, r->next_connect_ms);
+                at = role_earlier(at, r->next_connect_ms);
+        if (r->regain_until_ms != 0)
+                at = role_earlier(at, r->regain_until_ms);
         if (r->state != ROLE_STOPPED)
                 r->config.ops->wake(r->config.arg, at);
 }
 
-static void
-set_state(struct role *r, enum role_state state)
+void
+role_set_state(struct role *r, enum role_state state)
 {
         static const char *const names[] = { "start",     "waiting", "following",
                                              "acquiring", "primary", "stopped" };
@@ -75,147 +83,50 @@ set_state(struct role *r, enum role_state state)
         r->state = state;
 }
 
-static bool
-is_self(const struct role *r, const struct lease_state *holder)
-{
-        return strcmp(holder->advertise_url, r->config.advertise_url) == 0 &&
-               strcmp(holder->hostname, r->config.hostname) == 0;
-}
-
+/* From here on others may take the lease. */
 static void
 leave_primary(struct role *r, int64_t now_ms)
 {
         r->holder.has_holder = false;
-        set_state(r, ROLE_WAITING);
+        r->word_term = r->term; /* of the own term, for it is the last */
+        r->own_until_ms = r->regain_until_ms = 0;
+        role_set_state(r, ROLE_WAITING);
         r->next_read_ms = now_ms;
         r->config.ops->changed(r->config.arg, false, NULL);
 }
 
+void
+role_give_up_regaining(struct role *r, int64_t now_ms)
+{
+        if (r->regain_until_ms != 0)
+                leave_primary(r, now_ms);
+}
+
+/* Before its time; nothing is committed any more, and nobody else has it yet while own_until_ms has not passed. The session
+ * may still be there, with the key or without it. */
 static void
-stop_following(struct role *r)
+lose_primary(struct role *r, int64_t now_ms)
+{
+        r->owes_release = true;
+        if (!r->config.is_candidate || now_ms >= r->own_until_ms) {
+                leave_primary(r, now_ms);
+                return;
+        }
+        r->holder.has_holder = false;
+        r->regain_until_ms = now_ms + REGAIN_MS;
+        r->unmoved_since_ms = 0;
+        role_set_state(r, ROLE_WAITING);
+        r->next_read_ms = now_ms;
+}
+
+void
+role_stop_following(struct role *r)
 {
         if (r->state != ROLE_FOLLOWING)
                 return;
         r->is_connected = false;
-        set_state(r, ROLE_WAITING);
+        role_set_state(r, ROLE_WAITING);
         r->config.ops->follow(r->config.arg, NULL);
-}
-
-/* A candidate that knows of transactions which it lacks leaves the lease to one that may have them, for a while. */
-static bool
-may_acquire(const struct role *r, int64_t now_ms)
-{
-        if (!r->config.is_candidate || now_ms < r->no_acquire_until_ms)
-                return false;
-        return !r->is_behind || now_ms - r->free_since_ms >= BEHIND_WAIT_MS;
-}
-
-/* Somebody else may have it since the lease was free the last time. */
-static void
-note_free(struct role *r, int64_t now_ms, bool is_free)
-{
-        if (!is_free)
-                r->free_since_ms = 0;
-        else if (r->free_since_ms == 0)
-                r->free_since_ms = now_ms;
-}
-
-/* --- the lease as it was read --- */
-
-/* Whether the holder has fenced itself for sure: its mark has not moved for its own TTL. */
-static bool
-is_stale(struct role *r, int64_t now_ms, const struct lease_state *s)
-{
-        if (r->mark_since_ms == 0 || s->renewal != r->mark_renewal ||
-            strcmp(s->session, r->mark_session) != 0) {
-                r->mark_since_ms = now_ms;
-                r->mark_renewal = s->renewal;
-                memcpy(r->mark_session, s->session, sizeof r->mark_session);
-                return false;
-        }
-        return s->ttl_ms > 0 && now_ms - r->mark_since_ms > s->ttl_ms;
-}
-
-static void
-begin_following(struct role *r, int64_t now_ms, const struct lease_state *s)
-{
-        r->holder = *s;
-        r->is_connected = false;
-        r->n_failures = 0;
-        r->next_connect_ms = now_ms + r->config.reconnect_ms;
-        set_state(r, ROLE_FOLLOWING);
-        r->config.ops->changed(r->config.arg, false, s);
-        r->config.ops->follow(r->config.arg, s);
-}
-
-/* Once each time. */
-static void
-warn_of_lower_term(struct role *r, int64_t now_ms, const struct lease_state *s)
-{
-        if (r->lower_since_ms == 0)
-                r->lower_since_ms = now_ms;
-        if (r->lower_since_ms < 0 || now_ms - r->lower_since_ms < LOWER_TERM_MS)
-                return;
-        r->lower_since_ms = -1;
-        log_warn(
-                "%s leads in term %llu, and this node was in term %llu already: the lease service has lost its data, or "
-                "is another one, and this node does not follow. Stop it, delete `term` in its data directory and "
-                "start it; what it has and the cluster does not is set aside",
-                s->hostname, (unsigned long long)s->term, (unsigned long long)r->term);
-}
-
-static void
-on_holder(struct role *r, int64_t now_ms, const struct lease_state *s)
-{
-        bool is_other = r->state != ROLE_FOLLOWING || s->term != r->holder.term ||
-                        strcmp(s->advertise_url, r->holder.advertise_url) != 0;
-        bool is_free = is_stale(r, now_ms, s);
-
-        note_free(r, now_ms, is_free);
-        if (is_free && may_acquire(r, now_ms)) {
-                log_info("the primary %s has not renewed its lease for %lld ms: taking its place",
-                         s->hostname, (long long)(now_ms - r->mark_since_ms));
-                r->holder = *s;
-                ask(r, ROLE_BREAK);
-                return;
-        }
-        if (r->config.ttl_ms > 0 && is_self(r, s)) { /* of an earlier run: wait until it is gone */
-                r->holder = *s;
-                return;
-        }
-        if (s->term < r->term) { /* read before it changed hands, if it does not stay so */
-                warn_of_lower_term(r, now_ms, s);
-                return;
-        }
-        r->lower_since_ms = 0;
-        r->term = s->term;
-        if (is_other)
-                begin_following(r, now_ms, s);
-        else
-                r->holder = *s;
-}
-
-static void
-on_nobody(struct role *r, int64_t now_ms)
-{
-        r->mark_since_ms = 0;
-        note_free(r, now_ms, true);
-        if (r->state == ROLE_FOLLOWING && r->is_connected) {
-                /* The holder has just released or lost it, and its stream says so, after its last transactions.
-                 * Unless the holder stands still: then it says nothing. */
-                r->next_read_ms = now_ms + RETRY_MS;
-                if (now_ms - r->free_since_ms < LAST_WORDS_MS)
-                        return;
-        }
-        stop_following(r);
-        r->holder.has_holder = false;
-        r->config.ops->changed(r->config.arg, false, NULL);
-        if (may_acquire(r, now_ms)) {
-                set_state(r, ROLE_ACQUIRING);
-                ask(r, ROLE_ACQUIRE);
-        } else if (r->config.is_candidate) {
-                r->next_read_ms = now_ms + RETRY_MS;
-        }
 }
 
 /* --- events --- */
@@ -223,15 +134,27 @@ on_nobody(struct role *r, int64_t now_ms)
 void
 role_begin(struct role *r, int64_t now_ms)
 {
-        set_state(r, ROLE_WAITING);
+        if (r->state != ROLE_START) /* stopped before it began */
+                return;
+        role_set_state(r, ROLE_WAITING);
         r->next_read_ms = now_ms;
         if (r->config.ttl_ms == 0 &&
             r->config.is_candidate) { /* static: the configuration has decided */
-                set_state(r, ROLE_ACQUIRING);
-                ask(r, ROLE_ACQUIRE);
+                role_set_state(r, ROLE_ACQUIRING);
+                role_ask(r, ROLE_ACQUIRE);
                 return;
         }
         role_timer(r, now_ms);
+}
+
+/* Others hear of it by the word on the stream, and by the release. */
+static void
+give_up_if_unable(struct role *r, int64_t now_ms)
+{
+        if (!r->is_unable || r->state != ROLE_PRIMARY || r->config.ttl_ms == 0)
+                return;
+        leave_primary(r, now_ms);
+        r->owes_release = true;
 }
 
 void
@@ -239,6 +162,7 @@ role_timer(struct role *r, int64_t now_ms)
 {
         if (r->state == ROLE_STOPPED)
                 return;
+        give_up_if_unable(r, now_ms);
         if (r->state == ROLE_PRIMARY) {
                 int64_t deadline_ms = r->config.ops->deadline_ms(r->config.arg);
 
@@ -249,21 +173,23 @@ role_timer(struct role *r, int64_t now_ms)
                         r->owes_release = deadline_ms != INT64_MIN; /* else it was given up already */
                 } else if (now_ms >= r->next_renew_ms && r->config.ttl_ms > 0 && !r->has_request) {
                         r->next_renew_ms = now_ms + r->config.ttl_ms / 4;
-                        ask(r, ROLE_RENEW);
+                        role_ask(r, ROLE_RENEW);
                 }
         }
         if (r->state == ROLE_FOLLOWING && !r->is_connected && now_ms >= r->next_connect_ms) {
                 r->next_connect_ms = INT64_MAX;
                 r->config.ops->follow(r->config.arg, &r->holder);
         }
+        if (r->regain_until_ms != 0 && now_ms >= r->regain_until_ms)
+                role_give_up_regaining(r, now_ms);
         /* A renewal that was under way may have succeeded after all: nobody would get the lease for a TTL. */
         if (r->owes_release && !r->has_request) {
                 r->owes_release = false;
-                ask(r, ROLE_RELEASE);
+                role_ask(r, ROLE_RELEASE);
         }
         if (r->state != ROLE_PRIMARY && now_ms >= r->next_read_ms && !r->has_request) {
-                r->next_read_ms = now_ms + read_interval(r);
-                ask(r, r->wants_take_over ? ROLE_TAKE_OVER : ROLE_READ);
+                r->next_read_ms = now_ms + role_read_interval(r, now_ms);
+                role_ask(r, r->wants_take_over ? ROLE_TAKE_OVER : ROLE_READ);
                 r->wants_take_over = false;
         }
         set_timer(r);
@@ -272,28 +198,85 @@ role_timer(struct role *r, int64_t now_ms)
 static void
 become_primary(struct role *r, int64_t now_ms, const struct lease_state *s)
 {
-        stop_following(r);
+        role_stop_following(r);
+        role_give_up_regaining(r, now_ms); /* the old term has ended for its replicas */
+        r->unmoved_since_ms = 0;
+        r->own_until_ms = r->config.ops->deadline_ms(r->config.arg);
+        r->last_ttl_ms = r->config.ttl_ms;
+        r->last_ttl_term = r->last_complete_term = s->term;
         r->holder = *s;
         r->term = s->term;
         r->is_behind = false;
         r->owes_release = false;
         r->free_since_ms = 0;
+        backoff_reset(&r->renewals);
         r->next_renew_ms = r->config.ttl_ms > 0 ? now_ms + r->config.ttl_ms / 4 : INT64_MAX;
-        set_state(r, ROLE_PRIMARY);
+        role_set_state(r, ROLE_PRIMARY);
         r->config.ops->changed(r->config.arg, true, s);
 }
 
 static void
-on_read(struct role *r, int64_t now_ms, int code, const struct lease_state *s)
+role_on_read(struct role *r, int64_t now_ms, int code, const struct lease_state *s)
 {
         if (r->state == ROLE_PRIMARY)
                 return;
-        if (code < 0)
-                return; /* not known: what we follow, we follow */
+        if (code < 0) { /* not known: what we follow, we follow */
+                r->next_read_ms = role_later(r->next_read_ms, now_ms + backoff_next_ms(&r->reads));
+                return;
+        }
+        backoff_reset(&r->reads);
         if (s->has_holder)
-                on_holder(r, now_ms, s);
+                role_on_holder(r, now_ms, s);
         else
-                on_nobody(r, now_ms);
+                role_on_nobody(r, now_ms, s);
+}
+
+/* A refusal is an answer: that the service does what it is asked is then known, or has nothing to do with it. */
+static bool
+is_refusal(int code)
+{
+        return code == E_NOT_PRIMARY || code == -ESTALE || code == E_CONFIG;
+}
+
+static void
+note_change(struct role *r, int64_t now_ms, int code)
+{
+        if (code == 0 || code == E_NOT_PRIMARY)
+                backoff_reset(&r->changes);
+        else if (!is_refusal(code))
+                r->no_change_until_ms = now_ms + backoff_next_ms(&r->changes);
+}
+
+static void
+on_acquired(struct role *r, int64_t now_ms, int code, const struct lease_state *state)
+{
+        if (code == 0) {
+                become_primary(r, now_ms, state);
+                return;
+        }
+        if (r->state == ROLE_ACQUIRING)
+                role_set_state(r, ROLE_WAITING);
+        /* It may be held all the same, by a request whose answer was lost. */
+        r->owes_release |= !is_refusal(code);
+        role_give_up_regaining(r, now_ms);
+        /* Who was refused in favour of another node looks at once, and not at the same time as others. */
+        if ((code == -ESTALE || code == E_CONFIG) && r->no_acquire_until_ms < now_ms + REFUSED_MS)
+                r->no_acquire_until_ms = now_ms + REFUSED_MS;
+        r->next_read_ms = now_ms + (int64_t)(r->config.random % RETRY_MS);
+}
+
+static void
+on_renewed(struct role *r, int64_t now_ms, int code)
+{
+        if (code == E_NOT_PRIMARY && r->state == ROLE_PRIMARY) {
+                log_warn("the lease was lost before its time");
+                lose_primary(r, now_ms);
+        } else if (code == 0 && r->state == ROLE_PRIMARY) {
+                r->own_until_ms = r->config.ops->deadline_ms(r->config.arg);
+                backoff_reset(&r->renewals);
+        } else if (code < 0) {
+                r->next_renew_ms = now_ms + backoff_next_ms(&r->renewals);
+        }
 }
 
 void
@@ -306,37 +289,28 @@ role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state
                 return;
         switch (what) {
         case ROLE_READ:
-                on_read(r, now_ms, code, state);
+                role_on_read(r, now_ms, code, state);
                 break;
         case ROLE_ACQUIRE:
         case ROLE_TAKE_OVER:
-                if (code == 0) {
-                        become_primary(r, now_ms, state);
-                        break;
-                }
-                if (r->state == ROLE_ACQUIRING)
-                        set_state(r, ROLE_WAITING);
-                /* Who was refused in favour of another node looks at once, and not at the same time as others. */
-                if ((code == -ESTALE || code == E_CONFIG) &&
-                    r->no_acquire_until_ms < now_ms + REFUSED_MS)
-                        r->no_acquire_until_ms = now_ms + REFUSED_MS;
-                r->next_read_ms = now_ms + (int64_t)(r->config.random % RETRY_MS);
+                note_change(r, now_ms, code);
+                on_acquired(r, now_ms, code, state);
                 break;
         case ROLE_RENEW:
-                if (code == E_NOT_PRIMARY && r->state == ROLE_PRIMARY) {
-                        log_warn("the lease was lost: this node is no longer the primary");
-                        leave_primary(r, now_ms);
-                } else if (code < 0) {
-                        r->next_renew_ms = now_ms + RETRY_MS;
-                }
+                on_renewed(r, now_ms, code);
                 break;
         case ROLE_BREAK:
+                note_change(r, now_ms, code);
                 r->mark_since_ms = 0;
                 if (code == 0) {
-                        stop_following(r);
-                        set_state(r, ROLE_ACQUIRING);
-                        ask(r, ROLE_ACQUIRE);
+                        role_stop_following(r);
+                        r->next_read_ms = now_ms;
                 }
+                break;
+        case ROLE_RAISE:
+                note_change(r, now_ms, code);
+                if (code == 0 || code == E_NOT_PRIMARY)
+                        r->next_read_ms = now_ms;
                 break;
         case ROLE_RELEASE:
                 r->next_read_ms = now_ms;
@@ -350,24 +324,8 @@ role_connected(struct role *r, int64_t now_ms, uint64_t term)
 {
         (void)now_ms;
         r->is_connected = true;
-        r->n_failures = 0;
         if (term > r->term)
                 r->term = term;
-}
-
-/* Doubled with each failure, half of it by chance, so that replicas do not come all at once. */
-static int64_t
-back_off(struct role *r)
-{
-        unsigned doublings = r->n_failures < 10 ? r->n_failures : 10;
-        int64_t ms = r->config.reconnect_ms << doublings;
-
-        if (ms > RECONNECT_MAX_MS)
-                ms = r->config.reconnect_ms > RECONNECT_MAX_MS ? r->config.reconnect_ms
-                                                               : RECONNECT_MAX_MS;
-        r->n_failures++;
-        r->config.random = r->config.random * 6364136223846793005u + 1442695040888963407u;
-        return ms / 2 + (int64_t)((r->config.random >> 33) % (uint64_t)(ms / 2 + 1));
 }
 
 void
@@ -379,7 +337,47 @@ role_disconnected(struct role *r, int64_t now_ms)
         if (r->is_connected)
                 r->next_read_ms = now_ms;
         r->is_connected = false;
-        r->next_connect_ms = now_ms + back_off(r);
+        r->next_connect_ms = now_ms + backoff_next_ms(&r->dials);
+        role_timer(r, now_ms);
+}
+
+void
+role_set_whole(struct role *r, uint64_t term)
+{
+        r->last_complete_term = term;
+        backoff_reset(&r->dials);
+}
+
+void
+role_told_stopped(struct role *r, int64_t now_ms, uint64_t term)
+{
+        r->word_term = term;
+        r->next_read_ms = now_ms;
+        role_timer(r, now_ms);
+}
+
+void
+role_lost(struct role *r, int64_t now_ms, uint64_t term)
+{
+        if (r->state != ROLE_PRIMARY || r->holder.term != term)
+                return;
+        log_warn("the lease was lost before its time");
+        lose_primary(r, now_ms);
+        role_timer(r, now_ms);
+}
+
+void
+role_outranked(struct role *r, int64_t now_ms, uint64_t term)
+{
+        if (r->state != ROLE_PRIMARY || r->config.ttl_ms == 0 || term <= r->holder.term)
+                return;
+        log_warn(
+                "a node of this cluster was in term %llu already, and this one leads in %llu: it gives the lease up",
+                (unsigned long long)term, (unsigned long long)r->holder.term);
+        if (term > r->term && term <= HEARD_TERM_MAX)
+                r->term = term;
+        role_demote(r, now_ms, r->config.ttl_ms + OUTRANKED_MS);
+        r->owes_release = true;
         role_timer(r, now_ms);
 }
 
@@ -390,9 +388,24 @@ role_set_behind(struct role *r, bool is_behind)
 }
 
 void
+role_set_able(struct role *r, int64_t now_ms, bool is_able)
+{
+        r->is_unable = !is_able;
+        r->wants_take_over &= is_able;
+        if (r->state != ROLE_START)
+                role_timer(r, now_ms);
+}
+
+bool
+role_is_candidate(const struct role *r)
+{
+        return r->config.is_candidate && !r->is_unable;
+}
+
+void
 role_offered(struct role *r, int64_t now_ms)
 {
-        if (r->state != ROLE_FOLLOWING || !r->config.is_candidate)
+        if (r->state != ROLE_FOLLOWING || !role_is_candidate(r))
                 return;
         r->wants_take_over = true;
         r->next_read_ms = now_ms;
@@ -417,11 +430,25 @@ role_regained(struct role *r, int64_t now_ms, const struct lease_state *state)
         if (r->state == ROLE_PRIMARY) /* what was begun in the old term ends with it */
                 leave_primary(r, now_ms);
         become_primary(r, now_ms, state);
+        role_timer(r, now_ms);
+}
+
+void
+role_passed_on(struct role *r, int64_t now_ms)
+{
+        r->passing_until_ms = now_ms + PASSING_MS;
+        r->next_read_ms = now_ms;
         set_timer(r);
+}
+
+void
+role_retire(struct role *r)
+{
+        r->config.is_candidate = false;
 }
 
 void
 role_stop(struct role *r)
 {
-        set_state(r, ROLE_STOPPED);
+        role_set_state(r, ROLE_STOPPED);
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static int
-make_path(char ret[PATH_MAX], const char *dir, const char *name, const char *suffix)
+make_small_path(char ret[PATH_MAX], const char *dir, const char *name, const char *suffix)
 {
         int n = snprintf(ret, PATH_MAX, "%s/%s%s", dir, name, suffix);
 
@@ -15,11 +15,11 @@ make_path(char ret[PATH_MAX], const char *dir, const char *name, const char *suf
 }
 
 int
-small_file_read(const struct os *os, const char *dir, const char *name, char *buf, size_t size,
-                struct err *e)
+small_file_read_all(const struct os *os, const char *dir, const char *name, char *buf, size_t size,
+                    struct err *e)
 {
         char path[PATH_MAX];
-        int fd, r = make_path(path, dir, name, "");
+        int fd, r = make_small_path(path, dir, name, "");
         ssize_t n;
 
         if (r < 0)
@@ -35,6 +35,17 @@ small_file_read(const struct os *os, const char *dir, const char *name, char *bu
         if (n < 0)
                 return err_set(e, (int)n, "read %s", path);
         buf[n] = '\0';
+        return (int)strlen(buf);
+}
+
+int
+small_file_read(const struct os *os, const char *dir, const char *name, char *buf, size_t size,
+                struct err *e)
+{
+        int r = small_file_read_all(os, dir, name, buf, size, e);
+
+        if (r <= 0)
+                return r;
         buf[strcspn(buf, " \t\r\n")] = '\0';
         return (int)strlen(buf);
 }
@@ -42,7 +53,7 @@ small_file_read(const struct os *os, const char *dir, const char *name, char *bu
 static int
 write_tmp(const struct os *os, const char *tmp, const char *text, size_t n)
 {
-        int fd = os_open(os, "small:create", tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        int fd = os_open(os, "small:create", tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         int r = fd < 0 ? fd : os_pwrite_all(os, "small:write", fd, text, n, 0);
 
         if (r == 0)
@@ -56,10 +67,10 @@ small_file_write(const struct os *os, const char *dir, const char *name, const c
                  struct err *e)
 {
         char path[PATH_MAX], tmp[PATH_MAX];
-        int r = make_path(path, dir, name, "");
+        int r = make_small_path(path, dir, name, "");
 
         if (r == 0)
-                r = make_path(tmp, dir, name, ".tmp");
+                r = make_small_path(tmp, dir, name, ".tmp");
         if (r == 0)
                 r = write_tmp(os, tmp, text, n);
         if (r == 0)

@@ -3,7 +3,7 @@
 #include <stddef.h>
 
 static void
-on_timer(void *arg)
+ticker_on_timer(void *arg)
 {
         struct ticker *t = arg;
         bool has_more;
@@ -33,7 +33,7 @@ make_timer(void *arg)
 {
         struct ticker *t = arg;
 
-        return loop_timer_new(t->loop, on_timer, t, &t->timer);
+        return loop_timer_new(t->loop, ticker_on_timer, t, &t->timer);
 }
 
 int

@@ -1,11 +1,11 @@
-#include "repl/halts.h"
+#include "repl/halt_grants.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/log.h"
-#include "db/forward.h"
+#include "db/remote_commit.h"
 #include "repl/ticker.h"
 
 #define TICK_MS 250
@@ -14,7 +14,7 @@
 
 struct halt {
         struct halt *next;
-        struct halts *all;
+        struct halt_grants *all;
         struct db *db;
         struct halt_key key;
         void *handle;      /* of the apply ops */
@@ -27,8 +27,8 @@ struct halt {
         struct work work; /* that ends it */
 };
 
-struct halts {
-        struct halts_config config;
+struct halt_grants {
+        struct halt_grants_config config;
         pthread_mutex_t
                 lock; /* guards the list and all in it but what a busy one's thread has; above db's lock */
         struct halt *list;
@@ -37,7 +37,7 @@ struct halts {
 };
 
 static int64_t
-now_ms(const struct halts *h)
+grants_now_ms(const struct halt_grants *h)
 {
         return clock_boot_ms(h->config.clock);
 }
@@ -45,12 +45,12 @@ now_ms(const struct halts *h)
 static bool
 is_key(const struct halt *halt, struct halt_key key)
 {
-        return halt->key.node_id == key.node_id && halt->key.id == key.id;
+        return halt->key.boot_id == key.boot_id && halt->key.id == key.id;
 }
 
 /* With the lock. */
 static struct halt *
-find(struct halts *h, const struct db *db)
+find_halt(struct halt_grants *h, const struct db *db)
 {
         struct halt *halt = h->list;
 
@@ -61,7 +61,7 @@ find(struct halts *h, const struct db *db)
 
 /* NULL: E_NOT_FOUND. */
 static struct db *
-find_db(struct halts *h, const char *name, struct err *e)
+find_halted_db(struct halt_grants *h, const char *name, struct err *e)
 {
         struct db *db = store_find(h->config.store, name);
 
@@ -74,7 +74,7 @@ find_db(struct halts *h, const char *name, struct err *e)
 /* --- on an applier --- */
 
 static void
-end(struct halt *halt)
+end_halt(struct halt *halt)
 {
         if (halt->is_held)
                 db_set_halted(halt->db, false);
@@ -86,13 +86,13 @@ end(struct halt *halt)
 static void
 run_end(struct work *w)
 {
-        end((struct halt *)((char *)w - offsetof(struct halt, work)));
+        end_halt((struct halt *)((char *)w - offsetof(struct halt, work)));
 }
 
 static int
 call_end(void *arg)
 {
-        end(arg);
+        end_halt(arg);
         return 0;
 }
 
@@ -103,11 +103,11 @@ struct attempt {
 };
 
 static int
-reserve(void *arg)
+reserve_attempt(void *arg)
 {
         struct attempt *at = arg;
         struct halt *halt = at->halt;
-        const struct halts_config *c = &halt->all->config;
+        const struct halt_grants_config *c = &halt->all->config;
         int r = 0;
 
         if (halt->handle == NULL)
@@ -119,7 +119,7 @@ reserve(void *arg)
 /* The log has it when apply returns 0: what is left is to let readers in again, and to keep out the writers of the
  * journal mode that it may have brought. */
 static int
-apply(void *arg)
+apply_attempt(void *arg)
 {
         struct attempt *at = arg;
         const struct apply_ops *ops = at->halt->all->config.ops;
@@ -134,14 +134,14 @@ apply(void *arg)
 
 /* With the lock: takes those that are over off the list. */
 static struct halt *
-take_over(struct halts *h)
+take_ended(struct halt_grants *h)
 {
         struct halt **p = &h->list, *taken = NULL;
 
         while (*p != NULL) {
                 struct halt *halt = *p;
 
-                if (!halt->is_busy && (halt->is_over || now_ms(h) >= halt->until_ms)) {
+                if (!halt->is_busy && (halt->is_over || grants_now_ms(h) >= halt->until_ms)) {
                         *p = halt->next;
                         halt->next = taken;
                         taken = halt;
@@ -156,7 +156,7 @@ static void
 run_settle(struct work *w)
 {
         struct halt *halt = (struct halt *)((char *)w - offsetof(struct halt, work));
-        struct halts *h = halt->all;
+        struct halt_grants *h = halt->all;
 
         (void)h->config.ops->reserve(halt->handle, NULL);
         pthread_mutex_lock(&h->lock);
@@ -166,10 +166,10 @@ run_settle(struct work *w)
 
 /* Whoever waited for readers with a transaction, and has not come back, must not keep them out. With the lock. */
 static void
-settle(struct halts *h)
+settle_idle(struct halt_grants *h)
 {
         for (struct halt *halt = h->list; halt != NULL; halt = halt->next) {
-                if (halt->is_busy || halt->settle_ms == 0 || now_ms(h) < halt->settle_ms)
+                if (halt->is_busy || halt->settle_ms == 0 || grants_now_ms(h) < halt->settle_ms)
                         continue;
                 halt->settle_ms = 0;
                 halt->is_busy = true;
@@ -179,22 +179,22 @@ settle(struct halts *h)
 }
 
 static bool
-on_tick(void *arg)
+grants_on_tick(void *arg)
 {
-        struct halts *h = arg;
+        struct halt_grants *h = arg;
         struct halt *taken, *halt;
         bool has_more;
 
         pthread_mutex_lock(&h->lock);
-        taken = take_over(h);
-        settle(h);
+        taken = take_ended(h);
+        settle_idle(h);
         has_more = h->list != NULL;
         pthread_mutex_unlock(&h->lock);
         while ((halt = taken) != NULL) {
                 taken = halt->next;
                 if (halt->is_held)
                         log_event(LOG_WARN, db_name(halt->db), "halt lock of node %016llx ended: %s",
-                                  (unsigned long long)halt->key.node_id,
+                                  (unsigned long long)halt->key.boot_id,
                                   halt->is_over ? "this node is no longer the primary"
                                                 : "it was not renewed");
                 halt->work = (struct work){ run_end, NULL };
@@ -204,7 +204,7 @@ on_tick(void *arg)
 }
 
 void
-halts_role_changed(struct halts *h)
+halt_grants_role_changed(struct halt_grants *h)
 {
         if (store_is_primary(h->config.store))
                 return;
@@ -212,22 +212,22 @@ halts_role_changed(struct halts *h)
         for (struct halt *halt = h->list; halt != NULL; halt = halt->next)
                 halt->is_over = true;
         pthread_mutex_unlock(&h->lock);
-        (void)on_tick(h);
+        (void)grants_on_tick(h);
 }
 
 /* --- one request --- */
 
 /* With the lock. The halt that @key has, or is to have: *@ret, busy with this thread. */
 static int
-claim(struct halts *h, struct db *db, struct halt_key key, struct halt **ret, struct err *e)
+claim(struct halt_grants *h, struct db *db, struct halt_key key, struct halt **ret, struct err *e)
 {
-        struct halt *halt = find(h, db);
+        struct halt *halt = find_halt(h, db);
 
         if (h->is_stopped)
                 return err_text(e, E_NOT_PRIMARY, "this node stops");
         if (halt != NULL && !is_key(halt, key))
                 return err_text(e, -EAGAIN, "node %016llx has the halt lock of %s",
-                                (unsigned long long)halt->key.node_id, db_name(db));
+                                (unsigned long long)halt->key.boot_id, db_name(db));
         if (halt != NULL && (halt->is_busy || halt->is_over))
                 return err_text(e, -EAGAIN, "the halt lock of %s is in use", db_name(db));
         if (halt == NULL) {
@@ -244,23 +244,23 @@ claim(struct halts *h, struct db *db, struct halt_key key, struct halt **ret, st
 
 /* With the lock, after claim and an attempt. */
 static void
-settle_claim(struct halts *h, struct halt *halt, int r)
+settle_claim(struct halt_grants *h, struct halt *halt, int r)
 {
         halt->is_busy = false;
         if (r == 0) {
                 halt->is_held = true;
-                halt->until_ms = now_ms(h) + HALT_TTL_MS;
+                halt->until_ms = grants_now_ms(h) + HALT_TTL_MS;
                 db_set_halted(halt->db, true);
         } else if (r == -EAGAIN) {
-                halt->until_ms = now_ms(h) + ASKING_MS;
+                halt->until_ms = grants_now_ms(h) + ASKING_MS;
         } else {
                 halt->is_over = true;
         }
 }
 
 int
-halts_grant(struct halts *h, const char *name, struct halt_key key, struct halt_grant *ret,
-            struct err *e)
+halt_grants_grant(struct halt_grants *h, const char *name, struct halt_key key, struct halt_grant *ret,
+                  struct err *e)
 {
         struct attempt at = { .e = e };
         struct db_info info;
@@ -269,16 +269,16 @@ halts_grant(struct halts *h, const char *name, struct halt_key key, struct halt_
 
         if (r < 0)
                 return err_set(e, r, "halt %s", name);
-        db = find_db(h, name, e);
+        db = find_halted_db(h, name, e);
         if (db == NULL)
                 return E_NOT_FOUND;
         pthread_mutex_lock(&h->lock);
-        at.halt = find(h, db);
+        at.halt = find_halt(h, db);
         if (at.halt != NULL && is_key(at.halt, key) && at.halt->is_held && !at.halt->is_over)
-                at.halt->until_ms = now_ms(h) + HALT_TTL_MS; /* also while it is busy */
+                at.halt->until_ms = grants_now_ms(h) + HALT_TTL_MS; /* also while it is busy */
         else if ((r = claim(h, db, key, &at.halt, e)) == 0) {
                 pthread_mutex_unlock(&h->lock);
-                r = workers_call(h->config.appliers, reserve, &at);
+                r = workers_call(h->config.appliers, reserve_attempt, &at);
                 pthread_mutex_lock(&h->lock);
                 settle_claim(h, at.halt, r);
         }
@@ -293,12 +293,12 @@ halts_grant(struct halts *h, const char *name, struct halt_key key, struct halt_
 
 /* With the lock: the halt that @key holds, or E_NOT_HELD. */
 static int
-find_held(struct halts *h, struct db *db, struct halt_key key, struct halt **ret, struct err *e)
+find_held(struct halt_grants *h, struct db *db, struct halt_key key, struct halt **ret, struct err *e)
 {
-        struct halt *halt = find(h, db);
+        struct halt *halt = find_halt(h, db);
 
         if (halt == NULL || !halt->is_held || !is_key(halt, key) || halt->is_over ||
-            now_ms(h) >= halt->until_ms)
+            grants_now_ms(h) >= halt->until_ms)
                 return err_text(e, E_NOT_HELD,
                                 "the halt lock of %s is not held by this node and id: it was never "
                                 "taken, has run out, or ended with a change of the primary",
@@ -308,10 +308,10 @@ find_held(struct halts *h, struct db *db, struct halt_key key, struct halt **ret
 }
 
 int
-halts_check(struct halts *h, const char *name, struct halt_key key, struct err *e)
+halt_grants_check(struct halt_grants *h, const char *name, struct halt_key key, struct err *e)
 {
         struct halt *halt;
-        struct db *db = find_db(h, name, e);
+        struct db *db = find_halted_db(h, name, e);
         int r = 0;
 
         if (db == NULL)
@@ -324,9 +324,10 @@ halts_check(struct halts *h, const char *name, struct halt_key key, struct err *
 
 /* 1: it is the one that was committed last. */
 static int
-check_transaction(struct halt *halt, const struct received *rx, struct err *e)
+check_transaction(const struct halt_grants *h, struct halt *halt, struct received *rx, struct err *e)
 {
         struct db_info info;
+        int r;
 
         db_get_info(halt->db, &info);
         if (halt->last_txid != 0 && rx->record.max_txid == halt->last_txid &&
@@ -337,14 +338,19 @@ check_transaction(struct halt *halt, const struct received *rx, struct err *e)
                 return err_text(e, -ENOTSUP,
                                 "a node with a halt lock can change a database, not delete it or give "
                                 "it another page size");
-        return db_follows(halt->db, rx, e);
+        r = db_follows(halt->db, rx, e);
+        if (r != E_FORMAT)
+                return r;
+        r = received_fill(rx, info.page_count, store_env(h->config.store), e);
+        return r < 0 ? r : db_follows(halt->db, rx, e);
 }
 
 int
-halts_apply(struct halts *h, const char *name, struct halt_key key, struct received *rx, struct err *e)
+halt_grants_apply(struct halt_grants *h, const char *name, struct halt_key key, struct received *rx,
+                  struct err *e)
 {
         struct attempt at = { .rx = rx, .e = e };
-        struct db *db = find_db(h, name, e);
+        struct db *db = find_halted_db(h, name, e);
         int r = 0;
 
         if (db == NULL)
@@ -358,10 +364,10 @@ halts_apply(struct halts *h, const char *name, struct halt_key key, struct recei
         pthread_mutex_unlock(&h->lock);
         if (r < 0)
                 return r;
-        r = check_transaction(at.halt, rx, e);
+        r = check_transaction(h, at.halt, rx, e);
         if (r == 0) {
                 rx->is_local = true; /* as one of ours: it needs the lease, and is made durable */
-                r = workers_call(h->config.appliers, apply, &at);
+                r = workers_call(h->config.appliers, apply_attempt, &at);
                 if (r == 0)
                         at.halt->last_txid = rx->record.max_txid;
         }
@@ -369,17 +375,17 @@ halts_apply(struct halts *h, const char *name, struct halt_key key, struct recei
                 err_set(e, r, "transaction %016llx of %s", (unsigned long long)rx->record.max_txid,
                         name);
         pthread_mutex_lock(&h->lock);
-        at.halt->settle_ms = r == -EAGAIN ? now_ms(h) + SETTLE_MS : 0;
+        at.halt->settle_ms = r == -EAGAIN ? grants_now_ms(h) + SETTLE_MS : 0;
         at.halt->is_busy = false;
         pthread_mutex_unlock(&h->lock);
         return r < 0 ? r : 0;
 }
 
 int
-halts_release(struct halts *h, const char *name, struct halt_key key, struct err *e)
+halt_grants_release(struct halt_grants *h, const char *name, struct halt_key key, struct err *e)
 {
         struct halt **p, *halt = NULL;
-        struct db *db = find_db(h, name, e);
+        struct db *db = find_halted_db(h, name, e);
         int r = 0;
 
         if (db == NULL)
@@ -402,18 +408,18 @@ halts_release(struct halts *h, const char *name, struct halt_key key, struct err
 /* --- life --- */
 
 int
-halts_new(const struct halts_config *config, struct halts **ret, struct err *e)
+halt_grants_new(const struct halt_grants_config *config, struct halt_grants **ret, struct err *e)
 {
-        struct halts *h = calloc(1, sizeof *h);
+        struct halt_grants *h = calloc(1, sizeof *h);
         int r;
 
         if (h == NULL)
                 return err_set(e, -ENOMEM, "halt locks");
         h->config = *config;
         pthread_mutex_init(&h->lock, NULL);
-        r = ticker_init(&h->ticker, config->loop, TICK_MS, on_tick, h);
+        r = ticker_init(&h->ticker, config->loop, TICK_MS, grants_on_tick, h);
         if (r < 0) {
-                halts_free(h);
+                halt_grants_free(h);
                 return err_set(e, r, "halt locks");
         }
         *ret = h;
@@ -421,7 +427,7 @@ halts_new(const struct halts_config *config, struct halts **ret, struct err *e)
 }
 
 void
-halts_stop(struct halts *h)
+halt_grants_stop(struct halt_grants *h)
 {
         struct timespec pause = { 0, 2000000 };
         struct halt *taken, *halt;
@@ -432,7 +438,7 @@ halts_stop(struct halts *h)
                 h->is_stopped = true;
                 for (halt = h->list; halt != NULL; halt = halt->next)
                         halt->is_over = true;
-                taken = take_over(h);
+                taken = take_ended(h);
                 is_busy = h->list != NULL; /* with one attempt, that does not wait */
                 pthread_mutex_unlock(&h->lock);
                 while ((halt = taken) != NULL) {
@@ -445,7 +451,7 @@ halts_stop(struct halts *h)
 }
 
 void
-halts_free(struct halts *h)
+halt_grants_free(struct halt_grants *h)
 {
         if (h == NULL)
                 return;

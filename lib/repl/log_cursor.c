@@ -1,4 +1,4 @@
-#include "repl/cursor.h"
+#include "repl/log_cursor.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 /* --- frames --- */
 
 static int
-reserve(struct outbox *o, size_t n)
+outbox_reserve(struct outbox *o, size_t n)
 {
         size_t want = o->size == 0 ? 65536 : o->size;
         uint8_t *p;
@@ -26,10 +26,10 @@ reserve(struct outbox *o, size_t n)
         return 0;
 }
 
-static int
-put_frame(struct outbox *o, const struct frame *f, struct err *e)
+int
+outbox_put(struct outbox *o, const struct frame *f, struct err *e)
 {
-        int r = reserve(o, FRAME_SMALL_SIZE);
+        int r = outbox_reserve(o, FRAME_SMALL_SIZE);
         ssize_t n;
 
         if (r < 0)
@@ -50,7 +50,7 @@ put_data(struct byte_sink *sink, const void *buf, size_t n)
 
         while (n > 0) {
                 size_t part = n < FRAME_DATA_MAX ? n : FRAME_DATA_MAX;
-                int r = reserve(o, FRAME_DATA_OVERHEAD + part);
+                int r = outbox_reserve(o, FRAME_DATA_OVERHEAD + part);
 
                 if (r < 0)
                         return r;
@@ -79,7 +79,7 @@ outbox_release(struct outbox *o)
 }
 
 static int
-put_begin(struct cursor *c, uint64_t term, uint32_t *next_stream, struct outbox *o, struct err *e)
+put_begin(struct log_cursor *c, uint64_t term, uint32_t *next_stream, struct outbox *o, struct err *e)
 {
         struct frame f = { .type = FRAME_LTX };
 
@@ -93,11 +93,11 @@ put_begin(struct cursor *c, uint64_t term, uint32_t *next_stream, struct outbox 
         f.ltx.record = c->record;
         c->is_begun = true;
         f.ltx.history = c->snapshot != NULL ? c->history : TXLOG_HISTORY_OURS;
-        return put_frame(o, &f, e);
+        return outbox_put(o, &f, e);
 }
 
 static int
-put_end(struct cursor *c, enum frame_ltx_status status, struct outbox *o, struct err *e)
+put_ltx_end(struct log_cursor *c, enum frame_ltx_status status, struct outbox *o, struct err *e)
 {
         struct frame f = { .type = FRAME_LTX_END };
 
@@ -105,15 +105,18 @@ put_end(struct cursor *c, enum frame_ltx_status status, struct outbox *o, struct
         f.ltx_end.stream = o->stream;
         f.ltx_end.status = (uint8_t)status;
         f.ltx_end.size_bytes = o->n_data;
-        if (status == FRAME_LTX_COMPLETE)
+        if (status == FRAME_LTX_COMPLETE) {
                 c->pos = (struct ltx_pos){ c->record.max_txid, c->record.post_apply_checksum };
-        return put_frame(o, &f, e);
+                c->has_new_file |= c->record.commit > 0 && (c->may_lack_file || c->record.min_txid == 1);
+                c->may_lack_file = c->record.commit == 0;
+        }
+        return outbox_put(o, &f, e);
 }
 
 /* --- where to begin --- */
 
 static void
-close_reader(struct cursor *c)
+close_reader(struct log_cursor *c)
 {
         txlog_reader_close(c->reader);
         c->reader = NULL;
@@ -121,17 +124,18 @@ close_reader(struct cursor *c)
 }
 
 void
-cursor_reset(struct cursor *c, struct ltx_pos pos)
+log_cursor_reset(struct log_cursor *c, struct ltx_pos pos)
 {
         /* What is half sent is finished first: the reader keeps its place until then. */
         if (c->src == NULL && c->snapshot == NULL)
                 close_reader(c);
         c->pos = pos;
+        c->may_lack_file = true;
         c->is_checked = false;
 }
 
 void
-cursor_release(struct cursor *c)
+log_cursor_release(struct log_cursor *c)
 {
         close_reader(c);
         db_snapshot_close(c->snapshot);
@@ -139,14 +143,14 @@ cursor_release(struct cursor *c)
 }
 
 static int
-open_snapshot(struct cursor *c, enum txlog_history history, const char *why, struct err *e)
+cursor_open_snapshot(struct log_cursor *c, enum txlog_history history, const char *why, struct err *e)
 {
         int r;
 
         close_reader(c);
         c->history = history;
         r = db_snapshot_open(c->db, &c->snapshot, &c->record, e);
-        /* As durable as what comes record by record: see db_shippable_txid. */
+        /* As durable as what comes record by record: see db_replicable_txid. */
         if (r == 0)
                 r = txlog_sync(db_log(c->db), txlog_end_lsn(db_log(c->db)), e);
         if (r == 0)
@@ -158,9 +162,9 @@ open_snapshot(struct cursor *c, enum txlog_history history, const char *why, str
 }
 
 /* The log from the replica's position on, or a snapshot. 1: there is a reader or a snapshot; 0: the replica has
- * all there is. */
+ * all there is, or there is nothing. */
 static int
-find_place(struct cursor *c, struct err *e)
+find_place(struct log_cursor *c, struct err *e)
 {
         enum txlog_history history;
         struct db_info info;
@@ -171,25 +175,30 @@ find_place(struct cursor *c, struct err *e)
         if (db_is_receiving(c->db))
                 return -EAGAIN;
         db_get_info(c->db, &info);
-        if (info.pos.txid == 0 || (c->pos.txid == info.pos.txid && c->pos.checksum == info.pos.checksum))
+        /* To nothing no position can be compared: what a replica has of an earlier database of the name may be ahead of all that
+         * this one is going to have for a long time. */
+        if (info.pos.txid == 0)
+                return 0;
+        c->is_checked = true;
+        if (c->pos.txid == info.pos.txid && c->pos.checksum == info.pos.checksum)
                 return 0;
         if (c->pos.txid == info.pos.txid)
-                return open_snapshot(c, TXLOG_HISTORY_OTHER,
-                                     "it has another transaction at our position", e);
+                return cursor_open_snapshot(c, TXLOG_HISTORY_OTHER,
+                                            "it has another transaction at our position", e);
         if (c->pos.txid > info.pos.txid)
-                return open_snapshot(c, TXLOG_HISTORY_OTHER, "it is ahead", e);
+                return cursor_open_snapshot(c, TXLOG_HISTORY_OTHER, "it is ahead", e);
         r = txlog_find_history(db_log(c->db), c->pos, &history, e);
         if (r < 0)
                 return r;
         if (history == TXLOG_HISTORY_OTHER)
-                return open_snapshot(c, history, "its position is not in our history", e);
+                return cursor_open_snapshot(c, history, "its position is not in our history", e);
         /* A log that begins with a base has nothing of what led there. */
         r = !txlog_last(db_log(c->db), &last) || last.max_txid <= c->pos.txid
                     ? E_NOT_FOUND
                     : txlog_reader_open(db_log(c->db), c->pos.txid, &c->reader, e);
         if (r == E_NOT_FOUND || history == TXLOG_HISTORY_UNKNOWN)
-                return open_snapshot(c, history,
-                                     c->pos.txid == 0 ? "it has nothing" : "our log begins later", e);
+                return cursor_open_snapshot(
+                        c, history, c->pos.txid == 0 ? "it has nothing" : "our log begins later", e);
         return r < 0 ? r : 1;
 }
 
@@ -200,34 +209,41 @@ follows(const struct txlog_record *record, struct ltx_pos pos)
                (record->min_txid == pos.txid + 1 && record->pre_apply_checksum == pos.checksum);
 }
 
+static bool
+has_sent_all(const struct log_cursor *c)
+{
+        return c->pos.txid >= db_replicable_txid(c->db) ||
+               (c->limit_txid > 0 && c->pos.txid >= c->limit_txid);
+}
+
 /* 1: c->src or c->snapshot is the next to send; 0: nothing now. */
 static int
-next_record(struct cursor *c, struct err *e)
+next_record(struct log_cursor *c, struct err *e)
 {
         int r;
 
-        if (c->pos.txid > 0 && c->is_checked && c->pos.txid >= db_shippable_txid(c->db))
+        if (c->pos.txid > 0 && c->is_checked && has_sent_all(c))
                 return 0;
         if (c->reader == NULL) {
                 r = find_place(c, e);
-                c->is_checked = r >= 0;
+                c->is_checked &= r >= 0;
                 if (r <= 0 || c->snapshot != NULL)
                         return r;
         }
-        if (c->pos.txid >= db_shippable_txid(c->db))
+        if (has_sent_all(c))
                 return 0;
         r = txlog_reader_next(c->reader, &c->record, &c->src, e);
         if (r > 0)
                 db_count(c->db, DB_COUNT_SENT_RECORDS);
         if (r <= 0 || follows(&c->record, c->pos))
                 return r;
-        return open_snapshot(c, TXLOG_HISTORY_OTHER, "its position is not in our history", e);
+        return cursor_open_snapshot(c, TXLOG_HISTORY_OTHER, "its position is not in our history", e);
 }
 
 /* --- the bytes --- */
 
 static int
-read_log(struct cursor *c, size_t want, struct outbox *o, struct err *e)
+read_log(struct log_cursor *c, size_t want, struct outbox *o, struct err *e)
 {
         uint8_t *buf = malloc(FRAME_DATA_MAX);
         ssize_t n = buf == NULL ? -ENOMEM : 1;
@@ -245,11 +261,11 @@ read_log(struct cursor *c, size_t want, struct outbox *o, struct err *e)
         if (n > 0)
                 return 1;
         c->src = NULL;
-        return put_end(c, FRAME_LTX_COMPLETE, o, e);
+        return put_ltx_end(c, FRAME_LTX_COMPLETE, o, e);
 }
 
 static int
-read_snapshot(struct cursor *c, size_t want, struct outbox *o, struct err *e)
+read_snapshot(struct log_cursor *c, size_t want, struct outbox *o, struct err *e)
 {
         int r = db_snapshot_read(c->snapshot, want, &o->base, e);
 
@@ -258,28 +274,45 @@ read_snapshot(struct cursor *c, size_t want, struct outbox *o, struct err *e)
         db_snapshot_close(c->snapshot);
         c->snapshot = NULL;
         if (r < 0) {
-                /* The link is sound: this database alone is tried again. */
+                /* The transport is sound: this database alone is tried again. */
                 log_event(LOG_WARN, db_name(c->db), "snapshot given up: %s", e->text);
                 c->is_checked = false;
-                r = put_end(c, FRAME_LTX_ABANDONED, o, e);
+                r = put_ltx_end(c, FRAME_LTX_ABANDONED, o, e);
                 return r < 0 ? r : -EAGAIN;
         }
-        return put_end(c, FRAME_LTX_COMPLETE, o, e);
+        return put_ltx_end(c, FRAME_LTX_COMPLETE, o, e);
+}
+
+/* Records of other databases have gone through @o since this one had its turn. */
+static void
+cursor_take_outbox(struct log_cursor *c, struct outbox *o)
+{
+        o->stream = c->stream;
+        o->n_data = c->n_data;
+}
+
+static void
+cursor_leave_outbox(struct log_cursor *c, const struct outbox *o)
+{
+        c->stream = o->stream;
+        c->n_data = o->n_data;
 }
 
 int
-cursor_abandon(struct cursor *c, struct outbox *o, struct err *e)
+log_cursor_abandon(struct log_cursor *c, struct outbox *o, struct err *e)
 {
-        int r = c->is_begun ? put_end(c, FRAME_LTX_ABANDONED, o, e) : 0;
+        int r;
 
-        cursor_release(c);
+        cursor_take_outbox(c, o);
+        r = c->is_begun ? put_ltx_end(c, FRAME_LTX_ABANDONED, o, e) : 0;
+        log_cursor_release(c);
         c->is_begun = c->is_checked = false;
         return r;
 }
 
-int
-cursor_read(struct cursor *c, uint64_t term, uint32_t *next_stream, size_t want, struct outbox *o,
-            struct err *e)
+static int
+cursor_read_records(struct log_cursor *c, uint64_t term, uint32_t *next_stream, size_t want,
+                    struct outbox *o, struct err *e)
 {
         size_t end = o->n + want;
         int r = 0;
@@ -299,4 +332,16 @@ cursor_read(struct cursor *c, uint64_t term, uint32_t *next_stream, size_t want,
                         return r;
         }
         return 1;
+}
+
+int
+log_cursor_read(struct log_cursor *c, uint64_t term, uint32_t *next_stream, size_t want,
+                struct outbox *o, struct err *e)
+{
+        int r;
+
+        cursor_take_outbox(c, o);
+        r = cursor_read_records(c, term, next_stream, want, o, e);
+        cursor_leave_outbox(c, o);
+        return r;
 }
