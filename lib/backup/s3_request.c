@@ -1,0 +1,262 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backup/s3.h"
+#include "base/backoff.h"
+
+#define STALL_MS 30000 /* that nothing moves */
+#define CONNECT_MS 10000
+#define ANSWER_MAX (8u << 20) /* of a list of 1,000 keys, with room to spare */
+#define ATTEMPTS 4
+#define PAUSE_MS 200
+#define PAUSE_MAX_MS 2000
+#define URL_SIZE 8192
+
+/* --- bodies --- */
+
+static int
+take_chunk(struct byte_sink *sink, const void *buf, size_t n)
+{
+        struct s3_chunk *c = (struct s3_chunk *)sink;
+
+        if (n > c->capacity - c->n)
+                return -EMSGSIZE;
+        memcpy(c->buf + c->n, buf, n);
+        c->n += n;
+        return 0;
+}
+
+void
+s3_chunk_init(struct s3_chunk *c, uint8_t *buf, size_t capacity)
+{
+        *c = (struct s3_chunk){ .sink.write = take_chunk, .buf = buf, .capacity = capacity };
+}
+
+/* A body in memory, as a source: then it is its standstill that counts, not how long it takes. */
+struct body {
+        struct byte_src src;
+        const uint8_t *buf;
+        size_t n, at;
+};
+
+static ssize_t
+read_body(struct byte_src *src, void *buf, size_t n)
+{
+        struct body *b = (struct body *)src;
+
+        if (n > b->n - b->at)
+                n = b->n - b->at;
+        memcpy(buf, b->buf + b->at, n);
+        b->at += n;
+        return (ssize_t)n;
+}
+
+static int
+rewind_body(struct byte_src *src)
+{
+        ((struct body *)src)->at = 0;
+        return 0;
+}
+
+/* --- one attempt --- */
+
+struct signed_request {
+        char path[URL_SIZE / 2], url[URL_SIZE];
+        char date[SIGV4_DATE_SIZE], stamp[40];
+        char authorization[SIGV4_AUTHORIZATION_SIZE];
+        char lines[6][4200];
+        const char *headers[12];
+};
+
+static int
+make_s3_path(struct s3 *s, const struct s3_call *call, struct signed_request *q)
+{
+        char raw[DEST_KEY_SIZE + 1024];
+        int n = snprintf(raw, sizeof raw, "%s/%s%s", s->bucket, call->key != NULL ? s->prefix : "",
+                         call->key != NULL ? call->key : "");
+        const char *query = call->query != NULL ? call->query : "";
+
+        if (n >= (int)sizeof raw || !sigv4_encode(raw, true, q->path, sizeof q->path))
+                return -ENAMETOOLONG;
+        n = snprintf(q->url, sizeof q->url, "%s%s%s%s", s->origin, q->path, query[0] != '\0' ? "?" : "",
+                     query);
+        return n < (int)sizeof q->url ? 0 : -ENAMETOOLONG;
+}
+
+static void
+make_stamp(int64_t time_ms, char *ret, size_t size)
+{
+        time_t t = (time_t)(time_ms / 1000);
+        struct tm tm;
+        size_t n;
+
+        gmtime_r(&t, &tm);
+        n = strftime(ret, size, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(ret + n, size - n, ".%03dZ", (int)(time_ms % 1000));
+}
+
+static int
+sign(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q)
+{
+        const struct sigv4_key key = { s->access_key_id, s->secret_access_key, s->region, "s3" };
+        struct sigv4_header headers[5] = { { "host", s->host },
+                                           { "x-amz-content-sha256", hash },
+                                           { "x-amz-date", q->date } };
+        struct sigv4_request rq = { call->method, q->path, call->query != NULL ? call->query : "",
+                                    headers,      3,       hash };
+        size_t n = 0;
+        int r;
+
+        sigv4_date(clock_wall_ms(s->clock) + s->skew_ms, q->date);
+        if (call->time_ms > 0) {
+                make_stamp(call->time_ms, q->stamp, sizeof q->stamp);
+                headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-meta-litestream-timestamp",
+                                                                 q->stamp };
+        }
+        if (s->session_token[0] != '\0')
+                headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-security-token",
+                                                                 s->session_token };
+        r = sigv4_sign(&key, &rq, q->date, q->authorization);
+        for (size_t i = 1; i < rq.n_headers; i++, n++) { /* the host is curl's */
+                snprintf(q->lines[n], sizeof q->lines[n], "%s: %s", headers[i].name, headers[i].value);
+                q->headers[n] = q->lines[n];
+        }
+        snprintf(q->lines[n], sizeof q->lines[n], "authorization: %s", q->authorization);
+        q->headers[n] = q->lines[n];
+        n++;
+        for (size_t i = 0;
+             i < sizeof call->headers / sizeof call->headers[0] && call->headers[i] != NULL; i++)
+                q->headers[n++] = call->headers[i];
+        q->headers[n++] = "content-type: application/octet-stream";
+        q->headers[n] = NULL;
+        return r;
+}
+
+static int
+attempt(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q,
+        struct http_response *ret, struct err *e)
+{
+        struct body body = { { read_body }, call->body, call->body_size, 0 };
+        struct http_request rq = { .method = call->method,
+                                   .url = q->url,
+                                   .timeout_ms = STALL_MS,
+                                   .connect_timeout_ms = CONNECT_MS,
+                                   .max_response_size = ANSWER_MAX,
+                                   .headers = q->headers,
+                                   .text_header = "ETag",
+                                   .body_size = call->body_size,
+                                   .source = call->body_size > 0 ? &body.src : NULL,
+                                   .rewind = rewind_body,
+                                   .sink = call->chunk != NULL ? &call->chunk->sink : NULL };
+        int r = sign(s, call, hash, q);
+
+        if (r < 0)
+                return err_set(e, r, "sign a request to %s", s->base.url);
+        if (call->chunk != NULL)
+                call->chunk->n = 0;
+        r = http_client_do(s->http, &rq, ret, e);
+        if (r == 0)
+                atomic_fetch_add(&s->base.counters.sent_bytes, call->body_size);
+        return r;
+}
+
+/* --- what came of it --- */
+
+static int
+code_of_status(int status)
+{
+        if (status >= 200 && status < 300)
+                return 0;
+        switch (status) {
+        case 403:
+        case 401:
+                return -EACCES;
+        case 404:
+                return E_NOT_FOUND;
+        case 412:
+                return -EEXIST;
+        case 416:
+                return -ERANGE;
+        default:
+                return status < 500 && status != 429 && status != 408 && status != 409 ? -EINVAL : -EIO;
+        }
+}
+
+/* In the server's words, which it may have none of. */
+static int
+check_answer(struct s3 *s, const struct s3_call *call, const struct http_response *rs, struct err *e)
+{
+        char code[64] = "", message[200] = "";
+        int r = code_of_status(rs->status);
+
+        if (r == 0)
+                return 0;
+        (void)s3_xml_find(rs->body, rs->body_size, "Code", code, sizeof code);
+        (void)s3_xml_find(rs->body, rs->body_size, "Message", message, sizeof message);
+        if (strcmp(code, "NoSuchBucket") == 0)
+                r = -ENXIO;
+        if (strcmp(code, "RequestTimeTooSkewed") == 0 && rs->date_s > 0)
+                s->skew_ms = rs->date_s * 1000 - clock_wall_ms(s->clock);
+        return err_text(e, r, "%s: %s %s: %d %s%s%s", s->base.url, call->method,
+                        call->key != NULL ? call->key : "the bucket", rs->status, code,
+                        message[0] != '\0' ? ": " : "", message);
+}
+
+/* Whether it may go well the next time. What was put may be there already then, which the caller finds out. */
+static bool
+is_transient(int r, const struct http_response *rs, int64_t old_skew_ms, int64_t skew_ms)
+{
+        if (r == -ECANCELED || r == -ENOMEM || r == -EMSGSIZE || r == -EPROTO || r == -ENAMETOOLONG)
+                return false;
+        if (r == -EACCES)
+                return old_skew_ms != skew_ms;
+        return rs->status == 0 || r == -EIO;
+}
+
+static void
+pause_ms(int64_t ms)
+{
+        struct timespec ts = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+
+        nanosleep(&ts, NULL);
+}
+
+int
+s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struct err *e)
+{
+        struct signed_request *q = malloc(sizeof *q);
+        char hash[SIGV4_HASH_SIZE];
+        struct backoff backoff;
+        struct err why = ERR_INIT;
+        int r = q == NULL ? -ENOMEM : make_s3_path(s, call, q);
+
+        if (r < 0) {
+                free(q);
+                return err_set(e, r, "%s", s->base.url);
+        }
+        sigv4_hash(call->body != NULL ? call->body : "", call->body_size, hash);
+        backoff_init(&backoff, PAUSE_MS, PAUSE_MAX_MS, (uint64_t)clock_wall_ms(s->clock) ^ (uintptr_t)q);
+        for (int i = 0; i < ATTEMPTS; i++) {
+                int64_t skew_ms = s->skew_ms;
+
+                if (atomic_load(&s->is_cancelled)) {
+                        r = err_set(&why, -ECANCELED, "%s", s->base.url);
+                        break;
+                }
+                *ret = (struct http_response){ 0 };
+                r = attempt(s, call, hash, q, ret, &why);
+                if (r == 0)
+                        r = check_answer(s, call, ret, &why);
+                if (r == 0 || !is_transient(r, ret, skew_ms, s->skew_ms))
+                        break;
+                if (i + 1 < ATTEMPTS)
+                        pause_ms(backoff_next_ms(&backoff));
+        }
+        free(q);
+        if (r < 0 && e != NULL)
+                *e = why;
+        return r;
+}
