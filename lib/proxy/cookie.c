@@ -6,6 +6,7 @@
 #include <time.h>
 
 #define NAME "__txid"
+#define TERM_NAME "__txid_term"
 #define DIGITS 16
 #define MAX_AGE_S 300
 
@@ -20,7 +21,7 @@ cookie_hash(const char *db_name)
 }
 
 static bool
-parse_hex(struct slice s, uint64_t *ret)
+parse_cookie_hex(struct slice s, uint64_t *ret)
 {
         uint64_t v = 0;
 
@@ -47,8 +48,9 @@ parse_pair(struct slice s, struct cookie_position *ret)
 {
         if (s.n != 2 * DIGITS + 1 || s.p[DIGITS] != ':')
                 return false;
-        return parse_hex((struct slice){ s.p, DIGITS }, &ret->hash) && ret->hash != COOKIE_ANY_DB &&
-               parse_hex((struct slice){ s.p + DIGITS + 1, DIGITS }, &ret->txid);
+        return parse_cookie_hex((struct slice){ s.p, DIGITS }, &ret->hash) &&
+               ret->hash != COOKIE_ANY_DB &&
+               parse_cookie_hex((struct slice){ s.p + DIGITS + 1, DIGITS }, &ret->txid);
 }
 
 bool
@@ -58,7 +60,8 @@ cookie_parse(struct slice value, struct cookie *ret)
         struct slice word;
 
         ret->n = 0;
-        if (parse_hex(value, &p.txid)) {
+        ret->term = 0;
+        if (parse_cookie_hex(value, &p.txid)) {
                 ret->dbs[ret->n++] = p;
                 return true;
         }
@@ -70,23 +73,42 @@ cookie_parse(struct slice value, struct cookie *ret)
         return ret->n > 0;
 }
 
+/* The value in @word, if it is "@name=VALUE". */
+static bool
+take_value(struct slice word, const char *name, struct slice *ret)
+{
+        size_t n = strlen(name);
+
+        if (word.n <= n || memcmp(word.p, name, n) != 0)
+                return false;
+        *ret = (struct slice){ word.p + n, word.n - n };
+        return true;
+}
+
 bool
 cookie_find(const struct head *request, struct cookie *ret)
 {
+        bool is_found = false, is_good = false;
+        uint64_t term = 0;
+
         for (size_t i = 0; i < request->n_fields; i++) {
-                struct slice list, word;
+                struct slice list, word, value;
 
                 if (!slice_is(head_name(request, i), "cookie"))
                         continue;
                 list = head_value(request, i);
                 while (slice_next(&list, ';', &word)) {
-                        size_t n = strlen(NAME "=");
-
-                        if (word.n > n && memcmp(word.p, NAME "=", n) == 0)
-                                return cookie_parse((struct slice){ word.p + n, word.n - n }, ret);
+                        if (!is_found && take_value(word, NAME "=", &value)) {
+                                is_found = true;
+                                is_good = cookie_parse(value, ret);
+                        } else if (take_value(word, TERM_NAME "=", &value) &&
+                                   !parse_cookie_hex(value, &term)) {
+                                term = 0;
+                        }
                 }
         }
-        return false;
+        ret->term = term;
+        return is_good;
 }
 
 void
@@ -119,17 +141,34 @@ cookie_format(const struct cookie *c, char ret[COOKIE_VALUE_SIZE])
         }
 }
 
-void
-cookie_format_field(const struct cookie *c, int64_t wall_ms, char ret[COOKIE_FIELD_SIZE])
+static void
+format_field(const char *name, const char *value, int64_t wall_ms, char *buf, size_t size)
 {
         time_t expires = (time_t)(wall_ms / 1000 + MAX_AGE_S);
-        char value[COOKIE_VALUE_SIZE], date[40];
+        char date[40];
         struct tm tm;
 
         if (gmtime_r(&expires, &tm) == NULL)
                 memset(&tm, 0, sizeof tm);
         /* Without setlocale, as here, names of days and months are English. */
         strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        snprintf(buf, size, "%s=%s; Path=/; Expires=%s; HttpOnly", name, value, date);
+}
+
+void
+cookie_format_field(const struct cookie *c, int64_t wall_ms, char ret[COOKIE_FIELD_SIZE])
+{
+        char value[COOKIE_VALUE_SIZE];
+
         cookie_format(c, value);
-        snprintf(ret, COOKIE_FIELD_SIZE, NAME "=%s; Path=/; Expires=%s; HttpOnly", value, date);
+        format_field(NAME, value, wall_ms, ret, COOKIE_FIELD_SIZE);
+}
+
+void
+cookie_format_term_field(const struct cookie *c, int64_t wall_ms, char ret[COOKIE_TERM_FIELD_SIZE])
+{
+        char value[DIGITS + 1];
+
+        snprintf(value, sizeof value, "%016" PRIx64, c->term);
+        format_field(TERM_NAME, value, wall_ms, ret, COOKIE_TERM_FIELD_SIZE);
 }

@@ -1,11 +1,15 @@
 /* What a client is given time for. One timer for each: left to run when what is due next is due later, because nearly
  * always it is a request that has been answered long before. */
-#include "proxy/proxy_internal.h"
+#include "proxy/deadline.h"
+
+#include "proxy/body.h"
+#include "proxy/reply.h"
 
 #define NEVER INT64_MAX
+#define PROXY_HELD_MS 100
 
 static int64_t
-earlier(int64_t a, int64_t b)
+earlier_of(int64_t a, int64_t b)
 {
         return a < b ? a : b;
 }
@@ -24,7 +28,7 @@ request_due(const struct client *c)
         int64_t due = after(c->head_ms, config->write_ms);
 
         if (!c->is_all_read)
-                due = earlier(due, after(c->begun_ms, config->read_ms));
+                due = earlier_of(due, after(c->begun_ms, config->read_ms));
         return due;
 }
 
@@ -38,14 +42,17 @@ due(const struct client *c)
                 if (!c->has_begun)
                         return after(c->idle_since_ms,
                                      c->is_peer ? PROXY_PEER_IDLE_MS : config->idle_ms);
-                return earlier(after(c->begun_ms, config->read_header_ms),
-                               after(c->begun_ms, config->read_ms));
+                if (c->awaits_body)
+                        return earlier_of(request_due(c), c->head_ms + PROXY_STALL_MS);
+                return earlier_of(after(c->begun_ms, config->read_header_ms),
+                                  after(c->begun_ms, config->read_ms));
         case CLIENT_WAITING:
                 return c->wait_until_ms;
         case CLIENT_CONNECTING:
                 return c->retry_at_ms > 0 ? c->retry_at_ms : request_due(c);
         case CLIENT_PASSING:
-                return earlier(request_due(c), c->moved_ms + PROXY_STALL_MS);
+                return earlier_of(body_must_wait(c) ? c->body_full_ms + PROXY_TAKEN_MS : NEVER,
+                                  earlier_of(request_due(c), c->moved_ms + PROXY_STALL_MS));
         case CLIENT_TUNNEL:
                 return c->moved_ms + PROXY_STALL_MS;
         default:
@@ -86,7 +93,7 @@ wait_is_over(struct client *c)
                 c->proxy->stats.n_txid_timeouts++;
                 reply(c, 504, "",
                       "Proxy timeout: this replica has not caught up with what you wrote before: try again");
-        } else if (c->is_hop) {
+        } else if (c->is_sent_on) {
                 reply(c, 503, "",
                       "Proxy error: no primary available: this node was taken for it and is not: try again");
         } else {
@@ -112,7 +119,11 @@ act(struct client *c)
 {
         switch (c->state) {
         case CLIENT_HEAD:
-                if (c->has_begun) {
+                if (c->awaits_body && request_due(c) > loop_now_ms(c->proxy->loop)) {
+                        client_abort(c); /* as one that stalls later */
+                } else if (c->awaits_body) {
+                        request_is_late(c);
+                } else if (c->has_begun) {
                         c->is_keep_alive = false;
                         reply(c, 408, "", "Bad request: its head did not arrive in time");
                 } else {
@@ -120,16 +131,21 @@ act(struct client *c)
                 }
                 break;
         case CLIENT_WAITING:
-                wait_is_over(c);
+                if (c->proxy->n_holds > 0 && c->kind == ROUTE_WRITE) /* which ends */
+                        c->wait_until_ms = loop_now_ms(c->proxy->loop) + PROXY_HELD_MS;
+                else
+                        wait_is_over(c);
                 break;
         case CLIENT_CONNECTING:
                 if (c->retry_at_ms > 0)
-                        exchange_retry(c);
+                        client_set_state(c, CLIENT_ROUTE);
                 else
                         request_is_late(c);
                 break;
         case CLIENT_PASSING:
         case CLIENT_TUNNEL:
+                if (body_must_wait(c) && c->body_full_ms + PROXY_TAKEN_MS <= loop_now_ms(c->proxy->loop))
+                        body_taken(c);
                 if (c->state == CLIENT_PASSING && request_due(c) <= loop_now_ms(c->proxy->loop))
                         request_is_late(c);
                 else if (is_stalled(c))
@@ -141,12 +157,9 @@ act(struct client *c)
 }
 
 void
-deadline_reached(void *arg)
+deadline_reached(struct client *c)
 {
-        struct client *c = arg;
-
         c->timer_at_ms = 0;
         if (due(c) <= loop_now_ms(c->proxy->loop))
                 act(c);
-        client_settle(c);
 }

@@ -1,28 +1,16 @@
 /* The other side of a request: the connection to the application, or to the primary's proxy, and what comes back. */
-#include "proxy/proxy_internal.h"
+#include "proxy/exchange.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "proxy/body.h"
+#include "proxy/positions.h"
+#include "proxy/reply.h"
 
-#define HOP_WARN_MS 10000
-
-static const struct upstream_handler upstream_handler;
-
-void
-exchange_drop(struct client *c)
-{
-        struct upstream *u = c->up;
-
-        c->up = NULL;
-        c->is_up_paused = false;
-        if (u == NULL)
-                return;
-        cork_forget(&c->proxy->cork, upstream_conn(u));
-        upstream_drop(u);
-}
+#define NODE_WARN_MS 10000
 
 static const char *
 who(const struct client *c)
@@ -39,21 +27,26 @@ advice(const struct client *c)
                                 : "see that it runs and that proxy.target is its address";
 }
 
-/* Sent twice it does the same as sent once, and we still have all of it. */
+/* Whether the application may be asked twice, as Go's net/http.Transport has it: by a method that is safe (a PUT or
+ * DELETE that is sent again may undo what another client has done in between), without a body, and not where
+ * always-forward says that it writes. */
 static bool
 is_replayable(const struct client *c)
 {
+        if (c->kind == ROUTE_WRITE)
+                return false;
         switch (c->request.method) {
         case HTTP_GET:
         case HTTP_HEAD:
         case HTTP_OPTIONS:
-        case HTTP_PUT:
-        case HTTP_DELETE:
+        case HTTP_TRACE:
                 return c->request.is_end;
         default:
                 return false;
         }
 }
+
+static const char taken[] = "HTTP/1.1 102 Processing\r\n" REWRITE_TAKEN ": 1\r\n\r\n";
 
 static void
 send_request(struct client *c)
@@ -62,10 +55,11 @@ send_request(struct client *c)
         struct request_rewrite how = { .target = &c->target,
                                        .client = c->is_peer ? NULL : c->peer,
                                        .default_host = c->to.address,
-                                       .is_hop = c->is_to_primary };
+                                       .is_sent_on = c->is_to_primary };
 
         client_set_state(c, CLIENT_PASSING);
         c->moved_ms = loop_now_ms(p->loop);
+        c->is_heard = false;
         reader_next(&c->response);
         c->response.is_body_less = c->request.method == HTTP_HEAD;
         p->scratch.n = 0;
@@ -75,7 +69,10 @@ send_request(struct client *c)
                 reply(c, 503, "", "Proxy error: out of memory: try again");
                 return;
         }
+        if (c->wants_moved && !c->is_to_primary && !c->is_all_read)
+                client_send(c, taken, sizeof taken - 1);
         client_send_up(c, p->scratch.s, p->scratch.n);
+        body_send_kept(c);
 }
 
 static void not_connected(struct client *c, int code, const struct err *e);
@@ -88,7 +85,7 @@ connect(struct client *c)
 
         client_set_state(c, CLIENT_CONNECTING);
         c->retry_at_ms = 0;
-        r = upstream_connect(c->proxy->pool, &c->to, PROXY_CONNECT_MS, &upstream_handler, c, &c->up, &e);
+        r = upstream_connect(c->proxy->pool, &c->to, PROXY_CONNECT_MS, c->up_handler, c, &c->up, &e);
         if (r < 0) {
                 c->up = NULL;
                 not_connected(c, r, &e);
@@ -108,18 +105,9 @@ void
 exchange_begin(struct client *c, const struct destination *to)
 {
         c->to = *to;
-        c->up = upstream_take(c->proxy->pool, to, max_idle_ms(c), &upstream_handler, c);
+        c->up = upstream_take(c->proxy->pool, to, max_idle_ms(c), c->up_handler, c);
         if (c->up != NULL)
                 send_request(c);
-        else
-                connect(c);
-}
-
-void
-exchange_retry(struct client *c)
-{
-        if (c->is_to_primary)
-                request_route(c); /* which may be another by now */
         else
                 connect(c);
 }
@@ -131,7 +119,7 @@ may_try_again(struct client *c)
         struct proxy *p = c->proxy;
         int64_t now = loop_now_ms(p->loop);
 
-        if (p->is_draining)
+        if (p->is_draining || (p->is_leaving && !c->is_to_primary))
                 return false;
         if (c->refused_since_ms == 0)
                 c->refused_since_ms = now;
@@ -150,25 +138,25 @@ is_passing(const struct client *c, int code)
 }
 
 static void
-count_hop_failure(struct proxy_stats *s, int code)
+count_node_failure(struct proxy_stats *s, int code)
 {
         if (code == -EPROTO)
-                s->n_hop_failures[PROXY_HOP_TLS]++;
+                s->n_node_failures[PROXY_NODE_TLS]++;
         else if (code == -EACCES)
-                s->n_hop_failures[PROXY_HOP_TOKEN]++;
+                s->n_node_failures[PROXY_NODE_TOKEN]++;
         else if (code != -EBUSY) /* that was not tried */
-                s->n_hop_failures[PROXY_HOP_OTHER]++;
+                s->n_node_failures[PROXY_NODE_OTHER]++;
 }
 
 /* For who runs the nodes: a client's 502 is not seen by him. One line stands for all that come within a while. */
 static void
-warn_of_hop_failure(struct proxy *p, const struct err *e)
+warn_of_node_failure(struct proxy *p, const struct err *e)
 {
         int64_t now = loop_now_ms(p->loop);
 
-        if (p->hop_warned_ms != 0 && now - p->hop_warned_ms < HOP_WARN_MS)
+        if (p->node_warned_ms != 0 && now - p->node_warned_ms < NODE_WARN_MS)
                 return;
-        p->hop_warned_ms = now;
+        p->node_warned_ms = now;
         log_warn("proxy: requests do not get to the primary: %s", e->text);
 }
 
@@ -176,37 +164,38 @@ static void
 not_connected(struct client *c, int code, const struct err *e)
 {
         if (c->to.is_node)
-                count_hop_failure(&c->proxy->stats, code);
+                count_node_failure(&c->proxy->stats, code);
         if (is_passing(c, code) && may_try_again(c)) {
                 c->proxy->stats.n_retries += code != -EBUSY;
                 c->retry_at_ms = loop_now_ms(c->proxy->loop) + PROXY_RETRY_MS;
                 return;
         }
         if (c->to.is_node && e != NULL && code != -ECANCELED)
-                warn_of_hop_failure(c->proxy, e);
+                warn_of_node_failure(c->proxy, e);
         reply_printf(c, code == -ETIMEDOUT ? 504 : 502, "Proxy error: the %s cannot be reached (%s): %s",
                      who(c), e != NULL ? e->text : "no reason known", advice(c));
 }
 
 /* The connection ended before the response did. */
 static void
-lost(struct client *c)
+exchange_lost(struct client *c)
 {
-        bool was_reused = c->up != NULL && upstream_is_reused(c->up);
+        /* Who has said something has seen the request. */
+        bool was_unseen = c->up != NULL && upstream_is_reused(c->up) && !c->is_heard;
 
         if (c->is_answered) {
                 client_abort(c); /* a client must not take the part for the whole */
                 return;
         }
-        exchange_drop(c);
-        if (was_reused && is_replayable(c)) {
+        client_drop_up(c);
+        if (was_unseen && is_replayable(c)) {
                 c->proxy->stats.n_retries++;
                 connect(c);
                 return;
         }
         reply_printf(c, 502,
-                     "Proxy error: the %s at %s closed the connection without an answer: see its log",
-                     who(c), c->to.address);
+                     "Proxy error: the %s at %s closed the connection without %s answer: see its log",
+                     who(c), c->to.address, c->is_heard ? "a whole" : "an");
 }
 
 /* --- the response --- */
@@ -216,7 +205,7 @@ end_response(struct client *c)
 {
         if (c->framing == FRAMING_CHUNKED)
                 client_send(c, "0\r\n\r\n", 5);
-        client_finish(c);
+        client_set_state(c, CLIENT_DONE);
 }
 
 static void
@@ -254,7 +243,9 @@ pass_interim(struct client *c)
                 bad_response(c, "101 where nothing was to be upgraded");
                 return;
         }
-        if (c->request.minor > 0)
+        if (c->is_to_primary && head_find(&c->response.head, REWRITE_TAKEN, NULL) > 0)
+                body_taken(c);
+        else if (c->request.minor > 0)
                 send_head(c, &how);
         if (c->response.status_code == 101) {
                 c->is_answered = true;
@@ -267,20 +258,42 @@ pass_interim(struct client *c)
         c->response.is_body_less = c->request.method == HTTP_HEAD;
 }
 
+/* The node that was taken for the primary says that it is not, and has done nothing. */
+static void
+moved(struct client *c)
+{
+        client_drop_up(c);
+        if (c->is_taken || !may_try_again(c)) {
+                reply(c, 503, "", "Proxy error: no primary available: try again");
+                return;
+        }
+        c->proxy->stats.n_retries++;
+        c->is_moved = true;
+        client_set_state(c, CLIENT_ROUTE);
+}
+
 static void
 have_head(struct client *c)
 {
-        char cookie[COOKIE_FIELD_SIZE];
+        char cookie[COOKIE_FIELD_SIZE], term[COOKIE_TERM_FIELD_SIZE];
         struct response_rewrite how = { .client_minor = c->request.minor,
                                         .is_head = c->request.method == HTTP_HEAD,
-                                        .is_keep_alive = c->is_keep_alive && !c->proxy->is_draining };
+                                        .is_keep_alive = c->is_keep_alive && !c->proxy->is_retiring };
 
         if (c->response.status_code < 200) {
                 pass_interim(c);
                 return;
         }
-        if (c->is_local_write && positions_cookie(c, cookie))
-                how.cookie = cookie;
+        if (c->is_to_primary && c->response.status_code == 503 &&
+            head_find(&c->response.head, REWRITE_MOVED, NULL) > 0) {
+                moved(c);
+                return;
+        }
+        body_taken(c);
+        if (c->is_local_write && positions_cookies(c, cookie, term)) {
+                how.cookies[0] = cookie;
+                how.cookies[1] = term;
+        }
         c->is_answered = true;
         send_head(c, &how);
         c->is_keep_alive = how.is_keep_alive;
@@ -291,7 +304,10 @@ have_head(struct client *c)
 static void
 parse_response(struct client *c, const uint8_t *data, size_t n)
 {
-        while (n > 0 && c->state == CLIENT_PASSING && c->up != NULL) {
+        const struct upstream *up = c->up;
+
+        /* Once it is another's, what is left here is of an answer that does not count. */
+        while (n > 0 && c->state == CLIENT_PASSING && c->up == up) {
                 enum reader_event event;
                 size_t used = reader_feed(&c->response, data, n, &event);
 
@@ -313,61 +329,41 @@ parse_response(struct client *c, const uint8_t *data, size_t n)
 
 /* --- events --- */
 
-static void
-on_opened(void *arg)
+void
+exchange_opened(struct client *c)
 {
-        struct client *c = arg;
-
         send_request(c);
-        client_settle(c);
 }
 
-static void
-on_read(void *arg, const uint8_t *data, size_t n)
+void
+exchange_read(struct client *c, const uint8_t *data, size_t n)
 {
-        struct client *c = arg;
-
+        c->is_heard = true;
         parse_response(c, data, n);
-        client_settle(c);
 }
 
-static void
-on_ended(void *arg)
+void
+exchange_ended(struct client *c)
 {
-        struct client *c = arg;
-
         c->response.is_keep_alive = false;
         if (c->state == CLIENT_TUNNEL)
-                client_finish(c);
+                client_end_tunnel(c);
         else if (c->is_answered && reader_eof(&c->response))
                 end_response(c);
         else
-                lost(c);
-        client_settle(c);
+                exchange_lost(c);
 }
 
-static void
-on_writable(void *arg)
+void
+exchange_closed(struct client *c, int code, const struct err *e)
 {
-        client_settle(arg);
-}
-
-static void
-on_closed(void *arg, int code, const struct err *e)
-{
-        struct client *c = arg;
-
         if (c->state == CLIENT_CONNECTING) {
                 c->up = NULL;
                 not_connected(c, code, e);
         } else if (c->state == CLIENT_TUNNEL) {
                 c->up = NULL;
-                client_finish(c);
+                client_end_tunnel(c);
         } else {
-                lost(c);
+                exchange_lost(c);
         }
-        client_settle(c);
 }
-
-static const struct upstream_handler upstream_handler = { on_opened, on_read, on_ended, on_writable,
-                                                          on_closed };

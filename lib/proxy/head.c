@@ -50,7 +50,7 @@ add_bytes(struct head *h, const char *s, size_t n)
 }
 
 static int
-add_field(struct head *h)
+head_add_field(struct head *h)
 {
         size_t capacity = h->fields_capacity > 0 ? 2 * h->fields_capacity : 16;
         struct head_field *grown;
@@ -85,7 +85,7 @@ head_add_name(struct head *h, const char *s, size_t n)
         int r = 0;
 
         if (h->n_fields == 0 || h->is_in_value)
-                r = add_field(h);
+                r = head_add_field(h);
         if (r == 0)
                 r = add_bytes(h, s, n);
         if (r == 0)

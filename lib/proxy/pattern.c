@@ -1,7 +1,8 @@
 #include "proxy/pattern.h"
 
-#include <ctype.h>
 #include <string.h>
+
+#include "proxy/syntax.h"
 
 /* Without recursion: a later * makes it needless to try others for an earlier one. */
 bool
@@ -29,24 +30,16 @@ pattern_matches(const char *pattern, struct slice path)
         return *pattern == '\0';
 }
 
-static int
-hex_value(char c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        c = (char)tolower((unsigned char)c);
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 struct slice
 pattern_path(struct slice target, char *buf)
 {
         size_t n = 0;
 
         for (size_t i = 0; i < target.n && target.p[i] != '?' && target.p[i] != '#'; i++) {
-                if (target.p[i] == '%' && i + 2 < target.n && hex_value(target.p[i + 1]) >= 0 &&
-                    hex_value(target.p[i + 2]) >= 0) {
-                        buf[n++] = (char)(16 * hex_value(target.p[i + 1]) + hex_value(target.p[i + 2]));
+                if (target.p[i] == '%' && i + 2 < target.n && syntax_hex_value(target.p[i + 1]) >= 0 &&
+                    syntax_hex_value(target.p[i + 2]) >= 0) {
+                        buf[n++] = (char)(16 * syntax_hex_value(target.p[i + 1]) +
+                                          syntax_hex_value(target.p[i + 2]));
                         i += 2;
                 } else {
                         buf[n++] = target.p[i];

@@ -45,23 +45,45 @@ int proxy_start(struct proxy *p, struct err *e);
 int proxy_port(const struct proxy *p);
 /* A connection to the node's port that begins with "GET /proxy ": another node's proxy, if it can prove it. On the loop
  * of @c, as a listener's accepted(). Until the loop has stopped @p has to be there. */
-void proxy_accept_hop(struct proxy *p, struct conn *c);
+void proxy_accept_node(struct proxy *p, struct conn *c);
 /* @db has committed here. Any thread, any lock. */
 void proxy_committed(struct proxy *p, struct db *db);
-/* A database shows a new position, or the primary is another: who waits for that looks again. Any thread. */
+/* A database shows a new position: who waits for that looks again. Any thread. */
 void proxy_wake(struct proxy *p);
-/* Takes no connection and no request any more and waits until those that are under way are answered, at most
- * @timeout_ms; then all is closed. Again is fine, and NULL. Any thread but its own. */
+/* Whom to ask what the primary has of a database ("": only whether there is one), by numbers that grow: proxy_answered
+ * gives the answer, if there is one, of what it is after the question; proxy_connected says that the one who is asked is
+ * another now, or has sent all that it had. The former before proxy_start, the others from any thread. */
+void proxy_set_asker(struct proxy *p, void (*ask)(void *arg, uint64_t nonce, const char *db_name),
+                     void *arg);
+void proxy_answered(struct proxy *p, uint64_t nonce, uint64_t term, uint64_t txid);
+void proxy_connected(struct proxy *p);
+/* The primary is another, or nobody: who waits looks again, and WebSockets that lead to who was it end. Any thread. */
+void proxy_primary_changed(struct proxy *p);
+/* False: the health that it reports is bad. Any thread. */
+void proxy_set_well(struct proxy *p, bool is_well);
+/* Ending, in this order. NULL is fine, and any thread but its own.
+ *
+ * proxy_retire: the health that it reports is bad, and connections end with the next answer.
+ * proxy_hold: writes for the application here wait until proxy_release, and those that it has begun are waited for, at most
+ * @timeout_ms. As often as one likes, also while nothing ends.
+ * proxy_leave: the application is about to go. Requests go to the primary from now on, if it is another, else they are
+ * refused; what the application has begun is waited for, at most @timeout_ms.
+ * proxy_drain: takes no connection and no request any more and waits until those that are under way are answered, at most
+ * @timeout_ms; then all is closed. Again is fine. */
+void proxy_retire(struct proxy *p);
+void proxy_hold(struct proxy *p, int64_t timeout_ms);
+void proxy_release(struct proxy *p);
+void proxy_leave(struct proxy *p, int64_t timeout_ms);
 void proxy_drain(struct proxy *p, int64_t timeout_ms);
 /* NULL is fine. */
 void proxy_free(struct proxy *p);
 
 /* Why the primary's node did not let our proxy in. */
-enum proxy_hop_failure {
-        PROXY_HOP_TLS,   /* one of the certificates */
-        PROXY_HOP_TOKEN, /* ours */
-        PROXY_HOP_OTHER, /* it cannot be reached, or has no proxy */
-        PROXY_N_HOP_FAILURES,
+enum proxy_node_failure {
+        PROXY_NODE_TLS,   /* one of the certificates */
+        PROXY_NODE_TOKEN, /* ours */
+        PROXY_NODE_OTHER, /* it cannot be reached, or has no proxy */
+        PROXY_N_NODE_FAILURES,
 };
 
 struct proxy_stats {
@@ -70,11 +92,11 @@ struct proxy_stats {
         uint64_t n_replayed;  /* writes, by fly-replay */
         uint64_t n_txid_waits;
         uint64_t n_txid_timeouts;
-        uint64_t n_retries;      /* of a connection that was closed or refused */
-        uint64_t n_bad_requests; /* answered here with 4xx, 501 or 505 */
+        uint64_t n_retries; /* of a connection that was closed or refused, of a node that was not the primary */
+        uint64_t n_bad_requests;                          /* answered here with 4xx, 501 or 505 */
         uint64_t n_bad_gateway, n_no_primary, n_timeouts; /* 502, 503, 504 */
         uint64_t n_refused_clients;                       /* over the limit of connections */
-        uint64_t n_hop_failures[PROXY_N_HOP_FAILURES];
+        uint64_t n_node_failures[PROXY_N_NODE_FAILURES];
         unsigned n_peers; /* connections from other nodes' proxies by the node's port, not among the clients */
         unsigned n_clients, n_tunnels, n_upstreams, n_idle_upstreams;
 };

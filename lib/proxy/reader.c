@@ -11,7 +11,7 @@ reader_of(http_parser *parser)
 
 /* The first reason counts. */
 static int
-refuse(struct reader *r, int status, const char *reason)
+refuse_message(struct reader *r, int status, const char *reason)
 {
         if (r->reason == NULL) {
                 r->status = r->parser.type == HTTP_REQUEST ? status : 502;
@@ -25,8 +25,8 @@ added(struct reader *r, int code)
 {
         if (code == 0)
                 return 0;
-        return code == -E2BIG ? refuse(r, 431, "the head of the message is too large")
-                              : refuse(r, 503, "out of memory");
+        return code == -E2BIG ? refuse_message(r, 431, "the head of the message is too large")
+                              : refuse_message(r, 503, "out of memory");
 }
 
 static bool
@@ -39,12 +39,12 @@ has_control(const char *s, size_t n)
 }
 
 static int
-on_line(http_parser *parser, const char *at, size_t n)
+on_first_line(http_parser *parser, const char *at, size_t n)
 {
         struct reader *r = reader_of(parser);
 
         if (has_control(at, n))
-                return refuse(r, 400, "its first line has a control character");
+                return refuse_message(r, 400, "its first line has a control character");
         return added(r, head_add_line(&r->head, at, n));
 }
 
@@ -64,7 +64,7 @@ on_name(http_parser *parser, const char *at, size_t n)
                 return 0; /* of a trailer, which goes no further */
         for (size_t i = 0; i < n; i++)
                 if (!is_token_char((unsigned char)at[i]))
-                        return refuse(r, 400, "a field has a bad name");
+                        return refuse_message(r, 400, "a field has a bad name");
         return added(r, head_add_name(&r->head, at, n));
 }
 
@@ -76,7 +76,7 @@ on_value(http_parser *parser, const char *at, size_t n)
         if (r->has_head)
                 return 0;
         if (has_control(at, n))
-                return refuse(r, 400, "a field has a control character");
+                return refuse_message(r, 400, "a field has a control character");
         return added(r, head_add_value(&r->head, at, n));
 }
 
@@ -100,20 +100,20 @@ check_length(struct reader *r)
         size_t n_codings = head_find(&r->head, "transfer-encoding", &coding);
 
         if (n_lengths > 1 || (n_lengths > 0 && n_codings > 0))
-                return refuse(r, 400, "the length of the body is said more than once");
+                return refuse_message(r, 400, "the length of the body is said more than once");
         if (n_lengths > 0 && !is_decimal(length))
-                return refuse(r, 400, "Content-Length is no number");
+                return refuse_message(r, 400, "Content-Length is no number");
         if (n_codings > 1 || (n_codings > 0 && !slice_is(coding, "chunked")))
-                return refuse(r, 501, "no Transfer-Encoding but chunked is understood");
+                return refuse_message(r, 501, "no Transfer-Encoding but chunked is understood");
         if (n_codings > 0 && r->minor == 0)
-                return refuse(r, 400, "HTTP/1.0 has no Transfer-Encoding");
+                return refuse_message(r, 400, "HTTP/1.0 has no Transfer-Encoding");
         r->is_chunked = n_codings > 0;
         r->has_length = n_lengths > 0;
         for (size_t i = 0; r->has_length && i < length.n; i++)
                 r->length = 10 * r->length + (uint64_t)(length.p[i] - '0');
         if (r->is_chunked != ((r->parser.flags & F_CHUNKED) != 0) ||
             (r->has_length && r->length != r->parser.content_length))
-                return refuse(r, 400, "the length of the body is not clear");
+                return refuse_message(r, 400, "the length of the body is not clear");
         return 0;
 }
 
@@ -133,9 +133,9 @@ on_head(http_parser *parser)
         r->method = parser->method;
         r->status_code = parser->status_code;
         if (parser->http_major != 1 || parser->http_minor > 1)
-                return refuse(r, 505, "only HTTP/1.0 and HTTP/1.1 are understood");
+                return refuse_message(r, 505, "only HTTP/1.0 and HTTP/1.1 are understood");
         if (parser->type == HTTP_RESPONSE && r->status_code < 100)
-                return refuse(r, 502, "its status is none");
+                return refuse_message(r, 502, "its status is none");
         if (check_length(r) < 0)
                 return -1;
         r->is_keep_alive = http_should_keep_alive(parser) != 0;
@@ -170,8 +170,8 @@ on_end(http_parser *parser)
 }
 
 static const http_parser_settings settings = {
-        .on_url = on_line,
-        .on_status = on_line,
+        .on_url = on_first_line,
+        .on_status = on_first_line,
         .on_header_field = on_name,
         .on_header_value = on_value,
         .on_headers_complete = on_head,
@@ -206,28 +206,28 @@ reader_next(struct reader *r)
 
 /* What the library says is for its authors. */
 static void
-explain(struct reader *r)
+explain_refusal(struct reader *r)
 {
         switch (HTTP_PARSER_ERRNO(&r->parser)) {
         case HPE_HEADER_OVERFLOW:
-                refuse(r, 431, "the head of the message is too large");
+                refuse_message(r, 431, "the head of the message is too large");
                 break;
         case HPE_INVALID_METHOD:
-                refuse(r, 501, "the method is not known");
+                refuse_message(r, 501, "the method is not known");
                 break;
         case HPE_INVALID_VERSION:
-                refuse(r, 505, "only HTTP/1.0 and HTTP/1.1 are understood");
+                refuse_message(r, 505, "only HTTP/1.0 and HTTP/1.1 are understood");
                 break;
         case HPE_UNEXPECTED_CONTENT_LENGTH:
         case HPE_INVALID_CONTENT_LENGTH:
         case HPE_INVALID_TRANSFER_ENCODING:
-                refuse(r, 400, "the length of the body is not clear");
+                refuse_message(r, 400, "the length of the body is not clear");
                 break;
         case HPE_INVALID_CHUNK_SIZE:
-                refuse(r, 400, "a chunk of the body has a bad length");
+                refuse_message(r, 400, "a chunk of the body has a bad length");
                 break;
         default:
-                refuse(r, 400, "this is not HTTP/1.1");
+                refuse_message(r, 400, "this is not HTTP/1.1");
                 break;
         }
 }
@@ -240,7 +240,7 @@ execute(struct reader *r, const uint8_t *data, size_t n, enum reader_event *ret)
         http_parser_pause(&r->parser, 0);
         used = http_parser_execute(&r->parser, &settings, (const char *)data, n);
         if (HTTP_PARSER_ERRNO(&r->parser) != HPE_OK && HTTP_PARSER_ERRNO(&r->parser) != HPE_PAUSED)
-                explain(r);
+                explain_refusal(r);
         if (r->reason != NULL)
                 *ret = READER_FAILED;
         else
@@ -255,9 +255,9 @@ reader_feed(struct reader *r, const uint8_t *data, size_t n, enum reader_event *
         const char *reason;
         size_t used;
 
-        reason = r->parser.type == HTTP_REQUEST ? strict_check(&r->strict, data, n) : NULL;
+        reason = r->parser.type == HTTP_REQUEST ? syntax_check(&r->syntax, data, n) : NULL;
         if (reason != NULL) {
-                refuse(r, 400, reason);
+                refuse_message(r, 400, reason);
                 *ret = READER_FAILED;
                 return n;
         }
@@ -270,7 +270,7 @@ reader_feed(struct reader *r, const uint8_t *data, size_t n, enum reader_event *
                 used += execute(r, data + used, 1, ret);
         r->is_end = r->has_ended;
         if (r->is_chunked)
-                strict_expect_chunks(&r->strict);
+                syntax_expect_chunks(&r->syntax);
         if (*ret != READER_FAILED)
                 *ret = READER_HEAD;
         return used;

@@ -1,7 +1,7 @@
 /* lib/proxy/reader.h - reads one HTTP/1 message after the other from a stream of bytes; the only home of http_parser.
  *
  * The library finds the bounds; what it lets pass that another program could understand otherwise (several lengths, a
- * coding besides chunked, names that are no tokens, and what strict.h has) is refused here. A body comes without its framing,
+ * coding besides chunked, names that are no tokens, and what syntax.h has) is refused here. A body comes without its framing,
  * so that nothing of the sender's framing is ever passed on.
  *
  * Order: reader_feed until READER_HEAD; then, unless is_end, until READER_END, body() getting the pieces; then
@@ -12,7 +12,7 @@
 #include <http_parser.h>
 
 #include "proxy/head.h"
-#include "proxy/strict.h"
+#include "proxy/syntax.h"
 
 enum reader_event {
         READER_MORE,   /* all was taken */
@@ -42,7 +42,7 @@ struct reader {
         void (*body)(void *arg, const uint8_t *data, size_t n);
         void *arg;
         bool has_head, has_ended;
-        struct strict strict; /* of a request */
+        struct syntax syntax; /* of a request */
 };
 
 void reader_init(struct reader *r, enum http_parser_type type,

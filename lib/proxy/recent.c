@@ -59,14 +59,14 @@ recent_free(struct recent *r)
 }
 
 static struct entry **
-bucket_of(const struct recent *r, uint64_t hash)
+recent_bucket(const struct recent *r, uint64_t hash)
 {
         return &r->buckets[hash & (r->n_buckets - 1)];
 }
 
 /* Twice the buckets, or as many as before when there is no memory. */
 static void
-grow(struct recent *r)
+grow_buckets(struct recent *r)
 {
         struct recent bigger = { .n_buckets = 2 * r->n_buckets };
 
@@ -77,7 +77,7 @@ grow(struct recent *r)
                 struct entry *next;
 
                 for (struct entry *en = r->buckets[i]; en != NULL; en = next) {
-                        struct entry **b = bucket_of(&bigger, en->e.hash);
+                        struct entry **b = recent_bucket(&bigger, en->e.hash);
 
                         next = en->next;
                         en->next = *b;
@@ -90,9 +90,9 @@ grow(struct recent *r)
 }
 
 static struct entry *
-find(const struct recent *r, uint64_t hash)
+find_recent(const struct recent *r, uint64_t hash)
 {
-        struct entry *en = *bucket_of(r, hash);
+        struct entry *en = *recent_bucket(r, hash);
 
         while (en != NULL && en->e.hash != hash)
                 en = en->next;
@@ -102,7 +102,7 @@ find(const struct recent *r, uint64_t hash)
 static struct entry *
 find_or_add(struct recent *r, uint64_t hash, struct db *db)
 {
-        struct entry *en = find(r, hash);
+        struct entry *en = find_recent(r, hash);
 
         if (en != NULL)
                 return en;
@@ -110,10 +110,10 @@ find_or_add(struct recent *r, uint64_t hash, struct db *db)
         if (en == NULL)
                 return NULL;
         if (r->n == r->n_buckets)
-                grow(r);
+                grow_buckets(r);
         en->e = (struct recent_entry){ hash, db };
-        en->next = *bucket_of(r, hash);
-        *bucket_of(r, hash) = en;
+        en->next = *recent_bucket(r, hash);
+        *recent_bucket(r, hash) = en;
         list_init(&en->by_time);
         r->n++;
         return en;
@@ -162,7 +162,7 @@ recent_find(struct recent *r, uint64_t hash)
         struct entry *en;
 
         pthread_mutex_lock(&r->lock);
-        en = find(r, hash);
+        en = find_recent(r, hash);
         pthread_mutex_unlock(&r->lock);
         return en != NULL ? en->e.db : NULL;
 }

@@ -1,12 +1,12 @@
 /* Answers of the proxy's own: health, errors, fly-replay. */
+#include "proxy/reply.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "proxy/proxy_internal.h"
-
 static void
-count(struct proxy_stats *s, int status)
+count_error_status(struct proxy_stats *s, int status)
 {
         switch (status) {
         case 200:
@@ -34,17 +34,16 @@ connection_field(const struct client *c)
         return c->request.minor == 0 ? "Connection: keep-alive\r\n" : "";
 }
 
-void
-reply(struct client *c, int status, const char *extra_fields, const char *text)
+static void
+send_reply(struct client *c, int status, const char *extra_fields, const char *text)
 {
         char head[1024];
         size_t n = text != NULL ? strlen(text) + 1 : 0;
         int length;
 
-        if (c->request.reason != NULL || !c->is_all_read || c->proxy->is_draining)
+        if (c->request.reason != NULL || !c->is_all_read || c->proxy->is_retiring)
                 c->is_keep_alive = false;
-        count(&c->proxy->stats, status);
-        exchange_drop(c);
+        client_drop_up(c);
         length = snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\n%s%s%sContent-Length: %zu\r\n\r\n",
                           status, http_status_str((enum http_status)status), extra_fields,
                           n > 0 ? "Content-Type: text/plain; charset=utf-8\r\n" : "",
@@ -55,7 +54,21 @@ reply(struct client *c, int status, const char *extra_fields, const char *text)
                 client_send(c, "\n", 1);
         }
         c->is_answered = true;
-        client_finish(c);
+        client_set_state(c, CLIENT_DONE);
+}
+
+void
+reply(struct client *c, int status, const char *extra_fields, const char *text)
+{
+        count_error_status(&c->proxy->stats, status);
+        send_reply(c, status, extra_fields, text);
+}
+
+void
+reply_moved(struct client *c)
+{
+        send_reply(c, 503, REWRITE_MOVED ": 1\r\n",
+                   "Proxy error: another node is the primary: try again");
 }
 
 void

@@ -1,9 +1,14 @@
 /* From the head of a request to where it goes. */
+#include "proxy/request.h"
+
 #include <stdio.h>
+#include <string.h>
 
 #include "base/log.h"
+#include "proxy/exchange.h"
 #include "proxy/pattern.h"
-#include "proxy/proxy_internal.h"
+#include "proxy/positions.h"
+#include "proxy/reply.h"
 
 #define HEALTH_LAG_TEXT "Replication lag exceeded"
 
@@ -18,7 +23,11 @@ reply_health(struct client *c)
 {
         int64_t max_lag_ms = c->proxy->config.max_lag_ms;
 
-        if (max_lag_ms > 0 && store_lag_ms(c->proxy->config.store) > max_lag_ms)
+        if (c->proxy->is_retiring)
+                reply(c, 503, "", "Stopping");
+        else if (atomic_load(&c->proxy->is_unwell))
+                reply(c, 503, "", "The mount does not answer");
+        else if (max_lag_ms > 0 && store_lag_ms(c->proxy->config.store) > max_lag_ms)
                 reply(c, 503, "", HEALTH_LAG_TEXT);
         else
                 reply(c, 200, "", "OK");
@@ -62,6 +71,14 @@ send_to_primary(struct client *c, const struct lease_state *primary)
                         primary->advertise_url, primary->hostname);
                 return;
         }
+        if (c->proxy->config.is_tls && !to.is_node) {
+                reply_printf(
+                        c, 503,
+                        "Proxy error: the primary at \"%s\" is not at https://, and this node has http.tls: "
+                        "nothing is sent there in clear",
+                        primary->advertise_url);
+                return;
+        }
         c->is_to_primary = true;
         if (c->refused_since_ms == 0)
                 c->proxy->stats.n_forwarded++;
@@ -92,10 +109,13 @@ static enum route_action
 decide(struct client *c, struct lease_state *ret_primary)
 {
         struct proxy *p = c->proxy;
-        struct route_view view = { .is_hop = c->is_hop };
+        struct route_view view = { .is_sent_on = c->is_sent_on,
+                                   .wants_moved = c->wants_moved,
+                                   .is_held = p->n_holds > 0,
+                                   .is_leaving = p->is_leaving };
 
         view.is_primary = leads(c);
-        if (c->kind == ROUTE_WRITE && !view.is_primary)
+        if ((c->kind == ROUTE_WRITE || p->is_leaving) && !view.is_primary)
                 view.knows_primary = store_primary(p->config.store, ret_primary);
         if (c->kind == ROUTE_READ && !view.is_primary)
                 view.has_positions = positions_reached(c);
@@ -114,6 +134,7 @@ begin_to_wait(struct client *c)
         struct proxy *p = c->proxy;
 
         client_set_state(c, CLIENT_WAITING);
+        c->waits_since = asks_now(p->asks);
         list_push(&p->waiters, &c->in_waiters);
         atomic_fetch_add(&p->n_waiting, 1);
 }
@@ -146,9 +167,50 @@ request_route(struct client *c)
         case ROUTE_FLY_REPLAY:
                 reply_fly_replay(c, &primary);
                 break;
+        case ROUTE_MOVED:
+                reply_moved(c);
+                break;
+        case ROUTE_REFUSED:
+                reply(c, 503, "",
+                      "Proxy error: this node is stopping, and no other has taken its place: try again");
+                break;
         default:
                 c->is_local_write = c->kind == ROUTE_WRITE;
                 send_to_application(c);
+        }
+}
+
+bool
+request_is_where_it_belongs(struct client *c)
+{
+        struct lease_state primary;
+        struct destination to;
+
+        if (c->kind != ROUTE_WRITE)
+                return true;
+        switch (decide(c, &primary)) {
+        case ROUTE_TO_APPLICATION:
+                return !c->is_to_primary;
+        case ROUTE_TO_PRIMARY:
+                return c->is_to_primary &&
+                       route_primary(primary.advertise_url, c->proxy->port, &to) == 0 &&
+                       to.is_node == c->to.is_node && strcmp(to.address, c->to.address) == 0;
+        default:
+                return false;
+        }
+}
+
+void
+request_route_again(struct client *c)
+{
+        bool was_moved = c->is_moved;
+
+        c->is_moved = false;
+        if (was_moved && request_is_where_it_belongs(c)) { /* as far as this node knows by now */
+                client_set_state(c, CLIENT_CONNECTING);
+                c->retry_at_ms = loop_now_ms(c->proxy->loop) + PROXY_RETRY_MS;
+        } else {
+                request_route(c);
         }
 }
 
@@ -156,13 +218,29 @@ static void
 classify(struct client *c)
 {
         struct proxy *p = c->proxy;
-        struct slice path = pattern_path(c->target.path, p->path_buf);
+        struct slice path = pattern_path(c->target.path, p->path_buf), version = { NULL, 0 };
+        bool says_so = head_find(&c->request.head, REWRITE_SENT_ON, &version) > 0;
 
         /* At the proxy's own port anybody can say so: it is believed where nodes have no other way to. */
-        c->is_hop = c->is_peer ||
-                    (!p->config.is_tls && head_find(&c->request.head, REWRITE_HOP, NULL) > 0);
-        c->kind = route_classify(&p->config.rules, is_get_or_head(c), path, c->is_hop);
+        c->is_sent_on = c->is_peer || (!p->config.is_tls && says_so);
+        c->wants_moved = c->is_sent_on && says_so && !slice_is(version, "1");
+        c->kind = route_classify(&p->config.rules, is_get_or_head(c), path, c->is_sent_on);
         p->stats.n_requests[c->kind]++;
+}
+
+void
+request_go_on(struct client *c)
+{
+        const struct proxy_config *config = &c->proxy->config;
+
+        c->wait_until_ms = loop_now_ms(c->proxy->loop) +
+                           (c->kind == ROUTE_READ ? PROXY_TXID_MS : config->primary_redirect_ms);
+        if (!conn_is_extra(c->conn) || c->is_sent_on) {
+                request_route(c);
+                return;
+        }
+        c->is_keep_alive = false;
+        reply(c, 503, "", "Proxy error: all connections to this proxy are in use: try again");
 }
 
 void
@@ -173,6 +251,7 @@ request_begin(struct client *c)
         int status;
 
         c->head_ms = loop_now_ms(p->loop);
+        c->waits_since = 0;
         c->is_all_read = c->request.is_end;
         c->is_keep_alive = c->request.is_keep_alive;
         status = rewrite_check(&c->request, &c->target, &reason);
@@ -187,48 +266,9 @@ request_begin(struct client *c)
         }
         if (c->kind == ROUTE_WRITE && p->recent != NULL)
                 c->commits_before = recent_now(p->recent);
-        c->wait_until_ms = c->head_ms +
-                           (c->kind == ROUTE_READ ? PROXY_TXID_MS : p->config.primary_redirect_ms);
-        request_route(c);
-}
-
-static void
-send_chunk(struct client *c, void (*send)(struct client *, const void *, size_t), const uint8_t *data,
-           size_t n)
-{
-        char size[20];
-
-        send(c, size, (size_t)snprintf(size, sizeof size, "%zx\r\n", n));
-        send(c, data, n);
-        send(c, "\r\n", 2);
-}
-
-void
-request_body(void *arg, const uint8_t *data, size_t n)
-{
-        struct client *c = arg;
-
-        if (c->up_framing == FRAMING_CHUNKED)
-                send_chunk(c, client_send_up, data, n);
+        /* The application is not made to wait for a body that may never come, nor to keep a connection for it. */
+        if (!c->request.is_end && head_find(&c->request.head, "expect", NULL) == 0)
+                c->awaits_body = true;
         else
-                client_send_up(c, data, n);
-}
-
-void
-request_ended(struct client *c)
-{
-        c->is_all_read = true;
-        if (c->up_framing == FRAMING_CHUNKED)
-                client_send_up(c, "0\r\n\r\n", 5);
-}
-
-void
-response_body(void *arg, const uint8_t *data, size_t n)
-{
-        struct client *c = arg;
-
-        if (c->framing == FRAMING_CHUNKED)
-                send_chunk(c, client_send, data, n);
-        else if (c->framing != FRAMING_NONE)
-                client_send(c, data, n);
+                request_go_on(c);
 }

@@ -12,7 +12,7 @@ add_slice(struct text *out, struct slice s)
 }
 
 static void
-add_field(struct text *out, struct slice name, struct slice value)
+put_field(struct text *out, struct slice name, struct slice value)
 {
         add_slice(out, name);
         LITERAL(out, ": ");
@@ -28,7 +28,7 @@ add_number(struct text *out, const char *name, uint64_t n)
 
 /* For one connection only, whatever Connection says; or said anew. */
 static bool
-is_ours(struct slice name)
+is_never_passed_on(struct slice name)
 {
         static const char *const names[] = { "connection",
                                              "keep-alive",
@@ -91,8 +91,8 @@ starts_with(struct slice s, const char *prefix)
 static bool
 is_hop_by_hop(const struct connection *c, struct slice name)
 {
-        return is_ours(name) || (c->has_words && !starts_with(name, "x-forwarded-") &&
-                                 is_named_by_connection(c->head, name));
+        return is_never_passed_on(name) || (c->has_words && !starts_with(name, "x-forwarded-") &&
+                                            is_named_by_connection(c->head, name));
 }
 
 /* --- requests --- */
@@ -118,7 +118,7 @@ split_absolute(struct slice line, struct request_target *ret)
 }
 
 static int
-check_target(const struct reader *request, struct request_target *ret)
+check_request_target(const struct reader *request, struct request_target *ret)
 {
         struct slice line = head_line(&request->head);
 
@@ -143,7 +143,7 @@ rewrite_check(const struct reader *request, struct request_target *ret, const ch
                 *ret_reason = "CONNECT is not served";
                 return 501;
         }
-        if (check_target(request, ret) < 0) {
+        if (check_request_target(request, ret) < 0) {
                 *ret_reason = "the request's target is no path";
                 return 400;
         }
@@ -184,7 +184,7 @@ add_forwarded(struct text *out, const struct head *h, const struct request_rewri
 {
         add_forwarded_for(out, h, how->client);
         if (how->target->host.n > 0 && head_find(h, "x-forwarded-host", NULL) == 0)
-                add_field(out, (struct slice){ "X-Forwarded-Host", 16 }, how->target->host);
+                put_field(out, (struct slice){ "X-Forwarded-Host", 16 }, how->target->host);
         if (head_find(h, "x-forwarded-proto", NULL) == 0)
                 LITERAL(out, "X-Forwarded-Proto: http\r\n");
 }
@@ -222,12 +222,12 @@ rewrite_request(struct text *out, const struct reader *request, const struct req
                 struct slice name = head_name(h, i);
 
                 if (!slice_is(name, "host") && !slice_is(name, "x-forwarded-for") &&
-                    !slice_is(name, REWRITE_HOP) && !is_hop_by_hop(&connection, name))
-                        add_field(out, name, head_value(h, i));
+                    !slice_is(name, REWRITE_SENT_ON) && !is_hop_by_hop(&connection, name))
+                        put_field(out, name, head_value(h, i));
         }
         add_forwarded(out, h, how);
-        if (how->is_hop)
-                LITERAL(out, REWRITE_HOP ": 1\r\n");
+        if (how->is_sent_on)
+                LITERAL(out, REWRITE_SENT_ON ": 2\r\n");
         if (request->is_upgrade)
                 LITERAL(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
         framing = add_request_length(out, request);
@@ -276,6 +276,13 @@ add_connection(struct text *out, const struct reader *response, const struct res
                 LITERAL(out, "Connection: keep-alive\r\n");
 }
 
+/* An application must not be able to say what makes a proxy send a request again. */
+static bool
+is_of_proxies(struct slice name)
+{
+        return slice_is(name, REWRITE_MOVED) || slice_is(name, REWRITE_TAKEN);
+}
+
 enum framing
 rewrite_response(struct text *out, const struct reader *response, struct response_rewrite *how)
 {
@@ -287,10 +294,11 @@ rewrite_response(struct text *out, const struct reader *response, struct respons
         add_slice(out, head_line(h));
         LITERAL(out, "\r\n");
         for (size_t i = 0; i < h->n_fields; i++)
-                if (!is_hop_by_hop(&connection, head_name(h, i)))
-                        add_field(out, head_name(h, i), head_value(h, i));
-        if (how->cookie != NULL)
-                text_printf(out, "Set-Cookie: %s\r\n", how->cookie);
+                if (!is_hop_by_hop(&connection, head_name(h, i)) && !is_of_proxies(head_name(h, i)))
+                        put_field(out, head_name(h, i), head_value(h, i));
+        for (size_t i = 0; i < sizeof how->cookies / sizeof *how->cookies; i++)
+                if (how->cookies[i] != NULL)
+                        text_printf(out, "Set-Cookie: %s\r\n", how->cookies[i]);
         framing = add_response_length(out, response, how);
         add_connection(out, response, how);
         LITERAL(out, "\r\n");

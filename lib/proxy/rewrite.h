@@ -9,8 +9,12 @@
 #include "base/text.h"
 #include "proxy/reader.h"
 
-/* From one node's proxy to another's: a request that has been sent on once. */
-#define REWRITE_HOP "Litefs-Proxy-Hop"
+/* From one node's proxy to another's: a request that has been sent on once. With the value 2 these two come back. */
+#define REWRITE_SENT_ON "Litefs-Proxy-Hop"
+/* With a 503: nothing has been done, the primary is another node. */
+#define REWRITE_MOVED "Litefs-Proxy-Moved"
+/* With a 102: the application gets it now. */
+#define REWRITE_TAKEN "Litefs-Proxy-Taken"
 
 /* How a body goes out. */
 enum framing { FRAMING_NONE, FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_UNTIL_END };
@@ -26,7 +30,7 @@ struct request_rewrite {
         const struct request_target *target;
         const char *client; /* its address, without port; NULL: another proxy of ours, which has told us */
         const char *default_host; /* when the request has none (HTTP/1.0) */
-        bool is_hop;              /* it goes to another node's proxy */
+        bool is_sent_on;          /* it goes to another node's proxy */
 };
 /* Sets how its body has to be sent. */
 enum framing rewrite_request(struct text *out, const struct reader *request,
@@ -35,8 +39,8 @@ enum framing rewrite_request(struct text *out, const struct reader *request,
 struct response_rewrite {
         unsigned client_minor; /* of HTTP/1.x */
         bool is_head;
-        bool is_keep_alive; /* the connection goes on; cleared when the framing ends it */
-        const char *cookie; /* for Set-Cookie, or NULL */
+        bool is_keep_alive;     /* the connection goes on; cleared when the framing ends it */
+        const char *cookies[2]; /* for Set-Cookie, or NULL */
 };
 enum framing rewrite_response(struct text *out, const struct reader *response,
                               struct response_rewrite *how);

@@ -24,16 +24,19 @@ struct route_rules {
 
 enum route_kind { ROUTE_PASSTHROUGH, ROUTE_HEALTH, ROUTE_READ, ROUTE_WRITE, ROUTE_N_KINDS };
 
-/* @path is decoded (pattern_path). @is_hop: another node's proxy has sent it on, because it takes it for a write and
+/* @path is decoded (pattern_path). @is_sent_on: another node's proxy has sent it on, because it takes it for a write and
  * this node for the primary. */
 enum route_kind route_classify(const struct route_rules *rules, bool is_get_or_head, struct slice path,
-                               bool is_hop);
+                               bool is_sent_on);
 
 struct route_view {
         bool is_primary;    /* this node is it */
-        bool knows_primary; /* another is, and its address is known */
+        bool knows_primary; /* another is, and its address is known; for reads only if it is_leaving */
         bool has_positions; /* that the client's cookie asks for */
-        bool is_hop;
+        bool is_sent_on;
+        bool wants_moved; /* and the node that it comes from understands ROUTE_MOVED */
+        bool is_held;     /* the primary is about to change: nothing that writes is begun here */
+        bool is_leaving;  /* the application here is about to go: nothing at all is */
 };
 
 enum route_action {
@@ -42,6 +45,8 @@ enum route_action {
         ROUTE_FLY_REPLAY, /* the answer names the primary, and Fly.io's proxy takes the request there */
         ROUTE_WAIT_TXID,  /* for a position */
         ROUTE_WAIT_PRIMARY, /* until somebody is the primary */
+        ROUTE_MOVED,   /* answered, so that the node that it comes from looks for the primary again */
+        ROUTE_REFUSED, /* this node ends, and nobody takes its place */
 };
 
 /* For all kinds but ROUTE_HEALTH. */

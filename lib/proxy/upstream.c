@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "net/loop.h"
-#include "proxy/gate.h"
-#include "proxy/hop.h"
+#include "proxy/connect_limit.h"
+#include "proxy/node_upgrade.h"
 
 #define EXPIRE_EVERY_MS 5000
 
@@ -36,7 +36,7 @@ struct pool {
         struct conn_limits limits;
         struct tls_context *tls;
         struct token *token;
-        struct gate gate;
+        struct connect_limit limit;
         struct loop_timer *timer;
         struct list idle; /* the one used last is first */
         unsigned n_idle, n_open;
@@ -46,12 +46,6 @@ struct conn *
 upstream_conn(const struct upstream *u)
 {
         return u->conn;
-}
-
-const char *
-upstream_address(const struct upstream *u)
-{
-        return u->to.address;
 }
 
 bool
@@ -122,12 +116,12 @@ opening_new(struct upstream *u, int64_t timeout_ms)
 }
 
 static void
-ask(struct upstream *u)
+ask_upgrade(struct upstream *u)
 {
-        char buf[HOP_REQUEST_SIZE], token[TOKEN_SIZE];
+        char buf[NODE_UPGRADE_SIZE], token[TOKEN_SIZE];
 
         token_get(u->pool->token, token);
-        (void)conn_write(u->conn, buf, hop_request(u->to.address, token, buf));
+        (void)conn_write(u->conn, buf, node_upgrade_request(u->to.address, token, buf));
         loop_timer_start(u->opening->timer, u->opening->timeout_ms);
 }
 
@@ -140,7 +134,7 @@ have_answer(struct upstream *u, const uint8_t *data, size_t n)
         if (r == 0)
                 return;
         if (r > 0)
-                r = hop_check_answer(&o->head, &o->err);
+                r = node_upgrade_check_answer(&o->head, &o->err);
         if (r == 0 && n > 0)
                 r = err_text(&o->err, E_FORMAT, "it said more than it was asked");
         if (r < 0) {
@@ -149,7 +143,7 @@ have_answer(struct upstream *u, const uint8_t *data, size_t n)
         }
         opening_free(o);
         u->opening = NULL;
-        gate_opened(&u->pool->gate, u->to.address);
+        connect_limit_opened(&u->pool->limit, u->to.address);
         u->handler->opened(u->arg);
 }
 
@@ -167,9 +161,9 @@ not_let_in(struct upstream *u, int *code, struct err *e)
         opening_free(u->opening);
         u->opening = NULL;
         if (u->is_dropped)
-                gate_given_up(&pool->gate);
+                connect_limit_given_up(&pool->limit);
         else
-                gate_failed(&pool->gate, u->to.address, loop_now_ms(pool->loop), e);
+                connect_limit_failed(&pool->limit, u->to.address, loop_now_ms(pool->loop), e);
 }
 
 /* --- events --- */
@@ -183,13 +177,13 @@ on_opened(void *arg, struct conn *c)
         if (u->handler == NULL)
                 return;
         if (u->opening != NULL)
-                ask(u);
+                ask_upgrade(u);
         else
                 u->handler->opened(u->arg);
 }
 
 static void
-on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
+upstream_on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
 {
         struct upstream *u = arg;
 
@@ -203,7 +197,7 @@ on_read(void *arg, struct conn *c, const uint8_t *data, size_t n)
 }
 
 static void
-on_ended(void *arg, struct conn *c)
+upstream_on_ended(void *arg, struct conn *c)
 {
         struct upstream *u = arg;
 
@@ -217,7 +211,7 @@ on_ended(void *arg, struct conn *c)
 }
 
 static void
-on_writable(void *arg, struct conn *c)
+upstream_on_writable(void *arg, struct conn *c)
 {
         struct upstream *u = arg;
 
@@ -227,7 +221,7 @@ on_writable(void *arg, struct conn *c)
 }
 
 static void
-on_closed(void *arg, struct conn *c, int code, const struct err *e)
+upstream_on_closed(void *arg, struct conn *c, int code, const struct err *e)
 {
         struct upstream *u = arg;
         struct err why = ERR_INIT;
@@ -244,7 +238,8 @@ on_closed(void *arg, struct conn *c, int code, const struct err *e)
         free(u);
 }
 
-static const struct conn_handler conn_handler = { on_opened, on_read, on_ended, on_writable, on_closed };
+static const struct conn_handler conn_handler = { on_opened, upstream_on_read, upstream_on_ended,
+                                                  upstream_on_writable, upstream_on_closed };
 
 static void
 expire(void *arg)
@@ -295,13 +290,6 @@ pool_free(struct pool *pool)
         free(pool);
 }
 
-void
-pool_close_idle(struct pool *pool)
-{
-        while (!list_is_empty(&pool->idle))
-                upstream_drop(LIST_ENTRY(pool->idle.next, struct upstream, idle));
-}
-
 unsigned
 pool_n_idle(const struct pool *pool)
 {
@@ -315,7 +303,7 @@ pool_n_open(const struct pool *pool)
 }
 
 static bool
-is_same(const struct destination *a, const struct destination *b)
+is_same_destination(const struct destination *a, const struct destination *b)
 {
         return a->is_node == b->is_node && strcmp(a->address, b->address) == 0;
 }
@@ -331,7 +319,7 @@ upstream_take(struct pool *pool, const struct destination *to, int64_t max_idle_
 
                 if (now - u->idle_since_ms > max_idle_ms)
                         break;
-                if (!is_same(&u->to, to))
+                if (!is_same_destination(&u->to, to))
                         continue;
                 leave_idle(u);
                 u->handler = h;
@@ -350,8 +338,8 @@ begin_connect(struct upstream *u, int64_t timeout_ms, struct err *e)
 
         if (r < 0)
                 return err_set(e, r, "connect to %s", u->to.address);
-        return conn_connect_tls(pool->loop, u->to.is_node ? pool->tls : NULL, u->to.address, timeout_ms,
-                                &pool->limits, &conn_handler, u, &u->conn, e);
+        return conn_connect(pool->loop, u->to.is_node ? pool->tls : NULL, u->to.address, timeout_ms,
+                            &pool->limits, &conn_handler, u, &u->conn, e);
 }
 
 int
@@ -363,13 +351,13 @@ upstream_connect(struct pool *pool, const struct destination *to, int64_t timeou
 
         if (to->is_node && pool->tls == NULL)
                 return err_text(e, -EPROTO, "connect to %s: this node has no TLS", to->address);
-        r = to->is_node ? gate_enter(&pool->gate, to->address, loop_now_ms(pool->loop), e) : 0;
+        r = to->is_node ? connect_limit_enter(&pool->limit, to->address, loop_now_ms(pool->loop), e) : 0;
         if (r < 0)
                 return r;
         u = calloc(1, sizeof *u);
         if (u == NULL) {
                 if (to->is_node)
-                        gate_given_up(&pool->gate);
+                        connect_limit_given_up(&pool->limit);
                 return err_set(e, -ENOMEM, "connect to %s", to->address);
         }
         list_init(&u->idle);
@@ -380,7 +368,7 @@ upstream_connect(struct pool *pool, const struct destination *to, int64_t timeou
         r = begin_connect(u, timeout_ms, e);
         if (r < 0) {
                 if (to->is_node)
-                        gate_given_up(&pool->gate);
+                        connect_limit_given_up(&pool->limit);
                 opening_free(u->opening);
                 free(u);
                 return r;

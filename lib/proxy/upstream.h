@@ -36,7 +36,6 @@ int pool_new(struct loop *l, const struct conn_limits *limits, struct tls_contex
              struct token *token, struct pool **ret);
 /* After the loop's stop. NULL is fine. */
 void pool_free(struct pool *pool);
-void pool_close_idle(struct pool *pool);
 unsigned pool_n_idle(const struct pool *pool);
 unsigned pool_n_open(const struct pool *pool); /* idle ones included */
 
@@ -44,11 +43,10 @@ unsigned pool_n_open(const struct pool *pool); /* idle ones included */
 struct upstream *upstream_take(struct pool *pool, const struct destination *to, int64_t max_idle_ms,
                                const struct upstream_handler *h, void *arg);
 /* Connects, and is let in where that has to be asked for; opened() or closed() follows. -EBUSY: try again soon, as
- * gate.h says. With closed(), of another node: -EPROTO is TLS's, others are hop.h's. */
+ * connect_limit.h says. With closed(), of another node: -EPROTO is TLS's, others are node_upgrade.h's. */
 int upstream_connect(struct pool *pool, const struct destination *to, int64_t timeout_ms,
                      const struct upstream_handler *h, void *arg, struct upstream **ret, struct err *e);
 struct conn *upstream_conn(const struct upstream *u);
-const char *upstream_address(const struct upstream *u);
 /* It has served a request before. */
 bool upstream_is_reused(const struct upstream *u);
 /* The owner lets go of it and hears no more: to wait for another request, or to be closed now. */

@@ -1,4 +1,4 @@
-#include "proxy/cork.h"
+#include "proxy/gather.h"
 
 #include <string.h>
 
@@ -10,7 +10,7 @@ send(struct conn *c, const struct iovec *iov, int n)
 }
 
 void
-cork_flush(struct cork *k)
+gather_flush(struct gather *k)
 {
         struct conn *c = k->conn;
         struct iovec iov = { .iov_base = k->bytes, .iov_len = k->n };
@@ -22,12 +22,12 @@ cork_flush(struct cork *k)
 }
 
 void
-cork_write(struct cork *k, struct conn *c, const void *data, size_t n)
+gather_write(struct gather *k, struct conn *c, const void *data, size_t n)
 {
         struct iovec iov[2] = { { .iov_base = k->bytes }, { .iov_base = (void *)data, .iov_len = n } };
 
         if (k->conn != NULL && k->conn != c)
-                cork_flush(k);
+                gather_flush(k);
         k->conn = c;
         if (n <= sizeof k->bytes - k->n) {
                 memcpy(k->bytes + k->n, data, n);
@@ -41,7 +41,7 @@ cork_write(struct cork *k, struct conn *c, const void *data, size_t n)
 }
 
 void
-cork_forget(struct cork *k, const struct conn *c)
+gather_forget(struct gather *k, const struct conn *c)
 {
         if (k->conn != c)
                 return;
