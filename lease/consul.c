@@ -8,19 +8,8 @@
 
 #include "lease/consul_internal.h"
 
-static int
-consul_read(struct lease *l, struct lease_state *ret, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        struct consul_entry entry;
-        int r;
-
-        remote_begin(&c->r);
-        r = consul_read_entry(c, &entry, e);
-        if (r == 0)
-                *ret = entry.holder;
-        return r;
-}
+#define WATCH_S 10
+#define WATCH_ANSWER_SIZE (16 * 1024)
 
 /* --- sessions --- */
 
@@ -28,7 +17,7 @@ consul_read(struct lease *l, struct lease_state *ret, struct err *e)
 static int
 register_node(struct consul_lease *c, struct err *e)
 {
-        char url[REMOTE_URL_SIZE];
+        char url[KV_URL_SIZE];
         struct http_response answer;
         int r = consul_url(c, url, "/catalog/register", "", "", "", e);
 
@@ -37,7 +26,7 @@ register_node(struct consul_lease *c, struct err *e)
         r = consul_put_json(c, url, json_pack("{s:s, s:s}", "Node", c->node, "Address", "localhost"),
                             &answer, e);
         if (r == 0 && answer.status != STATUS_OK)
-                r = remote_refused("PUT", url, &answer, e);
+                r = kv_refused("PUT", url, &answer, e);
         c->is_registered = r == 0;
         return r;
 }
@@ -48,8 +37,8 @@ session_body(const struct consul_lease *c)
         char ttl[32], delay[32];
         json_t *body;
 
-        snprintf(ttl, sizeof ttl, "%" PRId64 "ms", c->r.base.ttl_ms);
-        snprintf(delay, sizeof delay, "%" PRId64 "ms", c->r.base.lock_delay_ms);
+        snprintf(ttl, sizeof ttl, "%" PRId64 "ms", c->kv.base.ttl_ms);
+        snprintf(delay, sizeof delay, "%" PRId64 "ms", c->kv.base.lock_delay_ms);
         body = json_pack("{s:[], s:s, s:s, s:s, s:s}", "NodeChecks", "Name", "litefs", "Behavior",
                          "delete", "LockDelay", delay, "TTL", ttl);
         if (body != NULL && c->node[0] != '\0')
@@ -61,7 +50,7 @@ static int
 parse_session(const struct http_response *answer, const char *url, char ret[LEASE_SESSION_SIZE],
               struct err *e)
 {
-        json_t *j = remote_json(answer, url, e);
+        json_t *j = kv_json(answer, url, e);
         const char *id = NULL;
         bool is_good;
 
@@ -75,17 +64,19 @@ parse_session(const struct http_response *answer, const char *url, char ret[LEAS
         return is_good ? 0 : err_text(e, -EPROTO, "PUT %s: no session id in the answer", url);
 }
 
-/* Releases the lock first: a session that ends while it holds one leaves the lock-delay behind. */
+/* Unlocks first: a session that ends while it has the lock leaves the lock-delay behind. */
 static int
-end_session(struct remote_lease *lease, const char *session)
+consul_end_session(struct kv_lease *kv, const char *session, uint64_t term)
 {
-        struct consul_lease *c = (struct consul_lease *)lease;
-        char url[REMOTE_URL_SIZE];
-        int r = consul_url(c, url, "/kv/", c->key_path, "?release=", session, NULL);
+        struct consul_lease *c = (struct consul_lease *)kv;
+        char url[KV_URL_SIZE];
+        int r = consul_transact(c,
+                                json_pack("[o, o, o]", consul_check_session(c, session),
+                                          consul_unlock(c, session),
+                                          consul_set_term(c, "/released", term)),
+                                NULL);
 
-        if (r == 0)
-                r = consul_put_bool(c, url, NULL, NULL);
-        if (r < 0)
+        if (r < 0 && r != E_NOT_PRIMARY)
                 return r;
         r = consul_url(c, url, "/session/destroy/", session, "", "", NULL);
         if (r == 0)
@@ -94,14 +85,14 @@ end_session(struct remote_lease *lease, const char *session)
 }
 
 static int
-create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err *e)
+create_session(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, struct err *e)
 {
+        struct consul_lease *c = (struct consul_lease *)kv;
         struct http_response answer;
-        char url[REMOTE_URL_SIZE];
-        int r;
+        char url[KV_URL_SIZE];
+        int r = register_node(c, e);
 
-        remote_drop_session(&c->r, c->r.leftover);
-        r = register_node(c, e);
+        *ret_ttl_ms = kv->base.ttl_ms;
         if (r == 0)
                 r = consul_url(c, url, "/session/create", "", "", "", e);
         if (r == 0)
@@ -109,17 +100,17 @@ create_session(struct consul_lease *c, char ret[LEASE_SESSION_SIZE], struct err 
         if (r < 0)
                 return r;
         if (answer.status != STATUS_OK)
-                return remote_refused("PUT", url, &answer, e);
+                return kv_refused("PUT", url, &answer, e);
         return parse_session(&answer, url, ret, e);
 }
 
 static int
-renew_session(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
+renew_session(struct kv_lease *lease, int64_t *ret_ttl_ms, struct err *e)
 {
         struct consul_lease *c = (struct consul_lease *)lease;
         struct http_response answer;
-        char url[REMOTE_URL_SIZE];
-        int r = consul_url(c, url, "/session/renew/", c->r.session, "", "", e);
+        char url[KV_URL_SIZE];
+        int r = consul_url(c, url, "/session/renew/", c->kv.session, "", "", e);
 
         if (r == 0)
                 r = consul_ask(c, "PUT", url, NULL, &answer, e);
@@ -127,137 +118,210 @@ renew_session(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
                 return r;
         if (answer.status == STATUS_NOT_FOUND)
                 return err_text(e, E_NOT_PRIMARY, "the session has ended");
-        *ret_ttl_ms = c->r.base.ttl_ms;
-        return answer.status == STATUS_OK ? 0 : remote_refused("PUT", url, &answer, e);
+        *ret_ttl_ms = c->kv.base.ttl_ms;
+        return answer.status == STATUS_OK ? 0 : kv_refused("PUT", url, &answer, e);
+}
+
+/* --- reading --- */
+
+static int
+consul_parse_term(const struct consul_entry *key, uint64_t *ret, struct err *e)
+{
+        return kv_parse_term(key->value, key->value_size, ret, e);
+}
+
+static int
+read_term(struct kv_lease *kv, struct lease_state *ret, struct err *e)
+{
+        struct consul_entry term;
+        int r = consul_read_key((struct consul_lease *)kv, "/term", &term, e);
+
+        if (r < 0)
+                return r;
+        ret->last_term_index = term.index;
+        ret->index = term.consul_index;
+        return consul_parse_term(&term, &ret->last_term, e);
+}
+
+static int
+consul_read_heir(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct consul_entry heir;
+        int r = consul_read_key((struct consul_lease *)kv, "/heir", &heir, e);
+
+        ret[0] = '\0';
+        if (r == 0 && heir.value_size < LEASE_SESSION_SIZE)
+                strcpy(ret, heir.value);
+        return r;
+}
+
+static int
+consul_parse_holder(const struct consul_entry *key, struct lease_state *ret, struct err *e)
+{
+        strcpy(ret->session, key->session);
+        return key->value_size > 0 ? kv_parse(key->value, key->value_size, key->index, ret, e) : 0;
+}
+
+/* KEY once more, after KEY/term: read before it, a term that began and ended in between would go unseen. */
+static int
+read_free(struct kv_lease *kv, struct lease_state *ret, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)kv;
+        struct consul_entry key, released;
+        uint64_t released_term = 0;
+        int r = read_term(kv, ret, e);
+
+        if (r == 0)
+                r = consul_read_key(c, "/released", &released, e);
+        if (r == 0)
+                r = consul_parse_term(&released, &released_term, e);
+        if (r == 0)
+                r = consul_read_key(c, "", &key, e);
+        if (r < 0)
+                return r;
+        if (key.session[0] != '\0')
+                return consul_parse_holder(&key, ret, e);
+        ret->key_index = key.index;
+        ret->index = kv_max(ret->index, kv_max(key.consul_index, key.index));
+        ret->is_raised = released.is_there && released_term == 0;
+        /* LiteFS leaves an empty key behind that nobody locks, and only then; so did earlier versions. */
+        ret->is_released = !ret->is_raised && ((key.is_there && key.value_size == 0) ||
+                                               (released_term != 0 && released_term == ret->last_term));
+        return 0;
+}
+
+static int
+consul_read_lease(struct kv_lease *kv, struct lease_state *ret, struct err *e)
+{
+        struct consul_entry key;
+        int r = consul_read_key((struct consul_lease *)kv, "", &key, e);
+
+        if (r < 0)
+                return r;
+        return key.session[0] != '\0' ? consul_parse_holder(&key, ret, e) : read_free(kv, ret, e);
 }
 
 /* --- acquire and renew --- */
 
-/* Acquires by LiteFS's request, not by a transaction, so that the lock-delay counts. */
+/* In a transaction, too, the lock-delay counts, and with it LiteFS's nodes. */
 static int
-lock_by(struct consul_lease *c, const char *session, struct err *e)
+lock_free(struct consul_lease *c, const struct kv_lock *what, struct err *e)
 {
-        struct http_response answer;
-        char url[REMOTE_URL_SIZE], value[REMOTE_VALUE_SIZE];
-        int r = consul_url(c, url, "/kv/", c->key_path, "?acquire=", session, e);
-
-        if (r == 0)
-                r = remote_format(&c->r, false, value, e);
-        if (r == 0)
-                r = consul_ask(c, "PUT", url, value, &answer, e);
-        if (r < 0)
-                return r;
-        if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
-                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or had it a moment ago");
-        if (answer.status == STATUS_OK && strncmp(answer.body, "true", 4) == 0)
-                return 0;
-        return remote_refused("PUT", url, &answer, e);
-}
-
-static int
-consul_acquire(struct lease *l, struct lease_state *ret, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        char session[LEASE_SESSION_SIZE] = "";
-        struct consul_entry entry;
-        int64_t start_ms = remote_begin(&c->r);
-        int r = create_session(c, session, e);
-
-        if (r == 0)
-                r = lock_by(c, session, e);
-        if (r == 0)
-                r = consul_read_entry(c, &entry, e);
-        if (r == 0 && strcmp(entry.holder.session, session) != 0)
-                r = err_text(e, E_NOT_PRIMARY, "the lease was lost at once");
-        if (r < 0) {
-                remote_drop_session(&c->r, session);
-                return r;
-        }
-        remote_hold(&c->r, session, entry.holder.term, start_ms, c->r.base.ttl_ms);
-        *ret = entry.holder;
-        return 0;
-}
-
-/* Only over the own lock: to lock anew would be to acquire. */
-static int
-write_value(struct remote_lease *lease, const char *value, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)lease;
-        uint64_t index;
-
-        return consul_transact(c,
-                               json_pack("[o, o]", consul_check_session(c, c->r.session),
-                                         consul_lock_key(c, c->r.session, value)),
-                               &index, e);
-}
-
-/* --- from one holder to another --- */
-
-/* Unlocked before its session is destroyed, the key is free at once; and the destroyed session cannot be
- * renewed. When that fails the session runs out by itself, and its holder finds the key not its own. */
-static int
-consul_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        char url[REMOTE_URL_SIZE];
-        uint64_t index;
-        int r = remote_check_stale(seen, e);
-
-        if (r < 0)
-                return r;
-        remote_begin(&c->r);
-        r = consul_transact(c,
-                            json_pack("[o, o]", consul_check_index(c, seen->renewal),
-                                      consul_unlock_key(c, seen->session)),
-                            &index, e);
-        if (r == 0 && consul_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
-                consul_put_bool(c, url, NULL, NULL);
-        return r;
+        return consul_transact(
+                c,
+                json_pack("[o, o, o, o, o, o]", consul_check(c, "", what->seen->key_index),
+                          consul_check(c, "/term", what->seen->last_term_index),
+                          consul_lock(c, what->session, what->value),
+                          consul_set_term(c, "/term", what->term), consul_set(c, "/heir", what->session),
+                          consul_operation(c, "delete", "/released", json_object())),
+                e);
 }
 
 /* From session to session in one transaction, so that nobody comes between. LiteFS goes on with the session
  * that it was given; a new one has this node's TTL and lock-delay, and moves the index even when both nodes
  * are called the same. */
 static int
-take_over(struct consul_lease *c, const char *token, const char *session, int64_t start_ms,
-          struct err *e)
+lock_offered(struct consul_lease *c, const struct kv_lock *what, struct err *e)
 {
-        char value[REMOTE_VALUE_SIZE];
-        uint64_t index = 0;
-        int r = remote_format(&c->r, false, value, e);
+        char url[KV_URL_SIZE];
+        int r;
 
-        if (r == 0)
-                r = consul_transact(c,
-                                    json_pack("[o, o, o]", consul_check_session(c, token),
-                                              consul_unlock_key(c, token),
-                                              consul_lock_key(c, session, value)),
-                                    &index, e);
-        if (r < 0)
-                return r;
-        remote_hold(&c->r, session, index, start_ms, c->r.base.ttl_ms);
-        return 0;
+        if (what->token[0] == '\0' ||
+            strspn(what->token, "0123456789abcdefABCDEF-") != strlen(what->token))
+                return err_text(e, E_NOT_PRIMARY, "the offer is not a Consul session");
+        r = consul_transact(
+                c,
+                json_pack("[o, o, o, o, o, o, o]", consul_check_session(c, what->token),
+                          consul_check(c, "/term", what->seen->last_term_index),
+                          consul_unlock(c, what->token), consul_lock(c, what->session, what->value),
+                          consul_set_term(c, "/term", what->term), consul_set(c, "/heir", what->session),
+                          consul_operation(c, "delete", "/released", json_object())),
+                e);
+        if (r == 0 && consul_url(c, url, "/session/destroy/", what->token, "", "", NULL) == 0)
+                consul_put_bool(c, url, NULL, NULL); /* holds nothing now; runs out if need be */
+        return r;
 }
 
 static int
-consul_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+consul_lock_key(struct kv_lease *kv, const struct kv_lock *what, struct err *e)
 {
-        struct consul_lease *c = (struct consul_lease *)l;
-        char session[LEASE_SESSION_SIZE] = "", url[REMOTE_URL_SIZE];
-        int64_t start_ms = remote_begin(&c->r);
-        int r;
+        struct consul_lease *c = (struct consul_lease *)kv;
 
-        if (token[0] == '\0' || strspn(token, "0123456789abcdefABCDEF-") != strlen(token))
-                return err_text(e, E_NOT_PRIMARY, "the offer is not a Consul session");
-        r = create_session(c, session, e);
-        if (r == 0)
-                r = take_over(c, token, session, start_ms, e);
-        if (r < 0) {
-                remote_drop_session(&c->r, session);
-                return r;
+        return what->token != NULL ? lock_offered(c, what, e) : lock_free(c, what, e);
+}
+
+/* Only over the own lock: to lock anew would be to acquire. */
+static int
+consul_write_value(struct kv_lease *kv, const char *value, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)kv;
+
+        return consul_transact(c,
+                               json_pack("[o, o]", consul_check_session(c, kv->session),
+                                         consul_lock(c, kv->session, value)),
+                               e);
+}
+
+/* Unlocked before its session is destroyed, the key is free at once; and the destroyed session cannot be
+ * renewed. When that fails the session runs out by itself, and its holder finds the key not its own. */
+static int
+consul_break_key(struct kv_lease *kv, const struct lease_state *seen, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)kv;
+        char url[KV_URL_SIZE];
+        int r = consul_transact(c,
+                                json_pack("[o, o, o]", consul_check(c, "", seen->renewal),
+                                          consul_unlock(c, seen->session),
+                                          consul_set_term(c, "/released", seen->term)),
+                                e);
+
+        if (r == 0 && consul_url(c, url, "/session/destroy/", seen->session, "", "", NULL) == 0)
+                consul_put_bool(c, url, NULL, NULL);
+        return r;
+}
+
+static int
+consul_raise_term(struct kv_lease *kv, const struct lease_state *seen, uint64_t term, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)kv;
+
+        return consul_transact(c,
+                               json_pack("[o, o, o, o]", consul_check(c, "", seen->key_index),
+                                         consul_check(c, "/term", seen->last_term_index),
+                                         consul_set_term(c, "/term", term),
+                                         consul_set_term(c, "/released", 0)),
+                               e);
+}
+
+/* --- the watch --- */
+
+/* An answer comes when the key has changed, as with each renewal, or after WATCH_S. */
+static int
+watch_key(struct kv_lease *kv, const struct lease_state *held, struct err *e)
+{
+        struct consul_lease *c = (struct consul_lease *)kv;
+        char url[KV_URL_SIZE], query[80] = "";
+        struct consul_entry key;
+        struct http_response answer;
+        struct http_request q = { .method = "GET",
+                                  .url = url,
+                                  .max_response_size = WATCH_ANSWER_SIZE,
+                                  .timeout_ms = WATCH_S * 1500 };
+
+        for (int i = 0; i < 2; i++) {
+                int r = consul_url(c, url, "/kv/", c->key_path, "?consistent", query, e);
+
+                if (r == 0)
+                        r = kv_watch_request(kv, &q, &answer, e);
+                if (r == 0)
+                        r = consul_parse_key(&answer, url, &key, e);
+                if (r < 0)
+                        return r;
+                if (strcmp(key.session, held->session) != 0)
+                        return err_text(e, E_NOT_PRIMARY,
+                                        "%s is no longer locked by this node's session", kv->key);
+                snprintf(query, sizeof query, "&index=%" PRIu64 "&wait=%ds", key.index, WATCH_S);
         }
-        if (consul_url(c, url, "/session/destroy/", token, "", "", NULL) == 0)
-                consul_put_bool(c, url, NULL, NULL); /* holds nothing now; runs out if need be */
-        remote_self(&c->r, c->r.term, ret);
         return 0;
 }
 
@@ -267,7 +331,7 @@ static int
 read_cluster_id(struct consul_lease *c, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
 {
         struct http_response answer;
-        char url[REMOTE_URL_SIZE];
+        char url[KV_URL_SIZE];
         int r = consul_url(c, url, "/kv/", c->key_path, "/clusterid?consistent&raw", "", e);
 
         if (r == 0)
@@ -277,8 +341,8 @@ read_cluster_id(struct consul_lease *c, char ret[LEASE_CLUSTER_ID_SIZE], struct 
         if (answer.status == STATUS_NOT_FOUND)
                 answer.body_size = 0;
         else if (answer.status != STATUS_OK)
-                return remote_refused("GET", url, &answer, e);
-        return remote_copy_cluster_id(answer.body, answer.body_size, ret, e);
+                return kv_refused("GET", url, &answer, e);
+        return kv_copy_cluster_id(answer.body, answer.body_size, ret, e);
 }
 
 static int
@@ -286,7 +350,7 @@ consul_get_cluster_id(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct e
 {
         struct consul_lease *c = (struct consul_lease *)l;
 
-        remote_begin(&c->r);
+        kv_begin(&c->kv);
         return read_cluster_id(c, ret, e);
 }
 
@@ -295,11 +359,11 @@ static int
 consul_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
 {
         struct consul_lease *c = (struct consul_lease *)l;
-        char url[REMOTE_URL_SIZE];
+        char url[KV_URL_SIZE];
         int r;
 
-        remote_begin(&c->r);
-        r = remote_copy_cluster_id(id, strlen(id), ret, e);
+        kv_begin(&c->kv);
+        r = kv_copy_cluster_id(id, strlen(id), ret, e);
         if (r == 0)
                 r = consul_url(c, url, "/kv/", c->key_path, "/clusterid?cas=0", "", e);
         if (r == 0)
@@ -307,48 +371,8 @@ consul_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
         if (r >= 0)
                 r = read_cluster_id(c, ret, e);
         if (r == 0 && ret[0] == '\0')
-                return err_text(e, E_FORMAT, "%s/clusterid is there but empty", c->r.key);
+                return err_text(e, E_FORMAT, "%s/clusterid is there but empty", c->kv.key);
         return r;
-}
-
-/* --- the last term --- */
-
-static int
-consul_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        struct http_response answer;
-        char url[REMOTE_URL_SIZE];
-        int r = consul_url(c, url, "/kv/", c->key_path, "/term?consistent&raw", "", e);
-
-        remote_begin(&c->r);
-        if (r == 0)
-                r = consul_ask(c, "GET", url, NULL, &answer, e);
-        if (r < 0)
-                return r;
-        if (answer.status != STATUS_OK && answer.status != STATUS_NOT_FOUND)
-                return remote_refused("GET", url, &answer, e);
-        return remote_parse_term(answer.body, answer.status == STATUS_OK ? answer.body_size : 0, ret, e);
-}
-
-static int
-consul_put_last_term(struct lease *l, uint64_t term, struct err *e)
-{
-        struct consul_lease *c = (struct consul_lease *)l;
-        char key[REMOTE_KEY_SIZE + 8], text[24], base64[BASE64_SIZE(sizeof text)];
-        uint64_t index;
-        json_t *put;
-        int r = remote_check_held(&c->r, e);
-
-        if (r < 0)
-                return r;
-        remote_begin(&c->r);
-        snprintf(key, sizeof key, "%s/term", c->r.key);
-        snprintf(text, sizeof text, "%" PRIu64, term);
-        base64_encode(text, strlen(text), base64);
-        put = json_pack("{s:{s:s, s:s, s:s}}", "KV", "Verb", "set", "Key", key, "Value", base64);
-        return consul_transact(c, json_pack("[o, o]", consul_check_session(c, c->r.session), put),
-                               &index, e);
 }
 
 /* --- set-up --- */
@@ -358,29 +382,39 @@ consul_free(struct lease *l)
 {
         if (l == NULL)
                 return;
-        remote_release(&((struct consul_lease *)l)->r);
+        kv_release(&((struct consul_lease *)l)->kv);
         free(l);
 }
 
-static const struct remote_service consul_service = {
+static const struct kv_service consul_service = {
+        .create_session = create_session,
         .keep_alive = renew_session,
-        .write_value = write_value,
-        .end_session = end_session,
+        .end_session = consul_end_session,
+        .read = consul_read_lease,
+        .read_term = read_term,
+        .read_heir = consul_read_heir,
+        .lock = consul_lock_key,
+        .write_value = consul_write_value,
+        .break_key = consul_break_key,
+        .raise_term = consul_raise_term,
+        .watch = watch_key,
 };
 
 static const struct lease_ops consul_ops = {
-        .read = consul_read,
-        .acquire = consul_acquire,
-        .renew = remote_renew,
-        .release = remote_end,
-        .break_stale = consul_break_stale,
-        .offer = remote_offer,
-        .take_over = consul_take_over,
+        .read = kv_read,
+        .acquire = kv_acquire,
+        .renew = kv_renew,
+        .release = kv_end,
+        .break_stale = kv_break_stale,
+        .offer = kv_offer,
+        .withdraw = kv_withdraw,
+        .take_over = kv_take_over,
         .get_cluster_id = consul_get_cluster_id,
         .put_cluster_id = consul_put_cluster_id,
-        .get_last_term = consul_get_last_term,
-        .put_last_term = consul_put_last_term,
-        .deadline_ms = remote_deadline_ms,
+        .get_heir = kv_get_heir,
+        .raise_term = kv_raise_term,
+        .watch = kv_watch,
+        .deadline_ms = kv_deadline_ms,
         .free = consul_free,
 };
 
@@ -421,7 +455,7 @@ static int
 set_base(struct consul_lease *c, const struct http_url *url, struct err *e)
 {
         snprintf(c->base, sizeof c->base, "%s/v1", url->base);
-        if (escape_path(c->r.key, c->key_path, sizeof c->key_path) < 0)
+        if (escape_path(c->kv.key, c->key_path, sizeof c->key_path) < 0)
                 return err_text(e, E_CONFIG, "lease.consul.key: too long");
         return 0;
 }
@@ -445,14 +479,14 @@ set_node(struct consul_lease *c, const char *path, struct err *e)
 }
 
 static int
-init_remote(struct consul_lease *c, const struct lease_consul_options *o, const struct http_url *url,
-            struct err *e)
+init_kv(struct consul_lease *c, const struct lease_consul_options *o, const struct http_url *url,
+        struct err *e)
 {
         const char *verify = first_of(NULL, NULL, "CONSUL_HTTP_SSL_VERIFY");
         const char *token = first_of(o->token, url->password, "CONSUL_HTTP_TOKEN");
-        char token_header[1024], key[REMOTE_URL_SIZE];
+        char token_header[1024], key[KV_URL_SIZE];
         const char *headers[] = { token_header, NULL };
-        struct remote_options remote = {
+        struct kv_options remote = {
                 .type = "consul",
                 .hostname = o->hostname,
                 .advertise_url = o->advertise_url,
@@ -475,7 +509,8 @@ init_remote(struct consul_lease *c, const struct lease_consul_options *o, const 
             snprintf(token_header, sizeof token_header, "X-Consul-Token: %s", token) >=
                     (int)sizeof token_header)
                 return err_text(e, E_CONFIG, "lease.consul.token: not a token of Consul's");
-        return remote_init(&c->r, &consul_ops, &consul_service, &remote, e);
+        c->kv.index_header = "X-Consul-Index";
+        return kv_init(&c->kv, &consul_ops, &consul_service, &remote, e);
 }
 
 int
@@ -495,15 +530,15 @@ lease_consul_new(const struct lease_consul_options *options, struct lease **ret,
         c = calloc(1, sizeof *c);
         if (c == NULL)
                 return err_set(e, -ENOMEM, "Consul lease");
-        r = init_remote(c, options, &url, e);
+        r = init_kv(c, options, &url, e);
         if (r == 0)
                 r = set_node(c, url.path, e);
         if (r == 0)
                 r = set_base(c, &url, e);
         if (r < 0) {
-                consul_free(&c->r.base);
+                consul_free(&c->kv.base);
                 return r;
         }
-        *ret = &c->r.base;
+        *ret = &c->kv.base;
         return 0;
 }

@@ -1,10 +1,8 @@
 /* lease/consul.h - the lease as a key that a Consul session locks, as LiteFS 0.5 keeps it.
  *
- *   KEY             value as in lease/remote.h, locked by the holder's session; deleted when the session ends
- *   KEY/clusterid   the cluster's id, raw
- *   KEY/term        the last term that began, decimal; stays when KEY goes
+ *   KEY             locked by the holder's session, which deletes it when it ends; the other keys as in lease/kv_lease.h
  *
- * A call takes up to three requests and at most a quarter of the TTL (0.5 s to 5 s) in all. Renewing is two:
+ * A call takes up to six requests and at most a quarter of the TTL (0.5 s to 5 s) in all. Renewing is two:
  * the session, then the mark in KEY, by a transaction that also checks that the session still locks it. */
 #ifndef LITEFS_LEASE_CONSUL_H
 #define LITEFS_LEASE_CONSUL_H

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,19 +9,19 @@
 /* --- requests --- */
 
 int
-consul_url(const struct consul_lease *c, char ret[REMOTE_URL_SIZE], const char *path, const char *a,
+consul_url(const struct consul_lease *c, char ret[KV_URL_SIZE], const char *path, const char *a,
            const char *b, const char *d, struct err *e)
 {
-        int n = snprintf(ret, REMOTE_URL_SIZE, "%s%s%s%s%s", c->base, path, a, b, d);
+        int n = snprintf(ret, KV_URL_SIZE, "%s%s%s%s%s", c->base, path, a, b, d);
 
-        return n < REMOTE_URL_SIZE ? 0 : err_text(e, E_CONFIG, "the URL of the request is too long");
+        return n < KV_URL_SIZE ? 0 : err_text(e, E_CONFIG, "the URL of the request is too long");
 }
 
 int
 consul_ask(struct consul_lease *c, const char *method, const char *url, const char *body,
            struct http_response *ret, struct err *e)
 {
-        return remote_request(&c->r, method, url, body, c->r.timeout_ms, ret, e);
+        return kv_request(&c->kv, method, url, body, c->kv.timeout_ms, ret, e);
 }
 
 int
@@ -48,56 +49,52 @@ consul_put_bool(struct consul_lease *c, const char *url, const char *body, struc
                 return 1;
         if (answer.status == STATUS_OK && strncmp(answer.body, "false", 5) == 0)
                 return 0;
-        return remote_refused("PUT", url, &answer, e);
+        return kv_refused("PUT", url, &answer, e);
 }
 
-/* --- the key --- */
+/* --- keys --- */
 
 static int
 parse_entry(const json_t *j, struct consul_entry *ret, struct err *e)
 {
-        const char *value = NULL, *session = NULL;
+        const char *session = "", *value = "";
+        const json_t *text;
         json_int_t index = 0;
-        char text[REMOTE_VALUE_SIZE];
         int n;
 
-        if (json_unpack((json_t *)j, "[{s:I, s?s, s?s}]", "ModifyIndex", &index, "Session", &session,
-                        "Value", &value) != 0) {
-                /* A value that was released is null, which is no string. */
-                value = NULL;
-                if (json_unpack((json_t *)j, "[{s:I, s?s, s:n}]", "ModifyIndex", &index, "Session",
-                                &session, "Value") != 0)
-                        return err_text(e, -EPROTO, "not an entry of Consul's");
-        }
+        if (json_unpack((json_t *)j, "[{s:I, s?s, s?o}]", "ModifyIndex", &index, "Session", &session,
+                        "Value", &text) != 0 ||
+            index <= 0)
+                return err_text(e, -EPROTO, "not an entry of Consul's");
+        /* A value that was released is null, which is no string. */
+        text = json_object_get(json_array_get(j, 0), "Value");
+        if (text != NULL && !json_is_null(text) && (value = json_string_value(text)) == NULL)
+                return err_text(e, -EPROTO, "not an entry of Consul's");
+        n = base64_decode(value, ret->value, sizeof ret->value - 1);
+        if (n < 0 || strlen(session) >= sizeof ret->session)
+                return err_text(e, E_FORMAT, "the key's value is not what LiteFS writes");
+        ret->is_there = true;
         ret->index = (uint64_t)index;
-        ret->is_locked = session != NULL && session[0] != '\0';
-        if (!ret->is_locked || value == NULL)
-                return 0;
-        n = base64_decode(value, text, sizeof text);
-        if (n < 0 || strlen(session) >= sizeof ret->holder.session)
-                return err_text(e, E_FORMAT, "the holder's value is not what LiteFS writes");
-        strcpy(ret->holder.session, session);
-        return n > 0 ? remote_parse(text, (size_t)n, ret->index, &ret->holder, e) : 0;
+        strcpy(ret->session, session);
+        ret->value[n] = '\0';
+        ret->value_size = (size_t)n;
+        return 0;
 }
 
 int
-consul_read_entry(struct consul_lease *c, struct consul_entry *ret, struct err *e)
+consul_parse_key(const struct http_response *answer, const char *url, struct consul_entry *ret,
+                 struct err *e)
 {
-        struct http_response answer;
-        char url[REMOTE_URL_SIZE];
         json_t *j;
-        int r = consul_url(c, url, "/kv/", c->key_path, "?consistent", "", e);
+        int r;
 
         memset(ret, 0, sizeof *ret);
-        if (r == 0)
-                r = consul_ask(c, "GET", url, NULL, &answer, e);
-        if (r < 0)
-                return r;
-        if (answer.status == STATUS_NOT_FOUND)
+        ret->consul_index = answer->number;
+        if (answer->status == STATUS_NOT_FOUND)
                 return 0;
-        if (answer.status != STATUS_OK)
-                return remote_refused("GET", url, &answer, e);
-        j = remote_json(&answer, url, e);
+        if (answer->status != STATUS_OK)
+                return kv_refused("GET", url, answer, e);
+        j = kv_json(answer, url, e);
         if (j == NULL)
                 return -EPROTO;
         r = parse_entry(j, ret, e);
@@ -107,65 +104,103 @@ consul_read_entry(struct consul_lease *c, struct consul_entry *ret, struct err *
         return r;
 }
 
+int
+consul_read_key(struct consul_lease *c, const char *suffix, struct consul_entry *ret, struct err *e)
+{
+        struct http_response answer;
+        char url[KV_URL_SIZE];
+        int r = consul_url(c, url, "/kv/", c->key_path, suffix, "?consistent", e);
+
+        if (r == 0)
+                r = consul_ask(c, "GET", url, NULL, &answer, e);
+        return r < 0 ? r : consul_parse_key(&answer, url, ret, e);
+}
+
 /* --- transactions --- */
 
-/* One operation on the key, over the members in @op, which it takes. */
-static json_t *
-operation(const struct consul_lease *c, const char *verb, json_t *op)
+json_t *
+consul_operation(const struct consul_lease *c, const char *verb, const char *suffix, json_t *op)
 {
+        char key[KV_KEY_SIZE + 16];
+
+        snprintf(key, sizeof key, "%s%s", c->kv.key, suffix);
         json_object_set_new(op, "Verb", json_string(verb));
-        json_object_set_new(op, "Key", json_string(c->r.key));
+        json_object_set_new(op, "Key", json_string(key));
         return json_pack("{s:o}", "KV", op);
+}
+
+json_t *
+consul_check(const struct consul_lease *c, const char *suffix, uint64_t index)
+{
+        if (index == 0)
+                return consul_operation(c, "check-not-exists", suffix, json_object());
+        return consul_operation(c, "check-index", suffix,
+                                json_pack("{s:I}", "Index", (json_int_t)index));
 }
 
 json_t *
 consul_check_session(const struct consul_lease *c, const char *session)
 {
-        return operation(c, "check-session", json_pack("{s:s}", "Session", session));
+        return consul_operation(c, "check-session", "", json_pack("{s:s}", "Session", session));
 }
 
 json_t *
-consul_check_index(const struct consul_lease *c, uint64_t index)
+consul_unlock(const struct consul_lease *c, const char *session)
 {
-        return operation(c, "check-index", json_pack("{s:I}", "Index", (json_int_t)index));
+        return consul_operation(c, "unlock", "",
+                                json_pack("{s:s, s:s}", "Session", session, "Value", ""));
 }
 
 json_t *
-consul_unlock_key(const struct consul_lease *c, const char *session)
+consul_lock(const struct consul_lease *c, const char *session, const char *value)
 {
-        return operation(c, "unlock", json_pack("{s:s, s:s}", "Session", session, "Value", ""));
-}
-
-json_t *
-consul_lock_key(const struct consul_lease *c, const char *session, const char *value)
-{
-        char text[BASE64_SIZE(REMOTE_VALUE_SIZE)];
+        char text[BASE64_SIZE(KV_VALUE_SIZE)];
 
         base64_encode(value, strlen(value), text);
-        return operation(c, "lock", json_pack("{s:s, s:s}", "Session", session, "Value", text));
+        return consul_operation(c, "lock", "",
+                                json_pack("{s:s, s:s}", "Session", session, "Value", text));
 }
 
-/* The key's index after the last operation of a transaction that succeeded. */
-static int
-last_index(const json_t *j, uint64_t *ret)
+json_t *
+consul_set(const struct consul_lease *c, const char *suffix, const char *value)
+{
+        char base64[BASE64_SIZE(LEASE_SESSION_SIZE)];
+
+        base64_encode(value, strlen(value), base64);
+        return consul_operation(c, "set", suffix, json_pack("{s:s}", "Value", base64));
+}
+
+json_t *
+consul_set_term(const struct consul_lease *c, const char *suffix, uint64_t term)
+{
+        char text[24];
+
+        snprintf(text, sizeof text, "%" PRIu64, term);
+        return consul_set(c, suffix, text);
+}
+
+/* Whether it is the results of a transaction that succeeded. Deletions have none. */
+static bool
+has_results(const json_t *j)
 {
         const json_t *results = json_object_get(j, "Results");
         json_int_t index;
 
-        if (json_unpack(json_array_get(results, json_array_size(results) - 1), "{s:{s:I}}", "KV",
-                        "ModifyIndex", &index) != 0 ||
-            index <= 0)
-                return -EPROTO;
-        *ret = (uint64_t)index;
-        return 0;
+        for (size_t i = 0; i < json_array_size(results); i++)
+                if (json_unpack(json_array_get(results, i), "{s:{s:I}}", "KV", "ModifyIndex", &index) !=
+                            0 ||
+                    index <= 0)
+                        return false;
+        return json_array_size(results) > 0;
 }
 
 int
-consul_transact(struct consul_lease *c, json_t *ops, uint64_t *ret_index, struct err *e)
+consul_transact(struct consul_lease *c, json_t *ops, struct err *e)
 {
         struct http_response answer;
-        char url[REMOTE_URL_SIZE];
+        char url[KV_URL_SIZE];
         json_t *j;
+        bool is_good;
         int r = consul_url(c, url, "/txn", "", "", "", e);
 
         if (r < 0)
@@ -175,13 +210,14 @@ consul_transact(struct consul_lease *c, json_t *ops, uint64_t *ret_index, struct
         if (r < 0)
                 return r;
         if (answer.status == STATUS_CONFLICT)
-                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
+                return err_text(e, E_NOT_PRIMARY,
+                                "the lease is not as it was seen, or was another node's a moment ago");
         if (answer.status != STATUS_OK)
-                return remote_refused("PUT", url, &answer, e);
-        j = remote_json(&answer, url, e);
+                return kv_refused("PUT", url, &answer, e);
+        j = kv_json(&answer, url, e);
         if (j == NULL)
                 return -EPROTO;
-        r = last_index(j, ret_index);
+        is_good = has_results(j);
         json_decref(j);
-        return r < 0 ? err_text(e, r, "PUT %s: not the results of a transaction", url) : 0;
+        return is_good ? 0 : err_text(e, -EPROTO, "PUT %s: not the results of a transaction", url);
 }

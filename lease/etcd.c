@@ -10,11 +10,13 @@
 
 /* --- etcd leases --- */
 
-/* *@ret_ttl_ms is what was granted. */
+/* For twice the TTL: the key must outlive its holder's deadline, so that what is left of a holder that has died can be
+ * told from a lease that was ended before its time. *@ret_ttl_ms is what was granted. */
 static int
-grant(struct etcd_lease *c, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, struct err *e)
+grant(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, struct err *e)
 {
-        int64_t seconds = (c->r.base.ttl_ms + 999) / 1000;
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        int64_t seconds = (2 * kv->base.ttl_ms + 999) / 1000;
         uint64_t id, ttl;
         json_t *j;
         bool is_good;
@@ -33,13 +35,13 @@ grant(struct etcd_lease *c, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, s
 }
 
 static int
-keep_alive(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
+keep_alive(struct kv_lease *lease, int64_t *ret_ttl_ms, struct err *e)
 {
         struct etcd_lease *c = (struct etcd_lease *)lease;
         json_t *j;
         uint64_t ttl;
         bool is_good;
-        int r = etcd_post(c, "lease/keepalive", json_pack("{s:s}", "ID", c->r.session), &j, e);
+        int r = etcd_post(c, "lease/keepalive", json_pack("{s:s}", "ID", c->kv.session), &j, e);
 
         if (r < 0)
                 return r;
@@ -56,11 +58,9 @@ keep_alive(struct remote_lease *lease, int64_t *ret_ttl_ms, struct err *e)
         return 0;
 }
 
-/* With its key, if it has one. 0 also when it is not there. */
 static int
-revoke(struct remote_lease *lease, const char *id)
+revoke(struct etcd_lease *c, const char *id)
 {
-        struct etcd_lease *c = (struct etcd_lease *)lease;
         json_t *j = NULL;
         int r = etcd_post(c, "lease/revoke", json_pack("{s:s}", "ID", id), &j, NULL);
 
@@ -68,10 +68,35 @@ revoke(struct remote_lease *lease, const char *id)
         return r < 0 ? r : 0;
 }
 
-static int
-parse_holder(const struct etcd_lease *c, const json_t *kv, struct lease_state *ret, struct err *e)
+static json_t *
+delete_key(const char *key64)
 {
-        char text[REMOTE_VALUE_SIZE];
+        return json_pack("{s:{s:s}}", "request_delete_range", "key", key64);
+}
+
+static json_t *
+is_key_of(const struct etcd_lease *c, const char *session)
+{
+        return etcd_compare(c->key64, "LEASE", "lease", session);
+}
+
+static int
+etcd_end_session(struct kv_lease *kv, const char *session, uint64_t term)
+{
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        int r = etcd_change(
+                c, json_pack("[o]", is_key_of(c, session)),
+                json_pack("[o, o]", delete_key(c->key64), etcd_put_term(c->released_key64, term)), NULL);
+
+        return r < 0 && r != E_NOT_PRIMARY ? r : revoke(c, session);
+}
+
+/* --- reading --- */
+
+static int
+etcd_parse_holder(const struct etcd_lease *c, const json_t *kv, struct lease_state *ret, struct err *e)
+{
+        char text[KV_VALUE_SIZE];
         uint64_t index, session;
         int n;
 
@@ -80,9 +105,9 @@ parse_holder(const struct etcd_lease *c, const json_t *kv, struct lease_state *r
                 return etcd_malformed("kv/txn", e);
         n = etcd_value_of(kv, text, sizeof text, e);
         if (n >= 0)
-                n = remote_parse(text, (size_t)n, index, ret, e);
+                n = kv_parse(text, (size_t)n, index, ret, e);
         if (n < 0) {
-                err_prefix(e, "etcd key %s", c->r.key);
+                err_prefix(e, "etcd key %s", c->kv.key);
                 return n;
         }
         if (session != 0)
@@ -90,155 +115,163 @@ parse_holder(const struct etcd_lease *c, const json_t *kv, struct lease_state *r
         return 0;
 }
 
+/* @kv may be NULL: 0 and 0. */
 static int
-etcd_read(struct lease *l, struct lease_state *ret, struct err *e)
+etcd_parse_term(const json_t *kv, uint64_t *ret, uint64_t *ret_index, struct err *e)
 {
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        struct lease_state state = { .has_holder = false };
-        uint64_t revision;
-        json_t *j;
-        int r;
+        char text[24];
+        int n;
 
-        remote_begin(&c->r);
-        r = etcd_transact(c, etcd_is_absent(c->key64), json_array(), etcd_branch(etcd_get_key(c->key64)),
-                          &j, &revision, e);
+        *ret = *ret_index = 0;
+        if (kv == NULL)
+                return 0;
+        if (!etcd_get_u64(kv, "mod_revision", ret_index) || *ret_index == 0)
+                return etcd_malformed("kv/txn", e);
+        n = etcd_value_of(kv, text, sizeof text, e);
+        return n < 0 ? n : kv_parse_term(text, (size_t)n, ret, e);
+}
+
+static int
+parse_lease(const struct etcd_lease *c, const json_t *j, struct lease_state *ret, struct err *e)
+{
+        const json_t *key = etcd_key_of(j, 0);
+        uint64_t released, index;
+        int r = etcd_parse_term(etcd_key_of(j, 1), &ret->last_term, &ret->last_term_index, e);
+
+        if (r == 0)
+                r = etcd_parse_term(etcd_key_of(j, 2), &released, &index, e);
         if (r < 0)
                 return r;
-        r = etcd_first_key(j) != NULL ? parse_holder(c, etcd_first_key(j), &state, e) : 0;
+        ret->is_released = released != 0 && released == ret->last_term;
+        ret->is_raised = index != 0 && released == 0;
+        return key != NULL ? etcd_parse_holder(c, key, ret, e) : 0;
+}
+
+/* All keys as they were at one moment. */
+static int
+etcd_read_lease(struct kv_lease *kv, struct lease_state *ret, struct err *e)
+{
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        json_t *j;
+        int r = etcd_transact(c, json_array(),
+                              json_pack("[o, o, o]", etcd_get_key(c->key64), etcd_get_key(c->term_key64),
+                                        etcd_get_key(c->released_key64)),
+                              json_array(), &j, &ret->index, e);
+
+        if (r < 0)
+                return r;
+        r = r == 1 ? parse_lease(c, j, ret, e) : etcd_malformed("kv/txn", e);
         json_decref(j);
-        if (r == 0)
-                *ret = state;
         return r;
+}
+
+static int
+etcd_read_heir(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        uint64_t revision;
+        json_t *j;
+        int n, r = etcd_transact(c, json_array(), json_pack("[o]", etcd_get_key(c->heir_key64)),
+                                 json_array(), &j, &revision, e);
+
+        ret[0] = '\0';
+        if (r < 0)
+                return r;
+        if (etcd_key_of(j, 0) != NULL) {
+                n = etcd_value_of(etcd_key_of(j, 0), ret, LEASE_SESSION_SIZE - 1, e);
+                ret[n < 0 ? 0 : n] = '\0';
+        }
+        json_decref(j);
+        return 0;
 }
 
 /* --- acquire and renew --- */
 
 /* Whether the key that kept a transaction from its change is there by @session: the transaction was sent
- * twice, or moved to another endpoint, and succeeded the first time. Its revision is then in *@ret. */
+ * twice, or moved to another endpoint, and succeeded the first time. */
 static bool
-is_done_already(const json_t *answer, const char *session, uint64_t *ret)
+is_done_already(const json_t *answer, const char *session)
 {
-        const json_t *kv = etcd_first_key(answer);
+        const json_t *key = etcd_key_of(answer, 0);
         uint64_t id;
 
-        return kv != NULL && etcd_get_u64(kv, "lease", &id) && id == strtoull(session, NULL, 10) &&
-               etcd_get_u64(kv, "mod_revision", ret) && *ret != 0;
+        return key != NULL && etcd_get_u64(key, "lease", &id) && id == strtoull(session, NULL, 10);
 }
 
-/* Puts the key for @session if @is_equal, which it takes. *@ret is the term. */
-static int
-take_key(struct etcd_lease *c, json_t *is_equal, const char *session, uint64_t *ret, struct err *e)
+static json_t *
+conditions(const struct etcd_lease *c, const struct kv_lock *what)
 {
-        char value[REMOTE_VALUE_SIZE];
+        return json_pack("[o, o]",
+                         what->token != NULL ? is_key_of(c, what->token)
+                                             : etcd_is_unmoved(c->key64, what->seen->key_index),
+                         etcd_is_unmoved(c->term_key64, what->seen->last_term_index));
+}
+
+static int
+etcd_lock_key(struct kv_lease *kv, const struct kv_lock *what, struct err *e)
+{
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        uint64_t revision;
         json_t *j = NULL;
-        int r = remote_format(&c->r, false, value, e);
-
-        if (r < 0) {
-                json_decref(is_equal);
-                return r;
-        }
-        r = etcd_transact(c, is_equal,
-                          etcd_branch(etcd_put_key(c->key64, value, strlen(value), session)),
-                          etcd_branch(etcd_get_key(c->key64)), &j, ret, e);
-        if (r == 0 && !is_done_already(j, session, ret))
-                r = err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
-        json_decref(j);
-        return r < 0 ? r : 0;
-}
-
-/* Acquires with an etcd lease of its own, if @is_equal. */
-static int
-take(struct etcd_lease *c, json_t *is_equal, struct lease_state *ret, struct err *e)
-{
-        char session[LEASE_SESSION_SIZE] = "";
-        int64_t start_ms = remote_begin(&c->r), ttl_ms = 0;
-        uint64_t term;
         int r;
 
-        remote_drop_session(&c->r, c->r.leftover);
-        r = grant(c, session, &ttl_ms, e);
-        if (r < 0) {
-                json_decref(is_equal);
-                return r;
-        }
-        r = take_key(c, is_equal, session, &term, e);
-        if (r < 0) {
-                remote_drop_session(&c->r, session);
-                return r;
-        }
-        remote_hold(&c->r, session, term, start_ms, ttl_ms);
-        remote_self(&c->r, term, ret);
-        return 0;
-}
-
-static int
-etcd_acquire(struct lease *l, struct lease_state *ret, struct err *e)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-
-        return take(c, etcd_is_absent(c->key64), ret, e);
+        /* An absent key hangs on lease 0. */
+        if (what->token != NULL && (strspn(what->token, "0123456789") != strlen(what->token) ||
+                                    strtoull(what->token, NULL, 10) == 0))
+                return err_text(e, E_NOT_PRIMARY, "the offer is not an etcd lease");
+        r = etcd_transact(
+                c, conditions(c, what),
+                json_pack("[o, o, o, o]",
+                          etcd_put_key(c->key64, what->value, strlen(what->value), what->session),
+                          etcd_put_term(c->term_key64, what->term),
+                          etcd_put_key(c->heir_key64, what->session, strlen(what->session), "0"),
+                          delete_key(c->released_key64)),
+                json_pack("[o]", etcd_get_key(c->key64)), &j, &revision, e);
+        if (r == 0 && !is_done_already(j, what->session))
+                r = err_text(e, E_NOT_PRIMARY, "the lease is not as it was seen");
+        json_decref(j);
+        if (r >= 0 && what->token != NULL)
+                revoke(c, what->token); /* nothing hangs on it now; runs out if need be */
+        return r < 0 ? r : 0;
 }
 
 /* Only in a key that hangs on the own etcd lease. */
 static int
-write_value(struct remote_lease *lease, const char *value, struct err *e)
+etcd_write_value(struct kv_lease *kv, const char *value, struct err *e)
 {
-        struct etcd_lease *c = (struct etcd_lease *)lease;
-        uint64_t revision;
-        json_t *j = NULL;
-        int r = etcd_transact(c, etcd_compare(c->key64, "LEASE", "lease", c->r.session),
-                              etcd_branch(etcd_put_key(c->key64, value, strlen(value), c->r.session)),
-                              json_array(), &j, &revision, e);
+        struct etcd_lease *c = (struct etcd_lease *)kv;
 
-        json_decref(j);
-        if (r == 0)
-                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
-        return r < 0 ? r : 0;
+        return etcd_change(c, json_pack("[o]", is_key_of(c, kv->session)),
+                           json_pack("[o]", etcd_put_key(c->key64, value, strlen(value), kv->session)),
+                           e);
 }
-
-/* --- from one holder to another --- */
 
 /* Whether or not its etcd lease can be revoked then, the key is free. */
 static int
-etcd_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
+etcd_break_key(struct kv_lease *kv, const struct lease_state *seen, struct err *e)
 {
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        uint64_t revision;
-        char renewal[32];
-        json_t *j = NULL;
-        int r = remote_check_stale(seen, e);
+        struct etcd_lease *c = (struct etcd_lease *)kv;
+        int r = etcd_change(
+                c, json_pack("[o]", etcd_is_unmoved(c->key64, seen->renewal)),
+                json_pack("[o, o]", delete_key(c->key64), etcd_put_term(c->released_key64, seen->term)),
+                e);
 
-        if (r < 0)
-                return r;
-        remote_begin(&c->r);
-        snprintf(renewal, sizeof renewal, "%" PRIu64, seen->renewal);
-        r = etcd_transact(c, etcd_compare(c->key64, "MOD", "mod_revision", renewal),
-                          etcd_branch(json_pack("{s:{s:s}}", "request_delete_range", "key", c->key64)),
-                          json_array(), &j, &revision, e);
-        json_decref(j);
-        if (r < 0)
-                return r;
-        if (r == 0)
-                return err_text(e, E_NOT_PRIMARY, "the lease is no longer as it was seen");
-        if (seen->session[0] != '\0')
-                revoke(&c->r, seen->session);
-        return 0;
+        if (r == 0 && seen->session[0] != '\0')
+                revoke(c, seen->session);
+        return r;
 }
 
 static int
-etcd_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+etcd_raise_term(struct kv_lease *kv, const struct lease_state *seen, uint64_t term, struct err *e)
 {
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        size_t n = strlen(token);
-        int r;
+        struct etcd_lease *c = (struct etcd_lease *)kv;
 
-        /* An absent key hangs on lease 0. */
-        if (n == 0 || strspn(token, "0123456789") != n || strtoull(token, NULL, 10) == 0)
-                return err_text(e, E_NOT_PRIMARY, "the offer is not an etcd lease");
-        r = take(c, etcd_compare(c->key64, "LEASE", "lease", token), ret, e);
-        if (r == 0)
-                revoke(&c->r, token); /* nothing hangs on it now; runs out if need be */
-        return r;
+        return etcd_change(c,
+                           json_pack("[o, o]", etcd_is_unmoved(c->key64, seen->key_index),
+                                     etcd_is_unmoved(c->term_key64, seen->last_term_index)),
+                           json_pack("[o, o]", etcd_put_term(c->term_key64, term),
+                                     etcd_put_term(c->released_key64, 0)),
+                           e);
 }
 
 /* --- the cluster's id --- */
@@ -254,14 +287,15 @@ cluster_id(struct etcd_lease *c, const char *id, char ret[LEASE_CLUSTER_ID_SIZE]
         json_t *j = NULL;
         int r, n;
 
-        remote_begin(&c->r);
-        r = etcd_transact(c, etcd_is_absent(c->cluster_key64), etcd_branch(put),
-                          etcd_branch(etcd_get_key(c->cluster_key64)), &j, &revision, e);
+        kv_begin(&c->kv);
+        r = etcd_transact(c, json_pack("[o]", etcd_is_unmoved(c->cluster_key64, 0)),
+                          json_pack("[o]", put), json_pack("[o]", etcd_get_key(c->cluster_key64)), &j,
+                          &revision, e);
         if (r > 0) {
-                r = remote_copy_cluster_id(id != NULL ? id : "", id != NULL ? strlen(id) : 0, ret, e);
+                r = kv_copy_cluster_id(id != NULL ? id : "", id != NULL ? strlen(id) : 0, ret, e);
         } else if (r == 0) {
-                n = etcd_value_of(etcd_first_key(j), text, sizeof text, e);
-                r = n < 0 ? n : remote_copy_cluster_id(text, (size_t)n, ret, e);
+                n = etcd_value_of(etcd_key_of(j, 0), text, sizeof text, e);
+                r = n < 0 ? n : kv_copy_cluster_id(text, (size_t)n, ret, e);
         }
         json_decref(j);
         return r;
@@ -276,56 +310,9 @@ etcd_get_cluster_id(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err
 static int
 etcd_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
 {
-        int r = remote_copy_cluster_id(id, strlen(id), ret, e);
+        int r = kv_copy_cluster_id(id, strlen(id), ret, e);
 
         return r < 0 ? r : cluster_id((struct etcd_lease *)l, id, ret, e);
-}
-
-/* --- the last term --- */
-
-static int
-etcd_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        char text[24];
-        const json_t *key;
-        uint64_t revision;
-        json_t *j = NULL;
-        int n, r;
-
-        *ret = 0;
-        remote_begin(&c->r);
-        r = etcd_transact(c, etcd_is_absent(c->term_key64), json_array(),
-                          etcd_branch(etcd_get_key(c->term_key64)), &j, &revision, e);
-        key = r == 0 ? etcd_first_key(j) : NULL;
-        r = r < 0 ? r : 0;
-        if (key != NULL) {
-                n = etcd_value_of(key, text, sizeof text, e);
-                r = n < 0 ? n : remote_parse_term(text, (size_t)n, ret, e);
-        }
-        json_decref(j);
-        return r;
-}
-
-static int
-etcd_put_last_term(struct lease *l, uint64_t term, struct err *e)
-{
-        struct etcd_lease *c = (struct etcd_lease *)l;
-        char text[24];
-        uint64_t revision;
-        json_t *j = NULL;
-        int n = snprintf(text, sizeof text, "%" PRIu64, term), r = remote_check_held(&c->r, e);
-
-        if (r < 0)
-                return r;
-        remote_begin(&c->r);
-        r = etcd_transact(c, etcd_compare(c->key64, "LEASE", "lease", c->r.session),
-                          etcd_branch(etcd_put_key(c->term_key64, text, (size_t)n, "0")), json_array(),
-                          &j, &revision, e);
-        json_decref(j);
-        if (r == 0)
-                return err_text(e, E_NOT_PRIMARY, "another node has the lease, or nobody");
-        return r < 0 ? r : 0;
 }
 
 /* --- set-up --- */
@@ -337,30 +324,40 @@ etcd_free(struct lease *l)
 
         if (c == NULL)
                 return;
-        remote_release(&c->r);
+        kv_release(&c->kv);
         free(c->endpoints);
         free(c);
 }
 
-static const struct remote_service etcd_service = {
+static const struct kv_service etcd_service = {
+        .create_session = grant,
         .keep_alive = keep_alive,
-        .write_value = write_value,
-        .end_session = revoke,
+        .end_session = etcd_end_session,
+        .read = etcd_read_lease,
+        .read_term = etcd_read_lease,
+        .read_heir = etcd_read_heir,
+        .lock = etcd_lock_key,
+        .write_value = etcd_write_value,
+        .break_key = etcd_break_key,
+        .raise_term = etcd_raise_term,
+        .watch = etcd_watch_key,
 };
 
 static const struct lease_ops etcd_ops = {
-        .read = etcd_read,
-        .acquire = etcd_acquire,
-        .renew = remote_renew,
-        .release = remote_end,
-        .break_stale = etcd_break_stale,
-        .offer = remote_offer,
-        .take_over = etcd_take_over,
+        .read = kv_read,
+        .acquire = kv_acquire,
+        .renew = kv_renew,
+        .release = kv_end,
+        .break_stale = kv_break_stale,
+        .offer = kv_offer,
+        .withdraw = kv_withdraw,
+        .take_over = kv_take_over,
         .get_cluster_id = etcd_get_cluster_id,
         .put_cluster_id = etcd_put_cluster_id,
-        .get_last_term = etcd_get_last_term,
-        .put_last_term = etcd_put_last_term,
-        .deadline_ms = remote_deadline_ms,
+        .get_heir = kv_get_heir,
+        .raise_term = kv_raise_term,
+        .watch = kv_watch,
+        .deadline_ms = kv_deadline_ms,
         .free = etcd_free,
 };
 
@@ -400,21 +397,18 @@ set_endpoints(struct etcd_lease *c, const struct lease_etcd_options *o, struct e
 }
 
 static void
-set_keys(struct etcd_lease *c)
+set_key(const struct etcd_lease *c, const char *suffix, char ret[ETCD_KEY_SIZE])
 {
-        char key[REMOTE_KEY_SIZE + sizeof "/clusterid"];
-        int n = snprintf(key, sizeof key, "%s/clusterid", c->r.key);
+        char key[KV_KEY_SIZE + 16];
+        int n = snprintf(key, sizeof key, "%s%s", c->kv.key, suffix);
 
-        base64_encode(c->r.key, strlen(c->r.key), c->key64);
-        base64_encode(key, (size_t)n, c->cluster_key64);
-        n = snprintf(key, sizeof key, "%s/term", c->r.key);
-        base64_encode(key, (size_t)n, c->term_key64);
+        base64_encode(key, (size_t)n, ret);
 }
 
 int
 lease_etcd_new(const struct lease_etcd_options *o, struct lease **ret, struct err *e)
 {
-        struct remote_options remote = {
+        struct kv_options remote = {
                 .type = "etcd",
                 .hostname = o->hostname,
                 .advertise_url = o->advertise_url,
@@ -430,12 +424,16 @@ lease_etcd_new(const struct lease_etcd_options *o, struct lease **ret, struct er
                 return err_set(e, -ENOMEM, "etcd lease");
         r = set_endpoints(c, o, e);
         if (r == 0)
-                r = remote_init(&c->r, &etcd_ops, &etcd_service, &remote, e);
+                r = kv_init(&c->kv, &etcd_ops, &etcd_service, &remote, e);
         if (r < 0) {
-                etcd_free(&c->r.base);
+                etcd_free(&c->kv.base);
                 return r;
         }
-        set_keys(c);
-        *ret = &c->r.base;
+        set_key(c, "", c->key64);
+        set_key(c, "/clusterid", c->cluster_key64);
+        set_key(c, "/term", c->term_key64);
+        set_key(c, "/released", c->released_key64);
+        set_key(c, "/heir", c->heir_key64);
+        *ret = &c->kv.base;
         return 0;
 }

@@ -1,11 +1,9 @@
 /* lease/etcd.h - the lease as a key of etcd 3 that hangs on an etcd lease.
  *
- *   KEY             value as in lease/remote.h, deleted with the holder's etcd lease
- *   KEY/clusterid   the cluster's id, raw
- *   KEY/term        the last term that began, decimal; stays when KEY goes
+ *   KEY             deleted with the holder's etcd lease; the other keys as in lease/kv_lease.h
  *
  * Spoken to by its JSON gateway (/v3, etcd 3.4 and later). All that depends on what is there is one
- * transaction. A call takes up to three requests and at most a quarter of the TTL (0.5 s to 5 s) in all; an
+ * transaction. A call takes up to six requests and at most a quarter of the TTL (0.5 s to 5 s) in all; an
  * endpoint that does not answer in its share of that is left for the next one. Renewing is two requests: the
  * etcd lease, then the mark in KEY. */
 #ifndef LITEFS_LEASE_ETCD_H

@@ -15,20 +15,21 @@ is_endpoint_failure(int r, const struct http_response *answer)
         return r < 0 ? r != -ENOMEM && r != -EMSGSIZE : answer->status >= 500;
 }
 
-/* POSTs @text to one endpoint after another until one answers. What was sent twice may have been done twice;
- * the callers' transactions see to it that this changes nothing. */
+/* POSTs @text to one endpoint after another until one answers; to each of them once. What was sent to two may have been done
+ * twice: transactions are bound to what was seen, so that the second does nothing (and lock_key() looks whether the first did
+ * it), and a lease that was granted twice runs out with nothing on it. */
 static int
-post_text(struct etcd_lease *c, const char *path, const char *text, char url[REMOTE_URL_SIZE],
+post_text(struct etcd_lease *c, const char *path, const char *text, char url[KV_URL_SIZE],
           struct http_response *ret, struct err *e)
 {
         int r = -ETIMEDOUT;
 
         for (size_t left = c->n_endpoints; left > 0; left--) {
                 /* The share of those left; the last has all. */
-                int64_t timeout_ms = remote_left_ms(&c->r) / (int64_t)left;
+                int64_t timeout_ms = kv_left_ms(&c->kv) / (int64_t)left;
 
-                snprintf(url, REMOTE_URL_SIZE, "%s/v3/%s", c->endpoints[c->endpoint], path);
-                r = remote_request(&c->r, "POST", url, text, timeout_ms, ret, e);
+                snprintf(url, KV_URL_SIZE, "%s/v3/%s", c->endpoints[c->endpoint], path);
+                r = kv_request(&c->kv, "POST", url, text, timeout_ms, ret, e);
                 if (!is_endpoint_failure(r, ret))
                         break;
                 c->endpoint = (c->endpoint + 1) % c->n_endpoints;
@@ -40,7 +41,7 @@ int
 etcd_post(struct etcd_lease *c, const char *path, json_t *body, json_t **ret, struct err *e)
 {
         char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-        char url[REMOTE_URL_SIZE];
+        char url[KV_URL_SIZE];
         struct http_response answer;
         int r;
 
@@ -54,8 +55,8 @@ etcd_post(struct etcd_lease *c, const char *path, json_t *body, json_t **ret, st
         if (answer.status == STATUS_NOT_FOUND && strstr(answer.body, "lease not found") != NULL)
                 return 0;
         if (answer.status != STATUS_OK)
-                return remote_refused("POST", url, &answer, e);
-        *ret = remote_json(&answer, url, e);
+                return kv_refused("POST", url, &answer, e);
+        *ret = kv_json(&answer, url, e);
         return *ret != NULL ? 1 : -EPROTO;
 }
 
@@ -96,9 +97,12 @@ etcd_compare(const char *key64, const char *target, const char *member, const ch
 }
 
 json_t *
-etcd_is_absent(const char *key64)
+etcd_is_unmoved(const char *key64, uint64_t revision)
 {
-        return etcd_compare(key64, "CREATE", "create_revision", "0");
+        char text[24];
+
+        snprintf(text, sizeof text, "%" PRIu64, revision); /* 0 is that of a key that is not there */
+        return etcd_compare(key64, "MOD", "mod_revision", text);
 }
 
 json_t *
@@ -110,32 +114,35 @@ etcd_get_key(const char *key64)
 json_t *
 etcd_put_key(const char *key64, const char *value, size_t n, const char *session)
 {
-        char text[BASE64_SIZE(REMOTE_VALUE_SIZE)];
+        char text[BASE64_SIZE(KV_VALUE_SIZE)];
 
         base64_encode(value, n, text);
         return json_pack("{s:{s:s, s:s, s:s}}", "request_put", "key", key64, "value", text, "lease",
                          session);
 }
 
-const json_t *
-etcd_first_key(const json_t *answer)
+json_t *
+etcd_put_term(const char *key64, uint64_t term)
 {
-        const json_t *response = json_array_get(json_object_get(answer, "responses"), 0);
+        char text[24];
+        int n = snprintf(text, sizeof text, "%" PRIu64, term);
+
+        return etcd_put_key(key64, text, (size_t)n, "0");
+}
+
+const json_t *
+etcd_key_of(const json_t *answer, size_t i)
+{
+        const json_t *response = json_array_get(json_object_get(answer, "responses"), i);
 
         return json_array_get(json_object_get(json_object_get(response, "response_range"), "kvs"), 0);
 }
 
-json_t *
-etcd_branch(json_t *request)
-{
-        return json_pack("[o]", request);
-}
-
 int
-etcd_transact(struct etcd_lease *c, json_t *is_equal, json_t *then, json_t *otherwise, json_t **ret,
+etcd_transact(struct etcd_lease *c, json_t *compares, json_t *then, json_t *otherwise, json_t **ret,
               uint64_t *ret_revision, struct err *e)
 {
-        json_t *body = json_pack("{s:[o], s:o, s:o}", "compare", is_equal, "success", then, "failure",
+        json_t *body = json_pack("{s:o, s:o, s:o}", "compare", compares, "success", then, "failure",
                                  otherwise);
         json_t *j;
         int r = etcd_post(c, "kv/txn", body, &j, e);
@@ -151,6 +158,19 @@ etcd_transact(struct etcd_lease *c, json_t *is_equal, json_t *then, json_t *othe
         }
         *ret = j;
         return json_is_true(json_object_get(j, "succeeded"));
+}
+
+int
+etcd_change(struct etcd_lease *c, json_t *compares, json_t *then, struct err *e)
+{
+        uint64_t revision;
+        json_t *j = NULL;
+        int r = etcd_transact(c, compares, then, json_array(), &j, &revision, e);
+
+        json_decref(j);
+        if (r == 0)
+                return err_text(e, E_NOT_PRIMARY, "the lease is not as it was seen");
+        return r < 0 ? r : 0;
 }
 
 int

@@ -1,20 +1,25 @@
 /* lease/lease.h - who may write: one node at a time, the holder of the lease.
  *
  * A backend embeds `struct lease` first. Calls wait for the network, each with a deadline of its own, so
- * they belong on one worker at a time (the role's); lease_deadline_ms alone is immediate, safe from any
+ * they belong on one worker at a time (the role's), but for watch(); deadline_ms() alone is immediate, safe from any
  * thread, and asked at each commit.
  *
  * Fencing: a holder may commit until *start of its last successful request* + TTL - a margin, by its own
- * CLOCK_BOOTTIME, whatever the service believes. Each renewal leaves a mark that everybody can read
- * (lease_state.renewal), written after the request that the deadline counts from. So a candidate that has
- * read the same mark for the holder's whole TTL (lease_state.ttl_ms), by its own clock, knows that nobody
- * writes, and may break a session which the service keeps for longer (Consul: up to 2 x TTL); breaking
- * compares the mark once more, in the service. That a candidate no longer hears of the holder is not
- * enough: the service may still do.
+ * CLOCK_BOOTTIME, whatever the service believes. So nobody takes over before the last holder must have stopped:
  *
- * Terms rise with every change of holder and stay through its renewals. They are the service's own counter
- * at the moment when the holder took the lease (Consul: the key's ModifyIndex, etcd: its mod revision),
- * never a clock. */
+ *   - it has released the lease, which the service shows (lease_state.is_released);
+ *   - each renewal leaves a mark that everybody can read (lease_state.renewal), written after the request that the
+ *     deadline counts from. A candidate that has read the same mark for the holder's whole TTL, by its own clock, may
+ *     break the session, which the service keeps for longer; breaking compares the mark once more, in the service;
+ *   - the lease is gone without a release, for the service may end a session before its time, or lose the key. Then the
+ *     holder may have renewed it up to that moment, and a candidate waits for the holder's TTL from the answer that first
+ *     showed it gone. acquire() fails if anything has changed since the state that it is given was read.
+ *
+ * That a candidate no longer hears of the holder is not enough: the service may still do.
+ *
+ * Terms rise with every change of holder and stay through its renewals. The service keeps the last one, in the
+ * transaction by which it is acquired. They are also later than the service's own counter (Consul: its index, etcd: its
+ * revision) at that moment, never a clock. */
 #ifndef LITEFS_LEASE_LEASE_H
 #define LITEFS_LEASE_LEASE_H
 
@@ -31,6 +36,8 @@
 
 struct lease;
 
+#define LEASE_TERM_MAX ((uint64_t)1 << 62)
+
 /* The lease as the service tells it. */
 struct lease_state {
         bool has_holder;
@@ -40,42 +47,57 @@ struct lease_state {
         char session[LEASE_SESSION_SIZE]; /* what the holder holds it by, in the service */
         uint64_t renewal;                 /* changes with each renewal of the holder's */
         int64_t ttl_ms; /* the holder's, which may not be this node's; 0: it leaves no marks (LiteFS 0.5) */
+        /* When nobody holds it; what an acquisition is bound to. */
+        uint64_t index;           /* the service's counter as it answered */
+        uint64_t key_index;       /* of the key that a holder has; 0: it is not there */
+        uint64_t last_term;       /* the last that began; 0: the service knows of none */
+        uint64_t last_term_index; /* of the key that says so; 0: it is not there */
+        bool is_raised;           /* it was told so by raise_term(): there may have been later ones */
+        bool is_released;         /* the holder of the last term has given it up, and commits no more */
 };
 
 struct lease_ops {
         /* 0, also when nobody holds the lease. */
         int (*read)(struct lease *l, struct lease_state *ret, struct err *e);
-        /* 0: this node holds the lease now, in *@ret.term. E_NOT_PRIMARY: another does, or this one may
-         * not. Also for a holder that was restarted with the same name: no session is inherited. */
-        int (*acquire)(struct lease *l, struct lease_state *ret, struct err *e);
+        /* 0: this node holds the lease now, in *@ret.term, which is @min_term or later and later than the last.
+         * E_NOT_PRIMARY: the lease is not free as it was @seen, or this node may not take it (yet). Also for a holder that
+         * was restarted with the same name: no session is inherited. */
+        int (*acquire)(struct lease *l, const struct lease_state *seen, uint64_t min_term,
+                       struct lease_state *ret, struct err *e);
         /* 0: the deadline has moved. E_NOT_PRIMARY: lost for good. Anything else: not known, try again;
          * the deadline stands. */
         int (*renew)(struct lease *l, struct err *e);
         /* Gives it up: nobody holds it, without a delay for the next. The deadline passes at once, before
-         * the request is sent. */
+         * the request is sent; so the last commit must have been answered. */
         void (*release)(struct lease *l);
         /* Ends the lease of a holder that has fenced itself, only if it is still as @seen, not renewed
-         * either; anybody can acquire it then, without a delay. E_NOT_PRIMARY: it is not, read it again.
+         * either; it is then as if the holder had released it. E_NOT_PRIMARY: it is not, read it again.
          * -ENOTSUP, also for a holder without a ttl_ms. */
         int (*break_stale)(struct lease *l, const struct lease_state *seen, struct err *e);
         /* Handing over: the holder's deadline passes at once and *@token is what the next holder takes it
          * over by, within the TTL. This node holds it no longer; when the other does not come, it may take
          * its own offer over. An error: nothing was offered, as after renew(). -ENOTSUP. */
         int (*offer)(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e);
-        /* 0: this node holds what was offered, in a new term and by a session of its own. E_NOT_PRIMARY:
-         * it is no longer there to be taken. */
-        int (*take_over)(struct lease *l, const char *token, struct lease_state *ret, struct err *e);
+        /* The offerer's: as release() of the lease that was offered in @term, if nobody has taken it over yet. */
+        void (*withdraw)(struct lease *l, const char *token, uint64_t term);
+        /* 0: this node holds what was offered, in a new term (see acquire) and by a session of its own.
+         * E_NOT_PRIMARY: it is no longer there to be taken. */
+        int (*take_over)(struct lease *l, const char *token, uint64_t min_term, struct lease_state *ret,
+                         struct err *e);
+        /* By which session the last term was acquired: *@ret is "" when the service does not say. */
+        int (*get_heir)(struct lease *l, char ret[LEASE_SESSION_SIZE], struct err *e);
         /* The cluster's id in the service: *@ret is "" when there is none. */
         int (*get_cluster_id)(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e);
         /* Sets it if there is none; *@ret is the one there is then. -ENOTSUP: the service keeps none. */
         int (*put_cluster_id)(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE],
                               struct err *e);
-        /* The last term that began, kept for those who were not there: 0 when there is none. A node that has not
-         * been part of that term may lack what was written in it. */
-        int (*get_last_term)(struct lease *l, uint64_t *ret, struct err *e);
-        /* The holder's, as it begins its term: a term never follows a later one. E_NOT_PRIMARY: it is no longer the
-         * holder. */
-        int (*put_last_term)(struct lease *l, uint64_t term, struct err *e);
+        /* Tells a service that has lost it what the last term was: only if the last term there is still as @seen, and
+         * nobody holds the lease. E_NOT_PRIMARY: it is not. */
+        int (*raise_term)(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e);
+        /* Waits for the loss of the lease that this node holds by @held.session. The only call that has a thread of its
+         * own, beside the others. 0: it was still held a moment ago, ask again. E_NOT_PRIMARY: it was lost, and its deadline
+         * has passed now. -ECANCELED: this node has given it up. -ENOTSUP. All else says nothing about the lease. */
+        int (*watch)(struct lease *l, const struct lease_state *held, struct err *e);
         /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */
         int64_t (*deadline_ms)(struct lease *l);
         /* Does not release. */
@@ -88,6 +110,9 @@ struct lease {
         int64_t ttl_ms;        /* 0: it does not run out */
         int64_t lock_delay_ms; /* how long nobody gets it after its holder was lost */
         const char *key;       /* where the service has it, for messages; NULL: nowhere */
+        /* Before the service is asked for @term, by @session; an error: it is not. NULL: nobody wants to know. */
+        int (*claim)(void *arg, uint64_t term, const char *session, struct err *e);
+        void *claim_arg;
 };
 
 /* The node that the configuration names is the primary, for ever: this one when @is_primary, else the one

@@ -21,10 +21,13 @@ static_read(struct lease *l, struct lease_state *ret, struct err *e)
 }
 
 static int
-static_acquire(struct lease *l, struct lease_state *ret, struct err *e)
+static_acquire(struct lease *l, const struct lease_state *seen, uint64_t min_term,
+               struct lease_state *ret, struct err *e)
 {
         struct static_lease *s = (struct static_lease *)l;
 
+        (void)seen;
+        (void)min_term;
         *ret = s->state;
         if (s->is_primary)
                 return 0;
@@ -37,7 +40,7 @@ static_renew(struct lease *l, struct err *e)
 {
         struct lease_state state;
 
-        return static_acquire(l, &state, e);
+        return static_acquire(l, NULL, 0, &state, e);
 }
 
 static void
@@ -62,10 +65,20 @@ static_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
         return err_text(e, -ENOTSUP, "static lease does not support handoff");
 }
 
-static int
-static_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+static void
+static_withdraw(struct lease *l, const char *token, uint64_t term)
 {
         (void)l;
+        (void)token;
+        (void)term;
+}
+
+static int
+static_take_over(struct lease *l, const char *token, uint64_t min_term, struct lease_state *ret,
+                 struct err *e)
+{
+        (void)l;
+        (void)min_term;
         (void)token;
         (void)ret;
         return err_text(e, -ENOTSUP, "static lease does not support handoff");
@@ -90,21 +103,29 @@ static_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
 }
 
 static int
-static_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
+static_get_heir(struct lease *l, char ret[LEASE_SESSION_SIZE], struct err *e)
 {
         (void)l;
         (void)e;
-        *ret = 0;
+        ret[0] = '\0';
         return 0;
 }
 
 static int
-static_put_last_term(struct lease *l, uint64_t term, struct err *e)
+static_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e)
 {
         (void)l;
+        (void)seen;
         (void)term;
-        (void)e;
-        return 0;
+        return err_text(e, -ENOTSUP, "static lease keeps no term");
+}
+
+static int
+static_watch(struct lease *l, const struct lease_state *held, struct err *e)
+{
+        (void)l;
+        (void)held;
+        return err_text(e, -ENOTSUP, "static lease cannot be lost");
 }
 
 static int64_t
@@ -126,11 +147,13 @@ static const struct lease_ops static_ops = {
         .release = static_release,
         .break_stale = static_break_stale,
         .offer = static_offer,
+        .withdraw = static_withdraw,
         .take_over = static_take_over,
         .get_cluster_id = static_get_cluster_id,
         .put_cluster_id = static_put_cluster_id,
-        .get_last_term = static_get_last_term,
-        .put_last_term = static_put_last_term,
+        .get_heir = static_get_heir,
+        .raise_term = static_raise_term,
+        .watch = static_watch,
         .deadline_ms = static_deadline_ms,
         .free = static_free,
 };

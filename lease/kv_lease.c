@@ -1,0 +1,678 @@
+#include "lease/kv_lease.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_ANSWER_SIZE (64 * 1024) /* answers are a key or two */
+#define MIN_TIMEOUT_MS 500
+#define MAX_TIMEOUT_MS 5000
+
+/* --- set-up --- */
+
+/* "a//./b" becomes "a/b", as LiteFS does. ".." would leave the prefix. */
+static int
+clean_key(const char *key, char *ret, size_t size, struct err *e)
+{
+        size_t n = 0;
+
+        for (const char *s = key; *s != '\0';) {
+                size_t len = strcspn(s, "/");
+
+                if (len == 2 && memcmp(s, "..", 2) == 0)
+                        return err_text(e, E_CONFIG, "\"..\" in it: '%.200s'", key);
+                if (len > 0 && !(len == 1 && s[0] == '.')) {
+                        if (n + len + 2 > size)
+                                return err_text(e, E_CONFIG, "longer than %zu bytes", size - 2);
+                        if (n > 0)
+                                ret[n++] = '/';
+                        memcpy(ret + n, s, len);
+                        n += len;
+                }
+                s += len + strspn(s + len, "/");
+        }
+        ret[n] = '\0';
+        return n > 0 ? 0 : err_text(e, E_CONFIG, "required");
+}
+
+static int
+copy_setting(const char *from, char *to, size_t size, const char *name, struct err *e)
+{
+        size_t n = from != NULL ? strlen(from) : 0;
+
+        if (n == 0)
+                return err_text(e, E_CONFIG, "lease.%s required", name);
+        if (n >= size)
+                return err_text(e, E_CONFIG, "lease.%s: longer than %zu bytes", name, size - 1);
+        memcpy(to, from, n + 1);
+        return 0;
+}
+
+/* A quarter of the TTL leaves time for a second try before the deadline, and a quarter for its margin. */
+static int64_t
+call_timeout_ms(int64_t ttl_ms)
+{
+        int64_t t = ttl_ms / 4;
+
+        return t < MIN_TIMEOUT_MS ? MIN_TIMEOUT_MS : t > MAX_TIMEOUT_MS ? MAX_TIMEOUT_MS : t;
+}
+
+int
+kv_init(struct kv_lease *kv, const struct lease_ops *ops, const struct kv_service *service,
+        const struct kv_options *o, struct err *e)
+{
+        struct http_client_options watch_http = o->http;
+        int code;
+
+        watch_http.is_cancellable = true;
+        kv->base.ops = ops;
+        kv->service = service;
+        kv->base.type = o->type;
+        kv->base.key = kv->key;
+        kv->base.ttl_ms = o->ttl_ms;
+        kv->base.lock_delay_ms = o->lock_delay_ms;
+        kv->clock = o->clock != NULL ? o->clock : clock_host();
+        kv->timeout_ms = call_timeout_ms(o->ttl_ms);
+        pthread_mutex_init(&kv->hold_lock, NULL);
+        atomic_init(&kv->deadline_ms, INT64_MIN);
+        if (o->ttl_ms < 1000)
+                return err_text(e, E_CONFIG, "lease.%s.ttl: at least 1s", o->type);
+        code = clean_key(o->key != NULL ? o->key : "", kv->key, sizeof kv->key, e);
+        if (code < 0) {
+                err_prefix(e, "lease.%s.key", o->type);
+                return code;
+        }
+        code = copy_setting(o->hostname, kv->hostname, sizeof kv->hostname, "hostname", e);
+        if (code == 0)
+                code = copy_setting(o->advertise_url, kv->advertise_url, sizeof kv->advertise_url,
+                                    "advertise-url", e);
+        if (code < 0)
+                return code;
+        code = http_client_new(&o->http, &kv->http, e);
+        if (code == 0)
+                code = http_client_new(&watch_http, &kv->watch_http, e);
+        if (code < 0)
+                err_prefix(e, "lease.%s", o->type);
+        return code;
+}
+
+void
+kv_release(struct kv_lease *kv)
+{
+        http_client_free(kv->http);
+        http_client_free(kv->watch_http);
+        pthread_mutex_destroy(&kv->hold_lock);
+}
+
+/* --- calls --- */
+
+int64_t
+kv_begin(struct kv_lease *kv)
+{
+        int64_t now_ms = clock_boot_ms(kv->clock);
+
+        kv->call_end_ms = now_ms + kv->timeout_ms;
+        return now_ms;
+}
+
+int64_t
+kv_left_ms(const struct kv_lease *kv)
+{
+        int64_t left_ms = kv->call_end_ms - clock_boot_ms(kv->clock);
+
+        return left_ms > 0 ? left_ms : 0;
+}
+
+int
+kv_request(struct kv_lease *kv, const char *method, const char *url, const char *body,
+           int64_t timeout_ms, struct http_response *ret, struct err *e)
+{
+        static const char *const json_headers[] = { "Content-Type: application/json", NULL };
+        struct http_request q = { .method = method,
+                                  .url = url,
+                                  .body = body,
+                                  .body_size = body != NULL ? strlen(body) : 0,
+                                  .max_response_size = MAX_ANSWER_SIZE,
+                                  .headers = body != NULL ? json_headers : NULL,
+                                  .number_header = kv->index_header,
+                                  /* Only the caller knows what it means that one was lost. */
+                                  .is_sent_once = strcmp(method, "GET") != 0 };
+        int64_t left_ms = kv_left_ms(kv);
+
+        if (left_ms == 0)
+                return err_text(e, -ETIMEDOUT, "%s %s: no time left of %lld ms", method, url,
+                                (long long)kv->timeout_ms);
+        q.timeout_ms = timeout_ms < left_ms ? timeout_ms : left_ms;
+        return http_client_do(kv->http, &q, ret, e);
+}
+
+/* Foreign text as it may stand in a line of the log: cut to fit, the unprintable as '?'. */
+static const char *
+printable(const char *text, size_t n, char *ret, size_t size)
+{
+        size_t i;
+
+        for (i = 0; i < n && i < size - 1; i++)
+                ret[i] = isprint((unsigned char)text[i]) ? text[i] : '?';
+        ret[i] = '\0';
+        return ret;
+}
+
+int
+kv_refused(const char *method, const char *url, const struct http_response *answer, struct err *e)
+{
+        int code = answer->status == 401 || answer->status == 403 ? -EACCES : -EPROTO;
+        const char *end = memchr(answer->body, '\n', answer->body_size);
+        size_t n = end != NULL ? (size_t)(end - answer->body) : answer->body_size;
+        char words[160];
+
+        printable(answer->body, n, words, sizeof words);
+        return err_text(e, code, "%s %s: status %d%s%s", method, url, answer->status,
+                        words[0] != '\0' ? ": " : "", words);
+}
+
+json_t *
+kv_json(const struct http_response *answer, const char *url, struct err *e)
+{
+        json_error_t error;
+        json_t *j = json_loadb(answer->body, answer->body_size, 0, &error);
+
+        if (j == NULL)
+                err_text(e, -EPROTO, "%s: the answer is not JSON: %s", url, error.text);
+        return j;
+}
+
+/* --- holding --- */
+
+/* Clocks of two machines run apart by far less than this in one TTL. */
+static int64_t
+margin_ms(int64_t ttl_ms)
+{
+        return ttl_ms / 10;
+}
+
+static void
+store_deadline(struct kv_lease *kv, int64_t at_ms)
+{
+        atomic_store_explicit(&kv->deadline_ms, at_ms, memory_order_release);
+}
+
+int64_t
+kv_deadline_ms(struct lease *l)
+{
+        return atomic_load_explicit(&((struct kv_lease *)l)->deadline_ms, memory_order_acquire);
+}
+
+/* False: the watch has seen it lost since. */
+static bool
+set_deadline(struct kv_lease *kv, int64_t start_ms, int64_t ttl_ms)
+{
+        bool is_held;
+
+        if (ttl_ms > kv->base.ttl_ms)
+                ttl_ms = kv->base.ttl_ms;
+        pthread_mutex_lock(&kv->hold_lock);
+        is_held = !kv->is_lost;
+        if (is_held)
+                store_deadline(kv, start_ms + ttl_ms - margin_ms(ttl_ms));
+        pthread_mutex_unlock(&kv->hold_lock);
+        return is_held;
+}
+
+/* Of another session, or of none, from here on: nothing is committed by the last one any more. */
+static void
+set_session(struct kv_lease *kv, const char *session, uint64_t term)
+{
+        pthread_mutex_lock(&kv->hold_lock);
+        store_deadline(kv, INT64_MIN);
+        snprintf(kv->session, sizeof kv->session, "%s", session);
+        kv->is_lost = false;
+        pthread_mutex_unlock(&kv->hold_lock);
+        kv->term = term;
+        kv->renewals = 0;
+        http_client_cancel(kv->watch_http);
+}
+
+static void
+drop_session(struct kv_lease *kv, const char *session, uint64_t term)
+{
+        if (session[0] == '\0')
+                return;
+        if (kv->service->end_session(kv, session, term) < 0) {
+                snprintf(kv->leftover, sizeof kv->leftover, "%s", session);
+                kv->leftover_term = term;
+        }
+}
+
+static void
+drop_leftover(struct kv_lease *kv)
+{
+        char session[LEASE_SESSION_SIZE];
+
+        memcpy(session, kv->leftover, sizeof session);
+        kv->leftover[0] = '\0';
+        drop_session(kv, session, kv->leftover_term);
+}
+
+/* Nothing is committed any more, and then the session ends. */
+static void
+lose_and_drop(struct kv_lease *kv)
+{
+        char session[LEASE_SESSION_SIZE];
+        uint64_t term = kv->term;
+
+        memcpy(session, kv->session, sizeof session);
+        set_session(kv, "", 0);
+        drop_session(kv, session, term);
+}
+
+static int
+check_held(struct kv_lease *kv, struct err *e)
+{
+        return kv->session[0] != '\0' ? 0
+                                      : err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
+}
+
+static int
+format_value(const struct kv_lease *kv, uint64_t term, uint64_t renewals, char ret[KV_VALUE_SIZE],
+             struct err *e)
+{
+        json_t *j = json_pack("{s:s, s:s, s:I, s:I}", "hostname", kv->hostname, "advertise-url",
+                              kv->advertise_url, "ttl-ms", (json_int_t)kv->base.ttl_ms, "term",
+                              (json_int_t)term);
+        size_t n;
+
+        if (j == NULL)
+                return err_text(e, E_CONFIG, "lease.hostname or lease.advertise-url: not UTF-8");
+        if (renewals > 0)
+                json_object_set_new(j, "renewals", json_integer((json_int_t)renewals));
+        n = json_dumpb(j, ret, KV_VALUE_SIZE - 1, JSON_COMPACT | JSON_PRESERVE_ORDER);
+        json_decref(j);
+        if (n == 0 || n >= KV_VALUE_SIZE)
+                return err_text(e, E_CONFIG, "lease.hostname and lease.advertise-url: too long");
+        ret[n] = '\0';
+        return 0;
+}
+
+/* --- calls --- */
+
+int
+kv_read(struct lease *l, struct lease_state *ret, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        struct lease_state state = { .has_holder = false };
+        int r;
+
+        kv_begin(kv);
+        r = kv->service->read(kv, &state, e);
+        if (r == 0)
+                *ret = state;
+        return r;
+}
+
+/* This node as the holder that it is. */
+static void
+describe_self(const struct kv_lease *kv, struct lease_state *ret)
+{
+        memset(ret, 0, sizeof *ret);
+        ret->has_holder = true;
+        ret->term = ret->renewal = kv->term;
+        ret->ttl_ms = kv->base.ttl_ms;
+        memcpy(ret->hostname, kv->hostname, sizeof ret->hostname);
+        memcpy(ret->advertise_url, kv->advertise_url, sizeof ret->advertise_url);
+        memcpy(ret->session, kv->session, sizeof ret->session);
+}
+
+/* A service that was emptied, restored or exchanged counts from less: its own counter alone could give a term again. */
+static int
+choose_term(const struct lease_state *seen, uint64_t min_term, uint64_t *ret, struct err *e)
+{
+        *ret = kv_max(kv_max(seen->index, seen->last_term + 1), kv_max(min_term, 1));
+        return *ret <= LEASE_TERM_MAX ? 0
+                                      : err_text(e, E_FORMAT, "the last term is too high to go on from");
+}
+
+/* What an earlier session may have acquired would be forgotten by the next claim, and it is to be read again. */
+static int
+end_earlier(struct kv_lease *kv, struct err *e)
+{
+        if (kv->session[0] == '\0' && kv->leftover[0] == '\0')
+                return 0;
+        if (kv->session[0] != '\0')
+                lose_and_drop(kv);
+        else
+                drop_leftover(kv);
+        if (kv->leftover[0] != '\0')
+                return err_text(e, -EAGAIN, "an earlier session could not be ended");
+        return err_text(e, E_NOT_PRIMARY,
+                        "an earlier session had to be ended first: the lease is to be read again");
+}
+
+/* The lease by a session of its own, for the holder of @token or as it was @seen. */
+static int
+take_by_session(struct kv_lease *kv, int64_t start_ms, struct kv_lock *what, uint64_t min_term,
+                struct lease_state *ret, struct err *e)
+{
+        char session[LEASE_SESSION_SIZE] = "", value[KV_VALUE_SIZE];
+        int64_t ttl_ms = 0;
+        int r = choose_term(what->seen, min_term, &what->term, e);
+
+        if (r == 0)
+                r = format_value(kv, what->term, 0, value, e);
+        if (r < 0)
+                return r;
+        r = kv->service->create_session(kv, session, &ttl_ms, e);
+        what->session = session;
+        what->value = value;
+        if (r == 0 && kv->base.claim != NULL)
+                r = kv->base.claim(kv->base.claim_arg, what->term, session, e);
+        if (r == 0)
+                r = kv->service->lock(kv, what, e);
+        if (r < 0) {
+                drop_session(kv, session, what->term);
+                return r;
+        }
+        set_session(kv, session, what->term);
+        set_deadline(kv, start_ms, ttl_ms);
+        describe_self(kv, ret);
+        return 0;
+}
+
+int
+kv_acquire(struct lease *l, const struct lease_state *seen, uint64_t min_term, struct lease_state *ret,
+           struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        struct kv_lock what = { .seen = seen };
+        int64_t start_ms = kv_begin(kv);
+        int r = end_earlier(kv, e);
+
+        if (r == 0 && seen->has_holder)
+                r = err_text(e, E_NOT_PRIMARY, "another node has the lease");
+        return r < 0 ? r : take_by_session(kv, start_ms, &what, min_term, ret, e);
+}
+
+int
+kv_take_over(struct lease *l, const char *token, uint64_t min_term, struct lease_state *ret,
+             struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        struct lease_state seen = { .has_holder = false };
+        struct kv_lock what = { .seen = &seen, .token = token };
+        int64_t start_ms = kv_begin(kv);
+        int r = end_earlier(kv, e);
+
+        if (r == 0)
+                r = kv->service->read_term(kv, &seen, e);
+
+        return r < 0 ? r : take_by_session(kv, start_ms, &what, min_term, ret, e);
+}
+
+static int
+mark_renewal(struct kv_lease *kv, struct err *e)
+{
+        char value[KV_VALUE_SIZE];
+        int r;
+
+        kv->renewals++;
+        r = format_value(kv, kv->term, kv->renewals, value, e);
+        return r < 0 ? r : kv->service->write_value(kv, value, e);
+}
+
+int
+kv_renew(struct lease *l, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        int64_t start_ms = kv_begin(kv), ttl_ms = 0;
+        int r = check_held(kv, e);
+
+        if (r < 0)
+                return r;
+        r = kv->service->keep_alive(kv, &ttl_ms, e);
+        if (r == 0)
+                r = mark_renewal(kv, e);
+        if (r == 0 && !set_deadline(kv, start_ms, ttl_ms))
+                r = err_text(e, E_NOT_PRIMARY, "the lease was lost while it was renewed");
+        if (r == E_NOT_PRIMARY)
+                lose_and_drop(kv);
+        return r;
+}
+
+void
+kv_end(struct lease *l)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        kv_begin(kv);
+        lose_and_drop(kv);
+        if (kv->leftover[0] != '\0') /* of an earlier call, or once more */
+                drop_leftover(kv);
+}
+
+int
+kv_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        int r = kv_renew(l, e); /* so that the other has all of the TTL */
+
+        if (r < 0)
+                return r;
+        memcpy(token, kv->session, LEASE_SESSION_SIZE);
+        set_session(kv, "", 0);
+        return 0;
+}
+
+void
+kv_withdraw(struct lease *l, const char *token, uint64_t term)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        kv_begin(kv);
+        drop_session(kv, token, term);
+}
+
+int
+kv_break_stale(struct lease *l, const struct lease_state *seen, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        if (!seen->has_holder)
+                return err_text(e, E_NOT_PRIMARY, "nobody held the lease");
+        if (seen->ttl_ms == 0)
+                return err_text(e, -ENOTSUP, "%s does not show when it renewed the lease",
+                                seen->hostname);
+        kv_begin(kv);
+        return kv->service->break_key(kv, seen, e);
+}
+
+int
+kv_get_heir(struct lease *l, char ret[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        kv_begin(kv);
+        return kv->service->read_heir(kv, ret, e);
+}
+
+int
+kv_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        if (seen->has_holder || seen->last_term >= term)
+                return err_text(e, E_NOT_PRIMARY, "the service knows of a later term");
+        kv_begin(kv);
+        return kv->service->raise_term(kv, seen, term, e);
+}
+
+/* --- the watch --- */
+
+static bool
+is_held_by(struct kv_lease *kv, const char *session)
+{
+        bool is_held;
+
+        pthread_mutex_lock(&kv->hold_lock);
+        is_held = strcmp(kv->session, session) == 0 && !kv->is_lost;
+        pthread_mutex_unlock(&kv->hold_lock);
+        return is_held;
+}
+
+/* False: it was given up before, and is no loss. */
+static bool
+note_loss(struct kv_lease *kv, const char *session)
+{
+        bool is_lost;
+
+        pthread_mutex_lock(&kv->hold_lock);
+        is_lost = strcmp(kv->session, session) == 0;
+        if (is_lost) {
+                kv->is_lost = true;
+                store_deadline(kv, INT64_MIN);
+        }
+        pthread_mutex_unlock(&kv->hold_lock);
+        return is_lost;
+}
+
+int
+kv_watch_request(struct kv_lease *kv, const struct http_request *q, struct http_response *ret,
+                 struct err *e)
+{
+        return http_client_do(kv->watch_http, q, ret, e);
+}
+
+int
+kv_watch(struct lease *l, const struct lease_state *held, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+        int r;
+
+        if (!is_held_by(kv, held->session))
+                return err_set(e, -ECANCELED, "watch");
+        do
+                r = kv->service->watch(kv, held, e);
+        while (r == -ECANCELED &&
+               is_held_by(kv, held->session)); /* which was meant for an earlier one */
+        return r == E_NOT_PRIMARY && !note_loss(kv, held->session) ? -ECANCELED : r;
+}
+
+/* --- values --- */
+
+static bool
+copy_text(const char *from, char *to, size_t size)
+{
+        size_t n = strlen(from);
+
+        if (n >= size)
+                return false;
+        memcpy(to, from, n + 1);
+        return true;
+}
+
+int
+kv_parse(const char *text, size_t n, uint64_t index, struct lease_state *ret, struct err *e)
+{
+        json_t *j = json_loadb(text, n, 0, NULL);
+        const char *hostname, *url;
+        char words[81];
+        json_int_t term = 0, ttl_ms = 0;
+        bool is_good = json_unpack(j, "{s:s, s:s, s?I, s?I}", "hostname", &hostname, "advertise-url",
+                                   &url, "term", &term, "ttl-ms", &ttl_ms) == 0 &&
+                       term >= 0 && (uint64_t)term <= LEASE_TERM_MAX && ttl_ms >= 0 &&
+                       copy_text(hostname, ret->hostname, sizeof ret->hostname) &&
+                       copy_text(url, ret->advertise_url, sizeof ret->advertise_url);
+
+        json_decref(j);
+        if (!is_good)
+                return err_text(e, E_FORMAT, "the holder's value is not what LiteFS writes: %s",
+                                printable(text, n, words, sizeof words));
+        ret->has_holder = true;
+        ret->term = term > 0 ? (uint64_t)term : index;
+        ret->renewal = index;
+        ret->ttl_ms = ttl_ms;
+        return 0;
+}
+
+int
+kv_copy_cluster_id(const char *id, size_t n, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        char words[41];
+        bool is_good = n == LEASE_CLUSTER_ID_SIZE - 1 && memcmp(id, "LFSC", 4) == 0;
+
+        for (size_t i = 4; is_good && i < n; i++)
+                is_good = isxdigit((unsigned char)id[i]);
+        if (n > 0 && !is_good)
+                return err_text(e, E_FORMAT, "no cluster id: '%s'",
+                                printable(id, n, words, sizeof words));
+        memcpy(ret, id, n);
+        ret[n] = '\0';
+        return 0;
+}
+
+/* --- base64 --- */
+
+static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+void
+base64_encode(const void *data, size_t n, char *ret)
+{
+        const unsigned char *p = data;
+
+        for (size_t i = 0; i < n; i += 3) {
+                unsigned v = (unsigned)p[i] << 16;
+
+                v |= i + 1 < n ? (unsigned)p[i + 1] << 8 : 0;
+                v |= i + 2 < n ? p[i + 2] : 0;
+                *ret++ = base64_digits[v >> 18];
+                *ret++ = base64_digits[v >> 12 & 63];
+                *ret++ = i + 1 < n ? base64_digits[v >> 6 & 63] : '=';
+                *ret++ = i + 2 < n ? base64_digits[v & 63] : '=';
+        }
+        *ret = '\0';
+}
+
+int
+base64_decode(const char *text, void *ret, size_t size)
+{
+        size_t len = strlen(text), n = 0;
+        unsigned v = 0, bits = 0;
+
+        if (len % 4 != 0)
+                return -1;
+        while (len > 0 && text[len - 1] == '=' && len % 4 != 1)
+                len--; /* at most two: a third would leave a digit alone */
+        if (len % 4 == 1)
+                return -1;
+        for (size_t i = 0; i < len; i++) {
+                const char *digit = strchr(base64_digits, text[i]);
+
+                if (digit == NULL)
+                        return -1;
+                v = v << 6 | (unsigned)(digit - base64_digits);
+                bits += 6;
+                if (bits < 8)
+                        continue;
+                if (n == size)
+                        return -1;
+                bits -= 8;
+                ((unsigned char *)ret)[n++] = (unsigned char)(v >> bits);
+        }
+        return (int)n;
+}
+
+int
+kv_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e)
+{
+        uint64_t v = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (text[i] < '0' || text[i] > '9' || v > (LEASE_TERM_MAX - 9) / 10)
+                        return err_text(e, E_FORMAT, "the last term is no number: '%.*s'",
+                                        n > 40 ? 40 : (int)n, text);
+                v = v * 10 + (uint64_t)(text[i] - '0');
+        }
+        *ret = v;
+        return 0;
+}
