@@ -1,7 +1,8 @@
-/* The wal-index, worked on in a copy, written back by calls; why not in a mapping: mount_access.c. */
+/* The wal-index, worked on in a copy, written back by calls; why not in a mapping: self_mount.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,10 +12,8 @@
 int
 apply_index_write(struct apply *a, size_t from, size_t to)
 {
-        ssize_t n = from < to ? pwrite(a->shm_fd, (uint8_t *)a->index + from, to - from, (off_t)from)
-                              : 0;
-
-        return n < 0 ? -errno : n < (ssize_t)(to - from) ? -EIO : 0;
+        return from < to ? own_write(a->s, &a->shm, (uint8_t *)a->index + from, to - from, (off_t)from)
+                         : 0;
 }
 
 /* One word, which other processes change at other times. */
@@ -27,18 +26,27 @@ apply_index_write_word(struct apply *a, size_t at)
 
 /* The copy's first @size bytes are the file's, from @from on read anew. */
 static int
-read_index(struct apply *a, size_t from, size_t size)
+read_index_copy(struct apply *a, size_t from, size_t size)
 {
-        ssize_t n = pread(a->shm_fd, (uint8_t *)a->index + from, size - from, (off_t)from);
+        ssize_t n = own_read(a->s, &a->shm, (uint8_t *)a->index + from, size - from, (off_t)from);
 
-        return n < 0 ? -errno : n < (ssize_t)(size - from) ? -EIO : 0;
+        return n < 0 ? (int)n : n < (ssize_t)(size - from) ? -EIO : 0;
 }
 
-/* Readers and checkpoints of other processes move its marks. */
+/* Readers and checkpoints of other processes move its marks. Where the header is not the one that was last seen here,
+ * another process has rebuilt or extended the whole: its slots need not be where ours are. The header comes first, for it is
+ * published last. */
 int
 apply_index_refresh(struct apply *a)
 {
-        return read_index(a, 0, WAL_INDEX_HEADER_SIZE);
+        int r = read_index_copy(a, 0, WAL_INDEX_HEADER_SIZE);
+
+        if (r < 0 || memcmp(a->index, a->index_seen, sizeof a->index_seen) == 0)
+                return r;
+        r = read_index_copy(a, WAL_INDEX_HEADER_SIZE, a->index_size);
+        if (r == 0)
+                memcpy(a->index_seen, a->index, sizeof a->index_seen);
+        return r;
 }
 
 static int
@@ -47,18 +55,21 @@ grow_index(struct apply *a, uint32_t n_frames)
         size_t want = wal_index_size(n_frames), had = a->index_size;
         struct stat st;
         void *p;
+        int r;
 
         if (want <= had)
                 return 0;
-        if (fstat(a->shm_fd, &st) < 0 ||
-            ((size_t)st.st_size < want && ftruncate(a->shm_fd, (off_t)want) < 0))
-                return -errno;
+        r = own_stat(a->s, &a->shm, &st);
+        if (r == 0 && (size_t)st.st_size < want)
+                r = own_truncate(a->s, &a->shm, (off_t)want);
+        if (r < 0)
+                return r;
         p = realloc(a->index, want);
         if (p == NULL)
                 return -ENOMEM;
         a->index = p;
         a->index_size = want;
-        return read_index(a, had, want);
+        return read_index_copy(a, had, want);
 }
 
 /* The file as SQLite would make it: whoever may use the database may use it. */
@@ -68,30 +79,22 @@ apply_index_open(struct apply *a)
         struct stat st;
         int r;
 
-        if (a->shm_fd >= 0)
+        if (a->shm.fd >= 0)
                 return 0;
         r = db_stat(a->db, &st);
         if (r < 0)
                 return r;
-        a->shm_fd = apply_open_through(a, "-shm", 0, 0);
-        if (a->shm_fd == -ENOENT) {
-                a->shm_fd = apply_open_through(a, "-shm", O_CREAT, st.st_mode & 0777);
-                if (a->shm_fd >= 0 && geteuid() == 0)
-                        (void)!fchown(a->shm_fd, st.st_uid, st.st_gid);
-        }
-        if (a->shm_fd < 0) {
-                r = a->shm_fd;
-                a->shm_fd = -1;
+        r = own_open(a->s, a->db, "-shm", 0, 0, &a->shm);
+        if (r == -ENOENT)
+                r = own_open(a->s, a->db, "-shm", O_CREAT, st.st_mode & 0777, &a->shm);
+        if (r < 0)
                 return r;
-        }
         /* Whoever gets this byte for itself alone takes the content for that of a crashed process. */
-        r = apply_lock(a->shm_fd, F_RDLCK, SQLITE_WAL_DMS_LOCK, 1);
+        r = own_lock(&a->shm, F_RDLCK, SQLITE_WAL_DMS_LOCK, 1);
         if (r == 0)
                 r = grow_index(a, 1);
-        if (r < 0) {
-                close(a->shm_fd);
-                a->shm_fd = -1;
-        }
+        if (r < 0)
+                own_close(a->s, &a->shm);
         return r;
 }
 
@@ -108,6 +111,7 @@ apply_index_publish(struct apply *a, const struct db_wal_applied *w, uint32_t mx
         };
 
         wal_index_publish(a->index, &commit);
+        memcpy(a->index_seen, a->index, sizeof a->index_seen);
         return apply_index_write(a, 0, WAL_INDEX_PUBLISHED);
 }
 
@@ -151,7 +155,7 @@ apply_index_rebuild(struct apply *a, struct err *e)
         struct db_wal_applied w;
         int r;
 
-        r = apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 7);
+        r = own_lock(&a->shm, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 7);
         if (r < 0)
                 return err_set(e, r, "rebuild the wal-index");
         r = db_wal_frames(a->db, &w, e);
@@ -169,6 +173,6 @@ apply_index_rebuild(struct apply *a, struct err *e)
                         err_set(e, r, "rebuild the wal-index");
         }
         free(w.pgnos);
-        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 7);
+        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 7);
         return r;
 }

@@ -9,7 +9,8 @@
 
 #include "fuse/apply.h"
 #include "fuse/fuse_internal.h"
-#include "fuse/notify.h"
+#include "fuse/kernel_cache.h"
+#include "fuse/own_mount.h"
 #include "sqlite/lockbytes.h"
 #include "sqlite/wal_index.h"
 
@@ -24,8 +25,8 @@ enum hold { HOLD_NOTHING, HOLD_SHARED, HOLD_EXCLUSIVE };
 struct apply {
         struct session *s;
         struct db *db;
-        int db_fd;  /* through the mount; -1 until needed */
-        int shm_fd; /* likewise */
+        struct own_file file; /* NAME; none until needed */
+        struct own_file shm;  /* NAME-shm; likewise */
         enum hold hold;
         bool is_reserved; /* WRITE is ours until the end */
         bool is_pending;  /* PENDING is ours: no new reader gets in */
@@ -34,18 +35,15 @@ struct apply {
         int64_t rest_until_ms;    /* for readers to come in, who would starve else */
         int64_t replace_since_ms; /* 0: nothing is to be replaced */
         struct detached detached;
-        void *index;
+        void *index; /* a copy of the file's content */
         size_t index_size;
+        uint8_t index_seen[WAL_INDEX_COPY_SIZE]; /* the header that its blocks belong to; zeros: of none */
 };
 
 /* --- apply.c --- */
 int apply_open_database(struct apply *a, struct err *e);
 
 /* --- apply_locks.c --- */
-/* 0, or -EAGAIN when another has it. */
-int apply_lock(int fd, short type, off_t start, off_t len);
-/* A descriptor of NAME@suffix through the mount. */
-int apply_open_through(struct apply *a, const char *suffix, int flags, mode_t mode);
 /* One or the other, on NAME; -EAGAIN. EXCLUSIVE comes over several attempts, in which it keeps new readers out. */
 int apply_take_shared(struct apply *a);
 int apply_take_exclusive(struct apply *a);
@@ -53,7 +51,7 @@ void apply_release_exclusive(struct apply *a);
 
 /* --- apply_index.c: NAME-shm, worked on in a copy --- */
 int apply_index_open(struct apply *a);
-/* The copy's header is the file's, whose marks other processes move. */
+/* The copy is the file's content, which other processes change. With WRITE, but for the header's sake alone. */
 int apply_index_refresh(struct apply *a);
 int apply_index_write(struct apply *a, size_t from, size_t to);
 void apply_index_write_word(struct apply *a, size_t at);

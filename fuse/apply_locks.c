@@ -1,39 +1,14 @@
 /* SQLite's locks on NAME, as OFD locks that the kernel keeps. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 
 #include "fuse/apply_internal.h"
-
-int
-apply_lock(int fd, short type, off_t start, off_t len)
-{
-        struct flock fl = { .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len };
-
-        if (fcntl(fd, F_OFD_SETLK, &fl) == 0)
-                return 0;
-        return errno == EACCES || errno == EAGAIN ? -EAGAIN : -errno;
-}
-
-int
-apply_open_through(struct apply *a, const char *suffix, int flags, mode_t mode)
-{
-        char path[PATH_MAX];
-        int fd;
-
-        if (snprintf(path, sizeof path, "%s/%s%s", a->s->mount_dir, db_name(a->db), suffix) >=
-            (int)sizeof path)
-                return -ENAMETOOLONG;
-        fd = open(path, O_RDWR | O_CLOEXEC | flags, mode);
-        return fd < 0 ? -errno : fd;
-}
 
 void
 apply_release_exclusive(struct apply *a)
 {
-        (void)apply_lock(a->db_fd, F_UNLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
-        (void)apply_lock(a->db_fd, F_UNLCK, SQLITE_PENDING_BYTE, 1);
+        (void)own_lock(&a->file, F_UNLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        (void)own_lock(&a->file, F_UNLCK, SQLITE_PENDING_BYTE, 1);
         a->is_pending = false;
         a->hold = HOLD_NOTHING;
 }
@@ -48,7 +23,7 @@ apply_take_shared(struct apply *a)
                 return 0;
         if (a->hold == HOLD_EXCLUSIVE || a->is_pending)
                 apply_release_exclusive(a);
-        r = apply_lock(a->db_fd, F_RDLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        r = own_lock(&a->file, F_RDLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
         if (r == 0)
                 a->hold = HOLD_SHARED;
         return r;
@@ -71,11 +46,11 @@ apply_take_exclusive(struct apply *a)
         if (!a->is_pending)
                 a->pending_since_ms = now_ms;
         if (!a->is_pending)
-                r = apply_lock(a->db_fd, F_WRLCK, SQLITE_PENDING_BYTE, 1);
+                r = own_lock(&a->file, F_WRLCK, SQLITE_PENDING_BYTE, 1);
         if (r < 0)
                 return r;
         a->is_pending = true;
-        r = apply_lock(a->db_fd, F_WRLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
+        r = own_lock(&a->file, F_WRLCK, SQLITE_SHARED_FIRST, SQLITE_SHARED_SIZE);
         if (r == 0)
                 a->hold = HOLD_EXCLUSIVE;
         else if (now_ms < a->rest_until_ms)

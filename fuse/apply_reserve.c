@@ -4,55 +4,61 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "db/forward.h"
+#include "base/log.h"
+#include "db/remote_commit.h"
 #include "fuse/apply_internal.h"
-
-static bool
-is_locked_by_another(int fd, off_t byte)
-{
-        struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
-
-        return fcntl(fd, F_OFD_GETLK, &fl) == 0 && fl.l_type != F_UNLCK;
-}
 
 /* A journal whose writer died is hot only for as long as nobody holds RESERVED: with it in our hands, readers would
  * take the dead writer's pages for committed ones. */
 static int
-abandon_dead_writer(struct apply *a)
+abandon_dead_writer(struct apply *a, bool (*is_left)(struct db *db))
 {
         int r;
 
-        if (!db_journal_is_active(a->db))
+        if (!is_left(a->db))
                 return 0;
-        if (is_locked_by_another(a->db_fd, SQLITE_RESERVED_BYTE))
+        if (own_is_locked_by_another(&a->file, SQLITE_RESERVED_BYTE))
                 return -EAGAIN;
         r = apply_take_exclusive(a);
-        if (r == 0 && db_journal_is_active(a->db)) {
+        if (r == 0 && is_left(a->db)) {
                 r = db_abandon(a->db);
-                if (r == 0)
+                if (r == 0) {
                         notify_abandoned(a->s, a->db);
+                        apply_settle_size(a);
+                }
         }
         return r;
 }
 
-static void
-ignore_result(void *arg, int r)
+int
+apply_abandon_refused(struct session *s, struct db *db)
 {
-        (void)arg;
-        (void)r;
+        struct apply *a = NULL;
+        int r = db_has_refused(db) ? apply_new(s, db, &a) : 0;
+
+        if (a != NULL) {
+                r = apply_open_database(a, NULL);
+                if (r == 0)
+                        r = abandon_dead_writer(a, db_has_refused);
+                if (r == 0)
+                        log_event(LOG_INFO, db_name(db),
+                                  "a transaction that could not be committed is rolled back");
+        }
+        apply_free(a);
+        return r;
 }
 
 /* RESERVED, between transactions. */
 static int
 reserve_file(struct apply *a)
 {
-        int r = apply_lock(a->db_fd, F_WRLCK, SQLITE_RESERVED_BYTE, 1);
+        int r = own_lock(&a->file, F_WRLCK, SQLITE_RESERVED_BYTE, 1);
 
         if (r < 0 || (!db_journal_is_active(a->db) && !db_has_unjournaled(a->db)))
                 return r;
-        (void)apply_lock(a->db_fd, F_UNLCK, SQLITE_RESERVED_BYTE, 1);
+        (void)own_lock(&a->file, F_UNLCK, SQLITE_RESERVED_BYTE, 1);
         if (db_has_unjournaled(a->db)) /* a transaction that is over, and has still to be captured */
-                (void)mount_probe(a->s, a->db, (struct db_done){ ignore_result, NULL });
+                (void)mount_probe(a->s, a->db, (struct db_done){ 0 });
         return -EAGAIN;
 }
 
@@ -61,19 +67,18 @@ static int
 make_wal(struct apply *a)
 {
         struct stat st;
-        int fd, r;
+        struct own_file f;
+        int r;
 
         if (db_wal_exists(a->db))
                 return 0;
         r = db_stat(a->db, &st);
         if (r < 0)
                 return r;
-        fd = apply_open_through(a, "-wal", O_CREAT, st.st_mode & 0777);
-        if (fd < 0)
-                return fd;
-        if (geteuid() == 0)
-                (void)!fchown(fd, st.st_uid, st.st_gid);
-        close(fd);
+        r = own_open(a->s, a->db, "-wal", O_CREAT, st.st_mode & 0777, &f);
+        if (r < 0)
+                return r;
+        own_close(a->s, &f);
         return 0;
 }
 
@@ -91,7 +96,7 @@ reserve_wal(struct apply *a)
         if (r == 0)
                 r = apply_index_open(a);
         if (r == 0)
-                r = apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
+                r = own_lock(&a->shm, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
         if (r < 0)
                 return r;
         r = apply_index_refresh(a);
@@ -99,7 +104,7 @@ reserve_wal(struct apply *a)
                 r = apply_index_rebuild(a, &e);
         a->is_reserved = r == 0;
         if (r < 0)
-                (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
+                (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
         return r;
 }
 
@@ -114,7 +119,7 @@ apply_reserve(struct apply *a, struct err *e)
         r = apply_open_database(a, e);
         if (r < 0)
                 return r;
-        r = abandon_dead_writer(a);
+        r = abandon_dead_writer(a, db_journal_is_active);
         if (r == 0 && (a->hold == HOLD_EXCLUSIVE || a->is_pending))
                 apply_release_exclusive(a);
         if (r == 0)

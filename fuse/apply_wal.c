@@ -22,10 +22,10 @@ safe_frame(struct apply *a, uint32_t mx_frame)
 
                 if (safe <= mark)
                         continue;
-                if (apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(i), 1) == 0) {
+                if (own_lock(&a->shm, F_WRLCK, SQLITE_WAL_READ_LOCK(i), 1) == 0) {
                         wal_index_set_read_mark(a->index, i, i == 1 ? safe : WAL_READ_MARK_NOT_USED);
                         apply_index_write_word(a, WAL_INDEX_AT_READ_MARK(i));
-                        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(i), 1);
+                        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_READ_LOCK(i), 1);
                 } else {
                         safe = mark;
                 }
@@ -56,7 +56,7 @@ apply_settle_size(struct apply *a)
         off_t want = (off_t)db_size_bytes(a->db);
         struct stat st;
 
-        for (int i = 0; i < 100 && fstat(a->db_fd, &st) == 0 && st.st_size != want; i++)
+        for (int i = 0; i < 100 && own_stat(a->s, &a->file, &st) == 0 && st.st_size != want; i++)
                 notify_attr(a->s, a->db);
 }
 
@@ -67,7 +67,7 @@ copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32
         struct err e = ERR_INIT;
 
         /* READ(0) is held by those who read the file alone. */
-        if (apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(0), 1) < 0)
+        if (own_lock(&a->shm, F_WRLCK, SQLITE_WAL_READ_LOCK(0), 1) < 0)
                 return;
         wal_index_set_backfill_attempted(a->index, to);
         apply_index_write_word(a, WAL_INDEX_AT_BACKFILL_ATTEMPTED);
@@ -84,7 +84,7 @@ copy_back(struct apply *a, const struct db_wal_mark *mark, uint32_t from, uint32
                 apply_notify_pages(a, &ch);
         }
         free(ch.pgnos);
-        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(0), 1);
+        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_READ_LOCK(0), 1);
 }
 
 /* Passive: whatever readers allow. */
@@ -98,14 +98,14 @@ checkpoint(struct apply *a)
             apply_index_refresh(a) < 0 || !apply_index_is_right(a, &mark))
                 return;
         from = wal_index_backfill(a->index);
-        if (from >= mark.n_frames || apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 1) < 0)
+        if (from >= mark.n_frames || own_lock(&a->shm, F_WRLCK, SQLITE_WAL_CKPT_LOCK, 1) < 0)
                 return;
         /* With CKPT: where it is now, and where readers stand. */
         to = apply_index_refresh(a) == 0 ? safe_frame(a, mark.n_frames) : 0;
         from = wal_index_backfill(a->index);
         if (to > from)
                 copy_back(a, &mark, from, to);
-        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 1);
+        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_CKPT_LOCK, 1);
 }
 
 /* --- WAL --- */
@@ -140,11 +140,11 @@ restart_if_possible(struct apply *a, struct err *e)
 
         if (is_live && (mark.n_frames == 0 || wal_index_backfill(a->index) != mark.n_frames))
                 return 0;
-        if (apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
+        if (own_lock(&a->shm, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
                 /* Readers of an empty WAL do not mind its header. */
                 return is_live ? 0 : db_wal_restart(a->db, e);
         r = restart_wal(a, e);
-        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
+        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
         return r;
 }
 
@@ -163,10 +163,10 @@ repair_index(struct apply *a, struct err *e)
 {
         int r;
 
-        if (!is_restarted_index(a) || apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
+        if (!is_restarted_index(a) || own_lock(&a->shm, F_WRLCK, SQLITE_WAL_READ_LOCK(1), 4) < 0)
                 return apply_index_rebuild(a, e);
         r = restart_wal(a, e);
-        (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
+        (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_READ_LOCK(1), 4);
         return r;
 }
 
@@ -213,12 +213,12 @@ apply_by_wal(struct apply *a, const struct received *rx, struct err *e)
         if (r == 0)
                 r = apply_index_open(a);
         if (r == 0)
-                r = apply_lock(a->shm_fd, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
+                r = own_lock(&a->shm, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1);
         if (r < 0)
                 return err_set(e, r, "take SQLite's locks");
         r = append_frames(a, rx, e);
         if (!a->is_reserved)
-                (void)apply_lock(a->shm_fd, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
+                (void)own_lock(&a->shm, F_UNLCK, SQLITE_WAL_WRITE_LOCK, 1);
         if (r == 0)
                 checkpoint(a);
         return r;

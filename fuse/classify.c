@@ -6,6 +6,7 @@
  * a plain file with a plain journal, and a crash leaves just what SQLite expects to find. */
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "fuse/notify.h"
+#include "db/adopt.h"
+#include "fuse/kernel_cache.h"
 #include "fuse/resolve.h"
+#include "fuse/unprotected.h"
 #include "sqlite/dbheader.h"
 #include "store/dbname.h"
+#include "store/ownership.h"
 
 /* A journal that SQLite would roll back: the file is in the middle of a transaction. */
 static bool
@@ -61,14 +65,14 @@ classify_wants(struct session *s, struct inode *in, bool is_finalising)
         uint8_t buf[100];
         struct stat st;
 
-        if (in->kind != INODE_PLAIN || in->name == NULL || in->is_busy ||
+        if (in->kind != INODE_PLAIN || in->name == NULL || in->is_adopting ||
             inode_path(in, path, sizeof path) < 0 || is_companion_name(path) ||
             plain_open_fd(s, in) < 0 || store_may_commit(s->store) < 0 ||
             store_is_broken(s->store, path))
                 return false;
         if (pread(in->fd, buf, sizeof buf, 0) != (ssize_t)sizeof buf ||
             sqlite_dbheader_parse(buf, sizeof buf, &h) < 0 || fstat(in->fd, &st) < 0 ||
-            !S_ISREG(st.st_mode))
+            !S_ISREG(st.st_mode) || st.st_nlink > 1) /* the other name would go on being its file */
                 return false;
         if (st.st_size < (off_t)h.page_size ||
             (h.is_page_count_valid && (off_t)h.page_count * h.page_size > st.st_size))
@@ -78,9 +82,11 @@ classify_wants(struct session *s, struct inode *in, bool is_finalising)
 
 struct job {
         struct work work;
+        struct db_waiter waiter;
         struct session *s;
         struct inode *in; /* referenced */
         struct db *db;
+        struct db_access access; /* from before the first byte is read until the node is the database */
         char name[];
 };
 
@@ -95,7 +101,7 @@ take_journal(struct job *job, const char *path)
 
         if (fstatat(s->files_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return;
-        if (db_journal_create_finalised(job->db, (uint64_t)st.st_size) < 0)
+        if (adopt_journal(&job->access, (uint64_t)st.st_size) < 0)
                 return;
         unlinkat(s->files_fd, path, 0);
         snprintf(name, sizeof name, "%s-journal", job->in->name);
@@ -141,7 +147,7 @@ capture_wal(struct job *job, const char *path, struct err *e)
                 return err_set(e, -ENOMEM, "take over %s", path);
         *tw = (struct taken_wal){ job->s, job->db, job->in };
         inode_ref(job->in);
-        r = db_wal_take(job->db, path, (struct db_done){ note_taken, tw }, e);
+        r = adopt_wal(&job->access, path, (struct db_done){ note_taken, tw }, e);
         if (r != DB_PENDING) {
                 inode_unref(&job->s->inodes, job->in, 1);
                 free(tw);
@@ -179,6 +185,27 @@ take_wal(struct job *job, const char *path)
         return r;
 }
 
+/* A wal-index that was there before is worth nothing. The kernel may know its name, so the node goes on as the database's:
+ * all who open that name have to get the same. */
+static void
+drop_shm(struct job *job, const char *path)
+{
+        struct session *s = job->s;
+        struct inode *in;
+        char name[NAME_MAX + 16];
+
+        (void)unlinkat(s->files_fd, path, 0);
+        snprintf(name, sizeof name, "%s-shm", job->in->name);
+        in = inode_child(&s->inodes, job->in->parent, name);
+        if (in == NULL || in->kind != INODE_PLAIN)
+                return;
+        if (in->fd >= 0)
+                close(in->fd);
+        in->kind = INODE_SHM;
+        in->db = job->db;
+        (void)shm_create(s, in);
+}
+
 /* Under the session's lock: from now on the node is the database. 0, or what its application has to hear. */
 static int
 switch_node(struct job *job)
@@ -191,31 +218,57 @@ switch_node(struct job *job)
         in->fd = -1;
         in->kind = INODE_DB;
         in->db = job->db;
+        store_ownership_changed(job->s->store, job->name);
         if (snprintf(path, sizeof path, "%s-journal", job->name) < (int)sizeof path)
                 take_journal(job, path);
         if (snprintf(path, sizeof path, "%s-wal", job->name) < (int)sizeof path)
                 r = take_wal(job, path);
         if (snprintf(path, sizeof path, "%s-shm", job->name) < (int)sizeof path)
-                unlinkat(job->s->files_fd, path, 0);
+                drop_shm(job, path);
+        forget_hidden(job->s, job->db);
         return r;
 }
 
+/* Somebody else had the database of this name (an import, what a primary sends): now it may be had. */
 static void
-run(struct work *w)
+adopt_when_free(struct db_waiter *w)
+{
+        struct job *job = (struct job *)((char *)w - offsetof(struct job, waiter));
+
+        workers_post(job->s->config.workers, &job->work);
+}
+
+/* With the access: 0, or why the file stays plain. */
+static int
+adopt_plain(struct job *job, struct err *e)
+{
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", store_files_dir(job->s->store), job->name);
+
+        if (n < 0 || (size_t)n >= sizeof path)
+                return err_set(e, -ENAMETOOLONG, "adopt %s", job->name);
+        return adopt_file(&job->access, path, e);
+}
+
+static void
+run_adoption(struct work *w)
 {
         struct job *job = (struct job *)w;
         struct session *s = job->s;
         struct err e = ERR_INIT;
-        char path[PATH_MAX];
         int n, r;
 
         r = store_create_db(s->store, job->name, &job->db, &e);
         if (r == 0) {
-                n = snprintf(path, sizeof path, "%s/%s", store_files_dir(s->store), job->name);
-                r = n < 0 || (size_t)n >= sizeof path ? -ENAMETOOLONG : db_adopt_file(job->db, path, &e);
+                job->waiter.fn = adopt_when_free;
+                r = db_access_begin_or_wait(job->db, DB_BY_ADOPTION, &job->access, &job->waiter, &e);
         }
+        if (r == E_BUSY)
+                return; /* and it is the waiter's by now */
+        if (r == 0)
+                r = adopt_plain(job, &e);
         pthread_mutex_lock(&s->lock);
-        job->in->is_busy = false;
+        job->in->is_adopting = false;
         job->in->pending_error = r == 0 ? db_may_confirm(job->db) : r;
         n = r == 0 ? switch_node(job) : 0;
         if (n < 0)
@@ -225,6 +278,7 @@ run(struct work *w)
                 log_event(LOG_ERROR, job->name, "not captured: %s", e.text);
         else if (n < 0) /* the kernel has the frames that were revoked */
                 notify_content(s, job->db, "-wal", 0, 0);
+        db_access_end(&job->access);
         session_resume(s);
         pthread_mutex_lock(&s->lock);
         inode_unref(&s->inodes, job->in, 1);
@@ -247,11 +301,11 @@ classify_start(struct session *s, struct inode *in)
         if (job == NULL)
                 return -ENOMEM;
         memcpy(job->name, path, n);
-        job->work.run = run;
+        job->work.run = run_adoption;
         job->s = s;
         job->in = in;
         inode_ref(in);
-        in->is_busy = true;
+        in->is_adopting = true;
         workers_post(s->config.workers, &job->work);
         return 0;
 }
@@ -287,10 +341,12 @@ classify_by_journal(fuse_req_t req, struct inode *parent, const char *name, int 
         if (in->pending_error != 0) { /* also when it is a database by now */
                 *ret_error = in->pending_error;
                 in->pending_error = 0;
-        } else if (in->is_busy || (classify_wants(s, in, true) && classify_start(s, in) == 0)) {
+        } else if (in->is_adopting || (classify_wants(s, in, true) && classify_start(s, in) == 0)) {
                 session_park(s, req);
                 inode_unref(&s->inodes, in, 1);
                 return true;
+        } else {
+                unprotected_by_journal(s, in);
         }
         inode_unref(&s->inodes, in, 1);
         return false;
@@ -305,7 +361,11 @@ classify_by_sync(fuse_req_t req, struct inode *in, int *ret_error)
         in->pending_error = 0;
         if (*ret_error != 0 || in->kind != INODE_PLAIN)
                 return false;
-        if (!classify_wants(s, in, false) || classify_start(s, in) < 0)
+        if (!classify_wants(s, in, false)) {
+                unprotected_by_sync(s, in);
+                return false;
+        }
+        if (classify_start(s, in) < 0)
                 return false;
         session_park(s, req);
         return true;

@@ -14,9 +14,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
+#include "base/monotonic.h"
+#include "db/passed.h"
 #include "fuse/fuse_internal.h"
 
 #define N_DISPATCHERS 3
@@ -61,15 +63,19 @@ keep_request(struct session *s, const void *bytes, size_t size)
         s->parked_tail = &p->next;
 }
 
-/* Under the lock. */
+/* Under the lock. No handler enters our own mount, whoever's thread it runs on: one that may otherwise (an applier that
+ * resumes what waited for it) has a request to answer meanwhile. */
 static void
 process(struct session *s, const struct fuse_buf *buf)
 {
+        bool may_enter = thread_allow_own_mount(false);
+
         s->wants_park = false;
         fuse_session_process_buf(s->se, buf);
         if (s->wants_park)
                 keep_request(s, buf->mem, buf->size);
         s->wants_park = false;
+        thread_allow_own_mount(may_enter);
 }
 
 void
@@ -94,15 +100,6 @@ session_resume(struct session *s)
 
 /* --- receiving --- */
 
-static int64_t
-now_ns(void)
-{
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 static void
 sleep_until_request(struct session *s)
 {
@@ -112,9 +109,21 @@ sleep_until_request(struct session *s)
         (void)poll(fds, 2, -1);
 }
 
+/* Its writer publishes what it has synced as soon as it is answered: those who wait for that hear of it before anybody else
+ * has to be woken. */
+static void
+look_at_fresh(struct session *s)
+{
+        struct db *db = atomic_load(&s->fresh);
+        struct db_look look;
+
+        if (db != NULL && (db_wal_look(db, &look) < 0 || !look.is_prepared))
+                (void)atomic_compare_exchange_strong(&s->fresh, &db, NULL);
+}
+
 /* As fuse_session_receive_buf: bytes, 0 when the session is over, or an error. */
 static int
-receive(struct session *s, struct fuse_buf *buf)
+receive_request(struct session *s, struct fuse_buf *buf)
 {
         int64_t spin_end = 0;
         int r;
@@ -123,9 +132,10 @@ receive(struct session *s, struct fuse_buf *buf)
                 r = fuse_session_receive_buf(s->se, buf);
                 if (r != -EAGAIN && r != -EINTR)
                         return r;
+                look_at_fresh(s);
                 if (spin_end == 0)
-                        spin_end = s->is_spinning ? now_ns() + SPIN_NS : -1;
-                else if (spin_end < 0 || now_ns() >= spin_end)
+                        spin_end = s->is_spinning ? monotonic_ns() + SPIN_NS : -1;
+                else if (spin_end < 0 || monotonic_ns() >= spin_end)
                         sleep_until_request(s);
         }
         return 0;
@@ -139,7 +149,7 @@ receive_until_job(struct session *s, struct fuse_buf *buf)
         struct work *job = NULL;
         int r = 0;
 
-        while (job == NULL && (r = receive(s, buf)) > 0) {
+        while (job == NULL && (r = receive_request(s, buf)) > 0) {
                 workers_offer(s->n_standing_by > 0 ? &job : NULL);
                 pthread_mutex_lock(&s->lock);
                 process(s, buf);

@@ -11,17 +11,20 @@
 
 #define NEG_ERRNO(r) ((r) < 0 ? -errno : 0)
 
-static inline struct inode *
-node_of(fuse_req_t req, fuse_ino_t ino)
-{
-        return ino == FUSE_ROOT_ID ? &session_of(req)->inodes.root : (struct inode *)(uintptr_t)ino;
-}
-
 /* --- ops.c --- */
-/* Counts a request, and logs it when that was asked for. @name may be NULL. */
-void request_count(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name);
+/* The node that a request is about; NULL when there is none (any more), which has been answered with ESTALE. Counts the
+ * request, and logs it when that was asked for. @name may be NULL. */
+struct inode *request_node(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name);
+/* One that has to be a directory: else ENOTDIR. */
+struct inode *request_dir(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name);
+/* The open file of @in that the request names: *@ret is NULL when it names none. False when it names one that is not open,
+ * or another node's, which has been answered with EBADF. @fi may be NULL. */
+bool request_handle(fuse_req_t req, const struct inode *in, const struct fuse_file_info *fi,
+                    struct handle **ret);
 /* True when the request was put aside, because a worker changes the node. */
 bool request_parks(fuse_req_t req, struct inode *in);
+/* Whether @r is E_BUSY: then nothing was done, and the request was put aside as well. */
+bool request_was_busy(fuse_req_t req, int r);
 
 /* --- fs_lookup.c --- */
 void fs_lookup(fuse_req_t req, fuse_ino_t parent_ino, const char *name);
@@ -38,10 +41,13 @@ void fs_mknod(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mo
 void fs_mkdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name, mode_t mode);
 void fs_symlink(fuse_req_t req, const char *target, fuse_ino_t parent_ino, const char *name);
 void fs_readlink(fuse_req_t req, fuse_ino_t ino);
+void fs_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent_ino, const char *name);
 
 /* --- fs_remove.c --- */
 void fs_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name);
 void fs_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name);
+
+/* --- fs_rename.c --- */
 void fs_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t to_parent_ino,
                const char *to_name, unsigned flags);
 

@@ -4,17 +4,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-static struct handle *
-handle_of(const struct fuse_file_info *fi)
-{
-        return (struct handle *)(uintptr_t)fi->fh;
-}
+#include "fuse/kernel_cache.h"
+#include "fuse/moments.h"
+#include "fuse/passthrough.h"
 
 static bool
 is_writable_open(int flags)
 {
         return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* A daemon that is killed closes its own handles before it lets go of the connection: a FLUSH of them would wait for an answer
+ * from itself, for ever. A close drops all POSIX locks that the process has on the file, and the kernel does that after FLUSH:
+ * SQLite, which closes a database's file if no other connection of the process holds a lock just then, would take that of a
+ * thread away that locks meanwhile. SQLite writes no file that it has not opened for reading, too; what it wrote without a
+ * journal is then captured by RELEASE. */
+static bool
+wants_flush(const struct handle *h, const struct inode *in, int flags)
+{
+        int access = flags & O_ACCMODE;
+
+        return !h->is_internal && node_ops_of(in)->has_flush && access != O_RDONLY &&
+               (in->kind != INODE_DB || access == O_WRONLY);
 }
 
 struct handle *
@@ -25,18 +38,35 @@ handle_new(fuse_req_t req, struct inode *in, struct fuse_file_info *fi)
 
         if (h == NULL)
                 return NULL;
+        h->id = id_table_add(&session_of(req)->handles, h);
+        if (h->id == 0) {
+                free(h);
+                return NULL;
+        }
         h->inode = in;
         h->is_internal = session_is_internal(req);
         inode_ref(in);
-        fi->fh = (uint64_t)(uintptr_t)h;
+        in->n_handles++;
+        fi->fh = h->id;
         fi->direct_io = ops->is_uncached;
-        fi->keep_cache = !ops->is_uncached;
-        /* A daemon that is killed closes its own handles before it lets go of the connection: a FLUSH of them would
-         * wait for an answer from itself, for ever. */
-        fi->noflush = h->is_internal || !ops->has_flush;
+        fi->keep_cache = !ops->is_uncached && !plain_has_other_names(in) && !in->was_passed;
+        in->was_passed = in->was_passed && in->backing_id > 0;
+        fi->noflush = !wants_flush(h, in, fi->flags);
         if (!h->is_internal)
                 atomic_fetch_add(&session_of(req)->n_open, 1);
+        passthrough_add_handle(session_of(req), h);
         return h;
+}
+
+/* The kernel may know the node for long after. Of one that is unlinked the descriptor is all there is. */
+static void
+close_idle(struct inode *in)
+{
+        if ((in->kind != INODE_PLAIN && in->kind != INODE_SHM) || in->name == NULL || in->is_adopting ||
+            in->fd < 0)
+                return;
+        close(in->fd);
+        in->fd = -1;
 }
 
 void
@@ -44,7 +74,14 @@ handle_drop(struct session *s, struct handle *h)
 {
         if (!h->is_internal)
                 atomic_fetch_sub(&s->n_open, 1);
+        h->inode->n_writers -= h->has_written;
+        passthrough_drop_handle(s, h);
+        if (--h->inode->n_handles == 0) {
+                close_idle(h->inode);
+                moment_close_node(s, h->inode);
+        }
         inode_unref(&s->inodes, h->inode, 1);
+        id_table_remove(&s->handles, h->id);
         free(h);
 }
 
@@ -61,6 +98,7 @@ prepare_open(struct session *s, struct inode *in, int flags)
         case INODE_POS:
         case INODE_PRIMARY:
         case INODE_LAG:
+        case INODE_MOMENT:
                 return is_writable_open(flags) ? -EACCES : 0;
         default:
                 return 0;
@@ -71,13 +109,27 @@ void
 fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
+        struct inode *in = request_node(req, REQUEST_OPEN, ino, NULL);
         struct handle *h;
         int r;
 
-        request_count(req, REQUEST_OPEN, ino, NULL);
+        if (in == NULL)
+                return;
+        if (in->is_moved) {
+                fuse_reply_err(req, ESTALE);
+                return;
+        }
         r = atomic_load(&s->is_stopping) && !session_is_internal(req) ? -EIO
                                                                       : prepare_open(s, in, fi->flags);
+        if (r == 0 && in->kind == INODE_MOMENT && moment_open_node(req, in, &r))
+                return;
+        if (r < 0) {
+                reply_result(req, r);
+                return;
+        }
+        r = passthrough_open(s, in);
+        if (request_was_busy(req, r))
+                return;
         if (r < 0) {
                 reply_result(req, r);
                 return;
@@ -87,7 +139,8 @@ fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 fuse_reply_err(req, ENOMEM);
         else if (in->kind == INODE_LOCK && is_writable_open(fi->flags))
                 halt_open(req, h, fi);
-        else if (fuse_reply_open(req, fi) == -ENOENT)
+        else if ((in->backing_id > 0 ? passthrough_reply_open(req, in, fi) : fuse_reply_open(req, fi)) ==
+                 -ENOENT)
                 handle_drop(s, h);
 }
 
@@ -97,14 +150,20 @@ void
 fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
-        const struct node_ops *ops = node_ops_of(in);
+        struct inode *in = request_node(req, REQUEST_READ, ino, NULL);
+        const struct node_ops *ops;
+        struct handle *h;
         ssize_t n;
 
-        (void)fi;
-        request_count(req, REQUEST_READ, ino, NULL);
+        if (in == NULL || !request_handle(req, in, fi, &h))
+                return;
+        ops = node_ops_of(in);
         if (size > READ_MAX)
                 size = READ_MAX;
+        if (in->is_revoked || atomic_load(&s->is_over)) {
+                fuse_reply_err(req, ESTALE); /* of EIO SQLite says that the database is malformed */
+                return;
+        }
         n = ops->read == NULL ? -EISDIR
             : off < 0         ? -EINVAL
                               : ops->read(s, in, s->read_buf, size, (uint64_t)off);
@@ -112,6 +171,18 @@ fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file
                 reply_result(req, (int)n);
         else
                 fuse_reply_buf(req, (char *)s->read_buf, (size_t)n);
+}
+
+/* One that has to be named. */
+static bool
+request_open_file(fuse_req_t req, const struct inode *in, const struct fuse_file_info *fi,
+                  struct handle **ret)
+{
+        if (!request_handle(req, in, fi, ret))
+                return false;
+        if (*ret == NULL)
+                fuse_reply_err(req, EBADF);
+        return *ret != NULL;
 }
 
 /* A journal whose header is overwritten with zeros commits, like one that is unlinked. */
@@ -126,16 +197,26 @@ is_plain_finalise(const struct inode *in, const char *buf, size_t n, off_t off)
         return true;
 }
 
+static void
+note_writer(struct handle *h)
+{
+        h->inode->n_writers += !h->has_written;
+        h->has_written = true;
+}
+
 void
 fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t n, off_t off, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
-        const struct node_ops *ops = node_ops_of(in);
+        struct inode *in = request_node(req, REQUEST_WRITE, ino, NULL);
+        const struct node_ops *ops;
         struct later_write *lw;
+        struct handle *h;
         int r, error = 0;
 
-        request_count(req, REQUEST_WRITE, ino, NULL);
+        if (in == NULL || !request_handle(req, in, fi, &h))
+                return;
+        ops = node_ops_of(in);
         if (request_parks(req, in))
                 return;
         if (is_plain_finalise(in, buf, n, off) && classify_by_journal(req, in->parent, in->name, &error))
@@ -149,10 +230,12 @@ fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t n, off_t off, s
                 fuse_reply_err(req, ENOMEM);
                 return;
         }
-        if (fi->fh != 0) /* not set when the kernel writes back a mapping */
-                handle_of(fi)->has_written = true;
+        if (h != NULL) /* none when the kernel writes back a mapping */
+                note_writer(h);
         r = ops->write(s, in, buf, n, (uint64_t)off, later_write_done(lw));
-        if (r != DB_PENDING)
+        if (request_was_busy(req, r))
+                later_write_cancel(lw);
+        else if (r != DB_PENDING)
                 later_write_finish(lw, r);
 }
 
@@ -160,14 +243,16 @@ void
 fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
-        const struct node_ops *ops = node_ops_of(in);
+        struct inode *in = request_node(req, REQUEST_FSYNC, ino, NULL);
+        const struct node_ops *ops;
         struct later_write *lw;
+        struct handle *h;
         int r, error = 0;
 
-        request_count(req, REQUEST_FSYNC, ino, NULL);
-        if (request_parks(req, in) ||
-            (fi->fh != 0 && handle_of(fi)->has_written && classify_by_sync(req, in, &error)))
+        if (in == NULL || !request_handle(req, in, fi, &h))
+                return;
+        ops = node_ops_of(in);
+        if (request_parks(req, in) || (h != NULL && h->has_written && classify_by_sync(req, in, &error)))
                 return;
         if (error < 0 || ops->fsync == NULL) {
                 fuse_reply_err(req, error < 0 ? reply_errno(error) : in->kind == INODE_DIR ? 0 : EINVAL);
@@ -179,50 +264,109 @@ fs_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi
                 return;
         }
         r = ops->fsync(s, in, datasync != 0, later_write_done(lw));
-        if (r != DB_PENDING)
+        if (request_was_busy(req, r))
+                later_write_cancel(lw);
+        else if (r != DB_PENDING)
                 later_write_finish(lw, r);
+}
+
+/* The last look at what a handle has written without a journal. */
+struct closing {
+        struct session *s;
+        fuse_req_t req; /* a FLUSH; NULL: nobody waits */
+        struct inode *in;
+};
+
+static void
+end_closing(struct closing *cl, int r)
+{
+        if (cl->req != NULL)
+                reply_result(cl->req, r);
+        pthread_mutex_lock(&cl->s->lock);
+        inode_unref(&cl->s->inodes, cl->in, 1);
+        pthread_mutex_unlock(&cl->s->lock);
+        free(cl);
+}
+
+static void
+closing_discarded(void *arg, int r)
+{
+        struct closing *cl = arg;
+
+        (void)r;
+        notify_content(cl->s, cl->in->db, "", 0, 0);
+        end_closing(cl, E_FORMAT);
+}
+
+/* What makes no database is refused as a whole, once nobody is left who could make it one: the mount shows what was there,
+ * and what the log and the replicas have. */
+static void
+closing_probed(void *arg, int r)
+{
+        struct closing *cl = arg;
+        bool is_last;
+
+        pthread_mutex_lock(&cl->s->lock);
+        is_last = cl->in->n_writers <= (cl->req != NULL ? 1 : 0);
+        pthread_mutex_unlock(&cl->s->lock);
+        if (r != E_FORMAT || !is_last)
+                end_closing(cl, r);
+        else if (db_discard_refused(cl->in->db, (struct db_done){ closing_discarded, cl }) != DB_PENDING)
+                closing_discarded(cl, 0);
+}
+
+static bool
+probe_at_close(struct session *s, fuse_req_t req, struct inode *in)
+{
+        struct closing *cl = malloc(sizeof *cl);
+
+        if (cl == NULL)
+                return false;
+        *cl = (struct closing){ s, req, in };
+        inode_ref(in);
+        if (mount_probe(s, in->db, (struct db_done){ closing_probed, cl }) == 0)
+                return true;
+        inode_unref(&s->inodes, in, 1);
+        free(cl);
+        return false;
 }
 
 void
 fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-        struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
-        struct handle *h = handle_of(fi);
+        struct inode *in = request_node(req, REQUEST_FLUSH, ino, NULL);
+        struct handle *h;
         int error;
 
-        request_count(req, REQUEST_FLUSH, ino, NULL);
+        if (in == NULL || !request_open_file(req, in, fi, &h))
+                return;
         if (h->is_internal || !h->has_written) {
                 fuse_reply_err(req, 0);
                 return;
         }
-        if (request_parks(req, in) || classify_by_sync(req, in, &error))
+        if (request_parks(req, in) ||
+            (in->kind == INODE_DB && in->fd < 0 && request_was_busy(req, db_flush(in->db))) ||
+            classify_by_sync(req, in, &error))
                 return;
         if (in->kind == INODE_DB && in->fd < 0 && db_has_unjournaled(in->db) &&
-            mount_probe(s, in->db, reply_later(req)) == 0)
+            probe_at_close(session_of(req), req, in))
                 return;
         reply_result(req, error);
-}
-
-static void
-ignore_result(void *arg, int r)
-{
-        (void)arg;
-        (void)r;
 }
 
 void
 fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
-        struct inode *in = node_of(req, ino);
-        struct handle *h = handle_of(fi);
+        struct inode *in = request_node(req, REQUEST_RELEASE, ino, NULL);
+        struct handle *h;
 
-        request_count(req, REQUEST_RELEASE, ino, NULL);
+        if (in == NULL || !request_open_file(req, in, fi, &h))
+                return;
         if (!h->is_internal && h->has_written && in->fd < 0) {
                 /* The locks of whoever closed it are gone now, those of a writer that was killed too. */
                 if (in->kind == INODE_DB && db_has_unjournaled(in->db))
-                        (void)mount_probe(s, in->db, (struct db_done){ ignore_result, NULL });
+                        (void)probe_at_close(s, NULL, in);
                 else if (in->kind == INODE_WAL)
                         mount_check_wal_index(s, in->db);
         }
@@ -235,10 +379,11 @@ fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void
 fs_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
-        struct inode *in = node_of(req, ino);
+        struct inode *in = request_node(req, REQUEST_FALLOCATE, ino, NULL);
+        struct handle *h;
 
-        (void)fi;
-        request_count(req, REQUEST_FALLOCATE, ino, NULL);
+        if (in == NULL || !request_open_file(req, in, fi, &h))
+                return;
         if (in->kind != INODE_PLAIN)
                 fuse_reply_err(req, EOPNOTSUPP);
         else

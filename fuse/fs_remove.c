@@ -1,4 +1,4 @@
-/* Requests that take names away or change them. */
+/* Requests that take names away. */
 #include "fuse/fs.h"
 
 #include <errno.h>
@@ -9,19 +9,37 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "fuse/notify.h"
+#include "fuse/kernel_cache.h"
+#include "fuse/passthrough.h"
+#include "fuse/remains.h"
 #include "fuse/resolve.h"
+#include "store/groups.h"
 
 struct later_unlink {
         fuse_req_t req;
-        struct inode *in; /* referenced; NULL when the kernel did not know it */
+        struct inode *in;  /* referenced; NULL when the kernel did not know it */
+        struct db **group; /* that its removal commits, when it is a super-journal */
+        unsigned n_group;
 };
+
+static int
+unlink_plain(struct session *s, struct inode *in)
+{
+        char path[PATH_MAX];
+        int r;
+
+        (void)plain_open_fd(s, in); /* those who have it open keep it */
+        r = inode_path(in, path, sizeof path);
+        return r < 0 ? r : NEG_ERRNO(unlinkat(s->files_fd, path, 0));
+}
 
 static void
 finish_unlink_locked(struct session *s, struct later_unlink *lu, int r)
 {
         struct db *journal = NULL;
 
+        if (lu->n_group > 0 && r >= 0)
+                r = unlink_plain(s, lu->in);
         if (lu->in != NULL) {
                 if (r >= 0)
                         inode_unlink(&s->inodes, lu->in);
@@ -31,7 +49,10 @@ finish_unlink_locked(struct session *s, struct later_unlink *lu, int r)
         }
         reply_result(lu->req, r);
         if (journal != NULL)
-                mount_forget_journal(s, journal);
+                notify_forget_journal(s, journal);
+        for (unsigned i = 0; i < lu->n_group && r == E_UNCONFIRMED; i++)
+                notify_forget_journal(s, lu->group[i]);
+        free(lu->group);
         free(lu);
 }
 
@@ -51,25 +72,28 @@ unlink_database(struct session *s, struct inode *in)
 {
         struct dropped *d = malloc(sizeof *d);
         struct err e = ERR_INIT;
+        struct remains rm;
         int fd = -1, wal_fd = -1, r;
 
         if (d == NULL)
                 return -ENOMEM;
+        remains_note(s, in->db, &rm);
         r = db_drop(in->db, &fd, &wal_fd, &e);
         if (r < 0) {
                 free(d);
-                log_event(LOG_ERROR, db_name(in->db), "not deleted: %s", e.text);
+                if (r != E_BUSY)
+                        log_event(LOG_ERROR, db_name(in->db), "not deleted: %s", e.text);
                 return r == E_NOT_PRIMARY ? -EACCES : r;
         }
         in->fd = fd;
         forget_companions(s, in->db, wal_fd, d);
+        remains_leave(s, in->db, &rm);
         return 0;
 }
 
 static int
-unlink_node(struct session *s, struct inode *in, struct db_done done)
+unlink_by_kind(struct session *s, struct inode *in, struct db_done done)
 {
-        char path[PATH_MAX];
         int r, fd = -1;
 
         switch (in->kind) {
@@ -83,29 +107,46 @@ unlink_node(struct session *s, struct inode *in, struct db_done done)
                         in->fd = fd;
                 return r;
         case INODE_SHM:
-                return shm_remove(s, in);
+                r = shm_remove(s, in);
+                if (r == 0)
+                        passthrough_detach(in);
+                return r;
         case INODE_PLAIN:
-                (void)plain_open_fd(s, in); /* those who have it open keep it */
-                r = inode_path(in, path, sizeof path);
-                return r < 0 ? r : NEG_ERRNO(unlinkat(s->files_fd, path, 0));
+                return unlink_plain(s, in);
         case INODE_POS:
         case INODE_LOCK:
-                /* They go with their database, and who removes all that a directory lists comes here after it. */
-                return db_exists(in->db) ? -EACCES : 0;
+                return db_exists(in->db) ? -EACCES : 0; /* they go with their database */
         default:
                 return -EACCES;
         }
+}
+
+/* SQLite's commit of a transaction over several databases: DB_PENDING, 0 when it is an ordinary file, or an error. */
+static int
+commit_by_unlink(struct session *s, struct later_unlink *lu)
+{
+        int n;
+
+        if (lu->in->kind != INODE_PLAIN || !groups_is_super(lu->in->name))
+                return 0;
+        n = groups_find(s->store, lu->in->name, &lu->group);
+        if (n <= 0)
+                return n;
+        lu->n_group = (unsigned)n;
+        return groups_commit(s->store, lu->group, lu->n_group, (struct db_done){ finish_unlink, lu });
 }
 
 void
 fs_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
         struct session *s = session_of(req);
-        struct inode *parent = node_of(req, parent_ino);
+        struct inode *parent = request_dir(req, REQUEST_UNLINK, parent_ino, name);
         struct later_unlink *lu;
+        bool is_aside;
         int r, error = 0;
 
-        request_count(req, REQUEST_UNLINK, parent_ino, name);
+        if (parent == NULL)
+                return;
         lu = calloc(1, sizeof *lu);
         if (lu == NULL) {
                 fuse_reply_err(req, ENOMEM);
@@ -113,104 +154,42 @@ fs_unlink(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
         }
         lu->req = req;
         r = resolve_node(s, parent, name, &lu->in);
-        if (r == 0 && request_parks(req, lu->in)) {
+        is_aside = r == 0 && (request_parks(req, lu->in) ||
+                              (may_finalise(lu->in) && classify_by_journal(req, parent, name, &error)));
+        if (r == 0 && !is_aside) {
+                r = error < 0 ? error : commit_by_unlink(s, lu);
+                if (r == 0)
+                        r = unlink_by_kind(s, lu->in, (struct db_done){ finish_unlink, lu });
+                is_aside = request_was_busy(req, r);
+        }
+        if (is_aside) {
                 inode_unref(&s->inodes, lu->in, 1);
                 free(lu);
-                return;
-        }
-        if (r == 0 && may_finalise(lu->in) && classify_by_journal(req, parent, name, &error)) {
-                inode_unref(&s->inodes, lu->in, 1);
-                free(lu);
-                return;
-        }
-        if (r == 0)
-                r = error < 0 ? error : unlink_node(s, lu->in, (struct db_done){ finish_unlink, lu });
-        if (r != DB_PENDING)
+        } else if (r != DB_PENDING) {
                 finish_unlink_locked(s, lu, r);
+        }
 }
 
 void
 fs_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name)
 {
         struct session *s = session_of(req);
-        struct inode *parent = node_of(req, parent_ino), *in;
+        struct inode *parent = request_dir(req, REQUEST_RMDIR, parent_ino, name), *in;
         char path[PATH_MAX];
         enum dbname_kind kind;
         int r;
 
-        request_count(req, REQUEST_RMDIR, parent_ino, name);
+        if (parent == NULL)
+                return;
         r = inode_child_path(parent, name, path, sizeof path);
         if (r == 0 && resolve_database(s, path, &kind) != NULL)
                 r = -ENOTDIR;
         if (r == 0 && resolve_has_databases(s, path))
                 r = -ENOTEMPTY;
         if (r == 0)
-                r = NEG_ERRNO(unlinkat(s->files_fd, path, AT_REMOVEDIR));
+                r = remains_rmdir(s, path);
         in = inode_child(&s->inodes, parent, name);
         if (r == 0 && in != NULL)
                 inode_unlink(&s->inodes, in);
-        reply_result(req, r);
-}
-
-/* --- renaming --- */
-
-static int
-rename_plain(struct session *s, struct inode *in, struct inode *to_parent, const char *to_name,
-             const char *from, const char *to, unsigned flags)
-{
-        struct inode *old = inode_child(&s->inodes, to_parent, to_name);
-
-        if (old != NULL && old->kind == INODE_PLAIN)
-                (void)plain_open_fd(s, old);
-        if (renameat2(s->files_fd, from, s->files_fd, to, flags) < 0)
-                return -errno;
-        s->has_new_names = true;
-        if (old != NULL)
-                inode_unlink(&s->inodes, old);
-        return inode_rename(&s->inodes, in, to_parent, to_name);
-}
-
-/* A database is more than a file: to give it another name is to copy it and delete it, which is what mv does
- * when it is told EXDEV. */
-void
-fs_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t to_parent_ino,
-          const char *to_name, unsigned flags)
-{
-        struct session *s = session_of(req);
-        struct inode *parent = node_of(req, parent_ino), *to_parent = node_of(req, to_parent_ino), *in;
-        char from[PATH_MAX], to[PATH_MAX];
-        enum dbname_kind kind;
-        int r;
-
-        request_count(req, REQUEST_RENAME, parent_ino, name);
-        if ((r = inode_child_path(parent, name, from, sizeof from)) < 0 ||
-            (r = inode_child_path(to_parent, to_name, to, sizeof to)) < 0) {
-                reply_result(req, r);
-                return;
-        }
-        if (flags & ~(unsigned)RENAME_NOREPLACE)
-                r = -EINVAL;
-        else if (!store_is_primary(s->store))
-                r = -EACCES;
-        else if (resolve_database(s, from, &kind) != NULL || resolve_database(s, to, &kind) != NULL ||
-                 resolve_has_databases(s, from))
-                r = -EXDEV;
-        if (r == 0)
-                r = resolve_node(s, parent, name, &in);
-        if (r < 0) {
-                reply_result(req, r);
-                return;
-        }
-        if (in->kind != INODE_PLAIN && in->kind != INODE_DIR) {
-                r = -EACCES;
-        } else if (inode_has_busy(&s->inodes, in) ||
-                   inode_has_busy(&s->inodes, inode_child(&s->inodes, to_parent, to_name))) {
-                session_park(s, req); /* its name is the database's, and for good */
-                inode_unref(&s->inodes, in, 1);
-                return;
-        } else {
-                r = rename_plain(s, in, to_parent, to_name, from, to, flags);
-        }
-        inode_unref(&s->inodes, in, 1);
         reply_result(req, r);
 }

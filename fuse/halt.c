@@ -19,6 +19,7 @@ answer_open(fuse_req_t req, struct handle *h, const struct fuse_file_info *fi, i
         struct session *s = session_of(req);
 
         h->is_halt = r == 0;
+        h->is_opening = false;
         if (r < 0)
                 reply_result(req, r);
         else if (fuse_reply_open(req, fi) != -ENOENT)
@@ -60,6 +61,7 @@ halt_open(fuse_req_t req, struct handle *h, const struct fuse_file_info *fi)
                 return;
         }
         *job = (struct halt_job){ req, h, *fi };
+        h->is_opening = true; /* until it is answered */
         r = s->halts.open(s->halts.arg, h->inode->db, (struct db_done){ finish_open, job });
         if (r == DB_PENDING)
                 return;

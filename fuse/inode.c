@@ -5,20 +5,24 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fuse/live_nodes.h"
+#include "fuse/moments.h"
+#include "store/dbname.h"
+
 static uint64_t
-hash_name(const struct inode *parent, const char *name)
+hash_name(const struct inode *parent, const char *name, size_t len)
 {
         uint64_t h = 14695981039346656037u ^ parent->number * 0x9e3779b97f4a7c15u;
 
-        for (; *name != '\0'; name++)
-                h = (h ^ (unsigned char)*name) * 1099511628211u;
+        for (size_t i = 0; i < len; i++)
+                h = (h ^ (unsigned char)name[i]) * 1099511628211u;
         return h ^ h >> 29;
 }
 
 static struct inode **
-bucket_of(struct inode_table *t, const struct inode *parent, const char *name)
+inode_bucket(struct inode_table *t, const struct inode *parent, const char *name)
 {
-        return &t->buckets[hash_name(parent, name) & (t->n_buckets - 1)];
+        return &t->buckets[hash_name(parent, name, strlen(name)) & (t->n_buckets - 1)];
 }
 
 int
@@ -26,15 +30,19 @@ inode_table_init(struct inode_table *t)
 {
         *t = (struct inode_table){ .n_buckets = 256, .next_number = 2 };
         t->root = (struct inode){ .number = 1, .kind = INODE_DIR, .n_refs = 1, .fd = -1 };
+        t->root.id = INODE_ROOT_ID;
         t->buckets = calloc(t->n_buckets, sizeof *t->buckets);
         return t->buckets == NULL ? -ENOMEM : 0;
 }
 
 static void
-free_node(struct inode *in)
+free_node(void *item)
 {
+        struct inode *in = item;
+
         if (in->fd >= 0)
                 close(in->fd);
+        moment_node_free(in->moment);
         free(in->listing);
         free(in->name);
         free(in);
@@ -43,14 +51,7 @@ free_node(struct inode *in)
 void
 inode_table_release(struct inode_table *t)
 {
-        for (size_t i = 0; t->buckets != NULL && i < t->n_buckets; i++) {
-                while (t->buckets[i] != NULL) {
-                        struct inode *in = t->buckets[i];
-
-                        t->buckets[i] = in->next;
-                        free_node(in);
-                }
-        }
+        id_table_release(&t->ids, free_node); /* also those that have no name any more */
         free(t->root.listing);
         t->root.listing = NULL;
         free(t->buckets);
@@ -58,9 +59,15 @@ inode_table_release(struct inode_table *t)
 }
 
 struct inode *
+inode_find(struct inode_table *t, uint64_t id)
+{
+        return id == INODE_ROOT_ID ? &t->root : id_table_find(&t->ids, id);
+}
+
+struct inode *
 inode_child(struct inode_table *t, const struct inode *parent, const char *name)
 {
-        struct inode *in = *bucket_of(t, parent, name);
+        struct inode *in = *inode_bucket(t, parent, name);
 
         while (in != NULL && (in->parent != parent || strcmp(in->name, name) != 0))
                 in = in->next;
@@ -83,7 +90,7 @@ maybe_grow(struct inode_table *t)
                         struct inode *in = old[i], **b;
 
                         old[i] = in->next;
-                        b = bucket_of(t, in->parent, in->name);
+                        b = inode_bucket(t, in->parent, in->name);
                         in->next = *b;
                         *b = in;
                 }
@@ -94,7 +101,7 @@ maybe_grow(struct inode_table *t)
 static void
 link_node(struct inode_table *t, struct inode *in)
 {
-        struct inode **b = bucket_of(t, in->parent, in->name);
+        struct inode **b = inode_bucket(t, in->parent, in->name);
 
         in->next = *b;
         *b = in;
@@ -103,14 +110,26 @@ link_node(struct inode_table *t, struct inode *in)
 }
 
 static void
-unlink_node(struct inode_table *t, struct inode *in)
+unhash_inode(struct inode_table *t, struct inode *in)
 {
-        struct inode **p = bucket_of(t, in->parent, in->name);
+        struct inode **p = inode_bucket(t, in->parent, in->name);
 
         while (*p != in)
                 p = &(*p)->next;
         *p = in->next;
         t->n_inodes--;
+}
+
+static void
+show_live(struct inode_table *t, struct inode *in)
+{
+        size_t len; /* of the database's name, which a file that is to become one has already */
+        enum dbname_kind kind = dbname_classify(in->name, &len);
+
+        live_nodes_add(t->live, in->id, hash_name(in->parent, in->name, len),
+                       in->kind == INODE_SHM     ? LIVE_WAL_INDEX
+                       : kind == DBNAME_DATABASE ? LIVE_DATABASE
+                                                 : LIVE_OTHER);
 }
 
 struct inode *
@@ -119,7 +138,12 @@ inode_add(struct inode_table *t, struct inode *parent, const char *name, enum in
 {
         struct inode *in = calloc(1, sizeof *in);
 
-        if (in == NULL || (in->name = strdup(name)) == NULL) {
+        if (in == NULL)
+                return NULL;
+        in->name = strdup(name);
+        in->id = in->name != NULL ? id_table_add(&t->ids, in) : 0;
+        if (in->id == 0) {
+                free(in->name);
                 free(in);
                 return NULL;
         }
@@ -131,6 +155,8 @@ inode_add(struct inode_table *t, struct inode *parent, const char *name, enum in
         in->fd = -1;
         parent->n_refs++;
         link_node(t, in);
+        if (t->live != NULL && kind != INODE_DIR)
+                show_live(t, in);
         return in;
 }
 
@@ -150,11 +176,29 @@ inode_unref(struct inode_table *t, struct inode *in, uint64_t n)
                 if (in->n_refs > 0)
                         return;
                 if (in->name != NULL)
-                        unlink_node(t, in);
+                        unhash_inode(t, in);
+                if (t->live != NULL)
+                        live_nodes_remove(t->live, in->id);
+                id_table_remove(&t->ids, in->id);
                 free_node(in);
                 in = parent;
                 n = 1;
         }
+}
+
+bool
+inode_forget(struct inode_table *t, struct inode *in, uint64_t n)
+{
+        bool is_exact = n <= in->n_lookups;
+
+        if (in == &t->root)
+                return true; /* it is there without a lookup */
+        if (!is_exact)
+                n = in->n_lookups;
+        in->n_lookups -= n;
+        if (n > 0)
+                inode_unref(t, in, n);
+        return is_exact;
 }
 
 void
@@ -162,7 +206,7 @@ inode_unlink(struct inode_table *t, struct inode *in)
 {
         if (in->name == NULL)
                 return;
-        unlink_node(t, in);
+        unhash_inode(t, in);
         free(in->name);
         in->name = NULL;
 }
@@ -175,7 +219,7 @@ inode_rename(struct inode_table *t, struct inode *in, struct inode *parent, cons
 
         if (copy == NULL)
                 return -ENOMEM;
-        unlink_node(t, in);
+        unhash_inode(t, in);
         free(in->name);
         in->name = copy;
         in->parent = parent;
@@ -194,13 +238,13 @@ is_at_or_below(const struct inode *in, const struct inode *top)
 }
 
 bool
-inode_has_busy(const struct inode_table *t, const struct inode *top)
+inode_has_adopting(const struct inode_table *t, const struct inode *top)
 {
         if (top == NULL || top->kind != INODE_DIR)
-                return top != NULL && top->is_busy;
+                return top != NULL && top->is_adopting;
         for (size_t i = 0; i < t->n_buckets; i++)
                 for (const struct inode *in = t->buckets[i]; in != NULL; in = in->next)
-                        if (in->is_busy && is_at_or_below(in, top))
+                        if (in->is_adopting && is_at_or_below(in, top))
                                 return true;
         return false;
 }

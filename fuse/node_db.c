@@ -7,15 +7,8 @@
 static int
 stat_db(struct session *s, struct inode *in, struct stat *ret)
 {
-        int r;
-
         (void)s;
-        if (in->fd >= 0)
-                return os_fstat(os_host(), "db:stat", in->fd, ret);
-        r = db_stat(in->db, ret);
-        if (r == 0 && !store_is_primary(s->store))
-                ret->st_mode = S_IFREG | 0444;
-        return r;
+        return in->fd >= 0 ? os_fstat(os_host(), "db:stat", in->fd, ret) : db_stat(in->db, ret);
 }
 
 static ssize_t
@@ -31,6 +24,8 @@ static int
 write_db(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
          struct db_done done)
 {
+        if (in->is_moved) /* whoever writes on believes that it is the file of the new name */
+                return -EIO;
         if (in->fd >= 0)
                 return os_pwrite_all(os_host(), "db:write", in->fd, buf, n, (off_t)off);
         if (!db_has_unjournaled(in->db))
@@ -43,6 +38,8 @@ truncate_db(struct session *s, struct inode *in, uint64_t size, struct db_done d
 {
         (void)s;
         (void)done;
+        if (in->is_moved)
+                return -EIO;
         if (in->fd >= 0)
                 return os_ftruncate(os_host(), "db:truncate", in->fd, (off_t)size);
         return db_truncate(in->db, size);
@@ -56,11 +53,13 @@ fsync_db(struct session *s, struct inode *in, bool is_data_only, struct db_done 
         return in->fd >= 0 ? 0 : db_fsync(in->db, done);
 }
 
+/* No set-id bits: what is copied in must not become a way to root through the data directory. Without root's rights
+ * litefs keeps the owner's, which are its own, or it could not take part in the database's locks. */
 static int
 chmod_db(struct session *s, struct inode *in, mode_t mode)
 {
         (void)s;
-        return in->fd >= 0 ? 0 : db_chmod(in->db, mode);
+        return in->fd >= 0 ? 0 : db_chmod(in->db, (mode & 01777) | (geteuid() != 0 ? 0600 : 0));
 }
 
 static int
@@ -70,11 +69,32 @@ chown_db(struct session *s, struct inode *in, uid_t uid, gid_t gid)
         return in->fd >= 0 ? 0 : db_chown(in->db, uid, gid);
 }
 
-static bool
-is_busy_db(struct session *s, struct inode *in)
+int
+stat_as_database(struct db *db, struct stat *ret)
 {
-        (void)s;
-        return db_is_busy(in->db);
+        struct stat st;
+        int r = db_stat(db, &st);
+
+        if (r < 0)
+                st = (struct stat){ .st_mode = 0600, .st_uid = geteuid(), .st_gid = getegid() };
+        ret->st_mode = S_IFREG | (st.st_mode & 0777);
+        ret->st_uid = st.st_uid;
+        ret->st_gid = st.st_gid;
+        return r;
+}
+
+int
+chmod_companion(struct session *s, struct inode *in, mode_t mode)
+{
+        (void)s, (void)in, (void)mode;
+        return 0;
+}
+
+int
+chown_companion(struct session *s, struct inode *in, uid_t uid, gid_t gid)
+{
+        (void)s, (void)in, (void)uid, (void)gid;
+        return 0;
 }
 
 const struct node_ops node_db_ops = {
@@ -85,6 +105,5 @@ const struct node_ops node_db_ops = {
         .fsync = fsync_db,
         .chmod = chmod_db,
         .chown = chown_db,
-        .is_busy = is_busy_db,
         .has_flush = true,
 };

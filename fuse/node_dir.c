@@ -1,4 +1,6 @@
-/* Listings: DATA/files of the directory, and the databases whose path lies in it. */
+/* Listings: DATA/files of the directory, and the databases whose path lies in it. What litefs itself makes (NAME-pos,
+ * NAME-lock, .lag, .primary) is there for who asks for it by name, and in no listing: who copies, archives or deletes what a
+ * directory lists could neither write it nor take it away. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +11,8 @@
 #include <unistd.h>
 
 #include "fuse/fuse_internal.h"
+#include "fuse/moments.h"
+#include "fuse/resolve.h"
 
 /* What readdir gives out: entries in the kernel's form (struct fuse_dirent: ino u64, off u64, namelen u32,
  * type u32, name, padded to 8), made at offset 0. An entry's offset is its number: there is no OPENDIR, so
@@ -31,8 +35,8 @@ struct lister {
         struct listing *list;
 };
 
-static int
-add_name(struct lister *l, const char *name, mode_t type)
+int
+lister_add(struct lister *l, const char *name, mode_t type)
 {
         struct stat st = { .st_mode = type, .st_ino = 2 };
         struct inode *known = inode_child(&l->s->inodes, l->dir, name);
@@ -66,11 +70,11 @@ add_companion(struct lister *l, const char *name, const char *suffix, bool exist
                 return 0;
         strcpy(buf, name);
         strcat(buf, suffix);
-        return add_name(l, buf, S_IFREG);
+        return lister_add(l, buf, S_IFREG);
 }
 
 static int
-add_database(void *arg, struct db *db)
+list_database(void *arg, struct db *db)
 {
         struct lister *l = arg;
         const char *name = db_name(db);
@@ -80,24 +84,23 @@ add_database(void *arg, struct db *db)
             !db_exists(db))
                 return 0;
         name += l->prefix_len;
-        if ((r = add_name(l, name, S_IFREG)) < 0 || (r = add_companion(l, name, "-pos", true)) < 0 ||
+        if ((r = lister_add(l, name, S_IFREG)) < 0 ||
             (r = add_companion(l, name, "-journal", db_journal_exists(db))) < 0 ||
             (r = add_companion(l, name, "-shm", shm_exists(l->s, db))) < 0)
                 return r;
         return add_companion(l, name, "-wal", db_wal_exists(db));
 }
 
-/* A file that is being made a database is in both places for a moment. */
+/* A plain file behind a database or a companion of its: one that is being made a database is in both places for a moment,
+ * and one that is called like a position may be there for good. */
 static bool
-is_database(struct lister *l, const char *name)
+is_hidden(struct lister *l, const char *name)
 {
         char path[PATH_MAX];
-        struct db *db;
+        enum dbname_kind kind;
 
-        if (inode_child_path(l->dir, name, path, sizeof path) < 0)
-                return false;
-        db = store_find(l->s->store, path);
-        return db != NULL && db_exists(db);
+        return inode_child_path(l->dir, name, path, sizeof path) == 0 &&
+               resolve_database(l->s, path, &kind) != NULL;
 }
 
 static int
@@ -118,29 +121,24 @@ add_plain(struct lister *l, const char *path)
         }
         while (r == 0 && (d = readdir(dir)) != NULL) {
                 if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
-                    is_database(l, d->d_name))
+                    is_hidden(l, d->d_name))
                         continue;
-                r = add_name(l, d->d_name, (mode_t)DTTOIF(d->d_type));
+                r = lister_add(l, d->d_name, (mode_t)DTTOIF(d->d_type));
         }
         closedir(dir);
         return r;
 }
 
 static int
-fill(struct lister *l, const char *path)
+list_directory(struct lister *l, const char *path)
 {
-        struct lease_state holder;
         int r;
 
-        if ((r = add_name(l, ".", S_IFDIR)) < 0 || (r = add_name(l, "..", S_IFDIR)) < 0)
+        if ((r = lister_add(l, ".", S_IFDIR)) < 0 || (r = lister_add(l, "..", S_IFDIR)) < 0)
                 return r;
-        if (l->prefix_len == 0) {
-                r = add_name(l, ".lag", S_IFREG);
-                if (r == 0 && store_primary(l->s->store, &holder))
-                        r = add_name(l, ".primary", S_IFREG);
-        }
-        if (r == 0)
-                r = store_each(l->s->store, add_database, l);
+        if (l->dir->kind == INODE_HISTORY)
+                return history_list(l->s, l->dir, l);
+        r = store_each(l->s->store, list_database, l);
         return r < 0 ? r : add_plain(l, path);
 }
 
@@ -157,7 +155,7 @@ make_listing(fuse_req_t req, struct inode *dir)
         if (path[0] != '\0')
                 strcat(prefix, "/");
         l.prefix_len = strlen(prefix);
-        r = fill(&l, path);
+        r = list_directory(&l, path);
         if (r < 0) {
                 free(l.list);
                 return r;
@@ -183,6 +181,14 @@ dir_readdir(fuse_req_t req, struct inode *dir, size_t size, off_t off)
         size_t start = 0, end;
         int r;
 
+        if (off == 0 && dir->kind == INODE_HISTORY && dir->db != NULL) {
+                if (moment_list_states(req, dir, &r))
+                        return;
+                if (r < 0) {
+                        reply_result(req, r);
+                        return;
+                }
+        }
         if (off == 0 || dir->listing == NULL) {
                 r = make_listing(req, dir);
                 if (r < 0) {

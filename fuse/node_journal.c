@@ -7,29 +7,25 @@
 static int
 stat_journal(struct session *s, struct inode *in, struct stat *ret)
 {
-        int r;
-
         (void)s;
-        /* Owner and times are the database's; SQLite sets the same owner on its journal. */
-        r = db_stat(in->db, ret);
-        if (r < 0)
+        if (db_stat(in->db, ret) < 0) /* for the times */
                 *ret = (struct stat){ 0 };
-        ret->st_mode = S_IFREG | (ret->st_mode != 0 ? ret->st_mode & 0777 : 0666);
+        stat_as_database(in->db, ret);
         ret->st_size = in->name != NULL ? (off_t)db_journal_size(in->db) : 0;
         ret->st_blocks = (ret->st_size + 511) / 512;
         return 0;
 }
 
 static ssize_t
-read_journal(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
+journal_node_read(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
 {
         (void)s;
         return in->name != NULL ? db_journal_read(in->db, buf, n, off) : 0;
 }
 
 static int
-write_journal(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
-              struct db_done done)
+journal_node_write(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
+                   struct db_done done)
 {
         (void)s;
         return in->name != NULL ? db_journal_write(in->db, buf, n, off, done) : -EIO;
@@ -50,18 +46,12 @@ fsync_journal(struct session *s, struct inode *in, bool is_data_only, struct db_
         return in->name != NULL ? db_journal_fsync(in->db, done) : 0;
 }
 
-static bool
-is_busy_journal(struct session *s, struct inode *in)
-{
-        (void)s;
-        return db_is_busy(in->db);
-}
-
 const struct node_ops node_journal_ops = {
         .stat = stat_journal,
-        .read = read_journal,
-        .write = write_journal,
+        .read = journal_node_read,
+        .write = journal_node_write,
         .truncate = truncate_journal,
         .fsync = fsync_journal,
-        .is_busy = is_busy_journal,
+        .chmod = chmod_companion,
+        .chown = chown_companion,
 };

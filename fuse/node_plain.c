@@ -12,13 +12,6 @@
 #define NEG_ERRNO(r) ((r) < 0 ? -errno : 0)
 
 int
-plain_path(struct session *s, const struct inode *parent, const char *name, char *buf, size_t size)
-{
-        (void)s;
-        return name != NULL ? inode_child_path(parent, name, buf, size) : inode_path(parent, buf, size);
-}
-
-int
 plain_open_fd(struct session *s, struct inode *in)
 {
         char path[PATH_MAX];
@@ -27,6 +20,8 @@ plain_open_fd(struct session *s, struct inode *in)
         if (in->fd >= 0)
                 return 0;
         r = inode_path(in, path, sizeof path);
+        if (r == 0 && !store_may_open(s->store, path))
+                r = -ENFILE;
         if (r < 0)
                 return r;
         in->fd = openat(s->files_fd, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
@@ -35,18 +30,31 @@ plain_open_fd(struct session *s, struct inode *in)
         return in->fd < 0 ? -errno : 0;
 }
 
+bool
+plain_has_other_names(const struct inode *in)
+{
+        struct stat st;
+
+        return in->kind == INODE_PLAIN && in->fd >= 0 && fstat(in->fd, &st) == 0 && st.st_nlink > 1;
+}
+
 static int
 plain_stat(struct session *s, struct inode *in, struct stat *ret)
 {
         char path[PATH_MAX];
         int r;
 
-        if (in->fd >= 0)
-                return NEG_ERRNO(fstat(in->fd, ret));
-        r = inode_path(in, path, sizeof path);
-        if (r < 0)
-                return r;
-        return NEG_ERRNO(fstatat(s->files_fd, path, ret, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+        if (in->fd >= 0) {
+                r = NEG_ERRNO(fstat(in->fd, ret));
+        } else {
+                r = inode_path(in, path, sizeof path);
+                if (r == 0)
+                        r = NEG_ERRNO(
+                                fstatat(s->files_fd, path, ret, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH));
+        }
+        if (r == 0)
+                ret->st_mode &= in->kind == INODE_DIR ? ~(mode_t)S_ISUID : ~(mode_t)(S_ISUID | S_ISGID);
+        return r;
 }
 
 static ssize_t
@@ -116,16 +124,24 @@ plain_fsync(struct session *s, struct inode *in, bool is_data_only, struct db_do
         return DB_PENDING;
 }
 
+/* No set-id bits but a directory's set-group-ID; see node_db.c. The name of a symbolic link is never followed: it
+ * may lead out of the mount. */
 static int
 plain_chmod(struct session *s, struct inode *in, mode_t mode)
 {
         char path[PATH_MAX];
+        struct stat st;
         int r;
 
+        mode &= in->kind == INODE_DIR ? 03777 : 01777;
         if (in->fd >= 0)
-                return NEG_ERRNO(fchmod(in->fd, mode & 07777));
+                return NEG_ERRNO(fchmod(in->fd, mode));
         r = inode_path(in, path, sizeof path);
-        return r < 0 ? r : NEG_ERRNO(fchmodat(s->files_fd, path, mode & 07777, 0));
+        if (r == 0)
+                r = plain_stat(s, in, &st);
+        if (r < 0 || S_ISLNK(st.st_mode))
+                return r < 0 ? r : -EOPNOTSUPP;
+        return NEG_ERRNO(fchmodat(s->files_fd, path[0] != '\0' ? path : ".", mode, 0));
 }
 
 static int
@@ -151,14 +167,9 @@ plain_utimens(struct session *s, struct inode *in, const struct timespec tv[2])
         if (in->fd >= 0)
                 return NEG_ERRNO(futimens(in->fd, tv));
         r = inode_path(in, path, sizeof path);
-        return r < 0 ? r : NEG_ERRNO(utimensat(s->files_fd, path, tv, AT_SYMLINK_NOFOLLOW));
-}
-
-static bool
-plain_is_busy(struct session *s, struct inode *in)
-{
-        (void)s;
-        return in->is_busy;
+        return r < 0 ? r
+                     : NEG_ERRNO(utimensat(s->files_fd, path[0] != '\0' ? path : ".", tv,
+                                           AT_SYMLINK_NOFOLLOW));
 }
 
 const struct node_ops node_plain_ops = {
@@ -170,26 +181,21 @@ const struct node_ops node_plain_ops = {
         .chmod = plain_chmod,
         .chown = plain_chown,
         .utimens = plain_utimens,
-        .is_busy = plain_is_busy,
         .has_flush = true,
 };
 
 /* --- directories have the same attributes, of the directory under DATA/files --- */
 
+/* Without root's rights litefs keeps the way into its own directories. */
 static int
-dir_stat(struct session *s, struct inode *in, struct stat *ret)
+dir_chmod(struct session *s, struct inode *in, mode_t mode)
 {
-        int r = plain_stat(s, in, ret);
-
-        /* LiteFS shows by the root's mode whether files can be created. */
-        if (r == 0 && in == &s->inodes.root && !store_is_primary(s->store))
-                ret->st_mode = S_IFDIR | 0555;
-        return r;
+        return plain_chmod(s, in, mode | (geteuid() != 0 ? 0700 : 0));
 }
 
 const struct node_ops node_dir_ops = {
-        .stat = dir_stat,
-        .chmod = plain_chmod,
+        .stat = plain_stat,
+        .chmod = dir_chmod,
         .chown = plain_chown,
         .utimens = plain_utimens,
 };

@@ -14,6 +14,8 @@ open_shm(struct session *s, struct inode *in, int flags, mode_t mode)
         char path[PATH_MAX];
         int r = store_db_path(s->store, in->db, "shm", path, sizeof path);
 
+        if (r == 0 && !store_may_open(s->store, db_name(in->db)))
+                r = -ENFILE;
         if (r < 0)
                 return r;
         in->fd = open(path, O_RDWR | O_CLOEXEC | flags, mode);
@@ -27,9 +29,9 @@ shm_open_fd(struct session *s, struct inode *in)
 }
 
 int
-shm_create(struct session *s, struct inode *in, mode_t mode)
+shm_create(struct session *s, struct inode *in)
 {
-        return open_shm(s, in, O_CREAT | O_TRUNC, mode);
+        return open_shm(s, in, O_CREAT | O_TRUNC, 0600);
 }
 
 int
@@ -56,7 +58,11 @@ stat_shm(struct session *s, struct inode *in, struct stat *ret)
 {
         int r = shm_open_fd(s, in);
 
-        return r < 0 ? r : os_fstat(os_host(), "shm:stat", in->fd, ret);
+        if (r == 0)
+                r = os_fstat(os_host(), "shm:stat", in->fd, ret);
+        if (r == 0)
+                stat_as_database(in->db, ret);
+        return r;
 }
 
 static ssize_t
@@ -94,28 +100,12 @@ fsync_shm(struct session *s, struct inode *in, bool is_data_only, struct db_done
         return 0;
 }
 
-static int
-chmod_shm(struct session *s, struct inode *in, mode_t mode)
-{
-        int r = shm_open_fd(s, in);
-
-        return r < 0 ? r : fchmod(in->fd, mode & 07777) < 0 ? -errno : 0;
-}
-
-static int
-chown_shm(struct session *s, struct inode *in, uid_t uid, gid_t gid)
-{
-        int r = shm_open_fd(s, in);
-
-        return r < 0 ? r : fchown(in->fd, uid, gid) < 0 ? -errno : 0;
-}
-
 const struct node_ops node_shm_ops = {
         .stat = stat_shm,
         .read = read_shm,
         .write = write_shm,
         .truncate = truncate_shm,
         .fsync = fsync_shm,
-        .chmod = chmod_shm,
-        .chown = chown_shm,
+        .chmod = chmod_companion,
+        .chown = chown_companion,
 };

@@ -43,11 +43,12 @@ stat_virtual(struct session *s, struct inode *in, struct stat *ret)
 
         if (n < 0)
                 return n;
-        *ret = (struct stat){ .st_mode = S_IFREG |
-                                         (in->kind == INODE_POS || in->kind == INODE_LOCK ? 0666 : 0444),
-                              .st_size = n,
-                              .st_uid = getuid(),
-                              .st_gid = getgid() };
+        *ret = (struct stat){
+                .st_mode = S_IFREG | 0444, .st_size = n, .st_uid = geteuid(), .st_gid = getegid()
+        };
+        if (in->db !=
+            NULL) /* who may not read it learns nothing of it, who may not write it does not halt it */
+                stat_as_database(in->db, ret);
         if (in->kind == INODE_POS) {
                 db_get_info(in->db, &info);
                 ret->st_mtim.tv_sec = info.timestamp_ms / 1000;

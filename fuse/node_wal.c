@@ -1,15 +1,18 @@
 /* NAME-wal (lib/db/capture_wal.c). */
 #include <errno.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "fuse/fuse_internal.h"
 
 static int
 stat_wal(struct session *s, struct inode *in, struct stat *ret)
 {
+        int r = in->fd >= 0 ? os_fstat(os_host(), "wal:stat", in->fd, ret) : db_wal_stat(in->db, ret);
+
         (void)s;
-        return in->fd >= 0 ? os_fstat(os_host(), "wal:stat", in->fd, ret) : db_wal_stat(in->db, ret);
+        if (r == 0)
+                stat_as_database(in->db, ret);
+        return r;
 }
 
 static ssize_t
@@ -22,8 +25,8 @@ read_wal(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
 }
 
 static int
-write_wal(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
-          struct db_done done)
+wal_node_write(struct session *s, struct inode *in, const void *buf, size_t n, uint64_t off,
+               struct db_done done)
 {
         (void)s;
         return in->fd >= 0 ? -EIO : db_wal_write(in->db, buf, n, off, done);
@@ -42,41 +45,17 @@ fsync_wal(struct session *s, struct inode *in, bool is_data_only, struct db_done
 {
         (void)s;
         (void)is_data_only;
-        return in->fd >= 0 ? 0 : db_wal_fsync(in->db, done);
-}
-
-static int
-chmod_wal(struct session *s, struct inode *in, mode_t mode)
-{
-        (void)s;
-        if (in->fd >= 0)
-                return fchmod(in->fd, mode & 07777) < 0 ? -errno : 0;
-        return db_wal_chmod(in->db, mode);
-}
-
-static int
-chown_wal(struct session *s, struct inode *in, uid_t uid, gid_t gid)
-{
-        (void)s;
-        if (in->fd >= 0)
-                return fchown(in->fd, uid, gid) < 0 ? -errno : 0;
-        return db_wal_chown(in->db, uid, gid);
-}
-
-static bool
-is_busy_wal(struct session *s, struct inode *in)
-{
-        (void)s;
-        return db_is_busy(in->db);
+        if (in->fd >= 0) /* what applications have written there without us is in nobody's log */
+                return in->backing_id > 0 ? -EIO : 0;
+        return db_wal_fsync(in->db, done);
 }
 
 const struct node_ops node_wal_ops = {
         .stat = stat_wal,
         .read = read_wal,
-        .write = write_wal,
+        .write = wal_node_write,
         .truncate = truncate_wal,
         .fsync = fsync_wal,
-        .chmod = chmod_wal,
-        .chown = chown_wal,
-        .is_busy = is_busy_wal,
+        .chmod = chmod_companion,
+        .chown = chown_companion,
 };

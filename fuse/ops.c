@@ -1,6 +1,4 @@
 /* The request table, and what is the same for all requests. */
-#include "fuse/ops.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,8 +8,8 @@
 #include "base/log.h"
 #include "fuse/fs.h"
 
-void
-request_count(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name)
+static void
+tell_request(fuse_req_t req, enum request_type type, const struct inode *in, const char *name)
 {
         static const char *const names[] = {
 #define REQUEST_NAME(n) #n,
@@ -22,25 +20,71 @@ request_count(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char
         char path[PATH_MAX] = "?";
 
         atomic_fetch_add_explicit(&s->counts[type], 1, memory_order_relaxed);
+        if (atomic_load_explicit(&s->is_awaited, memory_order_relaxed))
+                session_request_came(s, type);
         if (!s->config.is_debug)
                 return;
-        (void)inode_path(node_of(req, ino), path, sizeof path);
+        if (in != NULL)
+                (void)inode_path(in, path, sizeof path);
         log_event(LOG_INFO, NULL, "fuse: %s /%s%s%s pid=%d", names[type], path, name != NULL ? " " : "",
                   name != NULL ? name : "", (int)fuse_req_ctx(req)->pid);
+}
+
+struct inode *
+request_node(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name)
+{
+        struct inode *in = inode_find(&session_of(req)->inodes, ino);
+
+        tell_request(req, type, in, name);
+        if (in == NULL)
+                fuse_reply_err(req, ESTALE);
+        return in;
+}
+
+struct inode *
+request_dir(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name)
+{
+        struct inode *in = request_node(req, type, ino, name);
+
+        if (in == NULL || in->kind == INODE_DIR || in->kind == INODE_HISTORY)
+                return in;
+        fuse_reply_err(req, ENOTDIR);
+        return NULL;
+}
+
+bool
+request_handle(fuse_req_t req, const struct inode *in, const struct fuse_file_info *fi,
+               struct handle **ret)
+{
+        struct handle *h;
+
+        *ret = NULL;
+        if (fi == NULL || fi->fh == 0)
+                return true;
+        h = id_table_find(&session_of(req)->handles, fi->fh);
+        if (h == NULL || h->inode != in || h->is_opening) {
+                fuse_reply_err(req, EBADF);
+                return false;
+        }
+        *ret = h;
+        return true;
 }
 
 bool
 request_parks(fuse_req_t req, struct inode *in)
 {
-        struct session *s = session_of(req);
-        const struct node_ops *ops = node_ops_of(in);
-
-        if (ops->is_busy == NULL || in->fd >= 0 || !ops->is_busy(s, in)) {
-                if (in->kind != INODE_PLAIN || !in->is_busy)
-                        return false;
-        }
-        session_park(s, req);
+        if (in->kind != INODE_PLAIN || !in->is_adopting)
+                return false;
+        session_park(session_of(req), req);
         return true;
+}
+
+bool
+request_was_busy(fuse_req_t req, int r)
+{
+        if (r == E_BUSY)
+                session_park(session_of(req), req);
+        return r == E_BUSY;
 }
 
 /* --- directories and the file system --- */
@@ -48,9 +92,11 @@ request_parks(fuse_req_t req, struct inode *in)
 static void
 do_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+        struct inode *dir = request_dir(req, REQUEST_READDIR, ino, NULL);
+
         (void)fi;
-        request_count(req, REQUEST_READDIR, ino, NULL);
-        dir_readdir(req, node_of(req, ino), size, off);
+        if (dir != NULL)
+                dir_readdir(req, dir, size, off);
 }
 
 /* The names of databases and journals are made durable with the log; those of plain files here. */
@@ -58,17 +104,19 @@ static void
 do_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
         struct session *s = session_of(req);
+        struct inode *dir = request_dir(req, REQUEST_FSYNCDIR, ino, NULL);
         char path[PATH_MAX];
         int fd, r;
 
         (void)datasync;
         (void)fi;
-        request_count(req, REQUEST_FSYNCDIR, ino, NULL);
+        if (dir == NULL)
+                return;
         if (!s->has_new_names) {
                 fuse_reply_err(req, 0);
                 return;
         }
-        r = inode_path(node_of(req, ino), path, sizeof path);
+        r = inode_path(dir, path, sizeof path);
         fd = r < 0 ? r
                    : openat(s->files_fd, path[0] == '\0' ? "." : path,
                             O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -86,7 +134,8 @@ do_statfs(fuse_req_t req, fuse_ino_t ino)
 {
         struct statvfs st;
 
-        request_count(req, REQUEST_STATFS, ino != 0 ? ino : FUSE_ROOT_ID, NULL);
+        if (request_node(req, REQUEST_STATFS, ino != 0 ? ino : FUSE_ROOT_ID, NULL) == NULL)
+                return;
         if (fstatvfs(session_of(req)->files_fd, &st) < 0)
                 fuse_reply_err(req, errno);
         else
@@ -127,6 +176,7 @@ const struct fuse_lowlevel_ops session_ops = {
         .unlink = fs_unlink,
         .rmdir = fs_rmdir,
         .symlink = fs_symlink,
+        .link = fs_link,
         .rename = fs_rename,
         .open = fs_open,
         .create = fs_create,

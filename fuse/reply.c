@@ -3,6 +3,11 @@
 #include <string.h>
 
 #include "fuse/fuse_internal.h"
+#include "fuse/kernel_cache.h"
+#include "fuse/passthrough.h"
+
+#define LINKED_FILE_BIT \
+        ((ino_t)1 << 62) /* of their numbers, which are those of DATA/files; above all of ours */
 
 int
 reply_errno(int r)
@@ -14,8 +19,9 @@ reply_errno(int r)
         case E_NOT_FOUND:
                 return ENOENT;
         case E_BUSY_DB:
+        case E_BUSY:
                 return EBUSY;
-        case -ESTALE: /* capture_wal.c: SQLite is made to read the WAL anew, and to fail this once */
+        case -ESTALE: /* db/wal/write.c: SQLite is made to read the WAL anew, and to fail this once */
                 return EIO;
         default:
                 return r < 0 && r > -4096 ? -r : EIO;
@@ -44,17 +50,19 @@ const struct node_ops *
 node_ops_of(const struct inode *in)
 {
         static const struct node_ops *const table[] = {
-                [INODE_DIR] = &node_dir_ops, [INODE_PLAIN] = &node_plain_ops,
-                [INODE_DB] = &node_db_ops,   [INODE_JOURNAL] = &node_journal_ops,
-                [INODE_WAL] = &node_wal_ops, [INODE_SHM] = &node_shm_ops,
-                [INODE_POS] = &node_pos_ops, [INODE_PRIMARY] = &node_primary_ops,
-                [INODE_LAG] = &node_lag_ops, [INODE_LOCK] = &node_lock_ops,
+                [INODE_DIR] = &node_dir_ops,       [INODE_PLAIN] = &node_plain_ops,
+                [INODE_DB] = &node_db_ops,         [INODE_JOURNAL] = &node_journal_ops,
+                [INODE_WAL] = &node_wal_ops,       [INODE_SHM] = &node_shm_ops,
+                [INODE_POS] = &node_pos_ops,       [INODE_PRIMARY] = &node_primary_ops,
+                [INODE_LAG] = &node_lag_ops,       [INODE_LOCK] = &node_lock_ops,
+                [INODE_MOMENT] = &node_moment_ops, [INODE_HISTORY] = &node_history_ops,
         };
 
         return table[in->kind];
 }
 
-int
+/* Attributes of a node and how long the kernel may keep them. */
+static int
 fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_timeout)
 {
         const struct node_ops *ops = node_ops_of(in);
@@ -62,10 +70,18 @@ fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_tim
 
         memset(ret, 0, sizeof *ret);
         r = ops->stat(s, in, ret);
-        ret->st_ino = in->number;
-        ret->st_nlink = in->name == NULL && in->parent != NULL ? 0 : in->kind == INODE_DIR ? 2 : 1;
         ret->st_blksize = 4096;
-        *ret_timeout = ops->is_uncached ? 0 : CACHE_FOREVER;
+        *ret_timeout = ops->is_uncached || in->is_moved ? 0
+                       : in->moment != NULL             ? CACHE_MOMENT
+                                                        : CACHE_FOREVER;
+        if (r == 0 && in->kind == INODE_PLAIN && ret->st_nlink > 1) {
+                /* A node for each of its names, so the kernel must not keep what may be changed by another one. */
+                ret->st_ino |= LINKED_FILE_BIT;
+                *ret_timeout = 0;
+                return 0;
+        }
+        ret->st_ino = in->number;
+        ret->st_nlink = in->name == NULL && in->parent != NULL ? 0 : S_ISDIR(ret->st_mode) ? 2 : 1;
         return r;
 }
 
@@ -73,18 +89,27 @@ bool
 reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create)
 {
         struct session *s = session_of(req);
-        struct fuse_entry_param e = { .ino = (fuse_ino_t)(uintptr_t)in };
+        struct fuse_entry_param e = { .ino = in->id };
         int r;
 
         r = fill_attr(s, in, &e.attr, &e.attr_timeout);
-        e.entry_timeout = e.attr_timeout;
+        /* What a moment is called means another one a moment later. */
+        e.entry_timeout = in->kind == INODE_MOMENT ? 0 : e.attr_timeout;
         if (r < 0) {
                 inode_unref(&s->inodes, in, 1);
                 reply_result(req, r);
                 return false;
         }
-        if ((create != NULL ? fuse_reply_create(req, &e, create) : fuse_reply_entry(req, &e)) != -ENOENT)
+        in->n_lookups++;
+        if (create == NULL)
+                r = fuse_reply_entry(req, &e);
+        else if (in->backing_id > 0)
+                r = passthrough_reply_create(req, in, &e, create);
+        else
+                r = fuse_reply_create(req, &e, create);
+        if (r != -ENOENT)
                 return true;
+        in->n_lookups--;
         inode_unref(&s->inodes, in, 1);
         return false;
 }
@@ -100,25 +125,6 @@ reply_attr(fuse_req_t req, struct inode *in)
                 reply_result(req, r);
         else
                 fuse_reply_attr(req, &st, timeout);
-}
-
-static void
-finish_result(void *arg, int result)
-{
-        reply_result(arg, result);
-}
-
-struct db_done
-reply_later(fuse_req_t req)
-{
-        return (struct db_done){ finish_result, req };
-}
-
-void
-reply_unless_pending(fuse_req_t req, int r)
-{
-        if (r != DB_PENDING)
-                reply_result(req, r);
 }
 
 struct later_write {
@@ -157,12 +163,14 @@ answer_write(void *arg, int r)
 
         if (r < 0)
                 fuse_reply_err(lw->req, count_errno(lw->session, reply_errno(r)));
-        else if (lw->is_sync)
+        else if (lw->is_sync) {
+                if (lw->in->backing_id > 0) /* the wal-index follows at once */
+                        atomic_store(&lw->session->fresh, lw->in->db);
                 fuse_reply_err(lw->req, 0);
-        else
+        } else
                 fuse_reply_write(lw->req, lw->n);
         if (journal != NULL)
-                mount_forget_journal(lw->session, journal);
+                notify_forget_journal(lw->session, journal);
         free(lw);
 }
 
@@ -181,6 +189,12 @@ later_write_finish(struct later_write *lw, int r)
             mount_repair_wal_index(lw->session, lw->in->db, (struct db_done){ refuse_write, lw }) == 0)
                 return;
         answer_write(lw, r);
+}
+
+void
+later_write_cancel(struct later_write *lw)
+{
+        free(lw);
 }
 
 static void

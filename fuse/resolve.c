@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "store/dbname.h"
 
@@ -29,9 +30,12 @@ resolve_database(struct session *s, const char *path, enum dbname_kind *ret_kind
         memcpy(base, path, len);
         base[len] = '\0';
         db = store_find(s->store, base);
-        if (db == NULL || (*ret_kind != DBNAME_POS && !db_exists(db)))
-                return NULL;
-        return db;
+        if (db == NULL || db_exists(db))
+                return db;
+        /* The position of one that was deleted shows its deletion, unless somebody has made a file of that name. */
+        return *ret_kind == DBNAME_POS && faccessat(s->files_fd, path, F_OK, AT_SYMLINK_NOFOLLOW) < 0
+                       ? db
+                       : NULL;
 }
 
 static bool

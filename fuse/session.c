@@ -15,9 +15,16 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "db/remote_commit.h"
 #include "fuse/fuse_internal.h"
-#include "fuse/notify.h"
-#include "fuse/ops.h"
+#include "fuse/live_nodes.h"
+#include "fuse/kernel_cache.h"
+#include "fuse/moments.h"
+#include "fuse/passthrough.h"
+#include "fuse/wal_spoil.h"
+#include "fuse/wal_watch.h"
+#include "store/ownership.h"
+#include "store/renames.h"
 
 /* A database whose modification time applications should see move. */
 struct dirty_name {
@@ -31,21 +38,8 @@ session_is_internal(fuse_req_t req)
         const struct session_config *c = &session_of(req)->config;
         pid_t tid = fuse_req_ctx(req)->pid;
 
-        return workers_has_tid(c->workers, tid) ||
+        return workers_has_tid(c->visitors, tid) ||
                (c->appliers != NULL && workers_has_tid(c->appliers, tid));
-}
-
-static int
-tell_mode(void *arg, struct db *db)
-{
-        notify_attr(arg, db);
-        return 0;
-}
-
-void
-session_role_changed(struct session *s)
-{
-        store_each(s->store, tell_mode, s);
 }
 
 /* --- what the store tells --- */
@@ -59,7 +53,7 @@ on_idle(void *arg, struct db *db)
 
 /* With the database's lock: only notes it. */
 static void
-on_committed(void *arg, struct db *db)
+session_on_committed(void *arg, struct db *db)
 {
         struct session *s = arg;
         struct dirty_name *d;
@@ -75,24 +69,26 @@ on_committed(void *arg, struct db *db)
         pthread_mutex_unlock(&s->touched_lock);
 }
 
-static void
-ignore_result(void *arg, int r)
-{
-        (void)arg;
-        (void)r;
-}
-
 static int
 probe_db(void *arg, struct db *db)
 {
         struct session *s = arg;
 
-        if (db_has_unjournaled(db))
-                (void)mount_probe(s, db, (struct db_done){ ignore_result, NULL });
+        if (!store_is_primary(s->store) && db_has_refused(db))
+                mount_abandon_refused(s, db);
+        else if (db_has_unjournaled(db) && !db_is_refused(db))
+                (void)mount_probe(s, db, (struct db_done){ 0 });
         return 0;
 }
 
-/* The housekeeper's thread. It may not touch the mount itself: a worker is recognised there, it is not. */
+/* A rename that a crash had cut short: what the kernel knows of either name is not so any more. */
+static void
+on_detach(void *arg, struct db *db, int fd, int wal_fd, bool is_final)
+{
+        notify_moved(arg, db, fd, wal_fd, is_final);
+        notify_name_later(arg, db_name(db));
+}
+
 struct backfill_job {
         struct work work;
         struct session *s;
@@ -108,8 +104,9 @@ run_backfill(struct work *w)
         free(job);
 }
 
+/* The housekeeper's thread, which may not enter the mount itself. */
 static void
-on_tick(void *arg)
+session_on_tick(void *arg)
 {
         struct session *s = arg;
         struct dirty_name *list, *d;
@@ -127,18 +124,27 @@ on_tick(void *arg)
                 notify_attr(s, d->db);
                 if (job != NULL) {
                         *job = (struct backfill_job){ { run_backfill, NULL }, s, d->db };
-                        workers_post(s->config.workers, &job->work);
+                        workers_post(s->config.visitors, &job->work);
                 }
                 free(d);
         }
         store_each(s->store, probe_db, s);
 }
 
+int
+session_take_ownership(struct session *s, struct db *db, const struct path_ownership *po, struct err *e)
+{
+        int r = store_take_ownership(s->store, db, po, e);
+
+        notify_ownership(s, db); /* also of what was done before an error */
+        return r;
+}
+
 /* --- mounting --- */
 
 /* fusermount3 for users without privileges, the system call for root: @flags as umount2. */
 static int
-detach(const char *dir, bool is_lazy)
+detach_mount(const char *dir, bool is_lazy)
 {
         pid_t pid;
         int status;
@@ -162,21 +168,21 @@ detach(const char *dir, bool is_lazy)
 /* A daemon that was killed leaves a mount on which every call fails with ENOTCONN: but stat, which the kernel answers
  * from what it remembers of the root. statfs asks. */
 static bool
-is_stale(const char *dir)
+is_stale_mount(const char *dir)
 {
         struct statfs st;
 
         return statfs(dir, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
 }
 
-static int
-clear_stale(const char *dir, struct err *e)
+int
+session_clear_stale(const char *dir, struct err *e)
 {
         int r;
 
-        while (is_stale(dir)) {
+        while (is_stale_mount(dir)) {
                 log_warn("unmounting %s, left over from a litefs that was killed", dir);
-                r = detach(dir, true);
+                r = detach_mount(dir, true);
                 if (r < 0)
                         return err_set(
                                 e, r,
@@ -211,7 +217,9 @@ make_fuse(struct session *s, struct err *e)
         int r = 0;
 
         fuse_set_log_func(log_libfuse);
-        if (fuse_opt_add_arg(&args, "litefs") < 0 || fuse_opt_add_arg(&args, "-ofsname=litefs") < 0 ||
+        /* The kernel compares modes and owners with the caller, as on a disk: our handlers never see who may what. */
+        if (fuse_opt_add_arg(&args, "litefs") < 0 ||
+            fuse_opt_add_arg(&args, "-ofsname=litefs,default_permissions") < 0 ||
             (s->config.is_allow_other && fuse_opt_add_arg(&args, "-oallow_other") < 0))
                 r = err_set(e, -ENOMEM, "mount");
         if (r == 0) {
@@ -226,11 +234,15 @@ make_fuse(struct session *s, struct err *e)
                         "cannot mount %s: is /dev/fuse there, and fusermount3 (package fuse3) installed? "
                         "In a container, pass --device /dev/fuse --cap-add SYS_ADMIN",
                         s->mount_dir);
+        if (r == 0)
+                r = passthrough_set_up(s, e);
+        if (r == 0 && s->config.is_wal_passed && (r = wal_watch_start(s)) < 0)
+                err_set(e, r, "start a thread");
         return r;
 }
 
 static int
-allocate(struct session *s, const struct session_config *config)
+session_allocate(struct session *s, const struct session_config *config)
 {
         char path[PATH_MAX];
         int r;
@@ -244,7 +256,10 @@ allocate(struct session *s, const struct session_config *config)
         pthread_mutex_init(&s->receive_lock, NULL);
         pthread_mutex_init(&s->touched_lock, NULL);
         r = inode_table_init(&s->inodes);
+        s->inodes.live = config->live;
         s->read_buf = malloc(READ_MAX);
+        if (r == 0)
+                r = workers_new(N_HISTORIANS, &s->historians);
         if (r < 0 || s->read_buf == NULL)
                 return -ENOMEM;
         if (s->wake_fd < 0)
@@ -258,33 +273,67 @@ allocate(struct session *s, const struct session_config *config)
 }
 
 int
+session_new(const struct session_config *config, struct session **ret)
+{
+        struct session *s = calloc(1, sizeof *s);
+        int r = s == NULL ? -ENOMEM : session_allocate(s, config);
+
+        if (r < 0)
+                session_free(s);
+        else
+                *ret = s;
+        return r;
+}
+
+static int
+count_database(void *arg, struct db *db)
+{
+        if (db_exists(db))
+                ++*(int *)arg;
+        return 0;
+}
+
+/* LiteFS let everybody in who reached the mount: an application that is another user is told once what it needs now. */
+static void
+tell_owner(struct session *s)
+{
+        struct stat st;
+        int n = 0;
+
+        if (!s->config.is_allow_other || !store_is_first_start(s->store) || geteuid() != 0 ||
+            fstat(s->files_fd, &st) < 0 || st.st_uid != 0 || (st.st_mode & 0002) != 0)
+                return;
+        (void)store_each(s->store, count_database, &n);
+        log_warn(
+                "%s belongs to user %u, group %u, mode %03o, and so do the %d databases that were found: an "
+                "application that is another user can read there, but not write. If yours is, type once: "
+                "chown -R USER: %s",
+                s->mount_dir, (unsigned)st.st_uid, (unsigned)st.st_gid, (unsigned)st.st_mode & 07777, n,
+                s->mount_dir);
+}
+
+int
 session_mount(const struct session_config *config, struct session **ret, struct err *e)
 {
         struct session *s;
-        int r = 0;
+        int r = os_mkdir_all(os_host(), "fuse:mkdir", config->mount_dir, 0777);
 
-        if (!config->skip_unmount)
-                r = clear_stale(config->mount_dir, e);
-        if (r == 0) {
-                r = os_mkdir_all(os_host(), "fuse:mkdir", config->mount_dir, 0777);
-                if (r < 0)
-                        err_set(e, r, "create the mount point %s", config->mount_dir);
-        }
         if (r < 0)
-                return r;
-        s = calloc(1, sizeof *s);
-        if (s == NULL)
-                return err_set(e, -ENOMEM, "mount");
-        r = allocate(s, config);
+                return err_text(
+                        e, r,
+                        "cannot create fuse.dir %s: %s; create it, or choose a place where this user may",
+                        config->mount_dir, err_code_text(r));
+        r = session_new(config, &s);
         if (r < 0)
-                err_set(e, r, "mount %s", config->mount_dir);
-        else
-                r = make_fuse(s, e);
+                return err_set(e, r, "mount %s", config->mount_dir);
+        r = make_fuse(s, e);
         if (r < 0) {
                 session_free(s);
                 return r;
         }
-        store_set_callbacks(s->store, s, on_committed, on_idle, on_tick);
+        tell_owner(s);
+        store_set_callbacks(s->store, s, session_on_committed, on_idle, session_on_tick);
+        store_set_detach(s->store, &(struct db_rename_detach){ on_detach, s });
         *ret = s;
         return 0;
 }
@@ -305,15 +354,42 @@ sleep_ms(long ms)
         nanosleep(&ts, NULL);
 }
 
+int
+session_connection(const struct session *s)
+{
+        return fuse_session_fd(s->se);
+}
+
+/* Whoever still has a database open hears from now on that nobody answers. By the teller. */
+static int
+revoke_nodes(void *arg)
+{
+        struct session *s = arg;
+
+        char path[PATH_MAX];
+
+        atomic_store(&s->is_over, true);
+        snprintf(path, sizeof path, "%s/../dbs", store_files_dir(s->store));
+        if (s->passthrough.is_on)
+                (void)wal_spoil_all(path, NULL, 0);
+        if (live_nodes_revoke(s->config.live, &s->lock, fuse_session_fd(s->se)) < 0)
+                log_error(
+                        "out of memory: connections that stay open may read what is not true any more");
+        return 0;
+}
+
 void
 session_stop(struct session *s, int drain_ms)
 {
         int r, waited = 0;
 
+        wal_watch_flush(s);
         atomic_store(&s->is_stopping, true);
         store_stop_writes(s->store);
         workers_drain(s->config.workers);
-        r = detach(s->mount_dir, true);
+        workers_drain(s->config.visitors);
+        workers_drain(s->config.tellers);
+        r = detach_mount(s->mount_dir, true);
         if (r < 0)
                 log_warn("unmount %s: %s", s->mount_dir, strerror(-r));
         if (atomic_load(&s->n_open) > 0)
@@ -325,6 +401,8 @@ session_stop(struct session *s, int drain_ms)
                 sleep_ms(10);
                 waited += 10;
         }
+        if (s->config.live != NULL)
+                (void)workers_call(s->config.tellers, revoke_nodes, s);
         while (atomic_load(&s->is_running)) {
                 fuse_session_exit(s->se);
                 dispatch_wake(s);
@@ -370,11 +448,19 @@ session_free(struct session *s)
 {
         if (s == NULL)
                 return;
-        if (s->se != NULL) {
+        wal_watch_stop(s);
+        if (s->se != NULL)
                 fuse_session_unmount(s->se);
+        /* Whoever is in the mount got an error by that, and whoever comes finds no mount. */
+        workers_drain(s->config.visitors);
+        workers_drain(s->config.tellers);
+        if (s->config.asker != NULL)
+                workers_drain(s->config.asker);
+        if (s->se != NULL)
                 fuse_session_destroy(s->se);
-        }
         store_set_callbacks(s->store, NULL, NULL, NULL, NULL);
+        store_set_detach(s->store, NULL);
+        moments_end(s);
         while (s->parked != NULL) {
                 struct parked *p = s->parked;
 
@@ -387,6 +473,7 @@ session_free(struct session *s)
                 s->touched = d->next;
                 free(d);
         }
+        id_table_release(&s->handles, free);
         inode_table_release(&s->inodes);
         if (s->files_fd >= 0)
                 close(s->files_fd);

@@ -4,16 +4,18 @@
  * wait for the disk is answered later, without it. A request for a database or file that is busy with a long
  * capture is put aside as the bytes it came in and handled again when that has ended.
  *
- * Lock ranks: session lock > store lock > database lock > leaf locks. Workers that talk to the kernel through
- * the mount hold none of them: the answer comes from the thread that may want them. */
+ * Lock ranks: session lock > store lock > database lock > leaf locks. Threads that enter the mount (own_mount.h) hold
+ * none of them: the answer comes from the thread that may want them. */
 #ifndef LITEFS_FUSE_SESSION_H
 #define LITEFS_FUSE_SESSION_H
 
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "db/ownership.h"
 #include "store/store.h"
 
+struct live_nodes;
 struct session;
 
 /* Who gets a database's halt lock of the primary, so that it may be written on this node, which is a replica. */
@@ -28,23 +30,34 @@ struct session_config {
         const char *mount_dir;
         struct store *store;
         struct workers *workers;
-        struct workers *appliers; /* whose requests are the daemon's own, too; NULL: none */
+        struct workers *visitors; /* may enter the mount (own_mount.h), as may these two: */
+        struct workers *tellers;
+        struct workers *asker;    /* of session_ask; NULL: none */
+        struct workers *appliers; /* NULL: none */
+        struct live_nodes *live;  /* NULL: readers that outlive the daemon are not told */
         bool is_allow_other;
-        bool is_debug;     /* log every request */
-        bool skip_unmount; /* do not clear a stale mount first */
+        bool is_debug;      /* log every request */
+        bool is_wal_passed; /* fuse.wal-passthrough: full */
 };
 
-/* Unmounts a stale mount that a killed daemon left (unless told not to), makes the directory and mounts. */
+/* Unmounts a stale mount that a killed daemon left. */
+int session_clear_stale(const char *dir, struct err *e);
+/* Makes the directory and mounts. */
 int session_mount(const struct session_config *config, struct session **ret, struct err *e);
 /* Before session_run. Without it NAME-lock cannot be opened for writing on a replica. */
 void session_set_halts(struct session *s, const struct session_halts *halts);
 /* Answers requests until the file system is unmounted or session_stop's time is over. 0 or negative. */
 int session_run(struct session *s, struct err *e);
+/* A database's mode and owner on the primary are given to it here. Any thread that holds no lock. */
+int session_take_ownership(struct session *s, struct db *db, const struct path_ownership *po,
+                           struct err *e);
+/* A barrier for writes: has those wait that would begin a transaction, and gives those of applications that have begun a
+ * while to end; then as store_pause_writes. Each true needs its false, by the same caller and before the next true. Any
+ * thread that may wait and is none of the mount's. */
+void session_pause_writes(struct session *s, bool is_paused);
 /* From any thread: refuses further writes, detaches the mount so that no new open can come, and lets
  * session_run go on for open handles, at most @drain_ms. */
 void session_stop(struct session *s, int drain_ms);
-/* What the kernel keeps of files' modes is no longer right. From a worker. */
-void session_role_changed(struct session *s);
 /* Writes one log line with the number of requests by type since the mount. Any thread. */
 void session_log_requests(struct session *s);
 /* The same numbers. Any thread. */
@@ -53,6 +66,8 @@ void session_each_request(struct session *s, void (*fn)(void *arg, const char *t
 /* What applications were told, by the name of the errno: those that point to a fault or a role. Any thread. */
 void session_each_error(struct session *s, void (*fn)(void *arg, const char *name, uint64_t n),
                         void *arg);
+/* The descriptor of the connection to the kernel. */
+int session_connection(const struct session *s);
 /* After session_run has returned. NULL is fine. */
 void session_free(struct session *s);
 

@@ -2,20 +2,16 @@
  * keeps on the node without asking us) and reads and writes the wal-index through the page cache, so that what it
  * sees and writes is what the applications see.
  *
- * All of this runs on workers. Opening, reading and closing are requests to our own dispatch thread: no lock
- * that it may want is held here. */
+ * All of this runs on the visitors (own_mount.h), and no lock is held here that a handler may want. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "db/passed.h"
+#include "fuse/apply.h"
 #include "fuse/fuse_internal.h"
-#include "fuse/notify.h"
+#include "fuse/own_mount.h"
 #include "sqlite/lockbytes.h"
 #include "sqlite/wal_index.h"
 
@@ -27,28 +23,6 @@ struct job {
 };
 
 static int
-open_through(struct session *s, struct db *db, const char *suffix)
-{
-        char path[PATH_MAX];
-        int n = snprintf(path, sizeof path, "%s/%s%s", s->mount_dir, db_name(db), suffix);
-        int fd;
-
-        if (n < 0 || (size_t)n >= sizeof path)
-                return -ENAMETOOLONG;
-        fd = open(path, O_RDWR | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
-}
-
-/* Tries for a write lock, without waiting: 0 or -EAGAIN. Closing the file gives it back. */
-static int
-try_lock(int fd, off_t byte)
-{
-        struct flock fl = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
-
-        return fcntl(fd, F_OFD_SETLK, &fl) < 0 ? -EAGAIN : 0;
-}
-
-static int
 post(struct session *s, struct db *db, struct db_done done, void (*run)(struct work *w))
 {
         struct job *job = malloc(sizeof *job);
@@ -56,7 +30,7 @@ post(struct session *s, struct db *db, struct db_done done, void (*run)(struct w
         if (job == NULL)
                 return -ENOMEM;
         *job = (struct job){ { run, NULL }, s, db, done };
-        workers_post(s->config.workers, &job->work);
+        workers_post(s->config.visitors, &job->work);
         return 0;
 }
 
@@ -64,8 +38,16 @@ post(struct session *s, struct db *db, struct db_done done, void (*run)(struct w
 
 struct probe {
         struct job *job;
-        int fd;
+        struct own_file file;
 };
+
+static void
+tell_probed(struct job *job, int r)
+{
+        if (job->done.fn != NULL)
+                job->done.fn(job->done.arg, r);
+        free(job);
+}
 
 static void
 finish_probe(void *arg, int r)
@@ -73,9 +55,8 @@ finish_probe(void *arg, int r)
         struct probe *p = arg;
         struct job *job = p->job;
 
-        close(p->fd);
-        job->done.fn(job->done.arg, r);
-        free(job);
+        own_close(job->s, &p->file);
+        tell_probed(job, r);
         free(p);
 }
 
@@ -88,13 +69,13 @@ run_probe(struct work *w)
         int r;
 
         if (p == NULL) {
-                job->done.fn(job->done.arg, -ENOMEM);
-                free(job);
+                tell_probed(job, -ENOMEM);
                 return;
         }
         p->job = job;
-        p->fd = open_through(job->s, job->db, "");
-        r = p->fd < 0 ? p->fd : try_lock(p->fd, SQLITE_RESERVED_BYTE);
+        r = own_open(job->s, job->db, "", 0, 0, &p->file);
+        if (r == 0)
+                r = own_lock(&p->file, F_WRLCK, SQLITE_RESERVED_BYTE, 1);
         if (r == -EAGAIN) {
                 store_wants_tick(job->s->store); /* in a transaction: look again later */
                 r = 0;
@@ -111,29 +92,53 @@ mount_probe(struct session *s, struct db *db, struct db_done done)
         return post(s, db, done, run_probe);
 }
 
+/* --- transactions that nobody may commit --- */
+
+static void
+run_abandon(struct work *w)
+{
+        struct job *job = (struct job *)w;
+        int r = store_is_primary(job->s->store) ? 0 : apply_abandon_refused(job->s, job->db);
+
+        if (r == -EAGAIN)
+                store_wants_tick(job->s->store);
+        else if (r < 0)
+                log_event(LOG_WARN, db_name(job->db), "roll back what could not be committed: %s",
+                          err_code_text(r));
+        free(job);
+}
+
+void
+mount_abandon_refused(struct session *s, struct db *db)
+{
+        if (post(s, db, (struct db_done){ 0 }, run_abandon) < 0)
+                store_wants_tick(s->store);
+}
+
 /* --- the wal-index --- */
 
 /* Its header, read and written by calls that the page cache makes coherent with SQLite's mappings. A mapping of our
  * own would hang the node: munmap() of a file of FUSE waits until its dirty pages, SQLite's too, are written back,
  * and holds this process's map meanwhile, which the dispatch thread may need to receive just that WRITE. */
 struct index_file {
-        int fd;
+        struct session *s;
+        struct own_file file;
         _Alignas(8) uint8_t header[WAL_INDEX_HEADER_SIZE];
 };
 
 static int
 open_index(struct session *s, struct db *db, struct index_file *ret)
 {
-        ret->fd = open_through(s, db, "-shm");
-        return ret->fd < 0 ? ret->fd : 0;
+        ret->s = s;
+        return own_open(s, db, "-shm", 0, 0, &ret->file);
 }
 
 static int
-read_index(struct index_file *f)
+read_index_header(struct index_file *f)
 {
-        ssize_t n = pread(f->fd, f->header, sizeof f->header, 0);
+        ssize_t n = own_read(f->s, &f->file, f->header, sizeof f->header, 0);
 
-        return n == (ssize_t)sizeof f->header ? 0 : n < 0 ? -errno : -ENOENT;
+        return n == (ssize_t)sizeof f->header ? 0 : n < 0 ? (int)n : -ENOENT;
 }
 
 /* The second copy first, as a writer does. */
@@ -141,20 +146,23 @@ static int
 invalidate_index(struct index_file *f)
 {
         const size_t copy = WAL_INDEX_COPY_SIZE;
+        int r;
 
         wal_index_invalidate(f->header);
-        if (pwrite(f->fd, f->header + copy, copy, (off_t)copy) != (ssize_t)copy ||
-            pwrite(f->fd, f->header, copy, 0) != (ssize_t)copy)
-                return -EIO;
-        return 0;
+        r = own_write(f->s, &f->file, f->header + copy, copy, (off_t)copy);
+        return r < 0 ? r : own_write(f->s, &f->file, f->header, copy, 0);
 }
 
 static void
 log_invalidated(struct db *db)
 {
-        log_event(LOG_WARN, db_name(db),
-                  "a writer ended between its commit and the wal-index: the commit stands, "
-                  "SQLite will read the WAL anew");
+        char count[TROUBLE_COUNT_SIZE];
+
+        if (db_note_index_repair(db, count))
+                log_event(LOG_WARN, db_name(db),
+                          "a writer ended between its commit and the wal-index: the commit stands, "
+                          "SQLite will read the WAL anew%s",
+                          count);
 }
 
 static void
@@ -166,10 +174,10 @@ run_repair(struct work *w)
 
         r = open_index(job->s, job->db, &f);
         if (r == 0) {
-                r = read_index(&f);
+                r = read_index_header(&f);
                 if (r == 0)
                         r = invalidate_index(&f);
-                close(f.fd);
+                own_close(job->s, &f.file);
         }
         if (r == 0)
                 log_invalidated(job->db);
@@ -183,31 +191,22 @@ mount_repair_wal_index(struct session *s, struct db *db, struct db_done done)
         return post(s, db, done, run_repair);
 }
 
+/* One that was synced, and that its writer has not published: see db/passed.h. */
 static void
-run_forget(struct work *w)
+decide_prepared(struct index_file *f, struct db *db)
 {
-        struct job *job = (struct job *)w;
+        struct db_look look;
 
-        notify_content(job->s, job->db, "-journal", 0, 0);
-        free(job);
-}
-
-static void
-ignore_result(void *arg, int r)
-{
-        (void)arg;
-        (void)r;
-}
-
-void
-mount_forget_journal(struct session *s, struct db *db)
-{
-        (void)post(s, db, (struct db_done){ ignore_result, NULL }, run_forget);
+        if (db_wal_look(db, &look) < 0 || !look.is_prepared)
+                return;
+        if (read_index_header(f) == 0 && invalidate_index(f) == 0)
+                log_invalidated(db);
+        db_wal_decide(db);
 }
 
 /* Holding WRITE, nobody is between commit frame and wal-index but a writer that is dead. */
 static void
-check_index(struct session *s, struct db *db)
+check_index_by_mark(struct session *s, struct db *db)
 {
         struct wal_index_header h;
         struct db_wal_mark mark;
@@ -215,11 +214,16 @@ check_index(struct session *s, struct db *db)
 
         if (open_index(s, db, &f) < 0)
                 return;
-        if (try_lock(f.fd, SQLITE_WAL_WRITE_LOCK) == 0 && db_wal_captured(db, &mark) &&
-            read_index(&f) == 0 && wal_index_read_header(f.header, &h) == 0 && h.salt[0] == mark.salt1 &&
+        if (own_lock(&f.file, F_WRLCK, SQLITE_WAL_WRITE_LOCK, 1) < 0) {
+                own_close(s, &f.file);
+                return;
+        }
+        decide_prepared(&f, db);
+        if (db_wal_captured(db, &mark) && read_index_header(&f) == 0 &&
+            wal_index_read_header(f.header, &h) == 0 && h.salt[0] == mark.salt1 &&
             h.salt[1] == mark.salt2 && h.mx_frame < mark.n_frames && invalidate_index(&f) == 0)
                 log_invalidated(db);
-        close(f.fd);
+        own_close(s, &f.file);
 }
 
 static void
@@ -227,7 +231,7 @@ run_check(struct work *w)
 {
         struct job *job = (struct job *)w;
 
-        check_index(job->s, job->db);
+        check_index_by_mark(job->s, job->db);
         free(job);
 }
 
@@ -250,8 +254,8 @@ mount_read_backfill(struct session *s, struct db *db)
             open_index(s, db, &f) < 0)
                 return;
         /* Only within one chain: a restart resets the count with the salts. */
-        if (read_index(&f) == 0 && wal_index_read_header(f.header, &h) == 0 && h.salt[0] == mark.salt1 &&
-            h.salt[1] == mark.salt2)
+        if (read_index_header(&f) == 0 && wal_index_read_header(f.header, &h) == 0 &&
+            h.salt[0] == mark.salt1 && h.salt[1] == mark.salt2)
                 db_wal_backfilled(db, &mark, wal_index_backfill(f.header));
-        close(f.fd);
+        own_close(s, &f.file);
 }
