@@ -14,6 +14,12 @@ access_open_token(const struct config *c, struct token **ret, struct err *e)
 }
 
 bool
+access_needs_tls(const struct config *c)
+{
+        return c->http.tls.cert[0] != '\0' || c->http.tls.ca[0] != '\0';
+}
+
+bool
 access_is_loopback(const char *address)
 {
         const char *port = strrchr(address, ':');
@@ -27,12 +33,9 @@ access_is_loopback(const char *address)
 void
 access_warn(const struct config *c)
 {
-        if (c->http.addr[0] == '\0' || access_is_loopback(c->http.addr) || c->http.token[0] != '\0' ||
-            c->http.token_file[0] != '\0' || c->http.tls.client_ca[0] != '\0')
-                return;
-        log_warn(
-                "http.addr %s is open to the network: whoever reaches it can read, import, hand over and "
-                "promote. Set http.token (the same on all nodes), or http.tls with client-ca, or listen on "
-                "127.0.0.1",
-                c->http.addr);
+        if (c->http.insecure && config_is_open(c))
+                log_warn(
+                        "http.addr %s is open to the network, as http.insecure says: whoever reaches it can read, "
+                        "import, hand over and promote",
+                        c->http.addr);
 }

@@ -13,6 +13,8 @@ struct token;
 int access_open_token(const struct config *c, struct token **ret, struct err *e);
 /* Logs when others than this machine may change the node. */
 void access_warn(const struct config *c);
+/* Whether other nodes are spoken to by TLS alone: this node has it, or knows whom it would trust. */
+bool access_needs_tls(const struct config *c);
 /* Whether "host:port" can only be reached from this machine. */
 bool access_is_loopback(const char *address);
 

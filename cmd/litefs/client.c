@@ -4,16 +4,39 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <strings.h>
 
 #include "base/token.h"
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/command.h"
 #include "net/addr.h"
 
-#define DEFAULT_URL "http://localhost:20202"
+#define DEFAULT_PORT ":20202"
+#define DEFAULT_URL "http://localhost" DEFAULT_PORT
 #define REQUEST_MS 30000
 #define ANSWER_MAX ((size_t)64 << 20)
+
+/* "node2" and "node2:20202" are meant as URLs, too. */
+static int
+base_from_flag(struct client *c, struct err *e)
+{
+        bool is_url = strncasecmp(c->url, "http://", 7) == 0 || strncasecmp(c->url, "https://", 8) == 0;
+        const char *scheme = c->ca != NULL || c->cert != NULL ? "https://" : "http://";
+        size_t n = strlen(c->url);
+
+        if (n == 0 || n > sizeof c->base - 32 || (!is_url && strstr(c->url, "://") != NULL) ||
+            c->url[strcspn(c->url, " \t?#@")] != '\0')
+                return err_text(
+                        e, -EINVAL,
+                        "-url %.200s is no address of a node: give it as http://HOST:PORT, for example "
+                        "-url http://localhost:20202",
+                        c->url);
+        while (n > 0 && c->url[n - 1] == '/')
+                n--;
+        snprintf(c->base, sizeof c->base, "%s%.*s%s", is_url ? "" : scheme, (int)n, c->url,
+                 !is_url && strrchr(c->url, ':') == NULL ? DEFAULT_PORT : "");
+        return 0;
+}
 
 static int
 base_from_address(struct client *c, const struct config *config, struct err *e)
@@ -24,7 +47,8 @@ base_from_address(struct client *c, const struct config *config, struct err *e)
         int r = addr_parse(config->http.addr, &a, e);
 
         if (r < 0)
-                return r;
+                return e != NULL ? err_prefix(e, "http.addr of %s", config->path) : r;
+        snprintf(c->origin, sizeof c->origin, " (http.addr of %s)", config->path);
         if (a.port == 0)
                 return err_text(
                         e, E_CONFIG,
@@ -54,7 +78,7 @@ read_config(struct client *c, struct config *config, bool *ret_found, struct err
 
 /* Flags go before the configuration. */
 static int
-set_tls(struct client *c, const struct config *config, bool has_config, struct err *e)
+set_client_tls(struct client *c, const struct config *config, bool has_config, struct err *e)
 {
         const char *flags[] = { c->ca, c->cert, c->cert_key };
         const char *keys[] = { config->http.tls.ca, config->http.tls.cert, config->http.tls.key };
@@ -72,26 +96,27 @@ set_tls(struct client *c, const struct config *config, bool has_config, struct e
 }
 
 static int
-resolve(struct client *c, struct err *e)
+resolve_base(struct client *c, struct err *e)
 {
         struct config config;
         bool has_config = false;
         int r = 0;
 
-        if (c->url != NULL) {
-                snprintf(c->base, sizeof c->base, "%s", c->url);
-                while (c->base[0] != '\0' && c->base[strlen(c->base) - 1] == '/')
-                        c->base[strlen(c->base) - 1] = '\0';
-        } else {
+        if (c->url != NULL)
+                r = base_from_flag(c, e);
+        else
                 snprintf(c->base, sizeof c->base, "%s", DEFAULT_URL);
-        }
+        if (r < 0)
+                return r;
         memset(&config, 0, sizeof config);
         if (c->url == NULL || c->config_path != NULL)
                 r = read_config(c, &config, &has_config, e);
         if (r == 0 && has_config && c->url == NULL)
                 r = base_from_address(c, &config, e);
+        else if (r == 0 && c->url == NULL)
+                snprintf(c->origin, sizeof c->origin, " (the default, since there is no litefs.yml)");
         if (r == 0)
-                r = set_tls(c, &config, has_config, e);
+                r = set_client_tls(c, &config, has_config, e);
         if (r == 0 && c->token_path != NULL && !has_config)
                 r = config_init(&config);
         if (r == 0 && c->token_path != NULL) {
@@ -115,11 +140,13 @@ client_open(struct client *c, struct err *e)
         char header[600] = "", token[TOKEN_SIZE];
         const char *headers[] = { header, NULL };
         struct http_client_options options = { 0 };
-        int r = resolve(c, e);
+        struct err why = ERR_INIT;
+        int r = resolve_base(c, e);
 
         if (r < 0)
                 return r;
         token_get(c->token, token);
+        c->has_token = token[0] != '\0';
         if (token[0] != '\0') {
                 snprintf(header, sizeof header, "Authorization: Bearer %s", token);
                 options.headers = headers;
@@ -127,9 +154,18 @@ client_open(struct client *c, struct err *e)
         options.ca = c->tls[0];
         options.cert = c->tls[1];
         options.cert_key = c->tls[2];
-        r = http_client_new(&options, &c->others, e);
+        /* They get the token, and where they are the lease says, or a node. */
+        options.is_tls_only = c->tls[0][0] != '\0' || c->tls[1][0] != '\0';
+        r = http_client_new(&options, &c->others, &why);
+        options.is_tls_only = false;
         options.pin = c->pin;
-        return r < 0 ? r : http_client_new(&options, &c->http, e);
+        if (r == 0)
+                r = http_client_new(&options, &c->http, &why);
+        return r < 0 ? err_text(
+                               e, r,
+                               "cannot use %.300s; correct -ca, -cert or -key, or http.tls of the configuration",
+                               why.text)
+                     : 0;
 }
 
 void
@@ -166,35 +202,24 @@ client_make_url(const char *base, const char *path, const char *key, const char 
 }
 
 int
-client_check(const struct http_response *rs, struct err *e)
+client_post(struct client *c, const char *path, const char *key, const char *value, int *ret_status,
+            struct err *e)
 {
-        int n = (int)strcspn(rs->body, "\r\n");
-
-        if (rs->status == 200)
-                return 0;
-        if (rs->status == 404 && strncmp(rs->body, "database not found", 18) == 0)
-                return err_text(e, E_NOT_FOUND, "database not found");
-        return err_text(e, -EIO, "invalid response: code=%d%s%.*s", rs->status, n > 0 ? ": " : "", n,
-                        rs->body);
-}
-
-int
-client_request(struct client *c, const char *method, const char *url, int *ret_status, struct err *e)
-{
+        char url[2048];
         struct http_request rq = {
-                .method = method, .url = url, .timeout_ms = REQUEST_MS, .max_response_size = ANSWER_MAX
+                .method = "POST", .url = url, .timeout_ms = REQUEST_MS, .max_response_size = ANSWER_MAX
         };
         struct http_response rs;
-        int r = http_client_do(c->http, &rq, &rs, e);
+        int r = client_make_url(c->base, path, key, value, url, sizeof url);
 
         if (r < 0)
-                return r;
+                return err_set(e, r, "%s", value != NULL ? value : path);
+        r = http_client_do(c->http, &rq, &rs, e);
+        if (r < 0)
+                return client_explain(c, r, c->base, url, e);
         if (ret_status != NULL)
                 *ret_status = rs.status;
-        if (rs.status == 200)
-                return 0;
-        return err_text(e, -EIO, "%.*s", (int)strcspn(rs.body, "\r\n"),
-                        rs.body_size > 0 ? rs.body : "the node gave no reason");
+        return client_check(c, &rs, e);
 }
 
 int
@@ -205,16 +230,37 @@ client_get_json(struct client *c, const char *base, const char *path, json_t **r
                 .method = "GET", .url = url, .timeout_ms = 5000, .max_response_size = ANSWER_MAX
         };
         struct http_response rs;
+        struct err why = ERR_INIT;
         int r;
 
         snprintf(url, sizeof url, "%s%s", base, path);
-        r = http_client_do(strcmp(base, c->base) == 0 ? c->http : c->others, &rq, &rs, e);
-        if (r == 0)
-                r = client_check(&rs, e);
+        r = http_client_do(strcmp(base, c->base) == 0 ? c->http : c->others, &rq, &rs, &why);
         if (r < 0)
-                return r;
+                client_explain(c, r, base, url, &why);
+        else
+                r = client_check(c, &rs, &why);
+        if (r < 0)
+                return err_text(e, r, "%s", why.text);
         *ret = json_loadb(rs.body, rs.body_size, 0, NULL);
-        return *ret == NULL ? err_text(e, -EPROTO, "%s: the answer is not JSON", url) : 0;
+        return *ret == NULL
+                       ? err_text(
+                                 e, -EPROTO,
+                                 "the answer of %s is not JSON: another program listens there; name the "
+                                 "node with -url URL",
+                                 url)
+                       : 0;
+}
+
+int
+client_print_json(const json_t *o, struct err *e)
+{
+        char *s = json_dumps(o, JSON_INDENT(2));
+
+        if (s == NULL)
+                return err_set(e, -ENOMEM, "JSON");
+        puts(s);
+        free(s);
+        return 0;
 }
 
 int
@@ -237,16 +283,7 @@ client_parse(const struct flag *flags, int argc, char **argv, int max_words, con
                 return 1 + help_print(help, flags, ret->help);
         if (r == 0 && ret->n + ret->n_rest > max_words)
                 r = err_text(&e, -EINVAL, "too many arguments");
-        return r < 0 ? 1 + client_exit(r, &e) : 0;
-}
-
-int64_t
-client_now_ns(void)
-{
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+        return r < 0 ? 1 + help_mistake(help->name, e.text) : 0;
 }
 
 void
@@ -259,38 +296,4 @@ client_format_duration(int64_t ns, char *buf, size_t size)
                 snprintf(buf, size, "%.9gs", (double)ns / 1e9);
         else
                 snprintf(buf, size, "%.6gms", (double)ns / 1e6);
-}
-
-int
-client_transfer(const struct client_transfer *t, int argc, char **argv)
-{
-        struct client c = { 0 };
-        const char *name = NULL;
-        const struct flag flags[] = { { "name", "NAME", "the database", NULL, &name },
-                                      CLIENT_FLAGS(&c),
-                                      { 0 } };
-        struct flag_words w;
-        struct err e = ERR_INIT;
-        char url[2048], took[64];
-        int64_t begin_ns = client_now_ns();
-        int r = client_parse(flags, argc, argv, 1, &t->help, &w);
-
-        if (r > 0)
-                return r - 1;
-        if (w.n + w.n_rest == 0)
-                return help_print(&t->help, flags, "");
-        if (name == NULL || name[0] == '\0')
-                r = err_text(&e, -EINVAL, "database name required");
-        if (r == 0)
-                r = client_open(&c, &e);
-        if (r == 0 && (r = client_make_url(c.base, t->target, "name", name, url, sizeof url)) < 0)
-                err_set(&e, r, "%s", name);
-        if (r == 0)
-                r = t->run(&c, url, w.n > 0 ? w.words[0] : w.rest[0], &e);
-        client_close(&c);
-        if (r < 0)
-                return client_exit(r, &e);
-        client_format_duration(client_now_ns() - begin_ns, took, sizeof took);
-        printf("%s of database \"%s\" in %s\n", t->noun, name, took);
-        return 0;
 }

@@ -6,6 +6,7 @@
 #define LITEFS_CMD_CLIENT_H
 
 #include <jansson.h>
+#include <limits.h>
 
 #include "cmd/litefs/config.h"
 #include "cmd/litefs/flags.h"
@@ -17,7 +18,9 @@ struct client {
         const char *url, *config_path, *token_path; /* flags */
         const char *ca, *cert, *cert_key;
         char base[1024];
-        struct token *token; /* NULL: none */
+        char origin[PATH_MAX + 64]; /* " (http.addr of litefs.yml)": why it is that one; "" for -url */
+        struct token *token;        /* NULL: none */
+        bool has_token;             /* it is not empty */
         /* A node that the configuration describes is known by the certificate that it has there, which need not be for
          * "localhost"; all others by name and authority. */
         char pin[TLS_PIN_SIZE];
@@ -43,15 +46,19 @@ void client_close(struct client *c); /* of a zeroed one is fine */
 /* "BASE/PATH?KEY=VALUE" with the value escaped; no query when @key or @value is NULL. */
 int client_make_url(const char *base, const char *path, const char *key, const char *value, char *buf,
                     size_t size);
-/* POST or GET, for an answer of text. Any other status than 200 is an error with the node's words; its status is in
- * *@ret_status (may be NULL). */
-int client_request(struct client *c, const char *method, const char *url, int *ret_status,
-                   struct err *e);
+/* POST @path, with @key=@value as in client_make_url. Any other status than 200 is an error with the node's words; the
+ * status is in *@ret_status (may be NULL). */
+int client_post(struct client *c, const char *path, const char *key, const char *value, int *ret_status,
+                struct err *e);
 /* GET @base/@path; the reference is the caller's. */
 int client_get_json(struct client *c, const char *base, const char *path, json_t **ret, struct err *e);
-/* The error that an answer is. */
-int client_check(const struct http_response *rs, struct err *e);
+/* The error that an answer is; E_NOT_FOUND: of a database that is not there. */
+int client_check(const struct client *c, const struct http_response *rs, struct err *e);
+/* Says of the failure @r of a request for @url to @base, when it is one of the connection, what to do. Returns @r. */
+int client_explain(const struct client *c, int r, const char *base, const char *url, struct err *e);
 
+/* Indented, to stdout. */
+int client_print_json(const json_t *o, struct err *e);
 /* Prints "ERROR: ..." when @r is negative; the exit status. */
 int client_exit(int r, const struct err *e);
 /* flags_parse, with the text of the command when it asks for help or is wrong: 0, or 1 + exit status. */
@@ -59,16 +66,5 @@ int client_parse(const struct flag *flags, int argc, char **argv, int max_words,
                  struct flag_words *ret);
 /* "1.234567s" as Go prints a duration. */
 void client_format_duration(int64_t ns, char *buf, size_t size);
-int64_t client_now_ns(void);
-
-/* A command that copies one database between a node and a file. */
-struct client_transfer {
-        struct help help;
-        const char *target; /* of the request: "/export" */
-        const char *noun;   /* "Export" */
-        int (*run)(struct client *c, const char *url, const char *path, struct err *e);
-};
-/* Parses `-name NAME PATH`, does it, and says how long it took: the exit status. */
-int client_transfer(const struct client_transfer *t, int argc, char **argv);
 
 #endif

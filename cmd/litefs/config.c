@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "cmd/litefs/access.h"
 #include "cmd/litefs/config_keys.h"
+#include "cmd/litefs/config_lease.h"
 #include "cmd/litefs/config_yaml.h"
 #include "cmd/litefs/expand.h"
 
@@ -28,7 +30,7 @@ default_duration(int64_t *ns, int64_t value_ns)
 }
 
 static bool
-is_set(const char *s)
+is_text_set(const char *s)
 {
         return s != NULL && s[0] != '\0';
 }
@@ -41,21 +43,46 @@ resolve_backup(struct config *c)
         bool is_cloud = strcmp(c->backup.type, "litefs-cloud") == 0;
         int r = 0;
 
-        if (is_set(token) && (is_cloud || c->backup.type[0] == '\0')) {
+        if (is_text_set(token) && (is_cloud || c->backup.type[0] == '\0')) {
                 is_cloud = true;
                 r = config_set_string(&c->backup.type, "litefs-cloud");
                 if (r == 0 && c->backup.auth_token[0] == '\0')
                         r = config_set_string(&c->backup.auth_token, token);
-                if (r == 0 && is_set(url))
+                if (r == 0 && is_text_set(url))
                         r = config_set_string(&c->backup.url, url);
         }
         if (r == 0 && is_cloud && c->backup.url[0] == '\0')
                 r = config_set_string(&c->backup.url, "https://litefs.fly.io");
+        /* Where the file names one destination, rather than a list. */
+        if (r == 0 && !is_cloud &&
+            (is_text_set(c->backup.url) || is_text_set(c->backup.path) || is_text_set(c->backup.type)))
+                r = config_add_backup(c);
         return r;
 }
 
-/* The name under which the other nodes know this one. With the static lease the two keys name the primary,
- * so nothing can be guessed. */
+bool
+config_has_own_address(const struct config *c)
+{
+        return c->lease.candidate || strcmp(c->lease.type, "static") != 0 ||
+               c->lease.primary_url[0] != '\0';
+}
+
+/* Whether a replica cannot be reached by its primary: it listens to this machine, and that is elsewhere, or at any port. */
+static bool
+is_hidden_replica(const struct config *c)
+{
+        const char *host = strstr(c->lease.primary_url, "//"), *port = strrchr(c->http.addr, ':');
+        char primary[512];
+
+        if (host == NULL || port == NULL)
+                return false;
+        snprintf(primary, sizeof primary, "%.*s", (int)strcspn(host + 2, "/?#"), host + 2);
+        return strcmp(port, ":0") == 0 ||
+               (access_is_loopback(c->http.addr) && !access_is_loopback(primary));
+}
+
+/* The name under which the other nodes know this one. With the static lease it is guessed where the primary has keys of its
+ * own. */
 static int
 resolve_address(struct config *c)
 {
@@ -63,25 +90,94 @@ resolve_address(struct config *c)
         char host[256], url[512];
         int r = 0;
 
-        if (strcmp(c->lease.type, "consul") != 0 && strcmp(c->lease.type, "etcd") != 0)
+        if (strcmp(c->lease.type, "consul") != 0 && strcmp(c->lease.type, "etcd") != 0 &&
+            c->lease.primary_url[0] == '\0')
                 return 0;
         if (c->lease.hostname[0] == '\0' && gethostname(host, sizeof host) == 0) {
                 host[sizeof host - 1] = '\0';
                 r = config_set_string(&c->lease.hostname, host);
         }
         if (r == 0 && c->lease.advertise_url[0] == '\0' && c->lease.hostname[0] != '\0' &&
-            port != NULL) {
+            port != NULL && !is_hidden_replica(c)) {
+                /* Who listens to this machine alone is reached by no name of it, but where it listens. */
                 snprintf(url, sizeof url, "%s://%s%s", c->http.tls.cert[0] != '\0' ? "https" : "http",
-                         c->lease.hostname, port);
+                         access_is_loopback(c->http.addr) ? "" : c->lease.hostname,
+                         access_is_loopback(c->http.addr) ? c->http.addr : port);
                 r = config_set_string(&c->lease.advertise_url, url);
         }
         return r;
 }
 
+int
+config_url_port(const char *url, size_t *ret_authority_end)
+{
+        size_t scheme = strncasecmp(url, "http://", 7) == 0    ? 7
+                        : strncasecmp(url, "https://", 8) == 0 ? 8
+                                                               : 0;
+        size_t n = scheme + strcspn(url + scheme, "/?#"), host_end = scheme;
+        char *end;
+        long port;
+
+        *ret_authority_end = n;
+        if (scheme == 0 || url[strcspn(url, "@ \t")] != '\0')
+                return -1;
+        if (url[scheme] == '[') /* an IPv6 address */
+                host_end += strcspn(url + scheme, "]") + 1;
+        else
+                host_end += strcspn(url + scheme, ":/?#");
+        if (host_end == scheme || host_end > n)
+                return -1;
+        if (host_end == n)
+                return 0;
+        port = strtol(url + host_end + 1, &end, 10);
+        return url[host_end] == ':' && end > url + host_end + 1 && end == url + n && port > 0 &&
+                               port < 65536
+                       ? (int)port
+                       : -1;
+}
+
+/* Without a port it is that of the scheme, as for LiteFS. */
 static int
-resolve(struct config *c)
+resolve_port(char **url_key)
+{
+        const char *url = *url_key;
+        char full[1024];
+        size_t end;
+
+        if (url[0] == '\0' || config_url_port(url, &end) != 0)
+                return 0;
+        snprintf(full, sizeof full, "%.*s:%d%s", (int)end, url,
+                 strncasecmp(url, "https", 5) == 0 ? 443 : 80, url + end);
+        return config_set_string(url_key, full);
+}
+
+bool
+config_is_open(const struct config *c)
+{
+        return c->http.addr[0] != '\0' && !access_is_loopback(c->http.addr) &&
+               c->http.token[0] == '\0' && c->http.token_file[0] == '\0' &&
+               c->http.tls.client_ca[0] == '\0';
+}
+
+/* A node that is by itself need not be reached by others. One that has an address for them has to say who may. */
+static int
+resolve_listener(struct config *c)
+{
+        bool is_single = strcmp(c->lease.type, "static") == 0 && c->lease.candidate &&
+                         c->lease.advertise_url[0] == '\0';
+
+        return is_single && !c->http.has_addr && !c->http.insecure && config_is_open(c)
+                       ? config_set_string(&c->http.addr, "127.0.0.1:20202")
+                       : 0;
+}
+
+int
+config_resolve(struct config *c)
 {
         int r = resolve_backup(c);
+
+        if (r == 0)
+                r = resolve_listener(c);
 
         default_duration(&c->http.snapshot_timeout_ns, c->data.retention_ns);
         default_duration(&c->lease.consul.ttl_ns, 10 * SECOND);
@@ -89,10 +185,24 @@ resolve(struct config *c)
         default_duration(&c->lease.etcd.ttl_ns, 10 * SECOND);
         if (r == 0 && c->http.tls.ca[0] == '\0')
                 r = config_set_string(&c->http.tls.ca, c->http.tls.client_ca);
-        return r == 0 ? resolve_address(c) : r;
+        if (r == 0)
+                r = resolve_address(c);
+        if (r == 0)
+                r = resolve_port(&c->lease.advertise_url);
+        return r == 0 ? resolve_port(&c->lease.primary_url) : r;
 }
 
 /* --- parsing --- */
+
+static int
+resolve_lease(struct config *c, const char *path, struct err *e)
+{
+        int line = config_line(c, "lease.url"), r;
+        struct err why = ERR_INIT;
+
+        r = config_resolve_lease(c, &why);
+        return r < 0 ? err_text(e, r, "%s:%d: lease.url: %s", path, line, why.text) : 0;
+}
 
 static const char *
 from_environment(void *arg, const char *name)
@@ -107,6 +217,8 @@ config_parse(struct config *c, const char *path, const char *text, bool is_verba
         char *expanded = NULL;
         int r;
 
+        if (config_set_string(&c->path, path) < 0)
+                return err_set(e, -ENOMEM, "%s", path);
         if (!is_verbatim) {
                 expanded = expand_text(text, from_environment, NULL);
                 if (expanded == NULL)
@@ -114,11 +226,15 @@ config_parse(struct config *c, const char *path, const char *text, bool is_verba
                 text = expanded;
         }
         if (text[strspn(text, " \t\r\n")] == '\0')
-                r = err_text(e, E_CONFIG, "%s: the file is empty", path);
+                r = err_text(e, E_CONFIG,
+                             "%s: the file is empty: write what is in the example of `man litefs.yml`",
+                             path);
         else
                 r = config_read_yaml(c, path, text, e);
         free(expanded);
-        if (r == 0 && resolve(c) < 0)
+        if (r == 0)
+                r = resolve_lease(c, path, e);
+        if (r == 0 && config_resolve(c) < 0)
                 r = err_set(e, -ENOMEM, "%s", path);
         return r;
 }
@@ -126,7 +242,7 @@ config_parse(struct config *c, const char *path, const char *text, bool is_verba
 /* --- finding the file --- */
 
 static int
-read_file(const char *path, char **ret)
+read_config_file(const char *path, char **ret)
 {
         const struct os *os = os_host();
         char *text = malloc(FILE_BYTES_MAX + 1);
@@ -185,6 +301,22 @@ set_hostname_variable(void)
         setenv("HOSTNAME", name, 0);
 }
 
+static bool
+holds(const char *text, const char *secret)
+{
+        return secret[0] != '\0' && strstr(text, secret) != NULL;
+}
+
+static bool
+holds_backup_secret(const struct config *c, const char *text)
+{
+        for (size_t i = 0; i < c->n_backups; i++)
+                if (holds(text, c->backups[i].secret_access_key) ||
+                    holds(text, c->backups[i].session_token) || holds(text, c->backups[i].auth_token))
+                        return true;
+        return false;
+}
+
 int
 config_load(struct config *c, const char *path, bool is_verbatim, struct err *e)
 {
@@ -196,191 +328,27 @@ config_load(struct config *c, const char *path, bool is_verbatim, struct err *e)
                 return err_text(
                         e, -ENOENT,
                         "config file not found; looked for litefs.yml here, in the home directory "
-                        "and in /etc. Write one (see litefs.example.yml), or name it with -config "
-                        "PATH");
+                        "and in /etc. Write one with `litefs init`, name it with -config PATH, or do without, as in "
+                        "`litefs mount DIR`");
         if (path == NULL)
                 path = found;
-        r = read_file(path, &text);
+        r = read_config_file(path, &text);
         if (r < 0)
-                return err_set(e, r, "cannot read config file at %s", path);
+                return err_text(e, r,
+                                "cannot read config file at %s: %s; name another one with -config PATH",
+                                path, err_code_text(r));
         r = config_parse(c, path, text, is_verbatim, e);
+        if (r == 0)
+                c->holds_secret = holds(text, c->http.token) || holds(text, c->lease.consul.token) ||
+                                  holds(text, c->backup.auth_token) || holds_backup_secret(c, text);
         free(text);
         if (r == 0 && config_set_string(&c->path, realpath(path, full) != NULL ? full : path) < 0)
                 r = err_set(e, -ENOMEM, "%s", path);
         return r;
 }
 
-/* --- contradictions --- */
-
-static bool
-is_one_of(const char *s, const char *const *words)
-{
-        for (; *words != NULL; words++)
-                if (strcmp(s, *words) == 0)
-                        return true;
-        return false;
-}
-
-/* @dir without symbolic links, dots and superfluous slashes: what there is of it, and then the rest as it is spelled. */
-static void
-make_real(const char *dir, char buf[PATH_MAX])
-{
-        char head[PATH_MAX], rest[PATH_MAX] = "", joined[PATH_MAX];
-        size_t n = (size_t)snprintf(head, sizeof head, "%s%s", dir[0] == '/' ? "" : "./", dir);
-        char *slash;
-
-        while (n > 1 && n < sizeof head && head[n - 1] == '/')
-                head[--n] = '\0';
-        while (realpath(head, buf) == NULL) {
-                buf[0] = '\0';
-                slash = strrchr(head, '/');
-                if (slash == NULL)
-                        break;
-                if (slash[1] != '\0' && strcmp(slash, "/.") != 0) {
-                        if (snprintf(joined, sizeof joined, "%s%s", slash, rest) >= (int)sizeof joined)
-                                break;
-                        memcpy(rest, joined, sizeof rest);
-                }
-                if (slash == head)
-                        break;
-                *slash = '\0';
-        }
-        n = strcmp(buf, "/") == 0 && rest[0] != '\0' ? 0 : strlen(buf);
-        (void)!snprintf(buf + n, PATH_MAX - n, "%s", rest);
-}
-
-static bool
-is_below(const char *dir, const char *top)
-{
-        size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
-
-        return strncmp(dir, top, n) == 0 && dir[n] == '/';
-}
-
-/* In a directory that litefs has in its data directory. Elsewhere in there LiteFS allows it, and it does no harm. */
-static bool
-is_over_data(const char *fuse, const char *data)
-{
-        static const char *const own[] = { "dbs", "files", "orphans", "tmp" };
-        char dir[PATH_MAX + 16];
-
-        for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
-                snprintf(dir, sizeof dir, "%s/%s", data, own[i]);
-                if (strcmp(fuse, dir) == 0 || is_below(fuse, dir))
-                        return true;
-        }
-        return false;
-}
-
-/* The mount hides what is below it: over its own data the daemon waits for itself, and only SIGKILL ends that. */
-static int
-validate_dirs(const struct config *c, struct err *e)
-{
-        char fuse[PATH_MAX], data[PATH_MAX];
-
-        if (c->fuse.dir[0] == '\0')
-                return err_text(e, E_CONFIG, "fuse directory required");
-        if (c->data.dir[0] == '\0')
-                return err_text(e, E_CONFIG, "data directory required");
-        make_real(c->fuse.dir, fuse);
-        make_real(c->data.dir, data);
-        if (strcmp(fuse, data) == 0)
-                return err_text(e, E_CONFIG,
-                                "fuse directory and data directory cannot be the same path");
-        if (is_below(data, fuse))
-                return err_text(e, E_CONFIG,
-                                "data.dir (%s) is inside fuse.dir (%s), where the mount would hide it: "
-                                "move one of them",
-                                c->data.dir, c->fuse.dir);
-        if (is_over_data(fuse, data))
-                return err_text(e, E_CONFIG,
-                                "fuse.dir (%s) is inside data.dir (%s), where litefs has its own files: "
-                                "move one of them",
-                                c->fuse.dir, c->data.dir);
-        return 0;
-}
-
-static int
-validate_lease(const struct config *c, struct err *e)
-{
-        static const char *const types[] = { "consul", "static", "etcd", NULL };
-
-        if (!is_one_of(c->lease.type, types))
-                return err_text(e, E_CONFIG,
-                                "invalid lease type, must be either 'consul' or 'static', got: '%s'",
-                                c->lease.type);
-        if (c->lease.candidate && c->lease.databases.n > 0)
-                return err_text(e, E_CONFIG,
-                                "cannot specify a database replication filter on candidate nodes");
-        if (strcmp(c->lease.type, "consul") == 0 && c->lease.consul.url[0] == '\0')
-                return err_text(e, E_CONFIG, "lease.consul.url required");
-        if (strcmp(c->lease.type, "consul") == 0 && c->lease.consul.key[0] == '\0')
-                return err_text(e, E_CONFIG, "lease.consul.key required");
-        if (strcmp(c->lease.type, "etcd") == 0 && c->lease.etcd.endpoints.n == 0)
-                return err_text(e, E_CONFIG, "lease.etcd.endpoints required");
-        if (strcmp(c->lease.type, "etcd") == 0 && c->lease.etcd.key[0] == '\0')
-                return err_text(e, E_CONFIG, "lease.etcd.key required");
-        return 0;
-}
-
-/* With a static lease a replica names the primary's. */
-static bool
-is_own_address(const struct config *c)
-{
-        return c->lease.candidate || strcmp(c->lease.type, "static") != 0;
-}
-
-static int
-validate_http(const struct config *c, struct err *e)
-{
-        static const char *const modes[] = { "", "forward", "fly-replay", NULL };
-
-        if ((c->http.tls.cert[0] != '\0') != (c->http.tls.key[0] != '\0'))
-                return err_text(e, E_CONFIG, "http.tls.cert and http.tls.key go together");
-        if (c->http.tls.client_ca[0] != '\0' && c->http.tls.cert[0] == '\0')
-                return err_text(e, E_CONFIG, "http.tls.client-ca needs http.tls.cert");
-        if (c->http.tls.cert[0] != '\0' && is_own_address(c) &&
-            strncasecmp(c->lease.advertise_url, "http://", 7) == 0)
-                return err_text(e, E_CONFIG,
-                                "http.tls is set, but lease.advertise-url is %s: other nodes reach this "
-                                "one at https://",
-                                c->lease.advertise_url);
-        if (c->http.token[0] != '\0' && c->http.token_file[0] != '\0')
-                return err_text(e, E_CONFIG, "http.token and http.token-file exclude each other");
-        if (c->proxy.target[0] != '\0' && c->proxy.addr[0] == '\0')
-                return err_text(e, E_CONFIG, "proxy.target needs proxy.addr, the address to listen on");
-        if (!is_one_of(c->proxy.mode, modes))
-                return err_text(e, E_CONFIG,
-                                "invalid proxy mode, must be 'forward' or 'fly-replay', got: '%s'",
-                                c->proxy.mode);
-        return 0;
-}
-
 int64_t
 config_to_ms(int64_t ns)
 {
         return ns > 0 ? (ns - 1) / 1000000 + 1 : 0;
-}
-
-int
-config_validate(const struct config *c, struct err *e)
-{
-        static const char *const log_formats[] = { "text", "json", NULL };
-        static const char *const backup_types[] = { "", "file", "litefs-cloud", NULL };
-        int r;
-
-        r = validate_dirs(c, e);
-        if (r < 0)
-                return r;
-        r = validate_lease(c, e);
-        if (r < 0)
-                return r;
-        r = validate_http(c, e);
-        if (r < 0)
-                return r;
-        if (!is_one_of(c->log.format, log_formats))
-                return err_text(e, E_CONFIG, "invalid log format: \"%s\"", c->log.format);
-        if (!is_one_of(c->backup.type, backup_types))
-                return err_text(e, E_CONFIG, "invalid backup type: \"%s\"", c->backup.type);
-        return 0;
 }

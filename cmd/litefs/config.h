@@ -18,17 +18,35 @@ struct string_list {
 
 struct exec_command {
         char *cmd;
+        char *user; /* "": that of litefs */
         bool if_candidate;
+};
+
+#define CONFIG_MAX_BACKUPS 4
+
+/* A destination for backups. Strings are never NULL. */
+struct config_backup {
+        char *type, *path, *url, *cluster, *auth_token;
+        char *endpoint, *region, *access_key_id, *secret_access_key, *session_token, *ca;
+        bool force_path_style;
+        int64_t sync_interval_ns, drill_ns;
+        struct string_list databases;
+        struct {
+                int64_t interval_ns, retention_ns;
+        } snapshot;
 };
 
 /* Strings are never NULL; "" is "not set". Durations are in nanoseconds. */
 struct config {
-        char *path; /* of the file, absolute */
+        char *path;        /* of the file, absolute; "": there is none, and flags say it */
+        int *lines;        /* where in the file each key is, in the order of config_keys; 0: nowhere */
+        bool holds_secret; /* a token is written in the file, rather than taken from the environment */
         bool exit_on_error;
         bool skip_sync;
         bool strict_verify;
         struct exec_command *exec;
         size_t n_exec;
+        int64_t exec_grace_ns, shutdown_timeout_ns;
         struct {
                 char *dir;
                 bool compress;
@@ -39,9 +57,12 @@ struct config {
                 char *dir;
                 bool allow_other;
                 bool debug;
+                char *wal_passthrough;
         } fuse;
         struct {
                 char *addr;
+                bool has_addr; /* it is given, rather than the default */
+                bool insecure;
                 int64_t snapshot_timeout_ns;
                 char *token, *token_file;
                 struct {
@@ -53,11 +74,12 @@ struct config {
                 int64_t max_lag_ns;
                 bool debug;
                 struct string_list passthrough, always_forward;
-                int64_t primary_redirect_timeout_ns;
+                int64_t primary_redirect_timeout_ns, drain_ns;
                 int64_t read_timeout_ns, read_header_timeout_ns, write_timeout_ns, idle_timeout_ns;
         } proxy;
         struct {
-                char *type, *hostname, *advertise_url;
+                char *url, *type, *hostname, *advertise_url; /* type: what url says, too */
+                char *primary_url; /* of a replica with a static lease; "": its advertise_url is that, as LiteFS has it */
                 bool candidate;
                 bool promote;
                 int64_t reconnect_delay_ns, demote_delay_ns;
@@ -72,9 +94,9 @@ struct config {
                         int64_t ttl_ns;
                 } etcd;
         } lease;
-        struct {
-                char *type, *path, *url, *cluster, *auth_token;
-        } backup;
+        struct config_backup backup;   /* as the file has it, when it names one */
+        struct config_backup *backups; /* each that is to be written to */
+        size_t n_backups;
         struct {
                 char *format;
                 bool timestamp;
@@ -100,21 +122,30 @@ void config_release(struct config *c);
  * retention?)". */
 int config_parse(struct config *c, const char *path, const char *text, bool is_verbatim, struct err *e);
 
+/* Fills in what follows from other keys, when all that is given is set: config_parse does. 0 or -ENOMEM. */
+int config_resolve(struct config *c);
+
 /* Sets HOSTNAME in the environment when it is not there, before any thread starts, and parses @path, or when it
  * is NULL the first of ./litefs.yml, ~/litefs.yml and /etc/litefs.yml that exists. */
 int config_load(struct config *c, const char *path, bool is_verbatim, struct err *e);
 
-/* What no single key can tell: contradictions and what is missing. The messages of LiteFS. */
+/* False: hostname and advertise-url are the primary's, as LiteFS has it on a replica with a static lease. */
+bool config_has_own_address(const struct config *c);
+
+/* Whether http.addr is reached by more than this machine, and nothing is asked of who comes. */
+bool config_is_open(const struct config *c);
+
+/* What no single key can tell: contradictions and what is missing. */
 int config_validate(const struct config *c, struct err *e);
 
 /* The commands to run, built by the parser and by words behind "--". 0 or -ENOMEM. */
-int config_add_exec(struct config *c, const char *cmd, bool if_candidate);
+int config_add_exec(struct config *c, const char *cmd, const char *user, bool if_candidate);
 void config_clear_exec(struct config *c);
+
+/* One more of them, with what c->backup has, which is given its defaults back. 0 or -ENOMEM. */
+int config_add_backup(struct config *c);
 
 /* A duration in milliseconds. A fraction counts as a whole, because 0 means something else. */
 int64_t config_to_ms(int64_t ns);
-
-/* All keys with their types, for tests and documentation: calls @fn with "data.retention", "a duration such as 10s". */
-void config_each_key(void (*fn)(void *arg, const char *key, const char *type), void *arg);
 
 #endif

@@ -13,7 +13,7 @@ static const char *const type_texts[] = {
         [T_MEGABYTES] = "a size such as 64MB",
         [T_COUNT] = "a whole number",
         [T_LIST] = "a list of strings",
-        [T_EXEC] = "a command, or a list of {cmd, if-candidate}",
+        [T_EXEC] = "a command, or one or more {cmd, if-candidate, user}",
 };
 
 const char *
@@ -30,6 +30,8 @@ config_type_text(enum config_type type)
 
 const struct config_key config_keys[] = {
         OTHER("exec", T_EXEC, exec, 0),
+        DURATION("exec-grace", exec_grace_ns, 30 * SECOND),
+        DURATION("shutdown-timeout", shutdown_timeout_ns, 40 * SECOND),
         BOOL("exit-on-error", exit_on_error, true),
         BOOL("skip-sync", skip_sync, false),
         BOOL("strict-verify", strict_verify, false),
@@ -42,8 +44,10 @@ const struct config_key config_keys[] = {
         STRING("fuse.dir", fuse.dir, "/litefs"),
         BOOL("fuse.allow-other", fuse.allow_other, false),
         BOOL("fuse.debug", fuse.debug, false),
+        STRING("fuse.wal-passthrough", fuse.wal_passthrough, "auto"),
 
         STRING("http.addr", http.addr, ":20202"),
+        BOOL("http.insecure", http.insecure, false),
         DURATION("http.snapshot-timeout", http.snapshot_timeout_ns, 0),
         STRING("http.token", http.token, ""),
         STRING("http.token-file", http.token_file, ""),
@@ -61,14 +65,17 @@ const struct config_key config_keys[] = {
         OTHER("proxy.passthrough", T_LIST, proxy.passthrough, 0),
         OTHER("proxy.always-forward", T_LIST, proxy.always_forward, 0),
         DURATION("proxy.primary-redirect-timeout", proxy.primary_redirect_timeout_ns, 5 * SECOND),
+        DURATION("proxy.drain", proxy.drain_ns, 5 * SECOND),
         DURATION("proxy.read-timeout", proxy.read_timeout_ns, 0),
         DURATION("proxy.read-header-timeout", proxy.read_header_timeout_ns, 10 * SECOND),
         DURATION("proxy.write-timeout", proxy.write_timeout_ns, 0),
         DURATION("proxy.idle-timeout", proxy.idle_timeout_ns, 30 * SECOND),
 
+        STRING("lease.url", lease.url, ""),
         STRING("lease.type", lease.type, ""),
         STRING("lease.hostname", lease.hostname, ""),
         STRING("lease.advertise-url", lease.advertise_url, ""),
+        STRING("lease.primary-url", lease.primary_url, ""),
         BOOL("lease.candidate", lease.candidate, true),
         BOOL("lease.promote", lease.promote, false),
         DURATION("lease.reconnect-delay", lease.reconnect_delay_ns, 1 * SECOND),
@@ -94,6 +101,18 @@ const struct config_key config_keys[] = {
         STRING("backup.url", backup.url, ""),
         STRING("backup.cluster", backup.cluster, ""),
         STRING("backup.auth-token", backup.auth_token, ""),
+        STRING("backup.endpoint", backup.endpoint, ""),
+        STRING("backup.region", backup.region, ""),
+        BOOL("backup.force-path-style", backup.force_path_style, false),
+        STRING("backup.access-key-id", backup.access_key_id, ""),
+        STRING("backup.secret-access-key", backup.secret_access_key, ""),
+        STRING("backup.session-token", backup.session_token, ""),
+        STRING("backup.ca", backup.ca, ""),
+        DURATION("backup.sync-interval", backup.sync_interval_ns, 1 * SECOND),
+        DURATION("backup.drill", backup.drill_ns, 0),
+        OTHER("backup.databases", T_LIST, backup.databases, 0),
+        DURATION("backup.snapshot.interval", backup.snapshot.interval_ns, 86400 * SECOND),
+        DURATION("backup.snapshot.retention", backup.snapshot.retention_ns, 86400 * SECOND),
 
         STRING("log.format", log.format, "text"),
         BOOL("log.timestamp", log.timestamp, false),
@@ -108,11 +127,22 @@ const struct config_key config_keys[] = {
 /* clang-format on */
 const size_t config_n_keys = sizeof config_keys / sizeof config_keys[0];
 
-void
-config_each_key(void (*fn)(void *arg, const char *key, const char *type), void *arg)
+const struct config_key *
+config_find_key(const char *path)
 {
         for (size_t i = 0; i < config_n_keys; i++)
-                fn(arg, config_keys[i].path, config_type_text(config_keys[i].type));
+                if (strcmp(config_keys[i].path, path) == 0)
+                        return &config_keys[i];
+        return NULL;
+}
+
+int
+config_line(const struct config *c, const char *key)
+{
+        for (size_t i = 0; i < config_n_keys && c->lines != NULL; i++)
+                if (strcmp(config_keys[i].path, key) == 0)
+                        return c->lines[i];
+        return 0;
 }
 
 int
@@ -142,6 +172,18 @@ config_list_add(struct string_list *l, const char *s)
         return 0;
 }
 
+static int
+set_default(struct config *c, const struct config_key *k)
+{
+        if (k->type == T_STRING)
+                return config_set_string(config_member(c, k), k->text);
+        if (k->type == T_BOOL)
+                *(bool *)config_member(c, k) = k->number;
+        else if (k->type != T_LIST && k->type != T_EXEC)
+                *(int64_t *)config_member(c, k) = k->number;
+        return 0;
+}
+
 int
 config_init(struct config *c)
 {
@@ -149,16 +191,11 @@ config_init(struct config *c)
 
         memset(c, 0, sizeof *c);
         r = config_set_string(&c->path, "");
-        for (size_t i = 0; i < config_n_keys && r == 0; i++) {
-                const struct config_key *k = &config_keys[i];
-
-                if (k->type == T_STRING)
-                        r = config_set_string(config_member(c, k), k->text);
-                else if (k->type == T_BOOL)
-                        *(bool *)config_member(c, k) = k->number;
-                else if (k->type != T_LIST && k->type != T_EXEC)
-                        *(int64_t *)config_member(c, k) = k->number;
-        }
+        c->lines = calloc(config_n_keys, sizeof *c->lines);
+        if (c->lines == NULL)
+                r = -ENOMEM;
+        for (size_t i = 0; i < config_n_keys && r == 0; i++)
+                r = set_default(c, &config_keys[i]);
         return r;
 }
 
@@ -175,26 +212,71 @@ void
 config_clear_exec(struct config *c)
 {
         for (size_t i = 0; i < c->n_exec; i++)
-                free(c->exec[i].cmd);
+                free(c->exec[i].cmd), free(c->exec[i].user);
         free(c->exec);
         c->exec = NULL;
         c->n_exec = 0;
 }
 
 int
-config_add_exec(struct config *c, const char *cmd, bool if_candidate)
+config_add_exec(struct config *c, const char *cmd, const char *user, bool if_candidate)
 {
         struct exec_command *grown = realloc(c->exec, (c->n_exec + 1) * sizeof *grown);
-        char *copy;
+        struct exec_command x = { NULL, NULL, if_candidate };
 
         if (grown == NULL)
                 return -ENOMEM;
         c->exec = grown;
-        copy = strdup(cmd);
-        if (copy == NULL)
+        x.cmd = strdup(cmd);
+        x.user = strdup(user);
+        if (x.cmd == NULL || x.user == NULL) {
+                free(x.cmd);
+                free(x.user);
                 return -ENOMEM;
-        grown[c->n_exec++] = (struct exec_command){ copy, if_candidate };
+        }
+        grown[c->n_exec++] = x;
         return 0;
+}
+
+static bool
+is_of_backup(const struct config_key *k)
+{
+        return strncmp(k->path, "backup.", 7) == 0;
+}
+
+int
+config_add_backup(struct config *c)
+{
+        struct config_backup *grown = realloc(c->backups, (c->n_backups + 1) * sizeof *grown);
+        int r = 0;
+
+        if (grown == NULL)
+                return -ENOMEM;
+        c->backups = grown;
+        grown[c->n_backups++] = c->backup; /* its strings, too */
+        memset(&c->backup, 0, sizeof c->backup);
+        for (size_t i = 0; i < config_n_keys && r == 0; i++)
+                if (is_of_backup(&config_keys[i]))
+                        r = set_default(c, &config_keys[i]);
+        return r;
+}
+
+/* One after the other is put where the keys say that one is. */
+static void
+release_backups(struct config *c)
+{
+        for (size_t n = 0; n < c->n_backups; n++) {
+                c->backup = c->backups[n];
+                for (size_t i = 0; i < config_n_keys; i++) {
+                        const struct config_key *k = &config_keys[i];
+
+                        if (is_of_backup(k) && k->type == T_STRING)
+                                free(*(char **)config_member(c, k));
+                        else if (is_of_backup(k) && k->type == T_LIST)
+                                clear_list(config_member(c, k));
+                }
+        }
+        free(c->backups);
 }
 
 void
@@ -208,7 +290,9 @@ config_release(struct config *c)
                 else if (k->type == T_LIST)
                         clear_list(config_member(c, k));
         }
+        release_backups(c);
         config_clear_exec(c);
         free(c->path);
+        free(c->lines);
         memset(c, 0, sizeof *c);
 }

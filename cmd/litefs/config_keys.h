@@ -32,6 +32,8 @@ struct config_key {
 extern const struct config_key config_keys[];
 extern const size_t config_n_keys;
 
+/* The key of that path, or NULL. */
+const struct config_key *config_find_key(const char *path);
 /* "a duration such as 10s": what an error says is wanted. */
 const char *config_type_text(enum config_type type);
 
@@ -41,6 +43,11 @@ config_member(struct config *c, const struct config_key *k)
         return (char *)c + k->offset;
 }
 
+/* The line of the file that has the key, 0: none has. */
+int config_line(const struct config *c, const char *key);
+/* The port of http://HOST[:PORT][/...], 0 when it names none, -1 when @url is none; *@ret_authority_end is where the path
+ * begins. */
+int config_url_port(const char *url, size_t *ret_authority_end);
 /* Replaces the string at @at: 0 or -ENOMEM. */
 int config_set_string(char **at, const char *s);
 int config_list_add(struct string_list *l, const char *s);

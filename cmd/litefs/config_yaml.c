@@ -9,6 +9,7 @@
 
 #include "cmd/litefs/config_keys.h"
 #include "cmd/litefs/quantity.h"
+#include "cmd/litefs/similar.h"
 
 #define MEGABYTE (1 << 20)
 #define VALUE_MAX 8192 /* bytes of a value with its NUL: a command line is the longest */
@@ -58,14 +59,6 @@ fail(struct parser *p, struct fy_node *n, const char *key, const char *fmt, ...)
 }
 
 static int
-fail_type(struct parser *p, struct fy_node *n, const struct config_key *k)
-{
-        if (n != NULL && fy_node_is_alias(n))
-                return fail(p, n, k->path, "YAML aliases are not supported");
-        return fail(p, n, k->path, "want %s", config_type_text(k->type));
-}
-
-static int
 fail_memory(struct parser *p, const char *key)
 {
         return err_set(p->e, -ENOMEM, "%s: %s", p->path, key);
@@ -73,60 +66,23 @@ fail_memory(struct parser *p, const char *key)
 
 /* --- "did you mean" --- */
 
-/* Levenshtein's distance between @a and the first @n characters of @b. */
-static unsigned
-distance(const char *a, const char *b, size_t n)
-{
-        unsigned row[NAME_MAX_BYTES];
-
-        if (n >= NAME_MAX_BYTES)
-                return n;
-        for (size_t j = 0; j <= n; j++)
-                row[j] = (unsigned)j;
-        for (size_t i = 1; a[i - 1] != '\0'; i++) {
-                unsigned diagonal = row[0];
-
-                row[0] = (unsigned)i;
-                for (size_t j = 1; j <= n; j++) {
-                        unsigned up = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
-
-                        if (up + 1 < best)
-                                best = up + 1;
-                        if (row[j - 1] + 1 < best)
-                                best = row[j - 1] + 1;
-                        diagonal = up;
-                        row[j] = best;
-                }
-        }
-        return row[n];
-}
-
 /* The name in the section @prefix that is most like @name; *@ret_n is its length, 0 when none is near. */
 static const char *
 nearest_in_section(const char *prefix, const char *name, size_t *ret_n)
 {
+        struct similar near = similar_to(name);
         size_t prefix_n = strlen(prefix);
-        unsigned best = strlen(name) < 5 ? 2 : 3; /* fewer changes than this */
-        const char *found = NULL;
 
-        *ret_n = 0;
         for (size_t i = 0; i < config_n_keys; i++) {
                 const char *child = config_keys[i].path;
-                unsigned d;
-                size_t n;
 
                 if (prefix_n > 0 && (strncmp(child, prefix, prefix_n) != 0 || child[prefix_n] != '.'))
                         continue;
                 child += prefix_n > 0 ? prefix_n + 1 : 0;
-                n = strcspn(child, ".");
-                d = distance(name, child, n);
-                if (d < best) {
-                        best = d;
-                        found = child;
-                        *ret_n = n;
-                }
+                similar_offer(&near, child, strcspn(child, "."));
         }
-        return found;
+        *ret_n = near.best_n;
+        return near.best;
 }
 
 /* The key of that name in another section. */
@@ -143,14 +99,18 @@ same_elsewhere(const char *name)
 }
 
 static int
-fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, const char *name,
-             const char *path)
+yaml_fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, const char *name,
+                  const char *path)
 {
         const char *other;
         size_t n;
 
         if (strchr(name, '.') != NULL)
-                return fail(p, key, path, "unknown key (sections are nested, not written with dots)");
+                return fail(
+                        p, key, path,
+                        "unknown key: sections are nested, not written with dots; write \"%.*s:\" and below it, "
+                        "indented, \"%s:\"",
+                        (int)strcspn(name, "."), name, strchr(name, '.') + 1);
         other = nearest_in_section(prefix, name, &n);
         if (other == NULL) {
                 other = same_elsewhere(name);
@@ -158,7 +118,7 @@ fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, const ch
         }
         if (other != NULL)
                 return fail(p, key, path, "unknown key (did you mean %.*s?)", (int)n, other);
-        return fail(p, key, path, "unknown key");
+        return fail(p, key, path, "unknown key; `man litefs.yml` lists those there are");
 }
 
 /* --- values --- */
@@ -198,6 +158,22 @@ is_null(struct fy_node *n)
                 if (strcmp(buf, words[i]) == 0)
                         return true;
         return false;
+}
+
+static int
+fail_type(struct parser *p, struct fy_node *n, const struct config_key *k)
+{
+        const char *wanted = config_type_text(k->type);
+        char value[VALUE_MAX];
+
+        if (n != NULL && fy_node_is_alias(n))
+                return fail(p, n, k->path, "YAML aliases are not supported: write the value itself");
+        if (n != NULL && scalar(n, value, sizeof value))
+                return fail(p, n, k->path, "want %s, not \"%.60s\"", wanted, value);
+        if (n != NULL && !fy_node_is_scalar(n))
+                return fail(p, n, k->path, "want %s, not %s", wanted,
+                            fy_node_is_sequence(n) ? "a list" : "keys and values");
+        return fail(p, n, k->path, "want %s", wanted);
 }
 
 /* The words that Go's YAML takes for a bool where one is wanted. */
@@ -249,13 +225,13 @@ set_list(struct parser *p, struct fy_node *n, const struct config_key *k)
 static int
 set_exec_item(struct parser *p, struct fy_node *item)
 {
-        char name[NAME_MAX_BYTES], cmd[VALUE_MAX] = "", flag[NAME_MAX_BYTES];
+        char name[NAME_MAX_BYTES], cmd[VALUE_MAX] = "", user[NAME_MAX_BYTES] = "", flag[NAME_MAX_BYTES];
         struct fy_node_pair *pair;
         bool if_candidate = false;
         void *it = NULL;
 
         if (!fy_node_is_mapping(item))
-                return fail(p, item, "exec", "invalid exec config format");
+                return fail(p, item, "exec", "want a command, or one or more {cmd, if-candidate, user}");
         while ((pair = fy_node_mapping_iterate(item, &it)) != NULL) {
                 struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
 
@@ -265,17 +241,22 @@ set_exec_item(struct parser *p, struct fy_node *item)
                 if (strcmp(name, "cmd") == 0) {
                         if (!scalar(value, cmd, sizeof cmd))
                                 return fail(p, value, "exec.cmd", "want a string");
+                } else if (strcmp(name, "user") == 0) {
+                        if (!scalar(value, user, sizeof user))
+                                return fail(p, value, "exec.user", "want a user's name or number");
                 } else if (strcmp(name, "if-candidate") == 0) {
                         if (!scalar(value, flag, sizeof flag) || !parse_bool(flag, &if_candidate))
                                 return fail(p, value, "exec.if-candidate", "want true or false");
                 } else {
-                        return err_text(p->e, E_CONFIG, "%s:%d: exec.%s: unknown key", p->path, p->line,
-                                        name);
+                        return err_text(p->e, E_CONFIG,
+                                        "%s:%d: exec.%s: unknown key: want cmd, user or if-candidate",
+                                        p->path, p->line, name);
                 }
         }
         if (cmd[0] == '\0')
-                return fail(p, item, "exec.cmd", "want a command");
-        return config_add_exec(p->c, cmd, if_candidate) < 0 ? fail_memory(p, "exec") : 0;
+                return fail(p, item, "exec.cmd",
+                            "not set: want a command, such as \"./app -port 8080\"");
+        return config_add_exec(p->c, cmd, user, if_candidate) < 0 ? fail_memory(p, "exec") : 0;
 }
 
 static int
@@ -287,10 +268,13 @@ set_exec(struct parser *p, struct fy_node *n)
         int r = 0;
 
         if (scalar(n, cmd, sizeof cmd))
-                return cmd[0] != '\0' && config_add_exec(p->c, cmd, false) < 0 ? fail_memory(p, "exec")
-                                                                               : 0;
+                return cmd[0] != '\0' && config_add_exec(p->c, cmd, "", false) < 0
+                               ? fail_memory(p, "exec")
+                               : 0;
+        if (fy_node_is_mapping(n))
+                return set_exec_item(p, n);
         if (!fy_node_is_sequence(n))
-                return fail(p, n, "exec", "invalid exec config format");
+                return fail(p, n, "exec", "want a command, or one or more {cmd, if-candidate, user}");
         while (r == 0 && (item = fy_node_sequence_iterate(n, &it)) != NULL)
                 r = set_exec_item(p, item);
         return r;
@@ -343,54 +327,102 @@ is_section(const char *path)
         return false;
 }
 
-static const struct config_key *
-find_key(const char *path)
+static int yaml_walk(struct parser *p, struct fy_node *map, const char *prefix);
+
+/* A list of destinations, each a URL or with the keys of the section. */
+static int
+walk_backups(struct parser *p, struct fy_node *list)
 {
-        for (size_t i = 0; i < config_n_keys; i++)
-                if (strcmp(config_keys[i].path, path) == 0)
-                        return &config_keys[i];
-        return NULL;
+        struct fy_node *item;
+        char url[VALUE_MAX];
+        void *it = NULL;
+        int r = 0;
+
+        while (r == 0 && (item = fy_node_sequence_iterate(list, &it)) != NULL) {
+                if (scalar(item, url, sizeof url)) {
+                        if (config_set_string(&p->c->backup.url, url) < 0 || config_add_backup(p->c) < 0)
+                                return fail_memory(p, "backup");
+                        continue;
+                }
+                if (!fy_node_is_mapping(item))
+                        return fail(p, item, "backup", "want a URL, or keys and values, in each item");
+                for (size_t i = 0; i < config_n_keys; i++)
+                        if (strncmp(config_keys[i].path, "backup.", 7) == 0)
+                                p->is_seen[i] = false;
+                r = yaml_walk(p, item, "backup");
+                if (r == 0 && config_add_backup(p->c) < 0)
+                        r = fail_memory(p, "backup");
+        }
+        return r;
 }
 
-static int walk(struct parser *p, struct fy_node *map, const char *prefix);
+/* `lease: URL` and `backup: URL`, for a section with nothing but a url: 0, an error, or 1 when it is another section. */
+static int
+take_short_form(struct parser *p, struct fy_node *value, const char *section)
+{
+        bool is_lease = strcmp(section, "lease") == 0;
+        size_t n = strlen(section);
+        char text[VALUE_MAX];
+
+        if ((!is_lease && strcmp(section, "backup") != 0) || !scalar(value, text, sizeof text))
+                return 1;
+        for (size_t i = 0; i < config_n_keys; i++)
+                if (strncmp(config_keys[i].path, section, n) == 0 && config_keys[i].path[n] == '.')
+                        p->c->lines[i] = p->line;
+        return config_set_string(is_lease ? &p->c->lease.url : &p->c->backup.url, text) < 0
+                       ? fail_memory(p, section)
+                       : 0;
+}
 
 /* A key without a value keeps its default, as in LiteFS. */
 static int
-take_pair(struct parser *p, struct fy_node_pair *pair, const char *prefix)
+yaml_take_pair(struct parser *p, struct fy_node_pair *pair, const char *prefix)
 {
         struct fy_node *key = fy_node_pair_key(pair), *value = fy_node_pair_value(pair);
         char name[NAME_MAX_BYTES], path[PATH_MAX_BYTES];
         const struct config_key *k;
+        int r;
 
         p->line = line_of(p, key);
         if (!scalar(key, name, sizeof name))
                 return fail(p, key, prefix, "a key is not a word");
         snprintf(path, sizeof path, "%s%s%s", prefix, prefix[0] != '\0' ? "." : "", name);
-        k = strchr(name, '.') == NULL ? find_key(path) : NULL;
+        k = strchr(name, '.') == NULL ? config_find_key(path) : NULL;
         if (k != NULL) {
                 if (p->is_seen[k - config_keys])
-                        return fail(p, key, path, "given twice");
+                        return fail(p, key, path, "given twice: leave one of them out");
                 p->is_seen[k - config_keys] = true;
-                return is_null(value) ? 0 : set_value(p, value, k);
+                p->c->lines[k - config_keys] = p->line;
+                if (is_null(value))
+                        return 0;
+                if (strcmp(path, "http.addr") == 0) /* its default depends on other keys */
+                        p->c->http.has_addr = true;
+                return set_value(p, value, k);
         }
         if (strchr(name, '.') != NULL || !is_section(path))
-                return fail_unknown(p, key, prefix, name, path);
+                return yaml_fail_unknown(p, key, prefix, name, path);
         if (is_null(value))
                 return 0;
+        if (strcmp(path, "backup") == 0 && fy_node_is_sequence(value))
+                return walk_backups(p, value);
+        r = take_short_form(p, value, path);
+        if (r <= 0)
+                return r;
         if (!fy_node_is_mapping(value))
-                return fail(p, value, path, "want keys and values");
-        return walk(p, value, path);
+                return fail(p, value, path,
+                            "want a section: keys and values below it; `man litefs.yml` lists them");
+        return yaml_walk(p, value, path);
 }
 
 static int
-walk(struct parser *p, struct fy_node *map, const char *prefix)
+yaml_walk(struct parser *p, struct fy_node *map, const char *prefix)
 {
         struct fy_node_pair *pair;
         void *it = NULL;
         int r = 0;
 
         while (r == 0 && (pair = fy_node_mapping_iterate(map, &it)) != NULL)
-                r = take_pair(p, pair, prefix);
+                r = yaml_take_pair(p, pair, prefix);
         return r;
 }
 
@@ -405,8 +437,12 @@ fail_yaml(struct parser *p, struct fy_diag *diag)
 
         de = fy_diag_errors_iterate(diag, &it);
         if (de == NULL || de->msg == NULL) /* nothing there, and nothing wrong with that as YAML */
-                return err_text(p->e, E_CONFIG, "%s: the file is empty", p->path);
-        return err_text(p->e, E_CONFIG, "%s:%d: %s", p->path, de->line, de->msg);
+                return err_text(
+                        p->e, E_CONFIG,
+                        "%s: the file is empty: write what is in the example of `man litefs.yml`",
+                        p->path);
+        return err_text(p->e, E_CONFIG, "%s:%d: not YAML: %s; correct that line", p->path, de->line,
+                        de->msg);
 }
 
 /* Bytes of the UTF-8 character at @s, 0 when it is none or a control character that YAML forbids. */
@@ -434,7 +470,7 @@ character(const unsigned char *s)
 
 /* Refuses what libfyaml 0.7 does not come back from: bytes that are not text in a directive. */
 static int
-check_text(struct parser *p, const char *text)
+yaml_check_text(struct parser *p, const char *text)
 {
         const unsigned char *s = (const unsigned char *)text;
         bool is_line_start = true;
@@ -445,7 +481,8 @@ check_text(struct parser *p, const char *text)
                 if (n == 0)
                         return fail(p, NULL, "", "byte 0x%02x is not text in UTF-8", *s);
                 if (is_line_start && *s == '%')
-                        return fail(p, NULL, "", "YAML directives are not supported");
+                        return fail(p, NULL, "",
+                                    "YAML directives are not supported: leave the line out");
                 is_line_start = *s == '\n' || *s == '\r';
                 p->line += *s == '\n';
                 s += n;
@@ -474,10 +511,13 @@ take_document(struct parser *p, struct fy_document *doc)
 
         p->line = 1;
         if (is_null(root))
-                return err_text(p->e, E_CONFIG, "%s: the file is empty", p->path);
+                return err_text(
+                        p->e, E_CONFIG,
+                        "%s: the file is empty: write what is in the example of `man litefs.yml`",
+                        p->path);
         if (!fy_node_is_mapping(root))
-                return fail(p, root, "", "want keys and values");
-        return walk(p, root, "");
+                return fail(p, root, "", "want keys and values, such as \"lease: {type: static}\"");
+        return yaml_walk(p, root, "");
 }
 
 int
@@ -486,7 +526,7 @@ config_read_yaml(struct config *c, const char *path, const char *text, struct er
         struct parser p = { .c = c, .path = path, .e = e };
         struct fy_parse_cfg cfg = { .flags = FYPCF_QUIET, .diag = new_diag() };
         struct fy_document *doc = NULL;
-        int r = check_text(&p, text);
+        int r = yaml_check_text(&p, text);
 
         if (r < 0)
                 goto out;

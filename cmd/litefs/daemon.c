@@ -1,9 +1,11 @@
-#include "cmd/litefs/daemon.h"
+#include "cmd/litefs/daemon_internal.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,104 +15,32 @@
 #include "base/log.h"
 #include "base/workers.h"
 #include "cmd/litefs/access.h"
+#include "cmd/litefs/backups.h"
 #include "cmd/litefs/config.h"
+#include "cmd/litefs/ending.h"
 #include "cmd/litefs/guard.h"
 #include "fuse/apply.h"
 #include "fuse/session.h"
 #include "cmd/litefs/halting.h"
-#include "cmd/litefs/make_lease.h"
-#include "cmd/litefs/make_proxy.h"
-#include "cmd/litefs/make_tls.h"
+#include "cmd/litefs/joining.h"
+#include "cmd/litefs/make.h"
+#include "cmd/litefs/mount_point.h"
 #include "cmd/litefs/notifier.h"
+#include "cmd/litefs/port_owner.h"
+#include "cmd/litefs/pulse.h"
 #include "cmd/litefs/service.h"
 #include "http/api.h"
 #include "http/prom.h"
+#include "net/http_client.h"
 #include "repl/node.h"
 #include "store/leftovers.h"
 #include "store/scrub.h"
 #include "store/store.h"
 
 #define N_WORKERS 4
+#define N_VISITORS 4
 #define N_APPLIERS 4
-#define N_FORWARDERS 4
-#define DRAIN_MS 5000
-#define PROXY_DRAIN_MS 2000 /* for requests that are under way: a hand-over waits so long */
-#define READY_MS 10000      /* an application is started after that, ready or not */
-
-struct daemon {
-        const struct daemon_options *options;
-        struct workers *workers;
-        struct lease *lease;
-        struct store *store;
-        struct session *session;
-        struct workers *appliers;
-        struct workers *forwarders; /* commits under halt locks, which wait for the primary */
-        struct node *node;
-        struct notifier notifier;
-        struct service *service;
-        struct token *token;
-        struct tls_context *tls, *tls_peer, *tls_proxy;
-        struct api *api;
-        struct scrub *scrub;
-        struct guard *guard;
-        struct proxy *proxy; /* NULL: none is asked for */
-        struct halting halting;
-        pthread_t signal_thread;
-};
-
-static void
-signal_set(sigset_t *set)
-{
-        sigemptyset(set);
-        sigaddset(set, SIGINT);
-        sigaddset(set, SIGTERM);
-        sigaddset(set, SIGUSR1);
-}
-
-void
-daemon_block_signals(void)
-{
-        sigset_t set;
-
-        signal_set(&set);
-        pthread_sigmask(SIG_BLOCK, &set, NULL);
-        signal(SIGPIPE, SIG_IGN);
-}
-
-void
-daemon_stop(void)
-{
-        kill(getpid(), SIGTERM);
-}
-
-/* SIGUSR1 logs the request counts; SIGINT and SIGTERM end the node. */
-static void *
-wait_for_signals(void *arg)
-{
-        struct daemon *d = arg;
-        sigset_t set;
-        int sig;
-
-        signal_set(&set);
-        for (;;) {
-                if (sigwait(&set, &sig) != 0)
-                        continue;
-                if (sig != SIGUSR1)
-                        break;
-                session_log_requests(d->session);
-        }
-        proxy_drain(d->proxy, PROXY_DRAIN_MS); /* while the application is there to answer */
-        if (d->options->on_signal != NULL)
-                d->options->on_signal(d->options->arg, sig);
-        log_info("signal received, litefs shutting down");
-        service_stopping(d->service);
-        halting_stop_own(&d->halting);
-        api_stop(d->api);
-        halting_stop(&d->halting);
-        node_stop(d->node);
-        session_stop(d->session, DRAIN_MS);
-        return NULL;
-}
+#define N_REMOTE_COMMITTERS 4
 
 /* Databases, log segments and open files of applications take a descriptor each. */
 static void
@@ -129,13 +59,15 @@ open_store(struct daemon *d, struct err *e)
 {
         const struct daemon_options *o = d->options;
         struct store_config config = {
+                .is_ending = &d->is_ending,
                 .os = os_host(),
                 .clock = clock_host(),
                 .workers = d->workers,
-                .forwarders = d->forwarders,
+                .remote_committers = d->remote_committers,
                 .data_dir = o->data_dir,
                 .is_compressed = o->is_compressed,
                 .is_strict = o->is_strict,
+                .takes_wal_tail = d->lease->ttl_ms == 0, /* static: no other node leads */
                 .retention_ms = o->retention_ms,
                 .retention_interval_ms = o->retention_interval_ms,
         };
@@ -149,7 +81,7 @@ settle_files(struct daemon *d)
 {
         struct lease_state holder;
 
-        if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, &holder, NULL) == 0)
+        if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, NULL, 0, &holder, NULL) == 0)
                 store_set_role(d->store, true, &holder);
         leftovers_settle(d->store);
 }
@@ -162,13 +94,19 @@ mount_store(struct daemon *d, struct err *e)
                 .mount_dir = o->mount_dir,
                 .store = d->store,
                 .workers = d->workers,
+                .visitors = d->visitors,
+                .tellers = d->tellers,
+                .asker = d->asker,
                 .appliers = d->appliers,
+                .live = guard_nodes(d->guard),
                 .is_allow_other = o->is_allow_other,
                 .is_debug = o->is_fuse_debug,
-                .skip_unmount = o->skip_unmount,
+                .is_wal_passed = o->is_wal_passed,
         };
+        /* The store is open, so that no other litefs has the data directory. */
+        int r = mount_point_prepare(o->mount_dir, o->data_dir, o->skip_unmount, o->moves_aside, e);
 
-        return session_mount(&config, &d->session, e);
+        return r < 0 ? r : session_mount(&config, &d->session, e);
 }
 
 /* --- the cluster --- */
@@ -184,7 +122,7 @@ begin_apply(void *arg, struct db *db, void **ret)
 }
 
 static int
-apply(void *handle, const struct received *rx, struct err *e)
+daemon_apply(void *handle, const struct received *rx, struct err *e)
 {
         return apply_transaction(handle, rx, e);
 }
@@ -196,28 +134,29 @@ end_apply(void *handle)
 }
 
 static int
+daemon_take_ownership(void *arg, struct db *db, const struct path_ownership *po, struct err *e)
+{
+        return session_take_ownership(((struct daemon *)arg)->session, db, po, e);
+}
+
+static int
 reserve_apply(void *handle, struct err *e)
 {
         return apply_reserve(handle, e);
 }
 
-static const struct apply_ops apply_ops = { begin_apply, apply, end_apply, reserve_apply };
+static const struct apply_ops apply_ops = { begin_apply, daemon_apply, end_apply, daemon_take_ownership,
+                                            reserve_apply };
 
 static void
-on_role_changed(void *arg, bool is_primary)
-{
-        (void)is_primary;
-        session_role_changed(((struct daemon *)arg)->session);
-}
-
-static void
-on_committed(void *arg, struct db *db)
+daemon_on_committed(void *arg, struct db *db)
 {
         struct daemon *d = arg;
 
         node_committed(d->node, db);
         if (d->proxy != NULL)
                 proxy_committed(d->proxy, db);
+        backups_committed(d->backups, db);
 }
 
 /* --- the HTTP API --- */
@@ -253,13 +192,13 @@ add_metrics(void *arg, struct text *t)
         session_each_error(d->session, add_fuse_errno, &p);
         if (d->proxy != NULL)
                 proxy_add_metrics(d->proxy, t);
+        backups_add_metrics(d->backups, t);
 }
 
 static int
 open_halting(struct daemon *d, struct err *e)
 {
-        const struct config *c = d->options->config;
-        struct halts_config given = {
+        struct halt_grants_config given = {
                 .loop = node_loop(d->node),
                 .store = d->store,
                 .clock = clock_host(),
@@ -267,27 +206,65 @@ open_halting(struct daemon *d, struct err *e)
                 .ops_arg = d,
                 .appliers = d->appliers,
         };
-        struct remote_halts_config taken = {
+        struct halt_holder_config taken = {
                 .loop = node_loop(d->node),
                 .store = d->store,
                 .clock = clock_host(),
-                .client = { .node_id = node_id(d->node),
+                .client = { .boot_id = node_boot_id(d->node),
                             .token = d->token,
-                            .tls_ca = c->http.tls.ca,
-                            .tls_cert = c->http.tls.cert,
-                            .tls_key = c->http.tls.key },
+                            .peer_http = &d->peer_http },
         };
 
         return halting_open(&d->halting, &given, &taken, d->node, d->session, e);
 }
 
 static void
-on_proxy_hop(void *arg, struct conn *c)
+daemon_take_proxy_conn(void *arg, struct conn *c)
 {
         struct daemon *d = arg;
 
         if (d->proxy != NULL)
-                proxy_accept_hop(d->proxy, c);
+                proxy_accept_node(d->proxy, c);
+}
+
+static bool
+daemon_is_well(void *arg)
+{
+        return !pulse_is_silent(((struct daemon *)arg)->pulse);
+}
+
+static void
+on_pulse_changed(void *arg, bool is_silent)
+{
+        struct daemon *d = arg;
+
+        if (d->proxy != NULL)
+                proxy_set_well(d->proxy, !is_silent);
+}
+
+static int
+open_pulse(struct daemon *d, struct err *e)
+{
+        struct pulse_config config = { .session = d->session,
+                                       .asker = d->asker,
+                                       .node = d->node,
+                                       .mount_dir = d->options->mount_dir,
+                                       .changed = on_pulse_changed,
+                                       .arg = d };
+
+        return pulse_new(&config, &d->pulse, e);
+}
+
+static void
+add_backups(void *arg, struct text *t)
+{
+        backups_add_json(((struct daemon *)arg)->backups, t);
+}
+
+static int
+sync_backups(void *arg, int64_t timeout_ms, struct err *e)
+{
+        return backups_sync(((struct daemon *)arg)->backups, timeout_ms, e);
 }
 
 static int
@@ -301,21 +278,23 @@ open_api(struct daemon *d, struct err *e)
                 .apply_ops = &apply_ops,
                 .apply_arg = d,
                 .appliers = d->appliers,
-                .halts = d->halting.given,
+                .halt_grants = d->halting.given,
                 .data_dir = d->options->data_dir,
                 .hostname = c->lease.hostname,
-                .advertise_url = c->lease.advertise_url,
+                .advertise_url = config_has_own_address(c) ? c->lease.advertise_url : "",
                 .is_candidate = c->lease.candidate,
                 .is_loopback = access_is_loopback(c->http.addr),
                 .max_lag_ms = c->proxy.max_lag_ns / 1000000,
                 .demote_ms = c->lease.demote_delay_ns / 1000000,
                 .token = d->token,
-                .tls_ca = c->http.tls.ca,
-                .tls_cert = c->http.tls.cert,
-                .tls_key = c->http.tls.key,
-                .version = LITEFS_VERSION[0] != '\0' ? LITEFS_VERSION : LITEFS_COMMIT,
+                .is_mutual = c->http.tls.client_ca[0] != '\0',
+                .peer_http = &d->peer_http,
+                .version = LITEFS_VERSION,
+                .is_well = daemon_is_well,
                 .more_metrics = add_metrics,
-                .proxy_hop = c->proxy.target[0] != '\0' ? on_proxy_hop : NULL,
+                .add_backups = c->n_backups > 0 ? add_backups : NULL,
+                .sync_backups = c->n_backups > 0 ? sync_backups : NULL,
+                .take_proxy_conn = c->proxy.target[0] != '\0' ? daemon_take_proxy_conn : NULL,
                 .arg = d,
         };
 
@@ -332,21 +311,42 @@ on_position_shown(void *arg, struct db *db)
 }
 
 static void
-on_primary_changed(void *arg)
+daemon_on_primary_changed(void *arg)
 {
-        proxy_wake(arg);
+        proxy_primary_changed(arg);
+}
+
+static void
+on_primary_connected(void *arg)
+{
+        proxy_connected(arg);
+}
+
+static void
+on_primary_answered(void *arg, uint64_t nonce, uint64_t term, struct ltx_pos pos)
+{
+        proxy_answered(arg, nonce, term, pos.txid);
+}
+
+static void
+daemon_ask_primary(void *arg, uint64_t nonce, const char *db_name)
+{
+        node_ask(arg, nonce, db_name);
 }
 
 static int
 open_proxy(struct daemon *d, struct err *e)
 {
         struct node_watcher watcher = { .committed = on_position_shown,
-                                        .role_changed = on_primary_changed };
+                                        .role_changed = daemon_on_primary_changed,
+                                        .connected = on_primary_connected,
+                                        .answered = on_primary_answered };
         int r = make_proxy(d->options->config, d->store, d->tls_proxy, d->token, &d->proxy, e);
 
         if (r < 0 || d->proxy == NULL)
                 return r;
         watcher.arg = d->proxy;
+        proxy_set_asker(d->proxy, daemon_ask_primary, d->node);
         node_watch(d->node, &watcher);
         return 0;
 }
@@ -361,11 +361,47 @@ start_proxy(struct daemon *d, struct err *e)
         if (d->proxy == NULL)
                 return 0;
         r = proxy_start(d->proxy, e);
+        if (r < 0)
+                port_owner_explain("proxy.addr", c->proxy.addr, r, e);
         if (r == 0)
                 log_info("proxy server listening on: %s (port %d)", c->proxy.addr, proxy_port(d->proxy));
         else if (!c->exit_on_error)
                 log_error("no proxy: %s", e->text);
         return r < 0 && !c->exit_on_error ? 0 : r;
+}
+
+/* --- backups --- */
+
+static void
+daemon_on_role_changed(void *arg)
+{
+        backups_role_changed(((struct daemon *)arg)->backups);
+}
+
+static int
+open_backups(struct daemon *d, struct err *e)
+{
+        struct node_watcher watcher = { .role_changed = daemon_on_role_changed, .arg = d };
+        int r = backups_open(d->options->config, d->store, d->options->data_dir, node_boot_id(d->node),
+                             &d->backups, e);
+
+        if (r == 0 && d->backups != NULL)
+                node_watch(d->node, &watcher);
+        return r;
+}
+
+static int
+listen_http(struct daemon *d, struct err *e)
+{
+        int r = node_listen(d->node, api_accepted, d->api, e);
+
+        return r < 0 ? port_owner_explain("http.addr", d->options->config->http.addr, r, e) : 0;
+}
+
+static void
+daemon_pause_writes(void *arg, bool is_paused)
+{
+        session_pause_writes(((struct daemon *)arg)->session, is_paused);
 }
 
 static int
@@ -379,22 +415,33 @@ open_node(struct daemon *d, struct err *e)
                 .data_dir = d->options->data_dir,
                 .listen_address = c->http.addr,
                 .hostname = c->lease.hostname,
-                .advertise_url = c->lease.advertise_url,
+                .advertise_url = config_has_own_address(c) ? c->lease.advertise_url : "",
                 .tls = d->tls,
                 .tls_peer = d->tls_peer,
+                .needs_tls = access_needs_tls(c),
                 .token = d->token,
+                .peer_http = &d->peer_http,
                 .is_candidate = c->lease.candidate,
                 .reconnect_ms = c->lease.reconnect_delay_ns / 1000000,
                 .apply_ops = &apply_ops,
                 .apply_arg = d,
                 .appliers = d->appliers,
-                .role_changed = on_role_changed,
+                .hold_writes = daemon_hold_writes,
+                .pause_writes = daemon_pause_writes,
                 .arg = d,
         };
-        int r = node_open(&config, &d->node, e);
+        int r;
+
+        d->peer_http = (struct http_client_options){ .ca = c->http.tls.ca,
+                                                     .cert = c->http.tls.cert,
+                                                     .cert_key = c->http.tls.key,
+                                                     .is_tls_only = access_needs_tls(c) };
+        r = node_open(&config, &d->node, e);
 
         if (r == 0)
-                r = service_new(&d->notifier, d->node, d->store, &d->service, e);
+                r = open_pulse(d, e);
+        if (r == 0)
+                r = service_new(&d->notifier, d->node, d->store, d->pulse, &d->service, e);
         if (r == 0)
                 r = open_halting(d, e);
         if (r == 0)
@@ -402,9 +449,11 @@ open_node(struct daemon *d, struct err *e)
         if (r == 0)
                 r = open_proxy(d, e);
         if (r == 0)
-                r = node_listen(d->node, api_accepted, d->api, e);
+                r = open_backups(d, e);
+        if (r == 0)
+                r = listen_http(d, e);
         if (r == 0) {
-                store_set_listener(d->store, d, on_committed);
+                store_set_listener(d->store, d, daemon_on_committed);
                 if (node_port(d->node) > 0)
                         log_info("http server listening on: %s (port %d)", c->http.addr,
                                  node_port(d->node));
@@ -418,6 +467,19 @@ struct starter {
         struct err e;
 };
 
+static int
+join_cluster(struct daemon *d, struct err *e)
+{
+        const struct config *c = d->options->config;
+        int r = joining_wait(c, d->node, d->api, &d->is_stopping, e);
+
+        if (r < 0 && !c->exit_on_error) {
+                log_error("%s", e->text);
+                return 0;
+        }
+        return r;
+}
+
 /* What follows the mount may use the mount, so it cannot run on the thread that answers it. */
 static void *
 start_rest(void *arg)
@@ -425,12 +487,14 @@ start_rest(void *arg)
         struct starter *st = arg;
         const struct daemon_options *o = st->daemon->options;
 
-        guard_arm(st->daemon->guard, o->mount_dir);
+        guard_arm(st->daemon->guard, o->mount_dir, session_connection(st->daemon->session));
         node_start(st->daemon->node);
-        service_mounted(st->daemon->service, o->config->skip_sync);
-        if (!node_wait_ready(st->daemon->node, READY_MS))
-                log_warn("no primary is known yet, or not all of its data is here; going on");
-        st->result = start_proxy(st->daemon, &st->e);
+        pulse_start(st->daemon->pulse);
+        st->result = join_cluster(st->daemon, &st->e);
+        if (st->result == 0)
+                service_mounted(st->daemon->service, o->config->skip_sync);
+        if (st->result == 0)
+                st->result = start_proxy(st->daemon, &st->e);
         if (st->result == 0 && o->on_mounted != NULL)
                 st->result = o->on_mounted(o->arg, &st->e);
         if (st->result < 0)
@@ -445,9 +509,7 @@ serve(struct daemon *d, struct err *e)
         pthread_t starter;
         int r;
 
-        r = -pthread_create(&d->signal_thread, NULL, wait_for_signals, d);
-        if (r < 0)
-                return err_set(e, r, "start the signal thread");
+        daemon_serves(d);
         r = scrub_new(d->store, &d->scrub);
         if (r < 0)
                 log_warn("databases are not verified: %s", strerror(-r));
@@ -455,11 +517,10 @@ serve(struct daemon *d, struct err *e)
         if (r < 0)
                 daemon_stop();
         else
-                log_info("LiteFS mounted to: %s", d->options->mount_dir);
+                log_info("litefs mounted to: %s", d->options->mount_dir);
         r = session_run(d->session, e);
-        /* Unmounted from outside, or the connection broke: the signal thread is still waiting. */
-        daemon_stop();
-        pthread_join(d->signal_thread, NULL);
+        /* Also when it was unmounted from outside, or the connection broke. */
+        daemon_join_signals(d);
         pthread_join(starter, NULL);
         if (r == 0 && st.result < 0) {
                 *e = st.e;
@@ -481,7 +542,7 @@ static void
 tear_down(struct daemon *d)
 {
         scrub_free(d->scrub);
-        workers_drain(d->forwarders);
+        workers_drain(d->remote_committers);
         workers_drain(d->workers);
         if (d->store != NULL)
                 store_stop_housekeeping(d->store); /* it calls into the mount */
@@ -489,23 +550,29 @@ tear_down(struct daemon *d)
         api_stop(d->api);
         service_stop(d->service);
         halting_stop(&d->halting);
+        pulse_stop(d->pulse);
         node_free(d->node);
         if (d->store != NULL)
                 store_set_listener(d->store, NULL, NULL); /* closing may still sync commits */
         service_free(d->service);
         notifier_close(&d->notifier);
         proxy_free(d->proxy); /* the node tells it of positions */
+        backups_free(d->backups);
         api_free(d->api);
         halting_release(&d->halting);
         release_access(d);
+        guard_stop(d->guard);
         session_free(d->session);
+        pulse_free(d->pulse);
         store_close(d->store);
         if (d->lease != NULL)
                 d->lease->ops->free(d->lease);
         workers_free(d->appliers);
-        workers_free(d->forwarders);
+        workers_free(d->visitors);
+        workers_free(d->tellers);
+        workers_free(d->asker);
+        workers_free(d->remote_committers);
         workers_free(d->workers);
-        guard_stop(d->guard);
 }
 
 /* That it cannot be told is no reason not to run. */
@@ -516,6 +583,62 @@ open_notifier(struct daemon *d)
 
         if (notifier_open(&d->notifier, &e) < 0)
                 log_warn("%s: the service manager is told nothing", e.text);
+}
+
+/* The application is not to outlive its node, nor to meet the next one. */
+static void
+daemon_end_by_force(void *arg)
+{
+        struct daemon *d = arg;
+
+        if (d->options->on_forced_end != NULL)
+                d->options->on_forced_end(d->options->arg);
+}
+
+/* The guard is forked before there are threads; from then on a signal ends the node, however long its start takes. */
+static int
+start_watching(struct daemon *d, struct err *e)
+{
+        char dbs_dir[PATH_MAX];
+        int r;
+
+        snprintf(dbs_dir, sizeof dbs_dir, "%s/dbs", d->options->data_dir);
+        r = guard_start(&(struct guarded){ d->options->mount_dir, dbs_dir }, &d->guard);
+        if (r < 0)
+                return err_set(e, r, "start the process that guards the mount");
+        r = ending_new(daemon_end_by_force, d, &d->ending);
+        return r < 0 ? err_set(e, r, "start the thread that bounds the end")
+                     : daemon_await_signals(d, e);
+}
+
+static int
+start_workers(struct daemon *d, struct err *e)
+{
+        int r = workers_new(N_WORKERS, &d->workers);
+
+        if (r == 0)
+                r = workers_new_for_mount(N_APPLIERS, &d->appliers);
+        if (r == 0)
+                r = workers_new_for_mount(N_VISITORS, &d->visitors);
+        if (r == 0)
+                r = workers_new_for_mount(1, &d->tellers);
+        if (r == 0)
+                r = workers_new_for_mount(1, &d->asker);
+        if (r == 0)
+                r = workers_new(N_REMOTE_COMMITTERS, &d->remote_committers);
+        return r < 0 ? err_set(e, r, "start worker threads") : 0;
+}
+
+static int
+mount_and_serve(struct daemon *d, struct err *e)
+{
+        int r;
+
+        settle_files(d);
+        r = mount_store(d, e);
+        if (r == 0)
+                r = open_node(d, e);
+        return r == 0 ? serve(d, e) : r;
 }
 
 int
@@ -534,27 +657,19 @@ daemon_run(const struct daemon_options *options, struct err *e)
                 return r;
         }
         access_warn(options->config);
-        r = guard_start(options->mount_dir, &d.guard);
+        r = start_watching(&d, e);
         if (r < 0)
-                return err_set(e, r, "start the process that guards the mount");
-        r = workers_new(N_WORKERS, &d.workers);
+                return r;
+        r = start_workers(&d, e);
         if (r == 0)
-                r = workers_new(N_APPLIERS, &d.appliers);
-        if (r == 0)
-                r = workers_new(N_FORWARDERS, &d.forwarders);
-        if (r < 0)
-                return err_set(e, r, "start worker threads");
-        r = make_lease(options->config, &d.lease, e);
+                r = make_lease(options->config, &d.lease, e);
         if (r == 0)
                 r = open_store(&d, e);
-        if (r == 0) {
-                settle_files(&d);
-                r = mount_store(&d, e);
-        }
-        if (r == 0)
-                r = open_node(&d, e);
-        if (r == 0)
-                r = serve(&d, e);
+        if (r == 0 && !atomic_load(&d.is_stopping))
+                r = mount_and_serve(&d, e);
+        if (d.phase == STARTING)
+                daemon_join_signals(&d);
         tear_down(&d);
+        ending_free(d.ending);
         return r;
 }

@@ -14,17 +14,22 @@ struct daemon_options {
         const char *mount_dir;
         bool is_allow_other;
         bool is_fuse_debug;
+        bool is_wal_passed; /* fuse.wal-passthrough: full */
         bool skip_unmount;
+        bool moves_aside; /* databases that lie in the bare mount point; else the node does not start over them */
         bool is_compressed;
         bool is_strict;
         int64_t retention_ms;
         int64_t retention_interval_ms;
         const struct config *config; /* for the lease and the network */
         /* Called once the mount serves; a negative result ends the node with that error. @arg is also that of
-         * on_signal, called for SIGINT and SIGTERM before the node stops: it may wait for the application. */
+         * on_signal, called for SIGINT and SIGTERM when another node leads, if one can, and before this one stops: it waits
+         * for the application. */
         void *arg;
         int (*on_mounted)(void *arg, struct err *e);
         void (*on_signal)(void *arg, int sig);
+        /* The node does not end in its time and is about to be ended by force; waits for nothing. NULL is fine. */
+        void (*on_forced_end)(void *arg);
 };
 
 struct daemon;

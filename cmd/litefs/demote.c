@@ -3,13 +3,13 @@
 
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/say.h"
 
 int
 command_demote(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs demote",
-                  "take the primary's part from this node, before work on its machine" },
+                { "litefs demote", "take the primary role from this node, before work on its machine" },
                 { 0 },
         };
         static const struct help help = {
@@ -21,21 +21,19 @@ command_demote(int argc, char **argv)
                 .examples = examples,
         };
         struct client c = { 0 };
-        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        struct say say = { 0 };
+        const struct flag flags[] = { SAY_FLAGS(&say), CLIENT_FLAGS(&c), { 0 } };
         struct flag_words w;
         struct err e = ERR_INIT;
-        char url[2048];
         int r = client_parse(flags, argc, argv, 0, &help, &w);
 
         if (r > 0)
                 return r - 1;
         r = client_open(&c, &e);
-        if (r == 0) {
-                (void)client_make_url(c.base, "/demote", NULL, NULL, url, sizeof url);
-                r = client_request(&c, "POST", url, NULL, &e);
-        }
+        if (r == 0)
+                r = client_post(&c, "/demote", NULL, NULL, NULL, &e);
         client_close(&c);
         if (r == 0)
-                printf("demoted\n");
+                say_done(&say, json_pack("{s:s}", "result", "demoted"), "demoted");
         return client_exit(r, &e);
 }

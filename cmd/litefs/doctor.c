@@ -1,4 +1,5 @@
 /* litefs doctor: looks at everything that a node needs. */
+#include "cmd/litefs/answer.h"
 #include "cmd/litefs/doctor.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 
 #include "base/log.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/secrets.h"
 
 static const char *const level_names[] = { "OK", "WARN", "FAIL" };
 
@@ -32,31 +34,25 @@ doctor_add(struct doctor *d, enum doctor_level level, const char *check, const c
         json_array_append_new(d->findings, o);
 }
 
-static const char *
-text_of(const json_t *o, const char *key)
-{
-        const char *s = json_string_value(json_object_get(o, key));
-
-        return s != NULL ? s : "";
-}
-
 static void
-print_text(const json_t *findings)
+print_findings(const json_t *findings, bool is_quiet)
 {
         size_t i;
         json_t *f;
 
         json_array_foreach(findings, i, f)
         {
-                const char *next = text_of(f, "next");
+                const char *next = answer_text(f, "next");
 
-                printf("%-4s  %-10s  %s%s%s\n", text_of(f, "level"), text_of(f, "check"),
-                       text_of(f, "text"), next[0] != '\0' ? "; next: " : "", next);
+                if (is_quiet && strcmp(answer_text(f, "level"), "OK") == 0)
+                        continue;
+                printf("%-4s  %-10s  %s%s%s\n", answer_text(f, "level"), answer_text(f, "check"),
+                       answer_text(f, "text"), next[0] != '\0' ? "; next: " : "", next);
         }
 }
 
 static int
-print_json(const json_t *findings)
+print_findings_json(const json_t *findings)
 {
         char *s = json_dumps(findings, JSON_INDENT(2));
 
@@ -73,7 +69,7 @@ has_failed(const json_t *findings)
         size_t i;
         json_t *f;
 
-        json_array_foreach(findings, i, f) if (strcmp(text_of(f, "level"), "FAIL") == 0) return true;
+        json_array_foreach(findings, i, f) if (strcmp(answer_text(f, "level"), "FAIL") == 0) return true;
         return false;
 }
 
@@ -110,23 +106,38 @@ open_client(struct doctor *d)
 }
 
 static void
-look(struct doctor *d)
+report_exposed(void *arg, const char *key, const char *path, mode_t mode)
 {
+        char next[4200];
+
+        snprintf(next, sizeof next, "chmod 600 %s", path);
+        doctor_add(arg, DOCTOR_WARN, "config", next,
+                   "%s (%s) can be read or written by other users than its owner (mode %03o)", path, key,
+                   (unsigned)mode);
+}
+
+static void
+run_examinations(struct doctor *d)
+{
+        secrets_each_exposed(&d->config, report_exposed, d);
         doctor_check_fuse(d);
         doctor_check_data(d);
         doctor_check_mount(d);
         doctor_check_space(d);
         doctor_check_address(d);
+        doctor_check_users(d);
+        doctor_check_descriptors(d);
         open_client(d);
         doctor_check_node(d);
         doctor_check_lease(d);
         doctor_check_clock(d);
         doctor_check_cluster_id(d);
         doctor_check_positions(d);
+        doctor_check_backups(d);
 }
 
 static void
-release(struct doctor *d)
+release_doctor(struct doctor *d)
 {
         json_decref(d->findings);
         json_decref(d->info);
@@ -141,6 +152,7 @@ command_doctor(int argc, char **argv)
 {
         static const struct help_row examples[] = {
                 { "litefs doctor", "look at the node of this machine, running or not" },
+                { "litefs doctor -q", "from cron: silent while all is in order" },
                 { "litefs doctor -json | jq '.[] | select(.level != \"OK\")'",
                   "show what is not in order" },
                 { 0 },
@@ -148,14 +160,14 @@ command_doctor(int argc, char **argv)
         static const struct help_row exits[] = {
                 { "0", "nothing failed; there may be warnings" },
                 { "1", "a line begins with FAIL" },
-                { "2", "this help was asked for" },
+                { "2", "an argument is wrong" },
                 { 0 },
         };
         static const struct help help = {
                 .name = "doctor",
                 .synopsis = "[flags]",
                 .about =
-                        "Looks at all that a node needs: FUSE, the mount, the data directory, space, the lease, clocks,\n"
+                        "Diagnoses a node: FUSE, the mount, the data directory, space, the lease, clocks,\n"
                         "the cluster's id, and each database's position against the primary's. One line for each\n"
                         "finding: OK, WARN or FAIL, and for what is not in order the next command to type. Changes\n"
                         "nothing, and works while the node runs and while it does not.",
@@ -164,8 +176,9 @@ command_doctor(int argc, char **argv)
         };
         struct doctor d = { 0 };
         const struct log_config silent = { .fd = -1 };
-        bool is_json = false;
+        bool is_json = false, is_quiet = false;
         const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL },
+                                      { "q", NULL, "print only what is not in order", &is_quiet, NULL },
                                       CLIENT_FLAGS(&d.client),
                                       { 0 } };
         struct flag_words w;
@@ -176,12 +189,12 @@ command_doctor(int argc, char **argv)
         log_configure(&silent);
         d.findings = json_array();
         if (check_config(&d))
-                look(&d);
+                run_examinations(&d);
         if (is_json)
-                r = print_json(d.findings);
+                r = print_findings_json(d.findings);
         else
-                print_text(d.findings);
+                print_findings(d.findings, is_quiet);
         r = r < 0 || has_failed(d.findings);
-        release(&d);
+        release_doctor(&d);
         return r;
 }

@@ -35,11 +35,14 @@ void doctor_add(struct doctor *d, enum doctor_level level, const char *check, co
 
 /* --- the parts, in this order --- */
 
-/* doctor_host.c: /dev/fuse, privileges, the mount, free space, the listening address. */
+/* doctor_host.c: /dev/fuse, privileges, the mount, free space, the listening address, file descriptors. */
 void doctor_check_fuse(struct doctor *d);
 void doctor_check_mount(struct doctor *d);
 void doctor_check_space(struct doctor *d);
 void doctor_check_address(struct doctor *d);
+/* Of the litefs that runs: after doctor_check_data. Both. */
+void doctor_check_users(struct doctor *d);
+void doctor_check_descriptors(struct doctor *d);
 
 /* doctor_data.c: the data directory, who holds its lock, each database's files. */
 void doctor_check_data(struct doctor *d);
@@ -56,5 +59,8 @@ void doctor_check_lease(struct doctor *d);
 void doctor_check_clock(struct doctor *d);
 void doctor_check_cluster_id(struct doctor *d);
 void doctor_check_positions(struct doctor *d);
+
+/* doctor_backup.c: the destinations of backups. */
+void doctor_check_backups(struct doctor *d);
 
 #endif

@@ -6,8 +6,9 @@
 #include <time.h>
 
 #include "base/os.h"
+#include "cmd/litefs/answer.h"
 #include "cmd/litefs/doctor.h"
-#include "cmd/litefs/make_lease.h"
+#include "cmd/litefs/make.h"
 #include "repl/cluster_id.h"
 #include "store/dbname.h"
 
@@ -15,14 +16,6 @@
 #define CLOCK_FAIL_S 60
 #define REQUEST_MS 3000
 #define MISSING_WARN 1000 /* transactions */
-
-static const char *
-text_of(const json_t *o, const char *key)
-{
-        const char *s = json_string_value(json_object_get(o, key));
-
-        return s != NULL ? s : "";
-}
 
 static bool
 is_primary(const struct doctor *d)
@@ -33,13 +26,13 @@ is_primary(const struct doctor *d)
 /* --- the running node --- */
 
 static const json_t *
-find_database(const json_t *databases, const char *name)
+find_answered_database(const json_t *databases, const char *name)
 {
         size_t i;
         json_t *db;
 
         json_array_foreach(json_object_get(databases, "databases"), i,
-                           db) if (strcmp(text_of(db, "name"), name) == 0) return db;
+                           db) if (strcmp(answer_text(db, "name"), name) == 0) return db;
         return NULL;
 }
 
@@ -47,7 +40,7 @@ static void
 check_is_open(void *arg, const char *name)
 {
         struct doctor *d = arg;
-        const json_t *db = find_database(d->databases, name);
+        const json_t *db = find_answered_database(d->databases, name);
         char next[DBNAME_MAX + 64];
 
         snprintf(next, sizeof next, "litefs ltx verify %s", name);
@@ -59,18 +52,49 @@ check_is_open(void *arg, const char *name)
                            "%s has stopped: the log of litefs says why", name);
 }
 
+/* What helps against @trouble, the service's words. */
+static void
+suggest_lease(const struct config *c, const char *trouble, char *buf, size_t size)
+{
+        bool is_etcd = strcmp(c->lease.type, "etcd") == 0;
+        struct http_url url;
+
+        if (is_etcd && (strstr(trouble, "NOSPACE") != NULL || strstr(trouble, "space exceeded") != NULL))
+                snprintf(
+                        buf, size,
+                        "etcdctl endpoint status -w table   # then: etcdctl compact REVISION; etcdctl defrag; etcdctl "
+                        "alarm disarm");
+        else if (!is_etcd &&
+                 (strstr(trouble, "403") != NULL || strstr(trouble, "ermission denied") != NULL))
+                snprintf(
+                        buf, size,
+                        "consul acl token read -self   # the token of lease.consul.token, or CONSUL_HTTP_TOKEN, "
+                        "needs key:write on %s and session:write",
+                        c->lease.consul.key);
+        else if (is_etcd)
+                snprintf(buf, size, "curl -sS %s/health",
+                         c->lease.etcd.endpoints.n > 0 ? c->lease.etcd.endpoints.items[0]
+                                                       : "http://ETCD:2379");
+        else if (http_url_parse(c->lease.consul.url, &url, NULL) == 0)
+                snprintf(buf, size, "curl -sS %s/v1/status/leader", url.base);
+        else
+                snprintf(buf, size, "man litefs.yml");
+}
+
 /* A replica that knows nobody, or a candidate that may not lead: ready once or not, it needs help. */
 static bool
 check_wait(struct doctor *d)
 {
         const json_t *waits = json_object_get(d->info, "waits");
+        char next[1200];
 
         if (waits == NULL)
                 return false;
+        suggest_lease(&d->config, answer_text(waits, "reason"), next, sizeof next);
         doctor_add(d, DOCTOR_FAIL, "node",
-                   strcmp(text_of(waits, "for"), "lease-service") == 0 ? "litefs status"
-                                                                       : text_of(waits, "next"),
-                   "waits: %s", text_of(waits, "reason"));
+                   strcmp(answer_text(waits, "for"), "lease-service") == 0 ? next
+                                                                           : answer_text(waits, "next"),
+                   "waits: %s", answer_text(waits, "reason"));
         return true;
 }
 
@@ -92,9 +116,46 @@ check_ready(struct doctor *d)
                            (int)strcspn(rs.body, "\r\n"), rs.body);
         else
                 doctor_add(d, DOCTOR_OK, "node", NULL, "answers at %s: %s, term %lld, version %s",
-                           d->client.base, text_of(d->info, "role"),
+                           d->client.base, answer_text(d->info, "role"),
                            (long long)json_integer_value(json_object_get(d->info, "term")),
-                           text_of(d->info, "version"));
+                           answer_text(d->info, "version"));
+}
+
+/* Whether the others reach this node where it says that they do. With a static lease that is the primary's address. */
+static void
+check_advertised(struct doctor *d)
+{
+        const struct config *c = &d->config;
+        const char *url = c->lease.advertise_url;
+        char next[1100];
+        json_t *other = NULL;
+        struct err e = ERR_INIT;
+        int r;
+
+        if (url[0] == '\0' || c->http.addr[0] == '\0' || !config_has_own_address(c))
+                return;
+        snprintf(next, sizeof next, "curl -sS %s/info   # and correct lease.advertise-url in %s", url,
+                 c->path);
+        r = client_get_json(&d->client, url, "/info", &other, &e);
+        if (r < 0)
+                doctor_add(
+                        d, DOCTOR_FAIL, "address", next,
+                        "lease.advertise-url: nobody answers at %s, so no replica can follow this node: %s",
+                        url, e.text);
+        else if (strcmp(answer_text(other, "nodeID"), answer_text(d->info, "nodeID")) == 0)
+                doctor_add(d, DOCTOR_OK, "address", NULL, "this node answers at %s", url);
+        else if (is_primary(d) && json_is_true(json_object_get(other, "isPrimary")))
+                doctor_add(
+                        d, DOCTOR_FAIL, "address", "litefs status",
+                        "two primaries: %s, at lease.advertise-url, is another node, and both commit. With a static "
+                        "lease only one may have candidate: true",
+                        url);
+        else
+                doctor_add(
+                        d, DOCTOR_FAIL, "address", next,
+                        "lease.advertise-url: another node answers at %s; this one cannot be followed",
+                        url);
+        json_decref(other);
 }
 
 void
@@ -119,28 +180,14 @@ doctor_check_node(struct doctor *d)
         }
         if (!check_wait(d))
                 check_ready(d);
+        check_advertised(d);
         doctor_each_database(d, check_is_open, d);
 }
 
 /* --- the lease, and the primary that it names --- */
 
 static void
-suggest_lease(const struct config *c, char *buf, size_t size)
-{
-        struct http_url url;
-
-        if (strcmp(c->lease.type, "etcd") == 0)
-                snprintf(buf, size, "curl -sS %s/health",
-                         c->lease.etcd.endpoints.n > 0 ? c->lease.etcd.endpoints.items[0]
-                                                       : "http://ETCD:2379");
-        else if (http_url_parse(c->lease.consul.url, &url, NULL) == 0)
-                snprintf(buf, size, "curl -sS %s/v1/status/leader", url.base);
-        else
-                snprintf(buf, size, "man litefs.yml");
-}
-
-static void
-ask_primary(struct doctor *d)
+ask_primary_of_lease(struct doctor *d)
 {
         struct err e = ERR_INIT;
         char next[LEASE_URL_SIZE + 32];
@@ -172,7 +219,7 @@ check_holder(struct doctor *d)
                    (unsigned long long)d->holder.term);
         if (!is_primary(d) && d->has_client &&
             strcmp(d->holder.advertise_url, d->config.lease.advertise_url) != 0)
-                ask_primary(d);
+                ask_primary_of_lease(d);
 }
 
 /* The primary of a static lease is who the configuration says; there is nothing to ask. */
@@ -180,17 +227,19 @@ static void
 check_static(struct doctor *d)
 {
         const struct config *c = &d->config;
+        const char *hostname, *url;
+        char host[LEASE_HOSTNAME_SIZE];
 
         if (c->lease.candidate) {
                 doctor_add(d, DOCTOR_OK, "lease", NULL, "static: this node is the primary");
                 return;
         }
-        snprintf(d->holder.hostname, sizeof d->holder.hostname, "%s", c->lease.hostname);
-        snprintf(d->holder.advertise_url, sizeof d->holder.advertise_url, "%s", c->lease.advertise_url);
-        doctor_add(d, DOCTOR_OK, "lease", NULL, "static: the primary is %s at %s", c->lease.hostname,
-                   c->lease.advertise_url);
+        make_lease_static_primary(c, &hostname, &url, host);
+        snprintf(d->holder.hostname, sizeof d->holder.hostname, "%s", hostname);
+        snprintf(d->holder.advertise_url, sizeof d->holder.advertise_url, "%s", url);
+        doctor_add(d, DOCTOR_OK, "lease", NULL, "static: the primary is %s at %s", hostname, url);
         if (d->has_client)
-                ask_primary(d);
+                ask_primary_of_lease(d);
 }
 
 void
@@ -210,7 +259,7 @@ doctor_check_lease(struct doctor *d)
                 r = l->ops->read(l, &d->holder, &e);
         if (r == 0)
                 r = l->ops->get_cluster_id(l, d->lease_cluster_id, &e);
-        suggest_lease(&d->config, next, sizeof next);
+        suggest_lease(&d->config, r < 0 ? e.text : "", next, sizeof next);
         d->is_lease_known = r == 0;
         if (r < 0)
                 doctor_add(d, DOCTOR_FAIL, "lease", next, "%s: %s", d->config.lease.type, e.text);
@@ -311,7 +360,7 @@ doctor_check_cluster_id(struct doctor *d)
                 return;
         }
         if (other[0] == '\0' && d->primary_info != NULL) {
-                other = text_of(d->primary_info, "clusterID");
+                other = answer_text(d->primary_info, "clusterID");
                 whose = "the primary";
         }
         snprintf(next, sizeof next, "mv %s %s.old", d->config.data.dir, d->config.data.dir);
@@ -331,10 +380,10 @@ doctor_check_cluster_id(struct doctor *d)
 /* --- positions --- */
 
 static struct ltx_pos
-position_of(const json_t *db)
+position_of_answer(const json_t *db)
 {
-        return (struct ltx_pos){ strtoull(text_of(db, "txid"), NULL, 16),
-                                 strtoull(text_of(db, "postApplyChecksum"), NULL, 16) };
+        return (struct ltx_pos){ strtoull(answer_text(db, "txid"), NULL, 16),
+                                 strtoull(answer_text(db, "postApplyChecksum"), NULL, 16) };
 }
 
 /* Where this node stands, read before the primary is asked: that it is ahead then is no matter of when. */
@@ -353,7 +402,7 @@ struct positions {
 
 /* One without a position has nothing to be compared; what is wrong with its log has been said. */
 static void
-collect(void *arg, const char *name)
+collect_local_position(void *arg, const char *name)
 {
         struct positions *p = arg;
         struct position *one = malloc(sizeof *one);
@@ -384,16 +433,16 @@ report_diverged(struct doctor *d, const char *name, struct ltx_pos ours, struct 
 }
 
 static void
-compare(struct positions *p, const json_t *databases, const char *name, struct ltx_pos ours)
+compare_position(struct positions *p, const json_t *databases, const char *name, struct ltx_pos ours)
 {
-        const json_t *db = find_database(databases, name);
+        const json_t *db = find_answered_database(databases, name);
         struct ltx_pos theirs;
 
         if (db == NULL) {
                 report_diverged(p->d, name, ours, (struct ltx_pos){ 0 }, "is not known to the primary");
                 return;
         }
-        theirs = position_of(db);
+        theirs = position_of_answer(db);
         if (ours.txid == theirs.txid && ours.checksum != theirs.checksum)
                 report_diverged(p->d, name, ours, theirs, "differs from the primary's");
         else if (ours.txid > theirs.txid && doctor_has_been_at(p->d, name, theirs) == 1)
@@ -410,20 +459,20 @@ compare(struct positions *p, const json_t *databases, const char *name, struct l
 static void
 check_replicas_of(struct doctor *d, const json_t *db)
 {
-        uint64_t ours = position_of(db).txid;
+        uint64_t ours = position_of_answer(db).txid;
         char next[LEASE_HOSTNAME_SIZE + 32];
         size_t i;
         json_t *rp;
 
         json_array_foreach(json_object_get(db, "replicas"), i, rp)
         {
-                uint64_t theirs = position_of(rp).txid;
+                uint64_t theirs = position_of_answer(rp).txid;
 
-                snprintf(next, sizeof next, "ssh %s litefs doctor", text_of(rp, "hostname"));
+                snprintf(next, sizeof next, "ssh %s litefs doctor", answer_text(rp, "hostname"));
                 if (ours > theirs + MISSING_WARN)
                         doctor_add(d, DOCTOR_WARN, "position", next,
-                                   "%s is %llu transactions behind on %s", text_of(db, "name"),
-                                   (unsigned long long)(ours - theirs), text_of(rp, "hostname"));
+                                   "%s is %llu transactions behind on %s", answer_text(db, "name"),
+                                   (unsigned long long)(ours - theirs), answer_text(rp, "hostname"));
         }
 }
 
@@ -467,10 +516,10 @@ doctor_check_positions(struct doctor *d)
         }
         if (d->primary_info == NULL)
                 return; /* why has been said */
-        doctor_each_database(d, collect, &p);
+        doctor_each_database(d, collect_local_position, &p);
         if (client_get_json(&d->client, d->holder.advertise_url, "/db", &databases, NULL) == 0) {
                 for (const struct position *one = p.list; one != NULL; one = one->next)
-                        compare(&p, databases, one->name, one->pos);
+                        compare_position(&p, databases, one->name, one->pos);
                 report_positions(d, &p);
         }
         json_decref(databases);

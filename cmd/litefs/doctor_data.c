@@ -14,7 +14,7 @@
 #include "base/os.h"
 #include "cmd/litefs/doctor.h"
 #include "db/adopt_litefs.h"
-#include "db/txlog.h"
+#include "txlog/txlog.h"
 #include "store/dbname.h"
 
 /* --- the lock --- */
@@ -54,7 +54,7 @@ is_read_only(const char *dir)
 }
 
 static bool
-check_directory(struct doctor *d)
+check_data_directory(struct doctor *d)
 {
         const char *dir = d->config.data.dir;
         char next[PATH_MAX + 64], lock[PATH_MAX];
@@ -73,15 +73,15 @@ check_directory(struct doctor *d)
                            errno == ENOENT || S_ISDIR(st.st_mode) ? strerror(errno) : "not a directory");
                 return false;
         }
-        if (access(dir, R_OK | W_OK | X_OK) < 0) {
-                snprintf(next, sizeof next, "sudo chown -R %u %s", (unsigned)geteuid(), dir);
-                doctor_add(d, DOCTOR_FAIL, "data", next, "%s: %s", dir, strerror(errno));
-                return false;
-        }
         if (is_read_only(dir)) {
                 snprintf(next, sizeof next, "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", dir);
                 doctor_add(d, DOCTOR_FAIL, "data", next,
                            "%s is on a file system that is mounted read-only", dir);
+                return false;
+        }
+        if (access(dir, R_OK | W_OK | X_OK) < 0) {
+                snprintf(next, sizeof next, "sudo chown -R %u %s", (unsigned)geteuid(), dir);
+                doctor_add(d, DOCTOR_FAIL, "data", next, "%s: %s", dir, strerror(errno));
                 return false;
         }
         snprintf(lock, sizeof lock, "%s/lock", dir);
@@ -110,7 +110,7 @@ database_dir(const struct doctor *d, const char *name, const char *file, char *b
 }
 
 static int
-open_log(const struct doctor *d, const char *name, struct txlog **ret, struct err *e)
+open_log_of(const struct doctor *d, const char *name, struct txlog **ret, struct err *e)
 {
         char path[PATH_MAX];
         int r = database_dir(d, name, "/log", path, sizeof path);
@@ -123,7 +123,7 @@ doctor_local_position(const struct doctor *d, const char *name, struct ltx_pos *
 {
         struct txlog *log = NULL;
         struct txlog_record last;
-        int r = open_log(d, name, &log, e);
+        int r = open_log_of(d, name, &log, e);
 
         if (r == 0 && txlog_last(log, &last)) {
                 *ret = (struct ltx_pos){ last.max_txid, last.post_apply_checksum };
@@ -138,7 +138,7 @@ doctor_has_been_at(const struct doctor *d, const char *name, struct ltx_pos pos)
 {
         enum txlog_history history = TXLOG_HISTORY_UNKNOWN;
         struct txlog *log = NULL;
-        int r = open_log(d, name, &log, NULL);
+        int r = open_log_of(d, name, &log, NULL);
 
         if (r == 0)
                 r = txlog_find_history(log, pos, &history, NULL);
@@ -173,7 +173,7 @@ check_log(struct doctor *d, const char *name)
         struct err e = ERR_INIT;
         struct txlog *log = NULL;
         char next[PATH_MAX], end[PATH_MAX + 64];
-        int r = open_log(d, name, &log, &e);
+        int r = open_log_of(d, name, &log, &e);
 
         snprintf(next, sizeof next, "litefs ltx verify -data-dir %s %s", d->config.data.dir, name);
         if (r < 0) {
@@ -195,6 +195,29 @@ struct layout {
         unsigned n, n_litefs;
 };
 
+/* Modes and owners in the mount are those of the files behind it. */
+static void
+check_access(struct doctor *d, const char *name, const char *dir)
+{
+        char path[PATH_MAX + 16], next[PATH_MAX + DBNAME_MAX];
+        struct stat st;
+
+        snprintf(path, sizeof path, "%s/database", dir);
+        if (stat(path, &st) < 0)
+                return;
+        snprintf(next, sizeof next, "chmod o-w %s/%s   # in the mount, on the primary",
+                 d->config.fuse.dir, name);
+        if ((st.st_mode & S_IWOTH) != 0)
+                doctor_add(d, DOCTOR_WARN, "database", next, "everybody may write %s (mode %03o)", name,
+                           (unsigned)st.st_mode & 0777);
+        if (!d->config.fuse.allow_other && geteuid() == 0 && st.st_uid != 0)
+                doctor_add(
+                        d, DOCTOR_WARN, "database", "man litefs.yml",
+                        "%s belongs to user %u, but the mount is for root alone: set fuse.allow-other: true if that "
+                        "is who the application runs as",
+                        name, (unsigned)st.st_uid);
+}
+
 static void
 check_database(void *arg, const char *name)
 {
@@ -212,6 +235,7 @@ check_database(void *arg, const char *name)
                 l->n_litefs++;
         if (r != 0)
                 return;
+        check_access(l->d, name, dir);
         snprintf(path, sizeof path, "%s/log", dir);
         snprintf(next, sizeof next, "ls -la %s", dir);
         if (access(path, F_OK) < 0)
@@ -252,7 +276,14 @@ check_orphans(struct doctor *d)
         snprintf(path, sizeof path, "%s/orphans", d->config.data.dir);
         dir = opendir(path);
         while (dir != NULL && (entry = readdir(dir)) != NULL)
-                if (entry->d_name[0] != '.') {
+                if (strncmp(entry->d_name, "mount-point", 11) == 0) {
+                        snprintf(next, sizeof next, "ls -lR %s/%s", path, entry->d_name);
+                        doctor_add(
+                                d, DOCTOR_WARN, "data", next,
+                                "%s/%s has what was written into the bare mount point: see what in it is wanted "
+                                "(operations.md says how to get it in), then remove it",
+                                path, entry->d_name);
+                } else if (entry->d_name[0] != '.') {
                         snprintf(one, sizeof one, "%s", entry->d_name);
                         n++;
                 }
@@ -267,14 +298,118 @@ check_orphans(struct doctor *d)
                         path, n);
 }
 
+/* A database that litefs never looks at: by its name it belongs to another one. */
+static bool
+doctor_is_named_as_companion(int dir_fd, const char *name)
+{
+        static const char *const ends[] = { "-wal", "-shm", "-journal", "-pos", "-lock" };
+        unsigned char head[16] = { 0 };
+        size_t len = strlen(name);
+        bool is_named = false;
+        ssize_t n;
+        int fd;
+
+        for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+                is_named = is_named ||
+                           (len > strlen(ends[i]) && strcmp(name + len - strlen(ends[i]), ends[i]) == 0);
+        fd = is_named ? openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+        if (fd < 0)
+                return false;
+        n = pread(fd, head, sizeof head, 0);
+        close(fd);
+        return n == sizeof head && memcmp(head, "SQLite format 3", 16) == 0;
+}
+
+/* What is named as a database and is a plain file for litefs: an encrypted one, as a rule. */
+static bool
+is_unreadable_database(int dir_fd, const char *name)
+{
+        static const char *const ends[] = { ".db", ".db3", ".sqlite", ".sqlite3" };
+        unsigned char head[16] = { 0 };
+        const char *dot = strrchr(name, '.');
+        bool is_named = false;
+        struct stat st;
+        ssize_t n;
+        int fd;
+
+        for (size_t i = 0; dot != NULL && i < sizeof ends / sizeof ends[0]; i++)
+                is_named = is_named || strcmp(dot, ends[i]) == 0;
+        fd = is_named ? openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+        if (fd < 0)
+                return false;
+        n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 512 && st.st_size % 512 == 0
+                    ? pread(fd, head, sizeof head, 0)
+                    : 0;
+        close(fd);
+        return n == sizeof head && memcmp(head, "SQLite format 3", 16) != 0;
+}
+
+#define PLAIN_FILES_MAX 10000
+#define PLAIN_DEPTH_MAX 16
+
+static void
+check_plain_files(struct doctor *d, int fd, const char *path, int depth, unsigned *n)
+{
+        DIR *dir = fdopendir(fd);
+        struct dirent *entry;
+        char below[PATH_MAX], next[4 * PATH_MAX];
+        int sub;
+
+        if (dir == NULL) {
+                close(fd);
+                return;
+        }
+        while ((entry = readdir(dir)) != NULL && (*n)++ < PLAIN_FILES_MAX) {
+                if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                    snprintf(below, sizeof below, "%s/%s", path, entry->d_name) >= (int)sizeof below)
+                        continue;
+                if (entry->d_type == DT_DIR && depth < PLAIN_DEPTH_MAX) {
+                        sub = openat(dirfd(dir), entry->d_name,
+                                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+                        if (sub >= 0)
+                                check_plain_files(d, sub, below, depth + 1, n);
+                } else if (is_unreadable_database(dirfd(dir), entry->d_name)) {
+                        snprintf(next, sizeof next, "file %s%s", d->config.fuse.dir, below);
+                        doctor_add(
+                                d, DOCTOR_WARN, "database", next,
+                                "%s is no database that litefs can read, encrypted perhaps: it is neither logged nor "
+                                "replicated",
+                                below + 1);
+                } else if (doctor_is_named_as_companion(dirfd(dir), entry->d_name)) {
+                        snprintf(next, sizeof next, "mv %s%s %s%s.db", d->config.fuse.dir, below,
+                                 d->config.fuse.dir, below);
+                        doctor_add(
+                                d, DOCTOR_WARN, "database", next,
+                                "%s is a database, but its name is that of a companion of another one: it is neither "
+                                "logged nor replicated",
+                                below + 1);
+                }
+        }
+        closedir(dir);
+}
+
+static void
+check_unprotected(struct doctor *d)
+{
+        char path[PATH_MAX];
+        unsigned n = 0;
+        int fd;
+
+        snprintf(path, sizeof path, "%s/files", d->config.data.dir);
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+                check_plain_files(d, fd, "", 0, &n);
+}
+
 void
 doctor_check_data(struct doctor *d)
 {
         struct layout l = { .d = d };
 
-        if (!check_directory(d))
+        if (!check_data_directory(d))
                 return;
         check_strangers(d);
+        check_unprotected(d);
         check_orphans(d);
         doctor_each_database(d, check_database, &l);
         if (l.n_litefs > 0)

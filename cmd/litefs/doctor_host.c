@@ -1,4 +1,5 @@
 /* The machine under a node: FUSE, the mount, space, the address. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -11,10 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "cmd/litefs/access.h"
+#include "cmd/litefs/bare_files.h"
 #include "cmd/litefs/doctor.h"
+#include "cmd/litefs/mount_point.h"
 
-#define MOUNT_ANSWER_MS 3000
 #define CAPABILITY_SYS_ADMIN 21
 #define MIB (1024.0 * 1024.0)
 
@@ -90,6 +93,22 @@ check_privileges(struct doctor *d)
                            "/dev/fuse is there, and fusermount3 mounts for this user");
 }
 
+/* Whoever is not the one that mounts gets EACCES for all that is in there. */
+static void
+check_users(struct doctor *d)
+{
+        const struct config *c = &d->config;
+
+        for (size_t i = 0; i < c->n_exec && !c->fuse.allow_other; i++)
+                if (c->exec[i].user[0] != '\0') {
+                        doctor_add(d, DOCTOR_FAIL, "fuse", "man litefs.yml",
+                                   "exec.user is %s, but the mount is for the user of litefs alone: set "
+                                   "fuse.allow-other: true",
+                                   c->exec[i].user);
+                        return;
+                }
+}
+
 void
 doctor_check_fuse(struct doctor *d)
 {
@@ -99,6 +118,7 @@ doctor_check_fuse(struct doctor *d)
         if (fd >= 0) {
                 close(fd);
                 check_privileges(d);
+                check_users(d);
                 return;
         }
         if (code == ENOENT || code == ENODEV || code == ENXIO)
@@ -113,94 +133,18 @@ doctor_check_fuse(struct doctor *d)
 
 /* --- the mount --- */
 
-/* What stat of @path says, by a child, since a mount whose server hangs holds whoever asks: 0, a negative errno, or
- * -ETIMEDOUT. */
-static int
-stat_in_time(const char *path, bool *ret_is_mount)
-{
-        const struct timespec pause = { 0, 5000000 };
-        char parent[4200];
-        int status;
-        pid_t pid = fork();
-
-        if (pid < 0)
-                return -errno;
-        if (pid == 0) {
-                struct stat st, up;
-
-                snprintf(parent, sizeof parent, "%s/..", path);
-                if (stat(path, &st) < 0)
-                        _exit(errno < 200 ? errno : EIO);
-                _exit(stat(parent, &up) == 0 && up.st_dev != st.st_dev ? 200 : 0);
-        }
-        for (int ms = 0; waitpid(pid, &status, WNOHANG) == 0; ms += 5) {
-                if (ms >= MOUNT_ANSWER_MS) {
-                        kill(pid, SIGKILL); /* it ends when the call does; nobody waits for that */
-                        return -ETIMEDOUT;
-                }
-                nanosleep(&pause, NULL);
-        }
-        if (!WIFEXITED(status))
-                return -EIO;
-        *ret_is_mount = WEXITSTATUS(status) == 200;
-        return *ret_is_mount ? 0 : -WEXITSTATUS(status);
-}
-
-/* @dir as mountinfo writes it: links above it resolved, blanks as \\040. It itself is not looked at, since it may hang. */
-static void
-resolve_mount(const char *dir, char *ret, size_t size)
-{
-        const char *slash = strrchr(dir, '/');
-        char up[4096], *real;
-        size_t n;
-
-        snprintf(up, sizeof up, "%.*s", slash == NULL ? 1 : (int)(slash - dir) + 1,
-                 slash == NULL ? "." : dir);
-        real = realpath(up, NULL);
-        n = (size_t)snprintf(ret, size, "%s/", real != NULL && strcmp(real, "/") != 0 ? real : "");
-        free(real);
-        for (const char *s = slash == NULL ? dir : slash + 1; *s != '\0' && n + 5 < size; s++)
-                n += (size_t)snprintf(ret + n, size - n, *s == ' ' ? "\\040" : "%c", *s);
-}
-
-/* Of the file system mounted last at @dir; false: there is none. /proc does not ask the mount. */
-static bool
-find_mount(const char *dir, char type[64])
-{
-        char real[4200];
-        FILE *f = fopen("/proc/self/mountinfo", "re");
-        char *line = NULL;
-        size_t size = 0;
-        bool found = false;
-
-        resolve_mount(dir, real, sizeof real);
-        while (f != NULL && getline(&line, &size, f) > 0) {
-                char at[4096], *rest = strstr(line, " - ");
-
-                if (rest == NULL || sscanf(line, "%*s %*s %*s %*s %4095s", at) != 1 ||
-                    strcmp(at, real) != 0)
-                        continue;
-                found = sscanf(rest, " - %63s", type) == 1;
-        }
-        free(line);
-        if (f != NULL)
-                fclose(f);
-        return found;
-}
-
 static void
 check_our_mount(struct doctor *d, const char *dir)
 {
         char next[4300], file[4200];
-        bool is_mount = false;
         int r;
 
         snprintf(file, sizeof file, "%s/.lag", dir);
-        r = stat_in_time(dir, &is_mount);
+        r = mount_point_ask(dir);
         if (r == 0)
-                r = stat_in_time(file, &is_mount);
+                r = mount_point_ask(file);
         snprintf(next, sizeof next, "fusermount3 -uz %s", dir);
-        if (r == -ENOTCONN)
+        if (r == -ENOTCONN || r == -ECONNABORTED)
                 doctor_add(
                         d, DOCTOR_FAIL, "mount", next,
                         "%s is left over from a litefs that was killed; the next start clears it, too",
@@ -217,6 +161,36 @@ check_our_mount(struct doctor *d, const char *dir)
                            d->config.data.dir, dir);
         else
                 doctor_add(d, DOCTOR_OK, "mount", NULL, "%s is mounted and answers", dir);
+}
+
+/* What programs have written there while litefs did not run. */
+static void
+check_bare_files(struct doctor *d, const char *dir)
+{
+        char next[2 * PATH_MAX];
+        struct bare_files b;
+        struct err e = ERR_INIT;
+
+        if (bare_files_look(dir, &b, &e) < 0) {
+                snprintf(next, sizeof next, "ls -la %s", dir);
+                doctor_add(d, DOCTOR_WARN, "mount", next, "%s", e.text);
+                return;
+        }
+        bare_files_suggest(dir, d->config.data.dir, &b, next, sizeof next);
+        if (b.n_databases > 0)
+                doctor_add(
+                        d, DOCTOR_FAIL, "mount", next,
+                        "%s/%s%s was written while litefs was not mounted there: litefs does not start over it",
+                        dir, b.database, b.n_databases > 1 ? " and more" : "");
+        snprintf(next, sizeof next, "ls -laR %s", dir);
+        if (b.n_others > 0 || b.is_cut)
+                doctor_add(d, DOCTOR_WARN, "mount", next,
+                           "%s holds %s%u files, such as %s, which the mount will hide", dir,
+                           b.is_cut ? "more than " : "", b.n_others, b.other);
+        if (b.unreadable[0] != '\0')
+                doctor_add(d, DOCTOR_WARN, "mount", next,
+                           "this user may not look into %s/%s, which the mount will hide", dir,
+                           b.unreadable);
 }
 
 static void
@@ -236,18 +210,20 @@ check_mount_point(struct doctor *d, const char *dir)
         else if (stat(dir, &st) == 0 && access(dir, W_OK) < 0)
                 doctor_add(d, DOCTOR_FAIL, "mount", next, "this user may not mount at %s: %s", dir,
                            strerror(errno));
-        else
+        else {
                 doctor_add(d, DOCTOR_OK, "mount", NULL,
                            "nothing is mounted at %s, and litefs does not run", dir);
+                check_bare_files(d, dir);
+        }
 }
 
 void
 doctor_check_mount(struct doctor *d)
 {
         const char *dir = d->config.fuse.dir;
-        char type[64] = "";
+        char type[64] = "", source[64] = "";
 
-        if (!find_mount(dir, type))
+        if (!mount_point_find(dir, type, source))
                 check_mount_point(d, dir);
         else if (strncmp(type, "fuse", 4) != 0)
                 doctor_add(d, DOCTOR_WARN, "mount", "findmnt",
@@ -294,8 +270,7 @@ doctor_check_address(struct doctor *d)
         else if (access_is_loopback(c->http.addr))
                 doctor_add(d, DOCTOR_OK, "address", NULL, "%s is reached from this machine only",
                            c->http.addr);
-        else if (c->http.token[0] == '\0' && c->http.token_file[0] == '\0' &&
-                 c->http.tls.client_ca[0] == '\0')
+        else if (config_is_open(c))
                 doctor_add(
                         d, DOCTOR_WARN, "address", "openssl rand -hex 32 >/etc/litefs.token",
                         "%s is open to the network without http.token-file (the same on all nodes): whoever reaches it reads and changes databases",
@@ -303,4 +278,101 @@ doctor_check_address(struct doctor *d)
         else
                 doctor_add(d, DOCTOR_OK, "address", NULL, "%s asks for %s", c->http.addr,
                            c->http.tls.client_ca[0] != '\0' ? "a certificate" : "the token");
+}
+
+/* --- who gets in --- */
+
+/* A service that does not run the application itself: it is another unit's, and seldom root's. */
+static bool
+is_service(int pid)
+{
+        char path[64], text[65536];
+        size_t n = 0;
+        FILE *f;
+
+        snprintf(path, sizeof path, "/proc/%d/environ", pid);
+        f = fopen(path, "re");
+        if (f != NULL) {
+                n = fread(text, 1, sizeof text - 1, f);
+                fclose(f);
+        }
+        text[n] = '\0';
+        for (const char *s = text; s < text + n; s += strlen(s) + 1)
+                if (strncmp(s, "INVOCATION_ID=", 14) == 0)
+                        return true;
+        return false;
+}
+
+void
+doctor_check_users(struct doctor *d)
+{
+        const struct config *c = &d->config;
+        char path[64];
+        struct stat st;
+
+        snprintf(path, sizeof path, "/proc/%d", d->lock_pid);
+        if (d->lock_pid == 0 || c->fuse.allow_other || c->n_exec > 0 || stat(path, &st) < 0 ||
+            st.st_uid != 0 || !is_service(d->lock_pid))
+                return;
+        doctor_add(
+                d, DOCTOR_WARN, "users",
+                "sudo sed -i 's/^fuse:/fuse:\\n  allow-other: true/' /etc/litefs.yml; sudo systemctl restart litefs",
+                "litefs runs as root, as a service, without fuse.allow-other: nobody but root gets into %s, and an "
+                "application that is another user is told \"Permission denied\"",
+                c->fuse.dir);
+}
+
+/* --- file descriptors --- */
+
+static unsigned
+read_limit(int pid)
+{
+        char path[64], line[256];
+        unsigned limit = 0;
+        FILE *f;
+
+        snprintf(path, sizeof path, "/proc/%d/limits", pid);
+        f = fopen(path, "re");
+        while (f != NULL && limit == 0 && fgets(line, sizeof line, f) != NULL)
+                (void)sscanf(line, "Max open files %u", &limit);
+        if (f != NULL)
+                fclose(f);
+        return limit;
+}
+
+static unsigned
+count_open_of_pid(int pid)
+{
+        char path[64];
+        unsigned n = 0;
+        DIR *dir;
+
+        snprintf(path, sizeof path, "/proc/%d/fd", pid);
+        dir = opendir(path);
+        for (const struct dirent *en; dir != NULL && (en = readdir(dir)) != NULL;)
+                n += en->d_name[0] != '.';
+        if (dir != NULL)
+                closedir(dir);
+        return n;
+}
+
+/* Idle databases have closed theirs by the time that half are open: what is beyond that is in use. */
+void
+doctor_check_descriptors(struct doctor *d)
+{
+        unsigned limit = d->lock_pid != 0 ? read_limit(d->lock_pid) : 0, n, for_files;
+
+        if (limit == 0)
+                return;
+        n = count_open_of_pid(d->lock_pid);
+        for_files = descriptors_for_files(limit);
+        if (n < for_files / 4 * 3)
+                doctor_add(d, DOCTOR_OK, "descriptors", NULL, "%u of %u file descriptors are open", n,
+                           limit);
+        else
+                doctor_add(
+                        d, DOCTOR_WARN, "descriptors",
+                        "sudo systemctl edit litefs   # [Service] LimitNOFILE=1048576; of a container: its ulimits",
+                        "%u of %u file descriptors are open: from %u on no further database can be opened",
+                        n, limit, for_files);
 }

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/monotonic.h"
+#include "base/thread.h"
 
 /* --- words --- */
 
@@ -100,7 +102,7 @@ exec_free_words(char **words)
 }
 
 static char *
-put_quoted(char *to, const char *word)
+put_shell_quoted(char *to, const char *word)
 {
         *to++ = '\'';
         for (; *word != '\0'; word++) {
@@ -126,7 +128,7 @@ exec_join(const char *const *words, size_t n)
         for (size_t i = 0; i < n; i++) {
                 if (i > 0)
                         *to++ = ' ';
-                to = n == 1 ? stpcpy(to, words[i]) : put_quoted(to, words[i]);
+                to = n == 1 ? stpcpy(to, words[i]) : put_shell_quoted(to, words[i]);
         }
         *to = '\0';
         return line;
@@ -137,6 +139,7 @@ exec_join(const char *const *words, size_t n)
 struct exec {
         void (*on_exit)(void *arg);
         void *arg;
+        char *const *environment;
         pthread_mutex_t lock; /* guards what follows; leaf */
         pthread_cond_t ended; /* pid became 0 */
         pid_t pid;            /* of the command that runs; 0 when none does */
@@ -155,16 +158,43 @@ exec_new(void (*on_exit)(void *arg), void *arg, struct exec **ret)
         if (x == NULL)
                 return -ENOMEM;
         x->on_exit = on_exit;
+        x->environment = environ;
         x->arg = arg;
         pthread_mutex_init(&x->lock, NULL);
-        pthread_cond_init(&x->ended, NULL);
+        thread_cond_init(&x->ended);
         *ret = x;
         return 0;
 }
 
+void
+exec_set_environment(struct exec *x, char *const *environment)
+{
+        x->environment = environment;
+}
+
+/* The words that make this program become @words as @user: NULL, memory is out. Borrows them all. */
+static char **
+wrap_words(const char *user, char **words)
+{
+        static char self[] = "litefs", command[] = "exec-as";
+        size_t n = 0;
+        char **ret;
+
+        while (words[n] != NULL)
+                n++;
+        ret = calloc(n + 4, sizeof *ret);
+        if (ret == NULL)
+                return NULL;
+        ret[0] = self;
+        ret[1] = command;
+        ret[2] = (char *)user;
+        memcpy(ret + 3, words, n * sizeof *words);
+        return ret;
+}
+
 /* With standard input from /dev/null and the signals as a program expects them: litefs blocks some. */
 static int
-spawn(char **words, pid_t *ret)
+spawn(const char *program, char **words, char *const *environment, pid_t *ret)
 {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attr;
@@ -181,17 +211,32 @@ spawn(char **words, pid_t *ret)
         posix_spawnattr_setsigdefault(&attr, &pipe);
         posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
         if (r == 0)
-                r = posix_spawnp(ret, words[0], &actions, &attr, words, environ);
+                r = posix_spawnp(ret, program, &actions, &attr, words, environment);
         posix_spawnattr_destroy(&attr);
         posix_spawn_file_actions_destroy(&actions);
         return -r;
 }
 
-/* Starts @line and sets x->pid: 1, 0 when the node is stopping, or the error. */
 static int
-start(struct exec *x, const char *line, struct err *e)
+spawn_as(struct exec *x, const char *user, char **words)
+{
+        char **wrapped;
+        int r;
+
+        if (user[0] == '\0')
+                return spawn(words[0], words, x->environment, &x->pid);
+        wrapped = wrap_words(user, words);
+        r = wrapped != NULL ? spawn("/proc/self/exe", wrapped, x->environment, &x->pid) : -ENOMEM;
+        free(wrapped);
+        return r;
+}
+
+/* Starts @command and sets x->pid: 1, 0 when the node is stopping, or the error. */
+static int
+start_command(struct exec *x, const struct exec_command *command, struct err *e)
 {
         bool is_cut = false;
+        const char *line = command->cmd;
         char **words = exec_split(line, &is_cut);
         int r = 0;
 
@@ -203,7 +248,7 @@ start(struct exec *x, const char *line, struct err *e)
                 log_warn("no shell reads the command, it ends at the first of ;&|<>: %s", line);
         pthread_mutex_lock(&x->lock);
         if (!x->is_stopping) {
-                r = spawn(words, &x->pid);
+                r = spawn_as(x, command->user, words);
                 if (r < 0)
                         x->pid = 0;
         }
@@ -219,7 +264,7 @@ start(struct exec *x, const char *line, struct err *e)
 /* Waits for the command that runs; returns its wait status. The process is left a zombie until the lock is
  * held, so that exec_signal cannot hit another process that got its id. */
 static int
-wait_for_end(struct exec *x, enum exec_end end)
+wait_for_command(struct exec *x, enum exec_end end)
 {
         siginfo_t info;
         int status = 0;
@@ -250,15 +295,15 @@ is_stopping(struct exec *x)
 }
 
 static int
-run_sync(struct exec *x, const char *line, struct err *e)
+run_to_its_end(struct exec *x, const struct exec_command *command, struct err *e)
 {
         int r, status;
 
-        log_info("executing command: %s", line);
-        r = start(x, line, e);
+        log_info("executing command: %s", command->cmd);
+        r = start_command(x, command, e);
         if (r <= 0)
                 return r;
-        status = wait_for_end(x, EXEC_NONE);
+        status = wait_for_command(x, EXEC_NONE);
         if (status == 0 || is_stopping(x))
                 return 0;
         if (WIFSIGNALED(status))
@@ -269,11 +314,11 @@ run_sync(struct exec *x, const char *line, struct err *e)
 }
 
 static void *
-watch(void *arg)
+watch_command(void *arg)
 {
         struct exec *x = arg;
 
-        wait_for_end(x, EXEC_EXITED);
+        wait_for_command(x, EXEC_EXITED);
         if (x->end != EXEC_EXITED)
                 return NULL;
         if (x->code == 0)
@@ -285,19 +330,19 @@ watch(void *arg)
 }
 
 static int
-run_background(struct exec *x, const char *line, struct err *e)
+run_background(struct exec *x, const struct exec_command *command, struct err *e)
 {
         int r;
 
-        log_info("starting background subprocess: %s", line);
-        r = start(x, line, e);
+        log_info("starting background subprocess: %s", command->cmd);
+        r = start_command(x, command, e);
         if (r <= 0)
                 return r;
-        r = -pthread_create(&x->thread, NULL, watch, x);
+        r = -pthread_create(&x->thread, NULL, watch_command, x);
         if (r < 0) {
                 kill(x->pid, SIGTERM);
-                wait_for_end(x, EXEC_NONE);
-                return err_set(e, r, "watch %s", line);
+                wait_for_command(x, EXEC_NONE);
+                return err_set(e, r, "watch %s", command->cmd);
         }
         x->has_thread = true;
         return 0;
@@ -308,19 +353,31 @@ exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_
 {
         int r = 0;
 
-        for (size_t i = 0; i < n && r == 0; i++) {
+        for (size_t i = 0; i < n && r == 0 && !is_stopping(x); i++) {
                 if (commands[i].if_candidate && !is_candidate) {
                         log_info("node is not a candidate, skipping command execution: %s",
                                  commands[i].cmd);
                         continue;
                 }
-                r = i + 1 < n ? run_sync(x, commands[i].cmd, e) : run_background(x, commands[i].cmd, e);
+                r = i + 1 < n ? run_to_its_end(x, &commands[i], e) : run_background(x, &commands[i], e);
         }
         return r;
 }
 
+/* With the lock: false when it still runs at @grace_ms. */
+static bool
+wait_grace(struct exec *x, int64_t grace_ms)
+{
+        struct timespec until = monotonic_after_ms(grace_ms);
+
+        while (x->pid > 0)
+                if (pthread_cond_timedwait(&x->ended, &x->lock, &until) != 0)
+                        return x->pid == 0;
+        return true;
+}
+
 void
-exec_signal(struct exec *x, int sig)
+exec_signal(struct exec *x, int sig, int64_t grace_ms)
 {
         pthread_mutex_lock(&x->lock);
         x->is_stopping = true;
@@ -329,8 +386,23 @@ exec_signal(struct exec *x, int sig)
                 kill(x->pid, sig);
                 log_info("waiting for exec process to close");
         }
+        if (grace_ms > 0 && !wait_grace(x, grace_ms)) {
+                log_warn("the exec process has not ended within exec-grace (%lld ms): it is killed",
+                         (long long)grace_ms);
+                kill(x->pid, SIGKILL);
+        }
         while (x->pid > 0)
                 pthread_cond_wait(&x->ended, &x->lock);
+        pthread_mutex_unlock(&x->lock);
+}
+
+void
+exec_kill(struct exec *x)
+{
+        pthread_mutex_lock(&x->lock);
+        x->is_stopping = true;
+        if (x->pid > 0)
+                kill(x->pid, SIGKILL);
         pthread_mutex_unlock(&x->lock);
 }
 

@@ -1,8 +1,8 @@
 /* cmd/litefs/exec.h - the application that the configuration starts under litefs.
  *
  * All commands but the last run to their end, one after the other; the last runs beside the node, which ends
- * with it. A node that is stopped passes the signal on and waits for the application first, so that it can
- * still read and write while it shuts down.
+ * with it. A node that is stopped passes the signal on and waits for the application before it unmounts, so that it can
+ * still read while it shuts down, and write if no other node has taken the lease.
  *
  * Threads: exec_run on one, exec_signal on another, at any time. */
 #ifndef LITEFS_CMD_EXEC_H
@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "cmd/litefs/config.h"
@@ -28,12 +29,17 @@ struct exec;
 
 /* @on_exit is called from a thread, once, when the background command has ended by itself. */
 int exec_new(void (*on_exit)(void *arg), void *arg, struct exec **ret);
+/* What commands find in their environment, instead of all that this process has. Borrowed; before exec_run. */
+void exec_set_environment(struct exec *x, char *const *environment);
 /* Runs @commands until the last is in the background. -ECHILD and the words when one of the synchronous ones
  * failed; 0, and starts nothing more, once exec_signal was called. */
 int exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_candidate,
              struct err *e);
-/* Passes @sig on to the command that runs, if any, and waits for its end. No other is started. */
-void exec_signal(struct exec *x, int sig);
+/* Passes @sig on to the command that runs, if any, and waits for its end; after @grace_ms (0: never) it is killed. No other is
+ * started. */
+void exec_signal(struct exec *x, int sig, int64_t grace_ms);
+/* Kills the command that runs, if any, and waits for nothing. */
+void exec_kill(struct exec *x);
 
 /* How the background command ended. */
 enum exec_end {

@@ -15,7 +15,7 @@ struct out {
 };
 
 static void
-put(struct out *o, const char *s, size_t n)
+put_expanded(struct out *o, const char *s, size_t n)
 {
         if (o->failed)
                 return;
@@ -62,7 +62,7 @@ put_value(struct out *o, const struct env *env, const char *name, size_t n)
 {
         const char *v = value_of(env, name, n);
 
-        put(o, v, strlen(v));
+        put_expanded(o, v, strlen(v));
 }
 
 static bool
@@ -120,9 +120,9 @@ put_comparison(struct out *o, const struct env *env, const char *s, size_t n)
         left_n = strlen(left);
         is_equal = left_n == right_n && memcmp(left, right, left_n) == 0;
         if (is_equal == (s[at] == '='))
-                put(o, "true", 4);
+                put_expanded(o, "true", 4);
         else
-                put(o, "false", 5);
+                put_expanded(o, "false", 5);
         return true;
 }
 
@@ -139,9 +139,9 @@ put_braced(struct out *o, const struct env *env, const char *s, size_t n)
                         continue;
                 v = value_of(env, s, i);
                 if (v[0] != '\0')
-                        put(o, v, strlen(v));
+                        put_expanded(o, v, strlen(v));
                 else
-                        put(o, s + i + 2, n - i - 2);
+                        put_expanded(o, s + i + 2, n - i - 2);
                 return;
         }
         put_value(o, env, s, n);
@@ -167,7 +167,7 @@ put_variable(struct out *o, const struct env *env, const char *s)
         for (end = s; isalnum((unsigned char)*end) || *end == '_'; end++)
                 ;
         if (end == s) {
-                put(o, "$", 1);
+                put_expanded(o, "$", 1);
                 return s;
         }
         put_value(o, env, s, (size_t)(end - s));
@@ -180,11 +180,11 @@ expand_text(const char *text, const char *(*lookup)(void *arg, const char *name)
         struct env env = { lookup, arg, strrchr(text, '}') };
         struct out o = { 0 };
 
-        put(&o, "", 0);
+        put_expanded(&o, "", 0);
         while (*text != '\0') {
                 size_t n = strcspn(text, "$");
 
-                put(&o, text, n);
+                put_expanded(&o, text, n);
                 text += n;
                 if (*text == '$')
                         text = put_variable(&o, &env, text + 1);

@@ -1,46 +1,61 @@
 /* litefs export: a consistent copy of a database, in place only when it is complete. */
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/os.h"
-#include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/output.h"
+#include "cmd/litefs/transfer.h"
 
 #define STALL_MS 60000
 #define BUSY_TRIES 60
 
 struct target {
         struct byte_sink base;
-        const char *path;
-        char tmp[PATH_MAX];
-        int fd;
-        uint64_t size_bytes;
-        bool has_progress;
+        struct output out;
+        struct transfer *transfer;
+        int result;        /* of writing */
         pthread_t watcher; /* for signals that end the program */
         sigset_t signals, old_signals;
 };
+
+/* To a pipe there is no place to write at. */
+static int
+write_stream(const void *buf, size_t n)
+{
+        const char *at = buf;
+
+        while (n > 0) {
+                ssize_t done = write(STDOUT_FILENO, at, n);
+
+                if (done < 0 && errno != EINTR)
+                        return -errno;
+                at += done > 0 ? done : 0;
+                n -= done > 0 ? (size_t)done : 0;
+        }
+        return 0;
+}
 
 static int
 write_target(struct byte_sink *sink, const void *buf, size_t n)
 {
         struct target *t = (struct target *)sink;
-        int r = os_pwrite_all(os_host(), "export:write", t->fd, buf, n, (off_t)t->size_bytes);
+        struct transfer *x = t->transfer;
 
-        if (t->has_progress && (t->size_bytes + n) >> 23 != t->size_bytes >> 23)
-                fprintf(stderr, "\r%llu MiB", (unsigned long long)((t->size_bytes + n) >> 20));
-        t->size_bytes += n;
-        return r;
+        t->result = x->is_stream ? write_stream(buf, n)
+                                 : os_pwrite_all(os_host(), "export:write", t->out.fd, buf, n,
+                                                 (off_t)x->done_bytes);
+        x->done_bytes += n;
+        say_progress(&x->say, "%llu MiB", (unsigned long long)(x->done_bytes >> 20));
+        return t->result;
 }
 
 static void
@@ -56,23 +71,32 @@ unlink_with(const char *path, const char *suffix)
 static int
 publish(struct target *t, struct err *e)
 {
-        char copy[PATH_MAX];
-        int r;
+        unlink_with(t->out.path, "-journal");
+        unlink_with(t->out.path, "-wal");
+        unlink_with(t->out.path, "-shm");
+        return output_publish(&t->out, e);
+}
 
-        unlink_with(t->path, "-journal");
-        unlink_with(t->path, "-wal");
-        unlink_with(t->path, "-shm");
-        r = os_rename(os_host(), "export:rename", t->tmp, t->path);
-        snprintf(copy, sizeof copy, "%s", t->path);
-        if (r == 0)
-                r = os_sync_dir(os_host(), "export:rename", dirname(copy));
-        return r < 0 ? err_set(e, r, "rename %s to %s", t->tmp, t->path) : 0;
+static int
+fail_write(const struct target *t, struct err *e)
+{
+        if (t->transfer->is_stream)
+                return err_text(
+                        e, t->result,
+                        "cannot write standard output: %s; discard what was written, it is not a whole "
+                        "database",
+                        err_code_text(t->result));
+        return err_text(e, t->result,
+                        "cannot write %s: %s; name a file elsewhere, what was there is as it was",
+                        t->transfer->path, err_code_text(t->result));
 }
 
 /* The node reads a database for one at a time. */
 static int
-download(struct client *c, const char *url, struct target *t, struct err *e)
+download(struct target *t, struct err *e)
 {
+        struct client *c = &t->transfer->client;
+        const char *url = t->transfer->url;
         struct http_request rq = { .method = "GET",
                                    .url = url,
                                    .timeout_ms = STALL_MS,
@@ -84,58 +108,29 @@ download(struct client *c, const char *url, struct target *t, struct err *e)
 
         for (int i = 0; i < BUSY_TRIES; i++) {
                 r = http_client_do(c->http, &rq, &rs, e);
+                if (t->result < 0)
+                        return fail_write(t, e);
                 if (r < 0)
-                        return r;
+                        return client_explain(c, r, c->base, url, e);
                 if (rs.status != 503)
                         break;
                 nanosleep(&pause, NULL);
         }
-        return client_check(&rs, e);
+        return client_check(c, &rs, e);
 }
 
 /* The copy takes the place of what is at PATH: of a file, that is, not of /dev/null for whoever may do that. */
 static int
-check_target(const char *path, struct err *e)
+check_export_target(const char *path, struct err *e)
 {
         struct stat st;
 
         if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
                 return 0;
-        return err_text(e, -EINVAL, "%s is not a file: name one that may be replaced", path);
-}
-
-/* 1: ours; 0: the one who had it has given it its name in between, so it is no longer temporary. */
-static int
-take_temporary(struct target *t, struct err *e)
-{
-        struct stat opened, named;
-
-        t->fd = os_open(os_host(), "export:open", t->tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-        if (t->fd < 0)
-                return err_set(e, t->fd, "create %s", t->tmp);
-        /* On a file system without locks there is nothing to be known. */
-        if (flock(t->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-                return err_text(e, -EBUSY,
-                                "%s is being written by another export: wait until it has ended",
-                                t->tmp);
-        if (fstat(t->fd, &opened) < 0)
-                return err_set(e, -errno, "look at %s", t->tmp);
-        return stat(t->tmp, &named) == 0 && named.st_dev == opened.st_dev &&
-               named.st_ino == opened.st_ino;
-}
-
-static int
-open_temporary(struct target *t, struct err *e)
-{
-        int r;
-
-        while ((r = take_temporary(t, e)) == 0)
-                os_close(os_host(), "export:close", t->fd);
-        if (r > 0 && (r = os_ftruncate(os_host(), "export:open", t->fd, 0)) < 0)
-                err_set(e, r, "empty %s", t->tmp);
-        if (r < 0 && t->fd >= 0)
-                os_close(os_host(), "export:close", t->fd);
-        return r;
+        return err_text(
+                e, -EINVAL,
+                "cannot export to %s: it is not a file; name one that may be replaced, or `-` for standard output",
+                path);
 }
 
 /* --- signals --- */
@@ -162,7 +157,8 @@ wait_for_signal(void *arg)
 
         if (sigwait(&t->signals, &sig) != 0)
                 return NULL;
-        (void)unlink(t->tmp);
+        if (t->out.tmp[0] != '\0')
+                (void)unlink(t->out.tmp);
         raise(sig);
         pthread_sigmask(SIG_UNBLOCK, &t->signals, NULL);
         return NULL;
@@ -197,66 +193,64 @@ unblock_signals(struct target *t)
 }
 
 static int
-fill_and_publish(struct target *t, struct client *c, const char *url, struct err *e)
+fill_and_publish(struct target *t, struct err *e)
 {
-        int r = download(c, url, t, e);
+        int r = download(t, e);
 
-        if (t->has_progress && t->size_bytes > 0)
-                fprintf(stderr, "\r\033[K");
-        if (r == 0 && (r = os_fsync(os_host(), "export:sync", t->fd)) < 0)
-                err_set(e, r, "sync %s", t->tmp);
+        say_end(&t->transfer->say);
         unwatch_signals(t);
         if (r == 0)
                 r = publish(t, e);
-        if (r < 0)
-                (void)unlink(t->tmp); /* while it is locked: it is nobody else's */
+        else
+                output_discard(&t->out);
         unblock_signals(t);
         return r;
 }
 
 static int
-export_to(struct client *c, const char *url, const char *path, struct err *e)
+export_to(struct transfer *x, struct err *e)
 {
-        struct target t = { .base.write = write_target, .path = path, .has_progress = isatty(2) == 1 };
-        int r = check_target(path, e);
+        struct target t = { .base.write = write_target, .transfer = x };
+        int r;
 
-        if (r < 0)
-                return r;
-        if (snprintf(t.tmp, sizeof t.tmp, "%s.tmp", path) >= (int)sizeof t.tmp)
-                return err_set(e, -ENAMETOOLONG, "%s", path);
-        r = open_temporary(&t, e);
+        if (x->is_stream)
+                return download(&t, e);
+        r = check_export_target(x->path, e);
+        if (r == 0 && (r = output_open(&t.out, x->path, e)) < 0)
+                err_text(e, r, "cannot create %s: %s; name a file in a directory where you may write",
+                         x->path, err_code_text(r));
         if (r < 0)
                 return r;
         r = watch_signals(&t, e);
-        if (r == 0)
-                r = fill_and_publish(&t, c, url, e);
-        else
-                (void)unlink(t.tmp);
-        os_close(os_host(), "export:close", t.fd);
-        return r;
+        if (r < 0)
+                output_discard(&t.out);
+        return r < 0 ? r : fill_and_publish(&t, e);
 }
 
 int
 command_export(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs export -name app.db /backup/app.db",
-                  "back app.db up, while it is being written" },
-                { "litefs export -url http://node2:20202 -name app.db copy.db",
-                  "copy it from another node" },
+                { "litefs export app.db /backup/app.db", "back app.db up, while it is being written" },
+                { "litefs export app.db | gzip > app.db.gz", "into a pipe" },
+                { "litefs export -url http://node2:20202 app.db copy.db", "copy it from another node" },
                 { 0 },
         };
-        static const struct client_transfer transfer = {
+        static const struct transfer_kind kind = {
                 .help = {
                         .name = "export",
-                        .synopsis = "[flags] -name NAME PATH",
-                        .about = "Copies a database of a running node, as of one transaction, to PATH. Replaces what is there.",
+                        .synopsis = "[flags] DB [FILE|-]\n[flags] -name DB FILE",
+                        .about = "Copies a database of a running node, as of one transaction, to FILE, which is replaced when the\n"
+                                 "copy is complete, and is for you alone (mode 0600). Without FILE, or with -, the copy goes to\n"
+                                 "standard output, and is complete if the exit status is 0.",
+                        .operands = "databases",
                         .examples = examples,
                 },
                 .target = "/export",
                 .noun = "Export",
                 .run = export_to,
+                .stream_fd = STDOUT_FILENO,
         };
 
-        return client_transfer(&transfer, argc, argv);
+        return transfer_command(&kind, argc, argv);
 }

@@ -4,8 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cmd/litefs/similar.h"
+
 static const struct flag *
-find(const struct flag *flags, const char *name, size_t n)
+find_flag(const struct flag *flags, const char *name, size_t n)
 {
         for (; flags->name != NULL; flags++)
                 if (strlen(flags->name) == n && memcmp(flags->name, name, n) == 0)
@@ -31,13 +33,29 @@ set_switch(const struct flag *f, const char *value, struct err *e)
         return 0;
 }
 
+static int
+fail_unknown_flag(const struct flag *flags, const char *word, const char *name, size_t n, struct err *e)
+{
+        char given[64];
+        struct similar near;
+
+        snprintf(given, sizeof given, "%.*s", (int)n, name);
+        near = similar_to(given);
+        for (; n > 0 && flags->name != NULL; flags++)
+                similar_offer(&near, flags->name, strlen(flags->name));
+        if (near.best == NULL)
+                return err_text(e, -EINVAL, "unknown flag %s", word);
+        return err_text(e, -EINVAL, "unknown flag %s (did you mean -%s?)", word, near.best);
+}
+
 /* The flag at @argv[*i], which may take the next word too: as flags_parse. */
 static int
-take_flag(const struct flag *flags, int argc, char **argv, int *i, const char **ret_help, struct err *e)
+take_flag_word(const struct flag *flags, int argc, char **argv, int *i, const char **ret_help,
+               struct err *e)
 {
         const char *word = argv[*i], *name = word + (word[1] == '-' ? 2 : 1), *value;
         size_t n = strcspn(name, "=");
-        const struct flag *f = find(flags, name, n);
+        const struct flag *f = find_flag(flags, name, n);
 
         value = name[n] == '=' ? name + n + 1 : NULL;
         if (f == NULL && is_help(name, n)) {
@@ -45,7 +63,7 @@ take_flag(const struct flag *flags, int argc, char **argv, int *i, const char **
                 return 1;
         }
         if (f == NULL)
-                return err_text(e, -EINVAL, "unknown flag %s (-h lists those there are)", word);
+                return fail_unknown_flag(flags, word, name, n, e);
         if (f->value_name == NULL)
                 return set_switch(f, value, e);
         if (value == NULL && *i + 1 < argc)
@@ -74,7 +92,7 @@ flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *
                 if (argv[i][0] != '-' || argv[i][1] == '\0')
                         ret->words[ret->n++] = argv[i];
                 else
-                        r = take_flag(flags, end, argv, &i, &ret->help, e);
+                        r = take_flag_word(flags, end, argv, &i, &ret->help, e);
         }
         return r;
 }

@@ -5,18 +5,29 @@
  * thread cannot end before the answer comes, the answer not before the thread has ended. The mount would hang for all,
  * and data/lock would stay taken, until somebody types `umount -f`. The guard does that at once.
  *
+ * It then makes what is left of the mount in memory useless (fuse/live_nodes.h), so that a connection that is still open
+ * gets an error rather than what was true before.
+ *
  * It is forked before there are threads, holds nothing of the daemon's, and learns of the death by PR_SET_PDEATHSIG:
  * the thread that starts it must live as long as the process. */
 #ifndef LITEFS_CMD_GUARD_H
 #define LITEFS_CMD_GUARD_H
 
 struct guard;
+struct live_nodes;
 
+struct guarded {
+        const char *mount_dir;
+        const char *dbs_dir; /* DATA/dbs */
+};
 /* 0 or a negative errno. Before any thread is started. */
-int guard_start(const char *mount_dir, struct guard **ret);
-/* The mount is there: from now on the guard is needed. Not on the thread that answers the mount. */
-void guard_arm(struct guard *g, const char *mount_dir);
-/* After the mount has gone. NULL is fine. */
+int guard_start(const struct guarded *what, struct guard **ret);
+/* The nodes that it is to revoke: for the mount to enter. NULL: there is no memory for them. */
+struct live_nodes *guard_nodes(const struct guard *g);
+/* The mount is there: from now on the guard is needed. @fuse_fd is a descriptor of the connection, of which the guard gets
+ * one of its own. Not on the thread that answers the mount. */
+void guard_arm(struct guard *g, const char *mount_dir, int fuse_fd);
+/* Before the connection is closed, which would otherwise stay for as long as the guard has it. Frees @g; NULL is fine. */
 void guard_stop(struct guard *g);
 
 #endif

@@ -2,20 +2,20 @@
 #ifndef LITEFS_CMD_HALTING_H
 #define LITEFS_CMD_HALTING_H
 
-#include "http/remote_halts.h"
-#include "repl/halts.h"
+#include "http/halt_holder.h"
+#include "repl/halt_grants.h"
 
 struct node;
 struct session;
 
 struct halting {
-        struct halts *given;        /* that other nodes have here, while this node is the primary */
-        struct remote_halts *taken; /* that this node has elsewhere, while it is not */
+        struct halt_grants *given; /* that other nodes have here, while this node is the primary */
+        struct halt_holder *taken; /* that this node has elsewhere, while it is not */
 };
 
 /* Before the node starts and the mount serves. @halting is zeroed, and stays where it is. */
-int halting_open(struct halting *halting, const struct halts_config *given,
-                 const struct remote_halts_config *taken, struct node *node, struct session *session,
+int halting_open(struct halting *halting, const struct halt_grants_config *given,
+                 const struct halt_holder_config *taken, struct node *node, struct session *session,
                  struct err *e);
 /* First those that this node has elsewhere, while it can still tell; then, after the API's end, the others, while the
  * mount still answers. Again is fine. */

@@ -1,14 +1,15 @@
-/* litefs handoff: the primary passes its part on. */
+/* litefs handoff: the primary passes its role on. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/say.h"
 
 /* 16 hex digits are a node's id, anything else its hostname. */
 static bool
-is_node_id(const char *s)
+is_boot_id(const char *s)
 {
         return strlen(s) == 16 && strspn(s, "0123456789abcdefABCDEF") == 16;
 }
@@ -25,16 +26,18 @@ command_handoff(int argc, char **argv)
                 .name = "handoff",
                 .synopsis = "[flags] [NODE]",
                 .about =
-                        "Passes the primary's part from this node to NODE (its hostname or id), or to any replica that\n"
-                        "has everything. Writers see a busy or read-only database for a moment; no commit is lost.",
+                        "Passes the primary role from this node to NODE (its hostname or id), or to any replica that\n"
+                        "has everything. A write that comes too late fails (SQLITE_IOERR_* or SQLITE_READONLY_*, by\n"
+                        "journal mode); no commit is lost.",
+                .operands = "nodes",
                 .examples = examples,
         };
         struct client c = { 0 };
-        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        struct say say = { 0 };
+        const struct flag flags[] = { SAY_FLAGS(&say), CLIENT_FLAGS(&c), { 0 } };
         const char *node = NULL;
         struct flag_words w;
         struct err e = ERR_INIT;
-        char url[2048];
         int r = client_parse(flags, argc, argv, 1, &help, &w);
 
         if (r > 0)
@@ -42,16 +45,15 @@ command_handoff(int argc, char **argv)
         if (w.n + w.n_rest > 0)
                 node = w.n > 0 ? w.words[0] : w.rest[0];
         r = client_open(&c, &e);
-        if (r == 0 && (r = client_make_url(c.base, "/handoff",
-                                           node == NULL       ? NULL
-                                           : is_node_id(node) ? "nodeID"
-                                                              : "hostname",
-                                           node, url, sizeof url)) < 0)
-                err_set(&e, r, "%s", node);
         if (r == 0)
-                r = client_request(&c, "POST", url, NULL, &e);
+                r = client_post(&c, "/handoff",
+                                node == NULL       ? NULL
+                                : is_boot_id(node) ? "nodeID"
+                                                   : "hostname",
+                                node, NULL, &e);
         client_close(&c);
         if (r == 0)
-                printf("handed over\n");
+                say_done(&say, json_pack("{s:s, s:s?}", "result", "handed over", "to", node),
+                         "handed over");
         return client_exit(r, &e);
 }

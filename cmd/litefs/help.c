@@ -8,16 +8,16 @@
 #include "cmd/litefs/help_formats.h"
 
 const struct help_row help_exits[] = {
-        { "0", "done" },
+        { "0", "done, or this help was asked for" },
         { "1", "failed; the reason is the line on stderr that begins with ERROR:" },
-        { "2", "this help was asked for, or an argument is missing" },
+        { "2", "an argument is wrong or missing" },
         { 0 },
 };
 
 /* --- text --- */
 
 static void
-print_rows(const char *title, const struct help_row *rows)
+print_help_rows(const char *title, const struct help_row *rows)
 {
         if (rows == NULL)
                 return;
@@ -38,10 +38,10 @@ print_usage(const struct help *h)
 }
 
 static void
-print_text(const struct help *h, const struct flag *flags)
+print_help_text(const struct help *h, const struct flag *flags)
 {
         print_usage(h);
-        print_rows(h->name[0] != '\0' ? "The actions are" : "The commands are", h->actions);
+        print_help_rows(h->name[0] != '\0' ? "The actions are" : "The commands are", h->actions);
         if (flags != NULL && flags->name != NULL) {
                 printf("\nThe flags are:\n\n");
                 flags_print(flags);
@@ -51,12 +51,12 @@ print_text(const struct help *h, const struct flag *flags)
                 for (const struct help_row *x = h->examples; x->left != NULL; x++)
                         printf("\n    # %s\n    %s\n", x->text, x->left);
         }
-        print_rows("Exit status", h->exits != NULL ? h->exits : help_exits);
+        print_help_rows("Exit status", h->exits != NULL ? h->exits : help_exits);
 }
 
 /* --- all formats --- */
 
-static const struct help_format text = { "", NULL, print_text, NULL };
+static const struct help_format text = { "", NULL, print_help_text, NULL };
 static const struct help_format *const formats[] = { &text, &help_man, &help_bash, &help_zsh,
                                                      &help_fish };
 #define N_FORMATS (sizeof formats / sizeof formats[0])
@@ -83,6 +83,13 @@ help_print(const struct help *h, const struct flag *flags, const char *format)
         const struct help_format *f = find_format(format);
 
         (f != NULL ? f : &text)->print_command(h, flags);
+        return 0;
+}
+
+int
+help_mistake(const char *name, const char *what)
+{
+        fprintf(stderr, "ERROR: litefs %s: %s; run `litefs %s -h` for help\n", name, what, name);
         return EXIT_USAGE;
 }
 

@@ -20,7 +20,8 @@ struct help {
         const char *
                 synopsis; /* what follows the name, "[flags] -name NAME PATH"; forms apart by newlines */
         const char *about; /* paragraphs apart by empty lines, lines of at most 100 columns */
-        const struct help_row *actions;  /* the words that its first argument may be; NULL: any */
+        const struct help_row *actions; /* the words that its first argument may be; NULL: any */
+        const char *operands; /* what its first word names: "databases", "nodes"; NULL: files */
         const struct help_row *examples; /* command lines, and what they do */
         const struct help_row *exits;    /* NULL: help_exits */
 };
@@ -33,8 +34,10 @@ struct help_command {
         const char *summary;
 };
 
-/* To stdout, in @format ("", "man", "bash", "zsh", "fish"). @flags may be NULL. Returns EXIT_USAGE. */
+/* To stdout, in @format ("", "man", "bash", "zsh", "fish"). @flags may be NULL. Returns 0. */
 int help_print(const struct help *h, const struct flag *flags, const char *format);
+/* "ERROR: litefs NAME: @what; run `litefs NAME -h` for help" to stderr. Returns EXIT_USAGE. */
+int help_mistake(const char *name, const char *what);
 /* A whole file for all @commands, which are called for their parts: 0, or -EINVAL. */
 int help_generate(const struct help *program, const struct help_command *commands, size_t n,
                   const char *format, struct err *e);

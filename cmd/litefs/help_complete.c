@@ -34,7 +34,7 @@ begin_bash(const struct help *program, const struct help_command *commands, size
         printf("# bash completion for litefs; made by `litefs help -format=bash`\n"
                "_litefs() {\n"
                "    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-               "    local flags='' with_path='' with_value='' actions=''\n"
+               "    local flags='' with_path='' with_value='' actions='' operands=''\n"
                "    COMPREPLY=()\n"
                "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
                "        mapfile -t COMPREPLY < <(compgen -W '");
@@ -69,7 +69,37 @@ print_bash(const struct help *h, const struct flag *flags)
         printf(" '\n        actions='");
         for (const struct help_row *a = h->actions; a != NULL && a->left != NULL; a++)
                 printf("%s%s", a == h->actions ? "" : " ", a->left);
-        printf("'\n        ;;\n");
+        printf("'\n        operands='%s'\n        ;;\n", h->operands != NULL ? h->operands : "");
+}
+
+/* The node is asked for its databases as the rest of the line would ask it. The first word is one; the second is a file. */
+static void
+print_bash_names(void)
+{
+        printf("# The names that litefs knows: _litefs_names databases|nodes\n"
+               "_litefs_names() {\n"
+               "    local -a ask=(\"${COMP_WORDS[0]}\" list -q)\n"
+               "    local i name\n"
+               "    [ \"$1\" = nodes ] && ask+=(-nodes)\n"
+               "    for ((i = 2; i < COMP_CWORD; i++)); do\n"
+               "        case ${COMP_WORDS[i]/#--/-} in\n"
+               "        -url | -config | -token-file | -ca | -cert | -key) ask+=(\"${COMP_WORDS[i]}\" \"${COMP_WORDS[i + 1]}\") ;;\n"
+               "        esac\n"
+               "    done\n"
+               "    while IFS= read -r name; do\n"
+               "        [[ $name == \"$word\"* ]] && COMPREPLY+=(\"$name\")\n"
+               "    done < <(\"${ask[@]}\" 2>/dev/null)\n"
+               "}\n"
+               "# Whether the word is the first that is no flag, behind $1 words of the command.\n"
+               "_litefs_is_first() {\n"
+               "    local i\n"
+               "    for ((i = $1; i < COMP_CWORD; i++)); do\n"
+               "        case ${COMP_WORDS[i]} in\n"
+               "        -*) [[ \"$with_path$with_value\" != *\" ${COMP_WORDS[i]/#--/-} \"* ]] || i=$((i + 1)) ;;\n"
+               "        *) return 1 ;;\n"
+               "        esac\n"
+               "    done\n"
+               "}\n");
 }
 
 static void
@@ -85,10 +115,15 @@ end_bash(const struct help *program)
                "    elif [[ -n $actions && $COMP_CWORD -eq 2 ]]; then\n"
                "        mapfile -t COMPREPLY < <(compgen -W \"$actions\" -- \"$word\")\n"
                "    else\n"
+               "        if [[ -n $operands && $with_path != *\" $before \"* ]] && _litefs_is_first $((${#actions} > 0 ? 3 : 2)); then\n"
+               "            _litefs_names \"$operands\"\n"
+               "            [[ ${#COMPREPLY[@]} -eq 0 && $operands != nodes ]] || return\n"
+               "        fi\n"
                "        mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n"
                "    fi\n"
-               "}\n"
-               "complete -o filenames -F _litefs litefs\n");
+               "}\n");
+        print_bash_names();
+        printf("complete -o filenames -F _litefs litefs\n");
 }
 
 const struct help_format help_bash = { "bash", begin_bash, print_bash, end_bash };
@@ -100,6 +135,17 @@ begin_zsh(const struct help *program, const struct help_command *commands, size_
 {
         (void)program;
         printf("#compdef litefs\n# made by `litefs help -format=zsh`\n"
+               "_litefs_names() {\n"
+               "    local -a names ask=(list -q $@)\n"
+               "    local i\n"
+               "    for ((i = 1; i < CURRENT; i++)); do\n"
+               "        case ${words[i]/#--/-} in\n"
+               "        -url|-config|-token-file|-ca|-cert|-key) ask+=(\"${words[i]}\" \"${(Q)words[i + 1]}\") ;;\n"
+               "        esac\n"
+               "    done\n"
+               "    names=(${(f)\"$(_call_program names litefs ${(q)ask} 2>/dev/null)\"})\n"
+               "    compadd -a names\n"
+               "}\n"
                "if (( CURRENT == 2 )); then\n    local -a commands=(\n");
         for (size_t i = 0; i < n; i++) {
                 printf("        '%s:", commands[i].name);
@@ -128,6 +174,9 @@ print_zsh(const struct help *h, const struct flag *flags)
                         printf("%s%s", a == h->actions ? "" : " ", a->left);
                 printf(")'");
         }
+        if (h->operands != NULL)
+                printf(" \\\n        '%d:%s:{ _litefs_names%s; _files }'", h->actions != NULL ? 2 : 1,
+                       h->operands, strcmp(h->operands, "nodes") == 0 ? " -nodes" : "");
         printf(" \\\n        '*:: :_files'\n    ;;\n");
 }
 
@@ -165,6 +214,10 @@ print_fish(const struct help *h, const struct flag *flags)
                 print_escaped(a->text, "\\");
                 printf("'\n");
         }
+        if (h->operands != NULL)
+                printf("%s %s' -a '(command -q litefs; and litefs list -q%s 2>/dev/null)' -d '%s'\n",
+                       is_seen, h->name, strcmp(h->operands, "nodes") == 0 ? " -nodes" : "",
+                       h->operands);
         for (; flags != NULL && flags->name != NULL; flags++) {
                 printf("%s %s' -o %s%s -d '", is_seen, h->name, flags->name,
                        flags->value_name == NULL ? ""

@@ -16,7 +16,5 @@ extern const struct help_format help_man, help_bash, help_zsh, help_fish;
 
 /* What follows the next newline of @s, or NULL. */
 const char *help_next_line(const char *s);
-/* @n bytes of @s as troff takes them for text. */
-void help_print_roff(const char *s, size_t n);
 
 #endif

@@ -11,8 +11,8 @@
 #define LITEFS_VERSION ""
 #endif
 
-void
-help_print_roff(const char *s, size_t n)
+static void
+print_roff_text(const char *s, size_t n)
 {
         bool is_line_start = true;
 
@@ -32,7 +32,7 @@ help_print_roff(const char *s, size_t n)
 static void
 print_roff(const char *s)
 {
-        help_print_roff(s, strlen(s));
+        print_roff_text(s, strlen(s));
 }
 
 /* --- litefs(1) --- */
@@ -43,7 +43,7 @@ print_paragraphs(const char *s)
         const char *end;
 
         for (; (end = strstr(s, "\n\n")) != NULL; s = end + 2) {
-                help_print_roff(s, (size_t)(end - s));
+                print_roff_text(s, (size_t)(end - s));
                 printf("\n.PP\n");
         }
         print_roff(s);
@@ -51,7 +51,7 @@ print_paragraphs(const char *s)
 }
 
 static void
-print_rows(const struct help_row *rows)
+print_roff_rows(const struct help_row *rows)
 {
         for (; rows->left != NULL; rows++) {
                 printf(".TP\n.B ");
@@ -67,7 +67,7 @@ print_synopsis(const struct help *h)
 {
         for (const char *form = h->synopsis; form != NULL; form = help_next_line(form)) {
                 printf(form == h->synopsis ? ".B litefs %s\n" : ".br\n.B litefs %s\n", h->name);
-                help_print_roff(form, strcspn(form, "\n"));
+                print_roff_text(form, strcspn(form, "\n"));
                 printf(form[0] != '\0' ? "\n" : "");
         }
 }
@@ -107,17 +107,17 @@ print_command(const struct help *h, const struct flag *flags)
         printf(".PP\n");
         print_paragraphs(h->about);
         if (h->actions != NULL)
-                print_rows(h->actions);
+                print_roff_rows(h->actions);
         print_flags(flags);
         print_examples(h->examples);
         if (h->exits != NULL) {
                 printf(".PP\nExit status:\n");
-                print_rows(h->exits);
+                print_roff_rows(h->exits);
         }
 }
 
 static void
-begin(const struct help *program, const struct help_command *commands, size_t n)
+begin_manual(const struct help *program, const struct help_command *commands, size_t n)
 {
         (void)commands, (void)n;
         printf(".\\\" Made by `litefs help -format=man` from what `litefs COMMAND -h` prints.\n"
@@ -127,16 +127,16 @@ begin(const struct help *program, const struct help_command *commands, size_t n)
         print_synopsis(program);
         printf(".SH DESCRIPTION\n");
         print_paragraphs(program->about);
-        print_rows(program->actions);
+        print_roff_rows(program->actions);
         printf(".SH COMMANDS\nA flag may be written with one dash or two, and its value as the next word or behind "
                "an equals sign.\n");
 }
 
 static void
-end(const struct help *program)
+end_manual(const struct help *program)
 {
         printf(".SH EXIT STATUS\nOf a command that does not say otherwise:\n");
-        print_rows(help_exits);
+        print_roff_rows(help_exits);
         printf(".SH EXAMPLES\n");
         print_examples(program->examples);
         printf(".SH FILES\n.TP\n.I ./litefs.yml, ~/litefs.yml, /etc/litefs.yml\n"
@@ -144,7 +144,7 @@ end(const struct help *program)
                ".SH SEE ALSO\n.BR litefs.yml (5),\n.BR fuse (4),\n.BR sqlite3 (1)\n");
 }
 
-const struct help_format help_man = { "man", begin, print_command, end };
+const struct help_format help_man = { "man", begin_manual, print_command, end_manual };
 
 /* --- litefs.yml(5) --- */
 
@@ -167,15 +167,6 @@ add_comment(struct page *p, const char *text)
         snprintf(p->about + n, sizeof p->about - n, "%s%s", n > 0 ? "\n" : "", text);
 }
 
-static const struct config_key *
-find_key(const char *path)
-{
-        for (size_t i = 0; i < config_n_keys; i++)
-                if (strcmp(config_keys[i].path, path) == 0)
-                        return &config_keys[i];
-        return NULL;
-}
-
 /* A heading of several keys has its text behind the last, so the text is kept until then. */
 static void
 flush_about(struct page *p)
@@ -193,7 +184,7 @@ static bool
 is_default(const struct config_key *k, const char *value)
 {
         return k->type != T_EXEC && strcmp(value, "\"\"") != 0 && strcmp(value, "[]") != 0 &&
-               (k->type != T_STRING || k->text[0] != '\0');
+               (k->type != T_STRING || (k->text[0] != '\0' && strstr(value, k->text) != NULL));
 }
 
 static void
@@ -225,7 +216,7 @@ take_key(struct page *p, char *line)
         snprintf(p->names[depth], sizeof p->names[depth], "%s", name);
         for (size_t i = 0; i <= depth; i++)
                 n += (size_t)snprintf(path + n, sizeof path - n, "%s%s", i > 0 ? "." : "", p->names[i]);
-        k = find_key(path);
+        k = config_find_key(path);
         if (k != NULL) {
                 print_key(p, k, value);
                 return;

@@ -3,52 +3,55 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/os.h"
-#include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/transfer.h"
 
 #define STALL_MS 600000 /* the node answers when all is in its log */
 
+#define PAGE_MIN 512
+
 struct source {
         struct byte_src base;
+        struct transfer *transfer;
         int fd;
-        uint64_t off, size_bytes;
-        bool has_progress;
+        uint64_t size_bytes;
 };
 
 static ssize_t
-read_source(struct byte_src *src, void *buf, size_t n)
+read_import_file(struct byte_src *src, void *buf, size_t n)
 {
         struct source *s = (struct source *)src;
-        ssize_t r = os_pread_all(os_host(), "import:read", s->fd, buf, n, (off_t)s->off);
+        struct transfer *t = s->transfer;
+        ssize_t r = os_pread_all(os_host(), "import:read", s->fd, buf, n, (off_t)t->done_bytes);
 
         if (r <= 0)
                 return r;
-        if (s->has_progress &&
-            (s->off + (uint64_t)r) * 100 / s->size_bytes != s->off * 100 / s->size_bytes)
-                fprintf(stderr, "\r%3llu %%",
-                        (unsigned long long)((s->off + (uint64_t)r) * 100 / s->size_bytes));
-        s->off += (uint64_t)r;
+        t->done_bytes += (uint64_t)r;
+        say_progress(&t->say, "%3llu %%", (unsigned long long)(t->done_bytes * 100 / s->size_bytes));
         return r;
 }
 
 static int
-upload(struct client *c, const char *url, struct source *s, struct err *e)
+upload(struct source *s, struct err *e)
 {
+        struct transfer *t = s->transfer;
         struct http_request rq = { .method = "POST",
-                                   .url = url,
+                                   .url = t->url,
                                    .body_size = (size_t)s->size_bytes,
                                    .timeout_ms = STALL_MS,
                                    .max_response_size = 65536,
                                    .source = &s->base };
         struct http_response rs;
-        int r = http_client_do(c->http, &rq, &rs, e);
+        int r = http_client_do(t->client.http, &rq, &rs, e);
 
-        if (s->has_progress && s->off > 0)
-                fprintf(stderr, "\r\033[K");
-        return r < 0 ? r : client_check(&rs, e);
+        return r < 0 ? client_explain(&t->client, r, t->client.base, t->url, e)
+                     : client_check(&t->client, &rs, e);
 }
 
 /* The first byte of a file that is there and not empty: of a journal that has been committed by PERSIST it is 0. */
@@ -72,7 +75,7 @@ first_byte(const char *path, const char *suffix, char full[PATH_MAX])
 /* A file whose last transactions are in its WAL only would come without them, and one with a hot journal with half a
  * transaction. */
 static int
-check_companions(const char *path, struct err *e)
+check_import_companions(const char *path, struct err *e)
 {
         char full[PATH_MAX];
 
@@ -90,27 +93,102 @@ check_companions(const char *path, struct err *e)
         return 0;
 }
 
+/* --- where it comes from --- */
+
+/* What comes out of a pipe has no size before its end, and the node wants one. */
 static int
-import_from(struct client *c, const char *url, const char *path, struct err *e)
+spool(int *fd, struct err *e)
 {
-        struct source s = { .base.read = read_source, .has_progress = isatty(2) == 1 };
-        struct stat st;
-        int r = check_companions(path, e);
+        const char *dir = getenv("TMPDIR");
+        char buf[65536];
+        off_t size = 0;
+        ssize_t n;
+        int r = 0, tmp;
+
+        dir = dir != NULL && dir[0] != '\0' ? dir : "/tmp";
+        tmp = os_open(os_host(), "import:spool", dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (tmp < 0)
+                return err_text(
+                        e, tmp,
+                        "cannot keep standard input in %s: %s; name another directory with TMPDIR", dir,
+                        err_code_text(tmp));
+        while (r >= 0 && (n = read(*fd, buf, sizeof buf)) != 0) {
+                if (n > 0)
+                        r = os_pwrite_all(os_host(), "import:spool", tmp, buf, (size_t)n, size);
+                else if (errno != EINTR)
+                        r = -errno;
+                size += n > 0 ? n : 0;
+        }
+        *fd = tmp;
+        return r < 0 ? err_text(
+                               e, r,
+                               "cannot keep standard input in %s: %s; name another directory with TMPDIR",
+                               dir, err_code_text(r))
+                     : 0;
+}
+
+static int
+open_import_file(const char *path, int *fd, struct err *e)
+{
+        int r = check_import_companions(path, e);
 
         if (r < 0)
                 return r;
-        s.fd = os_open(os_host(), "import:open", path, O_RDONLY | O_CLOEXEC, 0);
-        if (s.fd < 0)
-                return err_set(e, s.fd, "open %s", path);
-        r = os_fstat(os_host(), "import:stat", s.fd, &st);
-        if (r < 0 || !S_ISREG(st.st_mode)) {
-                err_text(e, r < 0 ? r : -EINVAL, "%s is not a file", path);
-                r = e->code;
-        } else {
-                s.size_bytes = (uint64_t)st.st_size;
-                r = upload(c, url, &s, e);
-        }
-        os_close(os_host(), "import:close", s.fd);
+        *fd = os_open(os_host(), "import:open", path, O_RDONLY | O_CLOEXEC, 0);
+        return *fd < 0 ? err_text(e, *fd, "cannot open %s: %s; name a database file to import", path,
+                                  err_code_text(*fd))
+                       : 0;
+}
+
+/* The node would say so, too, but only when it has it all. */
+static int
+check_content(struct source *s, const char *path, struct err *e)
+{
+        unsigned char head[16] = { 0 };
+        struct stat st;
+        ssize_t n = 0;
+        int r = os_fstat(os_host(), "import:stat", s->fd, &st);
+
+        if (r < 0 || !S_ISREG(st.st_mode))
+                return err_text(e, r < 0 ? r : -EINVAL,
+                                "cannot import %s: it is not a file; name a database file", path);
+        s->size_bytes = (uint64_t)st.st_size;
+        if (st.st_size == 0)
+                return err_text(
+                        e, E_FORMAT,
+                        "cannot import %s: it is empty; a new database needs no import, create it in the mount",
+                        path);
+        n = os_pread_all(os_host(), "import:read", s->fd, head, sizeof head, 0);
+        if (n < 0)
+                return err_text(e, (int)n, "cannot read %s: %s; name a database file to import", path,
+                                err_code_text((int)n));
+        if (st.st_size < PAGE_MIN || memcmp(head, "SQLite format 3", sizeof head) != 0)
+                return err_text(
+                        e, E_FORMAT,
+                        "cannot import %s: it is not a SQLite database, which begins with \"SQLite format 3\"; "
+                        "make one of a dump by `sqlite3 new.db < dump.sql`",
+                        path);
+        return 0;
+}
+
+static int
+import_from(struct transfer *t, struct err *e)
+{
+        struct source s = { .base.read = read_import_file, .transfer = t, .fd = STDIN_FILENO };
+        const char *path = t->is_stream ? "standard input" : t->path;
+        struct stat st;
+        int r = 0;
+
+        if (!t->is_stream)
+                r = open_import_file(t->path, &s.fd, e);
+        else if (fstat(s.fd, &st) < 0 || !S_ISREG(st.st_mode))
+                r = spool(&s.fd, e);
+        if (r == 0)
+                r = check_content(&s, path, e);
+        if (r == 0)
+                r = upload(&s, e);
+        if (s.fd > STDIN_FILENO)
+                os_close(os_host(), "import:close", s.fd);
         return r;
 }
 
@@ -118,20 +196,24 @@ int
 command_import(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs import -name app.db old.db", "make old.db the content of app.db" },
+                { "litefs import app.db old.db", "make old.db the content of app.db" },
+                { "zcat app.db.gz | litefs import app.db", "from a pipe" },
                 { 0 },
         };
-        static const struct client_transfer transfer = {
+        static const struct transfer_kind kind = {
                 .help = {
                         .name = "import",
-                        .synopsis = "[flags] -name NAME PATH",
-                        .about = "Makes the SQLite database at PATH the content of a database of the primary, in one transaction.",
+                        .synopsis = "[flags] DB [FILE|-]\n[flags] -name DB FILE",
+                        .about = "Makes a SQLite database file the content of a database of the primary, in one transaction.\n"
+                                 "Without FILE, or with -, it is read from standard input.",
+                        .operands = "databases",
                         .examples = examples,
                 },
                 .target = "/import",
                 .noun = "Import",
                 .run = import_from,
+                .stream_fd = STDIN_FILENO,
         };
 
-        return client_transfer(&transfer, argc, argv);
+        return transfer_command(&kind, argc, argv);
 }

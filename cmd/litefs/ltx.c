@@ -2,6 +2,7 @@
  * so it may be used while the node runs. */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,18 +11,19 @@
 #include <unistd.h>
 
 #include "cmd/litefs/command.h"
-#include "cmd/litefs/config.h"
 #include "cmd/litefs/flags.h"
 #include "cmd/litefs/help.h"
-#include "db/txlog.h"
+#include "cmd/litefs/log_of.h"
+#include "cmd/litefs/output.h"
+#include "txlog/txlog.h"
 #include "ltx/decoder.h"
-#include "store/dbname.h"
 
 struct request {
-        const char *config_path, *data_dir, *from, *out_dir;
+        struct log_place place;
+        const char *from, *out_dir;
         const char *db;
         uint64_t txid; /* only this one; 0: all */
-        struct config config;
+        bool is_json, is_quiet;
         struct txlog *log;
 };
 
@@ -31,7 +33,7 @@ typedef int (*record_fn)(struct request *rq, const struct txlog_record *rec, str
 /* --- what is done with a record --- */
 
 static void
-format_time(int64_t ms, char *buf, size_t size)
+format_ltx_time(int64_t ms, char *buf, size_t size)
 {
         time_t t = (time_t)(ms / 1000);
         struct tm tm;
@@ -42,13 +44,40 @@ format_time(int64_t ms, char *buf, size_t size)
         snprintf(buf + n, size - n, ".%03dZ", (int)(ms % 1000));
 }
 
+/* A line for each transaction, which a log has any number of. Takes the reference. */
+static int
+print_record_json(json_t *o, struct err *e)
+{
+        int r = o != NULL ? json_dumpf(o, stdout, JSON_COMPACT) : -1;
+
+        json_decref(o);
+        return r < 0 || putchar('\n') == EOF ? err_set(e, -ENOMEM, "JSON") : 0;
+}
+
+static json_t *
+json_of_hex(uint64_t v)
+{
+        return json_sprintf("%016llx", (unsigned long long)v);
+}
+
 static int
 list_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
 {
         char when[64];
 
-        (void)rq, (void)src, (void)e;
-        format_time(rec->timestamp_ms, when, sizeof when);
+        (void)src;
+        format_ltx_time(rec->timestamp_ms, when, sizeof when);
+        if (rq->is_quiet)
+                return 0;
+        if (rq->is_json)
+                return print_record_json(
+                        json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:s}", "minTXID",
+                                  json_of_hex(rec->min_txid), "maxTXID", json_of_hex(rec->max_txid),
+                                  "sizeBytes", (json_int_t)rec->size_bytes, "pages",
+                                  (json_int_t)rec->commit, "preApplyChecksum",
+                                  json_of_hex(rec->pre_apply_checksum), "postApplyChecksum",
+                                  json_of_hex(rec->post_apply_checksum), "timestamp", when),
+                        e);
         printf("%016llx  %016llx  %10llu  %10u  %016llx  %016llx  %s\n",
                (unsigned long long)rec->min_txid, (unsigned long long)rec->max_txid,
                (unsigned long long)rec->size_bytes, rec->commit,
@@ -62,7 +91,7 @@ print_header(const struct ltx_header *h)
 {
         char when[64];
 
-        format_time(h->timestamp_ms, when, sizeof when);
+        format_ltx_time(h->timestamp_ms, when, sizeof when);
         printf("min_txid=%016llx max_txid=%016llx flags=0x%x page_size=%u commit=%u timestamp=%s\n"
                "pre_apply_checksum=%016llx wal_offset=%lld wal_size=%lld wal_salt=%08x,%08x "
                "node_id=%016llX\n",
@@ -71,9 +100,22 @@ print_header(const struct ltx_header *h)
                (long long)h->wal_size, h->wal_salt1, h->wal_salt2, (unsigned long long)h->node_id);
 }
 
-/* Decodes to the end, which is what proves the record; prints on the way if asked. */
+static json_t *
+json_of_header(const struct ltx_header *h)
+{
+        char when[64];
+
+        format_ltx_time(h->timestamp_ms, when, sizeof when);
+        return json_pack("{s:o, s:o, s:I, s:I, s:I, s:s, s:o, s:o, s:[]}", "minTXID",
+                         json_of_hex(h->min_txid), "maxTXID", json_of_hex(h->max_txid), "flags",
+                         (json_int_t)h->flags, "pageSize", (json_int_t)h->page_size, "commit",
+                         (json_int_t)h->commit, "timestamp", when, "preApplyChecksum",
+                         json_of_hex(h->pre_apply_checksum), "nodeID", json_of_hex(h->node_id), "pages");
+}
+
+/* Decodes to the end, which is what proves the record; prints on the way if asked, or fills @ret_json. */
 static int
-decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_printing,
+decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_printing, json_t **ret_json,
               uint64_t *ret_pages, struct err *e)
 {
         struct ltx_decoder *d = NULL;
@@ -90,9 +132,13 @@ decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_prin
                 r = ltx_decoder_begin(d, LTX_V3, src, &h, e);
         if (r == 0 && is_printing)
                 print_header(&h);
+        if (r == 0 && ret_json != NULL)
+                *ret_json = json_of_header(&h);
         while (r == 0 && (r = ltx_decoder_next(d, page, &pgno, e)) > 0) {
                 if (is_printing)
                         printf("page=%u\n", pgno);
+                if (ret_json != NULL)
+                        json_array_append_new(json_object_get(*ret_json, "pages"), json_integer(pgno));
                 (*ret_pages)++;
                 r = 0;
         }
@@ -103,6 +149,8 @@ decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_prin
         if (r == 0 && is_printing)
                 printf("post_apply_checksum=%016llx file_checksum=%016llx\n",
                        (unsigned long long)t.post_apply_checksum, (unsigned long long)t.file_checksum);
+        if (r == 0 && ret_json != NULL)
+                json_object_set_new(*ret_json, "postApplyChecksum", json_of_hex(t.post_apply_checksum));
         ltx_decoder_free(d);
         free(page);
         if (r < 0)
@@ -113,20 +161,29 @@ decode_record(const struct txlog_record *rec, struct byte_src *src, bool is_prin
 static int
 dump_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
 {
+        json_t *object = NULL;
         uint64_t pages;
+        int r = decode_record(rec, src, !rq->is_json && !rq->is_quiet, rq->is_json ? &object : NULL,
+                              &pages, e);
 
-        (void)rq;
-        return decode_record(rec, src, true, &pages, e);
+        if (r == 0 && rq->is_json)
+                return print_record_json(object, e);
+        json_decref(object);
+        return r;
 }
 
 static int
 verify_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
 {
         uint64_t pages;
-        int r = decode_record(rec, src, false, &pages, e);
+        int r = decode_record(rec, src, false, NULL, &pages, e);
 
-        (void)rq;
-        if (r == 0)
+        if (r == 0 && rq->is_json)
+                return print_record_json(json_pack("{s:o, s:I, s:b}", "maxTXID",
+                                                   json_of_hex(rec->max_txid), "pages",
+                                                   (json_int_t)pages, "ok", 1),
+                                         e);
+        if (r == 0 && !rq->is_quiet)
                 printf("%016llx ok, %llu pages\n", (unsigned long long)rec->max_txid,
                        (unsigned long long)pages);
         return r;
@@ -153,18 +210,27 @@ static int
 extract_record(struct request *rq, const struct txlog_record *rec, struct byte_src *src, struct err *e)
 {
         char path[PATH_MAX];
-        int fd, r;
+        struct output out;
+        int r;
 
         snprintf(path, sizeof path, "%s/%016llx-%016llx.ltx", rq->out_dir != NULL ? rq->out_dir : ".",
                  (unsigned long long)rec->min_txid, (unsigned long long)rec->max_txid);
-        fd = os_open(os_host(), "ltx:extract", path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        if (fd < 0)
-                return err_set(e, fd, "create %s", path);
-        r = copy_to(fd, src);
-        close(fd);
+        r = output_open(&out, path, e);
         if (r < 0)
+                return r;
+        r = copy_to(out.fd, src);
+        if (r < 0) {
+                output_discard(&out);
                 return err_set(e, r, "write %s", path);
-        printf("%s\n", path);
+        }
+        r = output_publish(&out, e);
+        if (r < 0)
+                return r;
+        if (rq->is_json)
+                return print_record_json(
+                        json_pack("{s:o, s:s}", "maxTXID", json_of_hex(rec->max_txid), "path", path), e);
+        if (!rq->is_quiet)
+                printf("%s\n", path);
         return 0;
 }
 
@@ -189,57 +255,7 @@ static const struct {
 };
 #define N_ACTIONS (sizeof work / sizeof work[0])
 
-/* --- finding the log --- */
-
-/* No name in the mount begins so. */
-static bool
-is_directory_path(const char *db)
-{
-        return db[0] == '/' || strncmp(db, "./", 2) == 0 || strncmp(db, "../", 3) == 0;
-}
-
-static int
-open_log_in(struct request *rq, struct err *e)
-{
-        char path[PATH_MAX];
-
-        snprintf(path, sizeof path, "%s/log", rq->db);
-        if (access(path, R_OK) < 0)
-                return err_text(
-                        e, -ENOENT,
-                        "%s is not the directory of a database, as those in DATA/dbs and DATA/orphans are",
-                        rq->db);
-        return txlog_open_readonly(os_host(), path, &rq->log, e);
-}
-
-static int
-open_log(struct request *rq, struct err *e)
-{
-        char dir[DBNAME_MAX + 1], path[PATH_MAX];
-        const char *data = rq->data_dir;
-        int r;
-
-        if (is_directory_path(rq->db))
-                return open_log_in(rq, e);
-        if (data == NULL) {
-                r = config_init(&rq->config);
-                if (r == 0)
-                        r = config_load(&rq->config, rq->config_path, false, e);
-                if (r < 0)
-                        return r;
-                data = rq->config.data.dir;
-        }
-        r = dbname_encode(rq->db, dir);
-        if (r < 0)
-                return err_set(e, r, "database %s", rq->db);
-        snprintf(path, sizeof path, "%s/dbs/%s/log", data, dir);
-        if (access(path, R_OK) < 0)
-                return err_text(e, -ENOENT,
-                                "no log of database %s in %s: is the name right, as it is in the "
-                                "mount, and the data directory?",
-                                rq->db, data);
-        return txlog_open_readonly(os_host(), path, &rq->log, e);
-}
+/* --- the log --- */
 
 static int
 walk_log(struct request *rq, record_fn fn, struct err *e)
@@ -272,7 +288,7 @@ walk_log(struct request *rq, record_fn fn, struct err *e)
 
 /* Behind the last record there is nothing, or one that is being written at this moment, or damage. */
 static int
-check_end(struct request *rq, struct err *e)
+check_log_end(struct request *rq, struct err *e)
 {
         char end[PATH_MAX + 64];
 
@@ -287,7 +303,7 @@ check_end(struct request *rq, struct err *e)
 }
 
 static int
-print_help(const struct flag *flags, const char *format)
+print_ltx_help(const struct flag *flags, const char *format)
 {
         static const struct help_row examples[] = {
                 { "litefs ltx list app.db", "list the transactions of app.db" },
@@ -302,7 +318,7 @@ print_help(const struct flag *flags, const char *format)
                 { "0", "done; verify: nothing is wrong" },
                 { "1",
                   "failed, or something is wrong; the line on stderr that begins with ERROR: says what" },
-                { "2", "this help was asked for, or an argument is missing" },
+                { "2", "an argument is wrong or missing" },
                 { 0 },
         };
         static const struct help help = {
@@ -314,6 +330,7 @@ print_help(const struct flag *flags, const char *format)
                         "that were set aside in DATA/orphans (beginning with / or ./).",
                 .actions = actions,
                 .examples = examples,
+                .operands = "databases",
                 .exits = exits,
         };
 
@@ -321,8 +338,8 @@ print_help(const struct flag *flags, const char *format)
 }
 
 static int
-parse(struct request *rq, const struct flag *flags, int argc, char **argv, const char **ret_help,
-      struct err *e)
+parse_ltx_words(struct request *rq, const struct flag *flags, int argc, char **argv,
+                const char **ret_help, struct err *e)
 {
         struct flag_words w;
         int r;
@@ -332,7 +349,8 @@ parse(struct request *rq, const struct flag *flags, int argc, char **argv, const
         if (r != 0)
                 return r;
         if (w.n + w.n_rest != 1)
-                return w.n + w.n_rest == 0 ? 1 : err_text(e, -EINVAL, "too many arguments");
+                return err_text(e, -EINVAL,
+                                w.n + w.n_rest == 0 ? "the database is missing" : "too many arguments");
         rq->db = w.n > 0 ? w.words[0] : w.rest[0];
         if (rq->from != NULL && (ltx_txid_parse(rq->from, &rq->txid) < 0 || rq->txid == 0))
                 return err_text(e, -EINVAL, "-txid wants 16 hex digits, not %s", rq->from);
@@ -344,41 +362,45 @@ command_ltx(int argc, char **argv)
 {
         struct request rq = { 0 };
         const struct flag flags[] = {
-                { "config", "PATH", "configuration file, for the data directory", NULL,
-                  &rq.config_path },
-                { "data-dir", "DIR", "data directory", NULL, &rq.data_dir },
+                LOG_PLACE_FLAGS(&rq.place),
                 { "txid", "TXID", "only this transaction, 16 hex digits", NULL, &rq.from },
                 { "o", "DIR", "where extract writes; default: here", NULL, &rq.out_dir },
+                { "q", NULL, "print nothing but errors", &rq.is_quiet, NULL },
+                { "json", NULL, "as JSON, an object a line for each transaction", &rq.is_json, NULL },
                 { 0 },
         };
         const char *help = "";
         struct err e = ERR_INIT;
-        size_t i = 0;
-        int r = 1;
+        size_t i = argc > 0 ? 0 : N_ACTIONS;
+        int r = 0;
 
-        while (argc > 0 && i < N_ACTIONS && strcmp(actions[i].left, argv[0]) != 0)
+        while (i < N_ACTIONS && strcmp(actions[i].left, argv[0]) != 0)
                 i++;
         if (argc > 0 && i < N_ACTIONS)
-                r = parse(&rq, flags, argc - 1, argv + 1, &help, &e);
+                r = parse_ltx_words(&rq, flags, argc - 1, argv + 1, &help, &e);
         else if (argc > 0 && argv[0][0] == '-')
-                r = parse(&rq, flags, argc, argv, &help, &e);
-        else if (argc > 0 && strcmp(argv[0], "help") != 0)
-                r = err_text(&e, -EINVAL, "litefs ltx %s: unknown action; list, dump, verify or extract",
+                r = parse_ltx_words(&rq, flags, argc, argv, &help, &e);
+        else if (argc > 0 && strcmp(argv[0], "help") == 0)
+                r = 1;
+        else if (argc > 0)
+                r = err_text(&e, -EINVAL, "unknown action %s: want list, dump, verify or extract",
                              argv[0]);
         if (r == 0 && i == N_ACTIONS)
                 r = err_text(&e, -EINVAL, "the action comes first: litefs ltx list|dump|verify|extract");
         if (r > 0)
-                return print_help(flags, help);
+                return print_ltx_help(flags, help);
+        if (r < 0)
+                return help_mistake("ltx", e.text);
         if (r == 0)
-                r = open_log(&rq, &e);
+                r = log_of(&rq.place, rq.db, &rq.log, &e);
         if (r == 0) {
-                fputs(work[i].heading, stdout);
+                if (!rq.is_json && !rq.is_quiet)
+                        fputs(work[i].heading, stdout);
                 r = walk_log(&rq, work[i].fn, &e);
         }
         if (r == 0 && work[i].fn == verify_record && rq.txid == 0)
-                r = check_end(&rq, &e);
+                r = check_log_end(&rq, &e);
         txlog_close(rq.log);
-        config_release(&rq.config);
         if (r < 0)
                 fprintf(stderr, "ERROR: %s\n", e.text);
         return r < 0;

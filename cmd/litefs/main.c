@@ -1,20 +1,32 @@
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/help.h"
+#include "cmd/litefs/similar.h"
 
 static const struct help_command commands[] = {
         { "mount", command_mount, "mount the file system and replicate what is in it" },
+        { "init", command_init, "write the configuration of a node" },
+        { "check", command_check, "check a configuration, before a node is started with it" },
         { "status", command_status, "show the cluster: nodes, roles, databases" },
-        { "doctor", command_doctor, "look at all that a node needs, and say what to do" },
+        { "list", command_list, "list the databases of a node, or the nodes" },
+        { "doctor", command_doctor, "diagnose a node, and say what to do" },
         { "export", command_export, "copy a database out of a running node" },
         { "import", command_import, "replace a database by a file" },
+        { "backup", command_backup, "where backups are, what they hold, and whether they hold" },
+        { "restore", command_restore, "make a database file of a backup" },
         { "promote", command_promote, "make this node the primary" },
-        { "handoff", command_handoff, "pass the primary's part to another node" },
+        { "handoff", command_handoff, "pass the primary role to another node" },
         { "demote", command_demote, "stop being the primary" },
         { "run", command_run, "run a command that writes on this node" },
+        { "clone", command_clone, "copy a past state of a database to a file" },
+        { "diff", command_diff, "show what is different in two states of a database" },
+        { "log", command_log, "show what has happened to a database, by transaction" },
         { "ltx", command_ltx, "list, show, verify and extract logged transactions" },
         { "version", command_version, "print the version" },
         { "help", command_help, "explain litefs, or one of its commands" },
@@ -22,7 +34,7 @@ static const struct help_command commands[] = {
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
 static const struct help_command *
-find(const char *name)
+find_command(const char *name)
 {
         for (size_t i = 0; i < N_COMMANDS; i++)
                 if (strcmp(commands[i].name, name) == 0)
@@ -35,6 +47,7 @@ static int
 print_program(const char *generate, struct err *e)
 {
         static const struct help_row examples[] = {
+                { "litefs mount ./db", "open databases in ./db: a node by itself" },
                 { "litefs mount", "run the node that /etc/litefs.yml describes" },
                 { "litefs status", "see the cluster" },
                 { "litefs mount -h", "explain a command" },
@@ -57,21 +70,45 @@ print_program(const char *generate, struct err *e)
 }
 
 static int
-unknown(const char *name)
+fail_unknown_command(const char *name)
 {
-        fprintf(stderr, "ERROR: litefs %s: unknown command\n", name);
-        return 1;
+        struct similar near = similar_to(name);
+
+        for (size_t i = 0; i < N_COMMANDS; i++)
+                similar_offer(&near, commands[i].name, strlen(commands[i].name));
+        fprintf(stderr, "ERROR: litefs has no command %s", name);
+        if (near.best != NULL)
+                fprintf(stderr, " (did you mean `litefs %s`?)", near.best);
+        fprintf(stderr, "; run `litefs help` for a list\n");
+        return EXIT_USAGE;
+}
+
+/* The words before any command. */
+static int
+take_program_flag(const char *word)
+{
+        const char *name = word + (word[1] == '-' ? 2 : 1);
+
+        if (strcmp(name, "h") == 0 || strcmp(name, "help") == 0)
+                return print_program(NULL, NULL);
+        if (strcmp(name, "version") == 0)
+                return command_version(0, NULL);
+        fprintf(stderr,
+                "ERROR: litefs has no flag %s: flags follow a command, as in `litefs status -json`; run "
+                "`litefs help` for a list of commands\n",
+                word);
+        return EXIT_USAGE;
 }
 
 static int
-explain(const struct flag_words *w)
+explain_words(const struct flag_words *w)
 {
         char ask[] = "-h", *argv[] = { ask, NULL };
-        const struct help_command *c = w->n > 0 ? find(w->words[0]) : NULL;
+        const struct help_command *c = w->n > 0 ? find_command(w->words[0]) : NULL;
 
         if (w->n == 0)
                 return print_program(NULL, NULL);
-        return c == NULL ? unknown(w->words[0]) : c->fn(1, argv);
+        return c == NULL ? fail_unknown_command(w->words[0]) : c->fn(1, argv);
 }
 
 /* The build makes the manual pages and completions by the two flags, which nobody else needs. */
@@ -96,12 +133,14 @@ command_help(int argc, char **argv)
 
         if (r > 0)
                 return help_print(&help, NULL, w.help);
+        if (r < 0 || w.n + w.n_rest > 1)
+                return help_mistake(help.name, r < 0 ? e.text : "too many arguments");
         if (r == 0 && config_page != NULL)
                 r = help_print_config_page(config_page, &e);
         else if (r == 0 && format != NULL)
                 r = print_program(format, &e);
         else if (r == 0)
-                return explain(&w);
+                return explain_words(&w);
         if (r < 0)
                 fprintf(stderr, "ERROR: %s\n", e.text);
         return r < 0;
@@ -119,17 +158,44 @@ check_output(int status)
         return status != 0 ? status : 1;
 }
 
+/* Where one of them is closed, the next file that is opened gets its number: what is printed or logged would go into a
+ * database. */
+static bool
+open_standard_streams(void)
+{
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd > STDERR_FILENO)
+                close(fd);
+        return fd > STDERR_FILENO;
+}
+
 int
 main(int argc, char **argv)
 {
         const struct help_command *c;
         int status;
 
-        if (argc < 2 || argv[1][0] == '-')
-                return print_program(NULL, NULL);
-        c = find(argv[1]);
+        if (!open_standard_streams() &&
+            (fcntl(0, F_GETFD) < 0 || fcntl(1, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0))
+                return 1;
+
+        if (argc < 2) {
+                (void)print_program(NULL, NULL);
+                fprintf(stderr, "ERROR: no command is given; choose one of those above, or run `litefs "
+                                "help COMMAND` for what it does\n");
+                return EXIT_USAGE;
+        }
+        if (argv[1][0] == '-')
+                return check_output(take_program_flag(argv[1]));
+        if (strcmp(argv[1], "exec-as") == 0)
+                return command_exec_as(argc - 2, argv + 2);
+        c = find_command(argv[1]);
         if (c == NULL)
-                return unknown(argv[1]);
+                return fail_unknown_command(argv[1]);
         status = c->fn(argc - 2, argv + 2);
         /* A node's status is that of its work, and of its application. */
         return c->fn == command_mount ? status : check_output(status);

@@ -1,5 +1,6 @@
-#include "cmd/litefs/make_lease.h"
+#include "cmd/litefs/make.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -14,14 +15,34 @@ to_ms(int64_t ns)
         return ns / 1000000;
 }
 
+void
+make_lease_static_primary(const struct config *c, const char **ret_hostname, const char **ret_url,
+                          char host[LEASE_HOSTNAME_SIZE])
+{
+        const char *begin = strstr(c->lease.primary_url, "://");
+
+        *ret_hostname = c->lease.hostname;
+        *ret_url = c->lease.advertise_url;
+        if (begin == NULL)
+                return;
+        begin += strlen("://");
+        snprintf(host, LEASE_HOSTNAME_SIZE, "%.*s",
+                 (int)(begin[0] == '[' ? strcspn(begin, "]") + 1 : strcspn(begin, ":/?#")), begin);
+        *ret_hostname = host;
+        *ret_url = c->lease.primary_url;
+}
+
 static int
 make_static(const struct config *c, struct lease **ret, struct err *e)
 {
+        const char *hostname, *url;
+        char host[LEASE_HOSTNAME_SIZE];
         int r;
 
+        make_lease_static_primary(c, &hostname, &url, host);
         log_info("Using static primary: primary=%s hostname=%s advertise-url=%s",
-                 c->lease.candidate ? "true" : "false", c->lease.hostname, c->lease.advertise_url);
-        r = lease_static_new(c->lease.candidate, c->lease.hostname, c->lease.advertise_url, ret);
+                 c->lease.candidate ? "true" : "false", hostname, url);
+        r = lease_static_new(c->lease.candidate, hostname, url, ret);
         return r < 0 ? err_set(e, r, "static lease") : 0;
 }
 

@@ -1,4 +1,4 @@
-#include "cmd/litefs/make_proxy.h"
+#include "cmd/litefs/make.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +76,7 @@ add_requests(struct prom *p, const struct proxy_stats *s)
 }
 
 static void
-add_errors(struct prom *p, const struct proxy_stats *s)
+add_proxy_errors(struct prom *p, const struct proxy_stats *s)
 {
         prom_family(p, "litefs_proxy_errors_total", "counter",
                     "Requests that the proxy answered with an error of its own.");
@@ -87,14 +87,14 @@ add_errors(struct prom *p, const struct proxy_stats *s)
 }
 
 static void
-add_hop_failures(struct prom *p, const struct proxy_stats *s)
+add_node_failures(struct prom *p, const struct proxy_stats *s)
 {
-        static const char *const reasons[PROXY_N_HOP_FAILURES] = { "tls", "token", "other" };
+        static const char *const reasons[PROXY_N_NODE_FAILURES] = { "tls", "token", "other" };
 
         prom_family(p, "litefs_proxy_hop_failures_total", "counter",
                     "Connections to the primary's port, for its proxy, that did not come about.");
-        for (int i = 0; i < PROXY_N_HOP_FAILURES; i++)
-                prom_int(p, s->n_hop_failures[i], PROM_LABELS("reason", reasons[i]));
+        for (int i = 0; i < PROXY_N_NODE_FAILURES; i++)
+                prom_int(p, s->n_node_failures[i], PROM_LABELS("reason", reasons[i]));
 }
 
 void
@@ -105,8 +105,8 @@ proxy_add_metrics(struct proxy *proxy, struct text *t)
 
         proxy_get_stats(proxy, &s);
         add_requests(&p, &s);
-        add_errors(&p, &s);
-        add_hop_failures(&p, &s);
+        add_proxy_errors(&p, &s);
+        add_node_failures(&p, &s);
         add_one(&p, "litefs_proxy_txid_waits_total", "counter",
                 "Reads that waited for a position of the client's cookie.", s.n_txid_waits);
         add_one(&p, "litefs_proxy_txid_timeouts_total", "counter", "Those that waited in vain.",

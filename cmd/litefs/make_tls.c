@@ -1,10 +1,10 @@
-#include "cmd/litefs/make_tls.h"
+#include "cmd/litefs/make.h"
 
 #include "cmd/litefs/config.h"
 
 /* What is configured is read now, so that a mistake is known at start. */
 static int
-make(const struct tls_options *o, bool is_read_now, struct tls_context **ret, struct err *e)
+make_context(const struct tls_options *o, bool is_read_now, struct tls_context **ret, struct err *e)
 {
         int r = tls_context_new(o, ret);
 
@@ -24,10 +24,10 @@ make_tls(const struct config *c, struct tls_context **ret_server, struct tls_con
         int r = 0;
 
         if (cert[0] != '\0')
-                r = make(&server, true, ret_server, e);
+                r = make_context(&server, true, ret_server, e);
         if (r == 0)
-                r = make(&client, cert[0] != '\0' || c->http.tls.ca[0] != '\0', ret_client, e);
+                r = make_context(&client, cert[0] != '\0' || c->http.tls.ca[0] != '\0', ret_client, e);
         if (r == 0)
-                r = make(&client, false, ret_proxy, e);
+                r = make_context(&client, false, ret_proxy, e);
         return r;
 }

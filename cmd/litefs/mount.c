@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,38 +14,51 @@
 #include "cmd/litefs/exec.h"
 #include "cmd/litefs/flags.h"
 #include "cmd/litefs/help.h"
+#include "cmd/litefs/mount.h"
+#include "cmd/litefs/node_flags.h"
+#include "cmd/litefs/secrets.h"
 
 struct mount {
         struct config config;
         struct exec *exec;
+        char **environment; /* of the application */
         const char *config_path;
-        bool no_expand_env, skip_unmount, fuse_debug, debug, tracing;
+        struct node_flags node;
+        bool no_expand_env, skip_unmount, moves_aside, fuse_debug, debug, tracing;
         bool is_mounted; /* it started: what goes wrong from now on is no start-up error */
 };
 
 static int
-print_help(const struct flag *flags, const char *format)
+print_mount_help(const struct flag *flags, const char *format)
 {
         static const struct help_row examples[] = {
+                { "litefs mount ./db",
+                  "open databases in ./db; a node by itself, without a configuration" },
                 { "litefs mount", "run as the configuration says, until a signal comes" },
                 { "litefs mount -config ./litefs.yml -- ./app -port 8080",
                   "run an application beside it, which ends it" },
+                { "litefs mount -follow http://node1:20202 -token-file token ./db",
+                  "run a replica of node1" },
+                { "litefs mount -lease etcd://localhost:2379/app -addr 127.0.0.1:20203 ./db2",
+                  "run a second node of a cluster on this machine" },
                 { 0 },
         };
         static const struct help_row exits[] = {
                 { "0", "stopped by SIGINT or SIGTERM, or the application ended with 0" },
                 { "1", "could not start or serve; the reason is the line that begins with ERROR:" },
-                { "2", "the configuration is wrong, or this help was asked for" },
+                { "2", "the configuration or an argument is wrong: no restart mends it" },
                 { "other", "that of the application, which ended by itself" },
                 { 0 },
         };
         static const struct help help = {
                 .name = "mount",
-                .synopsis = "[flags] [-- CMD ARGS...]",
+                .synopsis = "[flags] [-- CMD ARGS...]\n[flags] DIR [-- CMD ARGS...]",
                 .about =
                         "Mounts the file system and serves it until SIGINT or SIGTERM, or until CMD ends. CMD\n"
                         "replaces the key exec of the configuration. SIGUSR1 logs the numbers of requests.\n\n"
-                        "Without -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml.",
+                        "Without -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml. With DIR no file is read, and\n"
+                        "flags say what is not the default; `litefs init` writes the file that says the same. The\n"
+                        "databases are then kept beside the mount, in DIR.litefs.",
                 .examples = examples,
                 .exits = exits,
         };
@@ -76,36 +90,76 @@ print_notice(const char *text)
 }
 
 static void
-print_config_path(const char *path)
+print_origin(const struct config *c)
 {
-        char text[PATH_MAX + 32];
+        char text[PATH_MAX + 64];
 
-        snprintf(text, sizeof text, "config file read from %s", path);
+        if (c->path[0] != '\0')
+                snprintf(text, sizeof text, "config file read from %s", c->path);
+        else
+                snprintf(text, sizeof text, "no config file is read; databases are kept in %s",
+                         c->data.dir);
         print_notice(text);
 }
 
-/* The words behind "--" replace `exec`. */
+/* From the flags when a directory is named, else from a file. */
+static int
+load_node(struct mount *m, const struct flag_words *w, struct err *e)
+{
+        const char *flag = node_flags_any(&m->node);
+        int r;
+
+        if (w->n > 1)
+                return err_text(e, -EINVAL,
+                                "too many arguments, specify a '--' to specify an exec command");
+        if (w->n == 1 && m->config_path != NULL)
+                return err_text(e, -EINVAL,
+                                "%s and -config contradict each other: the file names the mount "
+                                "(fuse.dir); leave one of them out",
+                                w->words[0]);
+        if (w->n == 0 && flag != NULL)
+                return err_text(
+                        e, -EINVAL,
+                        "-%s goes with the directory to mount at, as in `litefs mount -%s ... DIR`: "
+                        "without one, the configuration says it",
+                        flag, flag);
+        r = w->n == 1 ? node_flags_apply(&m->node, w->words[0], &m->config, e)
+                      : config_load(&m->config, m->config_path, m->no_expand_env, e);
+        return r;
+}
+
+/* The words behind "--" replace `exec`: they run as the last of its commands would have. */
 static int
 set_command(struct config *c, const struct flag_words *w)
 {
+        char user[LOGIN_NAME_MAX];
         char *line = exec_join((const char *const *)w->rest, (size_t)w->n_rest);
         int r;
 
         if (line == NULL)
                 return -ENOMEM;
+        snprintf(user, sizeof user, "%s", c->n_exec > 0 ? c->exec[c->n_exec - 1].user : "");
         config_clear_exec(c);
-        r = config_add_exec(c, line, false);
+        r = config_add_exec(c, line, user, false);
         free(line);
         return r;
 }
 
-static void
+/* What is read for the sake of LiteFS's configurations and has no effect: tests/lint/config_keys.py. */
+void
 warn_not_served(const struct config *c)
 {
+        if (c->lease.databases.n > 0)
+                log_warn("lease.databases is set, but a replica cannot leave databases out: this node "
+                         "replicates all of them");
+        if (c->http.snapshot_timeout_ns != c->data.retention_ns)
+                log_info(
+                        "http.snapshot-timeout is set, but has no effect: a snapshot takes as long as it "
+                        "takes, and holds nobody up");
         if (c->backup.type[0] != '\0')
                 log_warn(
-                        "backup.type is set, but backups are not available: nothing is backed up; `litefs "
-                        "export` makes a copy");
+                        "backup.type is litefs-cloud, a service that ended on 2024-10-15: nothing is backed up "
+                        "there; name another destination (backup.url)");
         if (c->tracing.path[0] != '\0')
                 log_info(
                         "tracing.path is set, but there is no trace file: fuse.debug and log.debug say more");
@@ -124,18 +178,22 @@ configure_log(const struct mount *m)
         log_configure(&lc);
 }
 
-/* 0, or the exit status. */
+/* 0, or 1 + the exit status. */
 static int
-parse(struct mount *m, int argc, char **argv)
+parse_mount_words(struct mount *m, int argc, char **argv)
 {
         const struct flag flags[] = {
                 { "config", "PATH", "configuration file", NULL, &m->config_path },
                 { "no-expand-env", NULL, "leave $VARIABLES in the configuration as they are",
                   &m->no_expand_env, NULL },
                 { "skip-unmount", NULL, "do not clear a stale mount first", &m->skip_unmount, NULL },
+                { "move-aside", NULL,
+                  "move databases that lie in the bare mount point to DATA/orphans, instead of not starting",
+                  &m->moves_aside, NULL },
                 { "fuse.debug", NULL, "log every file system request", &m->fuse_debug, NULL },
                 { "debug", NULL, "log debug messages", &m->debug, NULL },
                 { "tracing", NULL, "accepted for LiteFS; has no effect", &m->tracing, NULL },
+                NODE_FLAGS(&m->node),
                 { 0 },
         };
         struct err e = ERR_INIT;
@@ -144,24 +202,23 @@ parse(struct mount *m, int argc, char **argv)
 
         r = flags_parse(flags, argc, argv, &w, &e);
         if (r > 0)
-                return print_help(flags, w.help);
-        if (r == 0 && w.n > 0)
-                r = err_text(&e, -EINVAL,
-                             "too many arguments, specify a '--' to specify an exec command");
+                return 1 + print_mount_help(flags, w.help);
         if (r == 0)
                 r = config_init(&m->config);
         if (r == 0)
-                r = config_load(&m->config, m->config_path, m->no_expand_env, &e);
+                r = load_node(m, &w, &e);
+        if (r == -EINVAL)
+                return 1 + help_mistake("mount", e.text);
         if (r == 0) {
                 configure_log(m);
-                print_config_path(m->config.path);
+                print_origin(&m->config);
                 r = config_validate(&m->config, &e);
         }
         if (r == 0 && w.n_rest > 0)
                 r = set_command(&m->config, &w);
         if (r < 0) {
                 print_error(r, &e);
-                return EXIT_USAGE;
+                return 1 + EXIT_USAGE;
         }
         return 0;
 }
@@ -173,6 +230,12 @@ on_mounted(void *arg, struct err *e)
         int r;
 
         m->is_mounted = true;
+        if (m->config.n_exec > 0) {
+                m->environment = secrets_strip(&m->config, environ);
+                if (m->environment == NULL)
+                        return err_set(e, -ENOMEM, "environment of the application");
+                exec_set_environment(m->exec, m->environment);
+        }
         r = exec_run(m->exec, m->config.exec, m->config.n_exec, m->config.lease.candidate, e);
         if (r < 0 && m->config.exit_on_error)
                 return r;
@@ -185,7 +248,15 @@ on_mounted(void *arg, struct err *e)
 static void
 on_signal(void *arg, int sig)
 {
-        exec_signal(((struct mount *)arg)->exec, sig);
+        struct mount *m = arg;
+
+        exec_signal(m->exec, sig, config_to_ms(m->config.exec_grace_ns));
+}
+
+static void
+on_forced_end(void *arg)
+{
+        exec_kill(((struct mount *)arg)->exec);
 }
 
 static void
@@ -196,7 +267,7 @@ on_exec_exit(void *arg)
 }
 
 static int
-run(struct mount *m, struct err *e)
+run_mount(struct mount *m, struct err *e)
 {
         const struct config *c = &m->config;
         struct daemon_options o = {
@@ -204,7 +275,9 @@ run(struct mount *m, struct err *e)
                 .mount_dir = c->fuse.dir,
                 .is_allow_other = c->fuse.allow_other,
                 .is_fuse_debug = c->fuse.debug || m->fuse_debug,
+                .is_wal_passed = strcmp(c->fuse.wal_passthrough, "full") == 0,
                 .skip_unmount = m->skip_unmount,
+                .moves_aside = m->moves_aside,
                 .is_compressed = c->data.compress,
                 .is_strict = c->strict_verify,
                 .retention_ms = config_to_ms(c->data.retention_ns),
@@ -213,6 +286,7 @@ run(struct mount *m, struct err *e)
                 .arg = m,
                 .on_mounted = on_mounted,
                 .on_signal = on_signal,
+                .on_forced_end = on_forced_end,
         };
 
         return daemon_run(&o, e);
@@ -260,15 +334,18 @@ command_mount(int argc, char **argv)
         struct err e = ERR_INIT;
         int r, code;
 
-        code = parse(&m, argc, argv);
-        if (code != 0)
+        code = parse_mount_words(&m, argc, argv) - 1;
+        if (code >= 0)
                 goto out;
         print_notice(version_text());
         warn_not_served(&m.config);
         daemon_block_signals();
+        /* Capabilities that a service manager gave to litefs are not for what it runs. */
+        (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+        secrets_warn(&m.config);
         r = exec_new(on_exec_exit, NULL, &m.exec);
         if (r == 0)
-                r = run(&m, &e);
+                r = run_mount(&m, &e);
         if (r == 0) {
                 code = exit_status(&m);
                 log_info("litefs shut down complete");
@@ -279,6 +356,7 @@ command_mount(int argc, char **argv)
                         linger();
         }
         exec_free(m.exec);
+        free(m.environment);
 out:
         config_release(&m.config);
         return code;

@@ -1,4 +1,4 @@
-/* litefs promote: this node asks for the primary's part, and waits until it has it. */
+/* litefs promote: this node asks for the primary role, and waits until it has it. */
 #include <errno.h>
 #include <stdio.h>
 #include <time.h>
@@ -6,6 +6,7 @@
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/promote.h"
+#include "cmd/litefs/say.h"
 
 #define WAIT_MS 10000
 
@@ -29,18 +30,16 @@ wait_until_primary(struct client *c, struct err *e)
         }
         return err_text(
                 e, -ETIMEDOUT,
-                "the primary has handed over, but this node has not become the primary within %d s",
+                "the primary has handed over, but this node has not become the primary within %d s; `litefs status` shows "
+                "who leads",
                 WAIT_MS / 1000);
 }
 
 int
 promote_node(struct client *c, struct err *e)
 {
-        char url[2048];
-        int r = client_make_url(c->base, "/promote", NULL, NULL, url, sizeof url);
+        int r = client_post(c, "/promote", NULL, NULL, NULL, e);
 
-        if (r == 0)
-                r = client_request(c, "POST", url, NULL, e);
         return r < 0 ? r : wait_until_primary(c, e);
 }
 
@@ -60,7 +59,8 @@ command_promote(int argc, char **argv)
                 .examples = examples,
         };
         struct client c = { 0 };
-        const struct flag flags[] = { CLIENT_FLAGS(&c), { 0 } };
+        struct say say = { 0 };
+        const struct flag flags[] = { SAY_FLAGS(&say), CLIENT_FLAGS(&c), { 0 } };
         struct flag_words w;
         struct err e = ERR_INIT;
         int r = client_parse(flags, argc, argv, 0, &help, &w);
@@ -72,6 +72,6 @@ command_promote(int argc, char **argv)
                 r = promote_node(&c, &e);
         client_close(&c);
         if (r == 0)
-                printf("this node is the primary\n");
+                say_done(&say, json_pack("{s:s}", "result", "primary"), "this node is the primary");
         return client_exit(r, &e);
 }

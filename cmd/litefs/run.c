@@ -62,15 +62,20 @@ take_halt_lock(struct run *run, struct err *e)
         int r;
 
         if (stat(run->database, &st) < 0)
-                return err_text(e, -ENOENT, "database does not exist: %s", run->database);
+                return err_text(
+                        e, -ENOENT,
+                        "cannot lock %s: there is no such database; name it by its path in the mount, such as /litefs/app.db",
+                        run->database);
         if (snprintf(path, sizeof path, "%s-lock", run->database) >= (int)sizeof path)
                 return err_set(e, -ENAMETOOLONG, "%s", run->database);
         run->lock_fd = open(path, O_RDWR | O_CLOEXEC);
         if (run->lock_fd < 0 && errno == ENOENT) {
                 memcpy(dir, path, sizeof dir);
-                return err_text(e, -ENOENT,
-                                "lock file not available, are you sure \"%s\" is a LiteFS mount?",
-                                dirname(dir));
+                return err_text(
+                        e, -ENOENT,
+                        "cannot lock %s: %s is not the mount of a litefs that runs; name the database by its path "
+                        "in the mount, such as /litefs/app.db",
+                        run->database, dirname(dir));
         }
         r = run->lock_fd < 0 ? -errno : lock_byte(run->lock_fd);
         return r < 0 ? err_set(e, r, "cannot take the halt lock of %s (the node's log says why)",
@@ -85,8 +90,6 @@ prepare(struct run *run, struct err *e)
         bool is_candidate = true, is_primary = false;
         int r = 0;
 
-        if (run->wants_promotion && run->database != NULL)
-                return err_text(e, -EINVAL, "cannot specify both -promote & -with-halt-lock-on");
         if (run->if_candidate || run->wants_promotion)
                 r = client_open(&run->client, e);
         if (r == 0 && (run->if_candidate || run->wants_promotion))
@@ -124,7 +127,7 @@ fill_signals(sigset_t *set)
 }
 
 static int
-start(char **words, const sigset_t *mask, pid_t *ret, struct err *e)
+spawn_command(char **words, const sigset_t *mask, pid_t *ret, struct err *e)
 {
         posix_spawnattr_t attr;
         int r;
@@ -134,12 +137,16 @@ start(char **words, const sigset_t *mask, pid_t *ret, struct err *e)
         posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
         r = -posix_spawnp(ret, words[0], NULL, &attr, words, environ);
         posix_spawnattr_destroy(&attr);
-        return r < 0 ? err_set(e, r, "cannot run %s", words[0]) : 0;
+        return r < 0 ? err_text(
+                               e, r,
+                               "cannot run %s: %s; name a program that is there, with its path if it is not in PATH",
+                               words[0], err_code_text(r))
+                     : 0;
 }
 
 /* Signals go on to the command, but those of the terminal, which it has got, too. Its wait status. */
 static int
-wait_for_end(pid_t pid, const sigset_t *set)
+wait_for_spawned(pid_t pid, const sigset_t *set)
 {
         siginfo_t info;
         int status = 0, sig;
@@ -163,9 +170,9 @@ run_command(char **words)
 
         fill_signals(&set);
         sigprocmask(SIG_BLOCK, &set, &old);
-        if (start(words, &old, &pid, &e) < 0)
+        if (spawn_command(words, &old, &pid, &e) < 0)
                 return client_exit(e.code, &e);
-        status = wait_for_end(pid, &set);
+        status = wait_for_spawned(pid, &set);
         if (status == 0)
                 return 0;
         if (WIFSIGNALED(status)) {
@@ -177,12 +184,21 @@ run_command(char **words)
 }
 
 static int
-check_words(const struct flag_words *w, struct err *e)
+check_words(const struct run *run, const struct flag_words *w, struct err *e)
 {
+        if (run->wants_promotion && run->database != NULL)
+                return err_text(
+                        e, -EINVAL,
+                        "cannot specify both -promote & -with-halt-lock-on: a primary needs no lock, so leave "
+                        "one of them out");
         if (w->n > 0)
                 return err_text(e, -EINVAL,
                                 "too many arguments, specify a '--' to specify an exec command");
-        return w->n_rest > 0 ? 0 : err_text(e, -EINVAL, "no subcommand specified");
+        return w->n_rest > 0
+                       ? 0
+                       : err_text(e, -EINVAL,
+                                  "no command to run is given behind `--`, as in `litefs run -promote "
+                                  "-- ./migrate`");
 }
 
 int
@@ -219,9 +235,8 @@ command_run(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (argc == 0)
-                return help_print(&help, flags, "");
-        r = check_words(&w, &e);
+        if (check_words(&run, &w, &e) < 0)
+                return help_mistake(help.name, e.text);
         if (r == 0)
                 r = prepare(&run, &e);
         client_close(&run.client);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cmd/litefs/notifier.h"
+#include "cmd/litefs/pulse.h"
 #include "net/loop.h"
 #include "repl/node.h"
 #include "store/store.h"
@@ -18,6 +19,7 @@ struct service {
         const struct notifier *to;
         struct node *node;
         struct store *store;
+        const struct pulse *pulse;
         struct loop_timer *timer;
         bool is_mounted, is_impatient;
         bool is_ready; /* and that was told */
@@ -62,7 +64,7 @@ tell_ready(struct service *s)
 }
 
 static void
-on_timer(void *arg)
+service_on_timer(void *arg)
 {
         struct service *s = arg;
         int64_t next_ms = s->to->watchdog_ms / 3;
@@ -71,7 +73,7 @@ on_timer(void *arg)
                 tell_status(s);
                 tell_ready(s);
         }
-        if (s->to->watchdog_ms > 0)
+        if (s->to->watchdog_ms > 0 && !pulse_is_silent(s->pulse))
                 (void)notifier_send(s->to, "WATCHDOG=1");
         if (!s->is_ready && (next_ms == 0 || next_ms > POLL_MS))
                 next_ms = POLL_MS;
@@ -80,7 +82,7 @@ on_timer(void *arg)
 }
 
 static void
-on_role_changed(void *arg)
+service_on_role_changed(void *arg)
 {
         struct service *s = arg;
 
@@ -89,17 +91,19 @@ on_role_changed(void *arg)
 }
 
 static void
-on_committed(void *arg, struct db *db)
+service_on_committed(void *arg, struct db *db)
 {
         (void)arg, (void)db;
 }
 
 static int
-start_on_loop(void *arg)
+service_start_on_loop(void *arg)
 {
         struct service *s = arg;
-        struct node_watcher watcher = { on_committed, on_role_changed, s };
-        int r = loop_timer_new(node_loop(s->node), on_timer, s, &s->timer);
+        struct node_watcher watcher = { .committed = service_on_committed,
+                                        .role_changed = service_on_role_changed,
+                                        .arg = s };
+        int r = loop_timer_new(node_loop(s->node), service_on_timer, s, &s->timer);
 
         if (r < 0)
                 return r;
@@ -109,8 +113,8 @@ start_on_loop(void *arg)
 }
 
 int
-service_new(const struct notifier *to, struct node *node, struct store *store, struct service **ret,
-            struct err *e)
+service_new(const struct notifier *to, struct node *node, struct store *store, const struct pulse *pulse,
+            struct service **ret, struct err *e)
 {
         struct service *s;
         int r;
@@ -121,8 +125,8 @@ service_new(const struct notifier *to, struct node *node, struct store *store, s
         s = calloc(1, sizeof *s);
         if (s == NULL)
                 return err_set(e, -ENOMEM, "service manager");
-        *s = (struct service){ .to = to, .node = node, .store = store };
-        r = loop_call(node_loop(node), start_on_loop, s);
+        *s = (struct service){ .to = to, .node = node, .store = store, .pulse = pulse };
+        r = loop_call(node_loop(node), service_start_on_loop, s);
         if (r < 0) {
                 free(s);
                 return err_set(e, r, "service manager");

@@ -5,44 +5,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd/litefs/answer.h"
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
 
 #define WATCH_SECONDS 1
 
-/* The member as text; a server of another version, or one that is none, may leave it out. */
-static const char *
-text_of(const json_t *o, const char *key)
-{
-        const char *s = json_string_value(json_object_get(o, key));
-
-        return s != NULL && s[0] != '\0' ? s : "-";
-}
-
-static long long
-number_of(const json_t *o, const char *key)
-{
-        return json_integer_value(json_object_get(o, key));
-}
-
-/* Terminals act on control characters, and the names come from other machines. The number of columns. */
-static int
-print_text(const char *s)
-{
-        int n = 0;
-
-        for (; *s != '\0'; s++) {
-                putchar((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s);
-                n += ((unsigned char)*s & 0xc0) !=
-                     0x80; /* bytes that continue a character take no room */
-        }
-        return n;
-}
-
 static void
 print_cell(const char *s, int width)
 {
-        int n = print_text(s);
+        int n = answer_print(s);
 
         printf("%*s", n < width ? width - n + 2 : 2, "");
 }
@@ -52,9 +24,12 @@ print_cell(const char *s, int width)
 static void
 format_lag(char *buf, size_t size, const json_t *node)
 {
-        long long ms = number_of(node, "lagMS");
+        long long ms = answer_number(node, "lagMS");
+        const char *seen = json_string_value(json_object_get(node, "lastSeen"));
 
-        if (ms >= INT32_MAX)
+        if (seen != NULL) /* it is gone */
+                snprintf(buf, size, "seen %s", seen);
+        else if (ms >= INT32_MAX)
                 snprintf(buf, size, "never in sync");
         else
                 snprintf(buf, size, "%lld.%03llds", ms / 1000, ms % 1000);
@@ -83,10 +58,10 @@ print_nodes(const json_t *cluster)
         json_array_foreach(json_object_get(cluster, "nodes"), i, node)
         {
                 format_lag(lag, sizeof lag, node);
-                snprintf(term, sizeof term, "%lld", number_of(node, "term"));
-                print_node_cells(text_of(node, "nodeID"), text_of(node, "hostname"),
-                                 text_of(node, "role"), term, lag);
-                print_cell(text_of(node, "url"), 0);
+                snprintf(term, sizeof term, "%lld", answer_number(node, "term"));
+                print_node_cells(answer_cell(node, "nodeID"), answer_cell(node, "hostname"),
+                                 answer_cell(node, "role"), term, lag);
+                print_cell(answer_cell(node, "url"), 0);
                 putchar('\n');
         }
 }
@@ -96,27 +71,27 @@ print_position(const char *name, const char *hostname, const json_t *db)
 {
         char behind[24], size[24] = "";
 
-        snprintf(behind, sizeof behind, "%lld", number_of(db, "lagTransactions"));
+        snprintf(behind, sizeof behind, "%lld", answer_number(db, "lagTransactions"));
         if (json_object_get(db, "sizeBytes") != NULL)
-                snprintf(size, sizeof size, "%lld", number_of(db, "sizeBytes"));
+                snprintf(size, sizeof size, "%lld", answer_number(db, "sizeBytes"));
         print_cell(name, 24);
         print_cell(hostname, 20);
-        print_cell(text_of(db, "txid"), 16);
-        print_cell(text_of(db, "postApplyChecksum"), 16);
+        print_cell(answer_cell(db, "txid"), 16);
+        print_cell(answer_cell(db, "postApplyChecksum"), 16);
         print_cell(behind, 6);
         print_cell(size, 12);
         puts(json_is_true(json_object_get(db, "isFailed")) ? "FAILED" : "");
 }
 
 static json_t *
-find_database(const json_t *node, const char *name)
+find_node_database(const json_t *node, const char *name)
 {
         size_t i;
         json_t *db;
 
         json_array_foreach(json_object_get(node, "databases"), i, db)
         {
-                if (strcmp(text_of(db, "name"), name) == 0)
+                if (strcmp(answer_cell(db, "name"), name) == 0)
                         return db;
         }
         return NULL;
@@ -132,10 +107,10 @@ print_positions(const json_t *cluster, const char *name)
 
         json_array_foreach(json_object_get(cluster, "nodes"), i, node)
         {
-                db = find_database(node, name);
+                db = find_node_database(node, name);
                 if (db == NULL)
                         continue;
-                print_position(shown, text_of(node, "hostname"), db);
+                print_position(shown, answer_cell(node, "hostname"), db);
                 shown = "";
         }
 }
@@ -145,7 +120,8 @@ static bool
 is_seen(const json_t *cluster, size_t n, const char *name)
 {
         for (size_t i = 0; i < n; i++)
-                if (find_database(json_array_get(json_object_get(cluster, "nodes"), i), name) != NULL)
+                if (find_node_database(json_array_get(json_object_get(cluster, "nodes"), i), name) !=
+                    NULL)
                         return true;
         return false;
 }
@@ -166,8 +142,8 @@ print_databases(const json_t *cluster)
         {
                 json_array_foreach(json_object_get(node, "databases"), k, db)
                 {
-                        if (!is_seen(cluster, i, text_of(db, "name")))
-                                print_positions(cluster, text_of(db, "name"));
+                        if (!is_seen(cluster, i, answer_cell(db, "name")))
+                                print_positions(cluster, answer_cell(db, "name"));
                 }
         }
 }
@@ -182,9 +158,9 @@ print_wait(const json_t *cluster)
         if (waits == NULL)
                 return;
         printf("\nthis node waits: ");
-        print_text(text_of(waits, "reason"));
+        answer_print(answer_cell(waits, "reason"));
         printf("\n  next: ");
-        print_text(text_of(waits, "next"));
+        answer_print(answer_cell(waits, "next"));
         putchar('\n');
 }
 
@@ -193,7 +169,8 @@ print_tables(const json_t *cluster)
 {
         const char *error = json_string_value(json_object_get(cluster, "error"));
 
-        printf("cluster %s, term %lld\n\n", text_of(cluster, "clusterID"), number_of(cluster, "term"));
+        printf("cluster %s, term %lld\n\n", answer_cell(cluster, "clusterID"),
+               answer_number(cluster, "term"));
         print_nodes(cluster);
         putchar('\n');
         print_databases(cluster);
@@ -205,7 +182,7 @@ print_tables(const json_t *cluster)
 /* --- once, or again and again --- */
 
 static int
-print_json(const json_t *cluster, size_t flags)
+print_status_json(const json_t *cluster, size_t flags)
 {
         char *s = json_dumps(cluster, flags);
 
@@ -216,17 +193,21 @@ print_json(const json_t *cluster, size_t flags)
         return 0;
 }
 
+struct status_view {
+        bool is_json, is_quiet, is_watching;
+};
+
 static int
-show(struct client *c, bool is_json, bool is_watching, struct err *e)
+show_status(struct client *c, const struct status_view *v, struct err *e)
 {
         json_t *cluster = NULL;
         int r = client_get_json(c, c->base, "/cluster", &cluster, e);
 
-        if (r == 0 && is_watching && !is_json && isatty(STDOUT_FILENO))
+        if (r == 0 && v->is_watching && !v->is_json && !v->is_quiet && isatty(STDOUT_FILENO))
                 fputs("\033[H\033[J", stdout);
-        if (r == 0 && is_json)
-                r = print_json(cluster, is_watching ? JSON_COMPACT : JSON_INDENT(2));
-        else if (r == 0)
+        if (r == 0 && v->is_json)
+                r = print_status_json(cluster, v->is_watching ? JSON_COMPACT : JSON_INDENT(2));
+        else if (r == 0 && !v->is_quiet)
                 print_tables(cluster);
         json_decref(cluster);
         return r;
@@ -234,15 +215,15 @@ show(struct client *c, bool is_json, bool is_watching, struct err *e)
 
 /* Until it is killed, or nobody reads it any more. A node that is away may come back. */
 static int
-watch(struct client *c, bool is_json, struct err *e)
+watch_status(struct client *c, const struct status_view *v, struct err *e)
 {
         for (;;) {
                 struct err now = ERR_INIT;
-                int r = show(c, is_json, true, &now);
+                int r = show_status(c, v, &now);
 
                 if (r < 0)
                         fprintf(stderr, "ERROR: %s\n", now.text);
-                else if (!is_json && !isatty(STDOUT_FILENO))
+                else if (!v->is_json && !v->is_quiet && !isatty(STDOUT_FILENO))
                         putchar('\n');
                 if (fflush(stdout) != 0)
                         return err_set(e, -errno, "write");
@@ -268,10 +249,11 @@ command_status(int argc, char **argv)
                 .examples = examples,
         };
         struct client c = { 0 };
-        bool is_json = false, is_watching = false;
+        struct status_view v = { 0 };
         const struct flag flags[] = {
-                { "json", NULL, "as JSON; with -watch one object a line", &is_json, NULL },
-                { "watch", NULL, "again each second, until it is interrupted", &is_watching, NULL },
+                { "json", NULL, "as JSON; with -watch one object a line", &v.is_json, NULL },
+                { "q", NULL, "print nothing but errors: does the node answer?", &v.is_quiet, NULL },
+                { "watch", NULL, "again each second, until it is interrupted", &v.is_watching, NULL },
                 CLIENT_FLAGS(&c),
                 { 0 }
         };
@@ -283,7 +265,7 @@ command_status(int argc, char **argv)
                 return r - 1;
         r = client_open(&c, &e);
         if (r == 0)
-                r = is_watching ? watch(&c, is_json, &e) : show(&c, is_json, false, &e);
+                r = v.is_watching ? watch_status(&c, &v, &e) : show_status(&c, &v, &e);
         client_close(&c);
         return client_exit(r, &e);
 }

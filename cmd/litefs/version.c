@@ -3,10 +3,7 @@
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/help.h"
 
-/* Set by cmd/litefs/CMakeLists.txt from git; "" when unknown. */
-#ifndef LITEFS_VERSION
-#define LITEFS_VERSION ""
-#endif
+/* Set by cmd/litefs/CMakeLists.txt; "" where it was built without git. */
 #ifndef LITEFS_COMMIT
 #define LITEFS_COMMIT ""
 #endif
@@ -14,11 +11,8 @@
 const char *
 version_text(void)
 {
-        if (LITEFS_VERSION[0] != '\0')
-                return "LiteFS " LITEFS_VERSION ", commit=" LITEFS_COMMIT;
-        if (LITEFS_COMMIT[0] != '\0')
-                return "LiteFS commit=" LITEFS_COMMIT;
-        return "LiteFS development build";
+        return LITEFS_COMMIT[0] != '\0' ? "litefs " LITEFS_VERSION ", commit=" LITEFS_COMMIT
+                                        : "litefs " LITEFS_VERSION;
 }
 
 int
@@ -31,17 +25,21 @@ command_version(int argc, char **argv)
                 .about = "Prints the version, and the commit that it was built from.",
                 .examples = examples,
         };
-        static const struct flag flags[] = { { 0 } };
+        bool is_json = false;
+        const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL }, { 0 } };
         struct err e = ERR_INIT;
         struct flag_words w;
         int r = flags_parse(flags, argc, argv, &w, &e);
 
         if (r > 0)
                 return help_print(&help, flags, w.help);
-        if (r < 0) {
-                fprintf(stderr, "ERROR: %s\n", e.text);
-                return 1;
-        }
-        puts(version_text());
+        if (r < 0)
+                return help_mistake(help.name, e.text);
+        if (w.n + w.n_rest > 0)
+                return help_mistake(help.name, "too many arguments");
+        if (is_json)
+                puts("{\"version\": \"" LITEFS_VERSION "\", \"commit\": \"" LITEFS_COMMIT "\"}");
+        else
+                puts(version_text());
         return 0;
 }

@@ -1,0 +1,56 @@
+/* cmd/litefs/daemon_internal.h - what daemon.c, which starts a node, and daemon_stop.c, which ends it, have in common. */
+#ifndef LITEFS_CMD_DAEMON_INTERNAL_H
+#define LITEFS_CMD_DAEMON_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "cmd/litefs/daemon.h"
+#include "cmd/litefs/halting.h"
+#include "cmd/litefs/notifier.h"
+#include "net/http_client.h"
+
+struct daemon {
+        const struct daemon_options *options;
+        struct workers *workers;
+        struct workers *visitors, *tellers, *asker; /* enter our own mount (fuse/own_mount.h) */
+        struct lease *lease;
+        struct store *store;
+        struct session *session;
+        struct workers *appliers;
+        struct workers *remote_committers;    /* commits under halt locks, which wait for the primary */
+        struct http_client_options peer_http; /* of requests to other nodes */
+        struct node *node;
+        struct notifier notifier;
+        struct service *service;
+        struct pulse *pulse; /* of the mount */
+        struct token *token;
+        struct tls_context *tls, *tls_peer, *tls_proxy;
+        struct api *api;
+        struct scrub *scrub;
+        struct guard *guard;
+        struct proxy *proxy;     /* NULL: none is asked for */
+        struct backups *backups; /* NULL: none are asked for */
+        struct halting halting;
+        struct ending *ending;
+        pthread_t signal_thread;
+        pthread_mutex_t lock; /* guards what follows; leaf */
+        pthread_cond_t started;
+        enum { STARTING, SERVING, NOT_STARTED } phase;
+        atomic_bool is_stopping;
+        atomic_llong
+                drained_ms; /* then the proxy's requests are not waited for any longer; CLOCK_BOOTTIME, once it stops */
+        atomic_bool is_ending; /* what is still being received is given up */
+};
+
+/* The thread that ends the node when a signal comes, or daemon_stop. Before anything that may take long. */
+int daemon_await_signals(struct daemon *d, struct err *e);
+/* All is there that an orderly end needs: a signal that has come before is acted upon now. */
+void daemon_serves(struct daemon *d);
+/* It serves no longer, or never will. Returns when the thread has ended, after an orderly end of what has served. */
+void daemon_join_signals(struct daemon *d);
+/* Of a node that is to hand over: @is_held, writes of the proxy's clients wait. */
+void daemon_hold_writes(void *arg, bool is_held);
+
+#endif
