@@ -188,12 +188,14 @@ touch(void *arg)
 
         while (!atomic_load(&t->is_over)) {
                 const int results[] = {
-                        db_stat(t->db, &st),     db_chmod(t->db, 0644),     db_chown(t->db, -1, -1),
-                        db_wal_stat(t->db, &st), db_wal_chmod(t->db, 0644), db_wal_chown(t->db, -1, -1),
+                        db_stat(t->db, &st),
+                        db_chmod(t->db, 0644),
+                        db_chown(t->db, -1, -1),
+                        db_wal_stat(t->db, &st),
                 };
 
                 for (int i = 0; i < COUNT(results); i++)
-                        if (results[i] != 0 && results[i] != -ENOENT)
+                        if (results[i] != 0 && results[i] != -ENOENT && results[i] != E_BUSY)
                                 t->error = results[i];
                 txlog_get_stat(db_log(t->db), &log);
                 (void)txlog_sync(db_log(t->db), txlog_end_lsn(db_log(t->db)), NULL);

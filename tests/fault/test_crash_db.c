@@ -128,6 +128,7 @@ connect_db(struct world *w)
         char sql[256];
 
         db_driver_set_padded(w->d, below(w, 4) == 0);
+        db_driver_set_passed(w->d, below(w, 2) == 0);
         if (db_driver_connect(w->d, (int)below(w, 2) * 8, &w->c) != SQLITE_OK) {
                 REQUIRE(!has_power(w), "no connection");
                 return false;

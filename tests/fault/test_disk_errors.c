@@ -255,12 +255,12 @@ START_TEST(test_commit_that_was_not_synced_is_not_sent)
         txid = info(&w).pos.txid;
         os_fault_plan(&w.os, &no_sync);
         ck_assert_int_eq(db_driver_exec(w.c, "update t set x=1 where id=1"), SQLITE_OK);
-        ck_assert_uint_eq(db_shippable_txid(db_driver_db(w.d)), txid);
+        ck_assert_uint_eq(db_replicable_txid(db_driver_db(w.d)), txid);
         for (int i = 0; i < 10000 && !info(&w).is_failed; i++)
                 usleep(1000);
         ck_assert(info(&w).is_failed);
         ck_assert_uint_eq(info(&w).pos.txid, txid + 1);
-        ck_assert_uint_eq(db_shippable_txid(db_driver_db(w.d)), txid);
+        ck_assert_uint_eq(db_replicable_txid(db_driver_db(w.d)), txid);
         os_fault_plan(&w.os, NULL);
         end(&w);
 }

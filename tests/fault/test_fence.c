@@ -188,7 +188,7 @@ START_TEST(syncs_go_on_once_the_cluster_has_it)
         ck_assert_int_eq(db_may_confirm(db_driver_db(w.d)), E_UNCONFIRMED);
         ck_assert_int_ne(sqlite3_wal_checkpoint_v2(w.c, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL),
                          SQLITE_OK);
-        db_confirm(db_driver_db(w.d));
+        db_confirm(db_driver_db(w.d), UINT64_MAX);
         ck_assert_int_eq(sqlite3_wal_checkpoint_v2(w.c, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL),
                          SQLITE_OK);
         check_state(&w, want);

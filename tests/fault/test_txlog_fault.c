@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "db/txlog.h"
+#include "txlog/txlog.h"
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/db_driver_fault.h"
 #include "tests/lib/os_crash.h"

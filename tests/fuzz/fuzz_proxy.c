@@ -39,7 +39,7 @@ check_rewritten(const struct reader *request, const struct text *head, enum fram
         FUZZ_CHECK(again.has_length == request->has_length && again.length == request->length);
         FUZZ_CHECK(head_find(&again.head, "host", NULL) == 1);
         FUZZ_CHECK(head_find(&again.head, "x-forwarded-for", NULL) == 1);
-        FUZZ_CHECK(head_find(&again.head, REWRITE_HOP, NULL) == 0);
+        FUZZ_CHECK(head_find(&again.head, REWRITE_SENT_ON, NULL) == 0);
         reader_release(&again);
 }
 

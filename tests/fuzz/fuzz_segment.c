@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "ltx/checksum.h"
 #include "tests/fuzz/target.h"
 #include "tests/lib/files.h"

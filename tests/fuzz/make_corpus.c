@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "db/txlog.h"
+#include "txlog/txlog.h"
 #include "ltx/checksum.h"
 #include "ltx/encoder.h"
 #include "tests/lib/files.h"

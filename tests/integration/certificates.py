@@ -39,11 +39,14 @@ class Authority:
         if issuer:
             command += ["-CA", self.path(issuer + ".pem"), "-CAkey", self.path(issuer + ".key"), "-addext",
                         f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        else:
+            command += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
         subprocess.run(command, check=True, capture_output=True)
 
     def context(self, name=None):
         """Of a client that trusts the authority and shows the certificate called `name`."""
         c = ssl.create_default_context(cafile=self.path("ca.pem"))
+        c.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 does by itself
         if name:
             c.load_cert_chain(self.path(name + ".pem"), self.path(name + ".key"))
         return c

@@ -13,6 +13,13 @@ import traceback
 
 LITEFS = os.environ.get("LITEFS_BIN", "build/release/cmd/litefs/litefs")
 REPLAY = os.environ.get("REPLAY_BIN", "build/release/tests/integration/integration_replay")
+# Of all nodes: what fuse.wal-passthrough is; nothing: not set.
+WAL_PASSTHROUGH = os.environ.get("WAL_PASSTHROUGH", "")
+
+
+# The child of a vfork closes the files that it inherits, of the mount, too, while its parent stands still with Python's lock:
+# litefs's answer may then wait for a thread of this process, for ever. With fork the parent goes on.
+subprocess._USE_VFORK = False
 
 
 def wait_until(condition, what, seconds=60):
@@ -40,20 +47,46 @@ def free_ports(n):
 
 
 def stop_process(process):
-    """SIGSTOP; returns when its last thread stands still, before which it may still answer."""
+    """SIGSTOP; returns when its last thread stands still, before which it may still answer. One that waits for an answer of
+    the process's own mount stays in the kernel ("D") until that goes on."""
     tasks = f"/proc/{process.pid}/task"
+    begin = time.monotonic()
 
-    def is_stopped(task):
+    def stands_still(task):
         with open(f"{tasks}/{task}/stat", encoding="utf-8") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] == "T"
+            state = f.read().rsplit(")", 1)[1].split()[0]
+        return state == "T" or (state == "D" and time.monotonic() - begin > 1)
 
     process.send_signal(signal.SIGSTOP)
-    wait_until(lambda: all(is_stopped(task) for task in os.listdir(tasks)), "the process to stop")
+    wait_until(lambda: all(stands_still(task) for task in os.listdir(tasks)), "the process to stop")
 
 
 def is_mounted(path):
     with open("/proc/self/mountinfo") as f:
         return any(line.split()[4] == path for line in f)
+
+
+class HungMount:
+    """While it lasts, the mount of a node answers nobody: the thread that does is held in a system call of its own that an
+    application has caused. Needs strace."""
+    NAME = "hangs"
+
+    def __init__(self, node, call="mkdirat", command=None, file=None):
+        self.node, self.call, self.filter = node, call, ["-P", file] if file else []
+        self.command = command or ["mkdir", node.path(self.NAME)]
+
+    def __enter__(self):
+        pid = self.node.process.pid
+        self.tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", os.path.join(self.node.root, "held"), "-e", f"trace={self.call}", *self.filter,
+                                        "-e", f"inject={self.call}:delay_enter=600000000", "-p", str(pid)])
+        wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{pid}/status", encoding="utf-8").read(), "strace to be there")
+        self.application = subprocess.Popen(self.command)
+        return self
+
+    def __exit__(self, *_):
+        self.tracer.kill()  # by any other signal it would wait for the end of the delay
+        self.tracer.wait(30)
+        self.application.wait(30)
 
 
 class Node:
@@ -67,14 +100,19 @@ class Node:
         self.log_path = os.path.join(self.root, "log")
         self.extra = extra
         self.process = None
+        self.program = LITEFS
         with open(self.config, "w") as f:
-            f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n"
+            f.write(f"fuse:\n  dir: {self.mnt}\n{self.passthrough()}data:\n  dir: {self.data}\n"
                     f"http:\n  addr: \"127.0.0.1:0\"\n"
                     f"lease:\n  type: static\n  hostname: localhost\n{extra}")
 
+    @staticmethod
+    def passthrough():
+        return f"  wal-passthrough: {WAL_PASSTHROUGH}\n" if WAL_PASSTHROUGH else ""
+
     def start(self, wrapper=(), env=None):
         self.log_file = open(self.log_path, "a")
-        self.process = subprocess.Popen([*wrapper, LITEFS, "mount", "-config", self.config],
+        self.process = subprocess.Popen([*wrapper, self.program, "mount", "-config", self.config],
                                         stdout=self.log_file, stderr=self.log_file, env=env)
         wait_until(lambda: is_mounted(self.mnt) or self.process.poll() is not None, "mount")
         if self.process.poll() is not None:
@@ -129,6 +167,11 @@ class Node:
         with open(self.log_path) as f:
             return f.read()
 
+    def check_log(self):
+        """No thread has tried what could make the daemon wait for itself (fuse/own_mount.h)."""
+        wrong = [line for line in self.log().splitlines() if "internal error" in line]
+        assert not wrong, wrong[:3]
+
     def replay(self, name="t.db"):
         """(position, image) that the log makes."""
         out = os.path.join(self.root, "replayed")
@@ -178,6 +221,8 @@ class Node:
                     self.kill()
                     if kind is None:
                         raise
+            if kind is None:
+                self.check_log()
         finally:
             subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
             shutil.rmtree(self.root, ignore_errors=True)

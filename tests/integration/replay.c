@@ -1,4 +1,4 @@
-/* replay DATA_DIR DB OUT: replays the log of a database from its beginning into OUT and prints the position, with
+/* replay DATA_DIR DB OUT [TXID]: replays the log of a database from its beginning, up to TXID, into OUT and prints the position, with
  * the checksum computed anew from the image. The oracle of the integration tests. */
 #include <fcntl.h>
 #include <limits.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "db/txlog.h"
+#include "txlog/txlog.h"
 #include "ltx/checksum.h"
 #include "ltx/decoder.h"
 #include "store/dbname.h"
@@ -81,9 +81,10 @@ main(int argc, char **argv)
         struct ltx_decoder *d;
         struct ltx_pos pos = { 0 };
         uint32_t page_size = 512, commit = 0;
+        uint64_t limit = UINT64_MAX;
         int fd, r;
 
-        if (argc != 4 || dbname_encode(argv[2], dir) < 0)
+        if ((argc != 4 && argc != 5) || dbname_encode(argv[2], dir) < 0)
                 return 2;
         snprintf(path, sizeof path, "%s/dbs/%s/log", argv[1], dir);
         fd = open(argv[3], O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -92,7 +93,9 @@ main(int argc, char **argv)
         if (txlog_open_readonly(os_host(), path, &log, &e) < 0 ||
             txlog_reader_open(log, 0, &reader, &e) < 0)
                 die("open", &e);
-        while ((r = txlog_reader_next(reader, &rec, &src, &e)) > 0)
+        if (argc == 5 && ltx_txid_parse(argv[4], &limit) < 0)
+                return 2;
+        while ((r = txlog_reader_next(reader, &rec, &src, &e)) > 0 && rec.max_txid <= limit)
                 apply(fd, d, src, rec.pre_apply_checksum, &pos, &page_size, &commit);
         if (r < 0)
                 die("read", &e);

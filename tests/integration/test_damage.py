@@ -22,7 +22,7 @@ def flip(path, at):
 
 
 def records(segment):
-    """Offsets of its records and of their end (layout: lib/db/segment.c)."""
+    """Offsets of its records and of their end (layout: lib/txlog/segment.c)."""
     with open(segment, "rb") as f:
         data = f.read()
     at, out = 4096, []

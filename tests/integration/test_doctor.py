@@ -13,6 +13,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "http")]
 from http_fixture import Node, get, in_step, replica_of
+import litefs_fixture
 from litefs_fixture import LITEFS, free_ports, run, stop_process, wait_until
 
 NOBODY = "http://127.0.0.1:1"
@@ -110,6 +111,25 @@ def test_fuse():
         expect(doctor(n, *no_device, *user, code=1), "fuse", "FAIL", "Permission denied", "ls -l /dev/fuse")
 
 
+def test_a_service_that_lets_nobody_in():
+    """The unit runs it as root: an application that is another user finds a mount that it may not enter."""
+    if os.geteuid() != 0:
+        return
+    for more, is_told in (("", True), ("  allow-other: true\n", False)):
+        n = Node()
+        edit(n.config, "fuse:\n", "fuse:\n" + more)
+        try:
+            n.start(env={**os.environ, "INVOCATION_ID": "0123456789abcdef"})
+            found = doctor(n)
+            assert ("users" in found) == is_told, found
+            if is_told:
+                expect(found, "users", "WARN", "nobody but root", "allow-other: true")
+        finally:
+            n.__exit__(*sys.exc_info())
+    with Node() as n:  # started by hand
+        assert "users" not in doctor(n)
+
+
 def test_mount():
     with Node() as n:
         n.process.kill()
@@ -160,6 +180,9 @@ def test_data_directory():
                "FAIL", "ead-only")
         os.chmod(n.root, 0o755)
         os.chmod(n.data, 0o700)
+        found = doctor(n, *in_mounts(f"mount --bind {n.data} {n.data} && mount -o remount,bind,ro {n.data}"), "setpriv",
+                       "--reuid=65534", "--regid=65534", "--clear-groups", code=1)
+        expect(found, "data", "FAIL", "read-only", "remount,rw")  # no owner helps against that
         expect(doctor(n, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", code=1), "data", "FAIL",
                "Permission denied", "chown")
         os.rename(n.data, n.data + ".away")
@@ -257,6 +280,8 @@ def test_address():
     with Node() as n:
         n.stop()
         edit(n.config, 'addr: "127.0.0.1:0"', 'addr: ":20202"')
+        expect(doctor(n, code=1), "config", "FAIL", "http.insecure")
+        edit(n.config, 'addr: ":20202"', 'addr: ":20202"\n  insecure: true')
         expect(doctor(n), "address", "WARN", "open to the network", "openssl rand")
         edit(n.config, 'addr: ":20202"', 'addr: ":20202"\n  token: "secret"')
         expect(doctor(n), "address", "OK", "token")
@@ -264,6 +289,76 @@ def test_address():
         expect(doctor(n), "address", "WARN", "empty")
         edit(n.config, '  token: "secret"', '  token-file: /does/not/exist')
         expect(doctor(n, code=1), "http", "FAIL", "/does/not/exist")
+
+
+def test_advertised_address():
+    """Asked as the others ask: who answers there."""
+    port = free_ports(1)[0]
+    with Node(extra=f"  advertise-url: http://127.0.0.1:{port}\n") as n, Node() as other:
+        expect(doctor(n, code=1), "address", "FAIL", "nobody answers at http://127.0.0.1:", "advertise-url")
+        edit(n.config, f"127.0.0.1:{port}", f"localhost:{n.port()}")
+        expect(doctor(n, code=0), "address", "OK", f"this node answers at http://localhost:{n.port()}")
+        edit(n.config, f"http://localhost:{n.port()}", "http://no-such-host.invalid:1")
+        expect(doctor(n, code=1), "address", "FAIL", "nobody answers at http://no-such-host.invalid:1")
+        edit(n.config, "http://no-such-host.invalid:1", f"http://127.0.0.1:{other.port()}")
+        expect(doctor(n, code=1), "address", "FAIL", "two primaries")
+        edit(n.config, f"  advertise-url: http://127.0.0.1:{other.port()}\n", "  advertise-url: ftp://x\n")
+        expect(doctor(n, code=1), "config", "FAIL", "lease.advertise-url: \"ftp://x\" is not of the form http://HOST:PORT")
+        edit(n.config, "  advertise-url: ftp://x\n", "  candidate: false\n")
+        expect(doctor(n, code=1), "config", "FAIL", "lease.primary-url: not set")
+
+
+def test_lease_service_that_refuses():
+    """What to do next is not to ask litefs again."""
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b"Permission denied: token with AccessorID lacks permission 'key:read'"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        do_PUT = do_GET
+
+        def log_message(self, *words):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Node() as n:
+        n.stop()
+        edit(n.config, "type: static", "type: consul\n  advertise-url: http://127.0.0.1:1\n  consul: {url: \"http://127.0.0.1:%d\", key: k}" % server.server_port)
+        litefs_fixture.Node.start(n)
+        wait_until(lambda: "waits" in get(n, "/info").json, "the reason")
+        found = doctor(n, code=1)
+        expect(found, "lease", "FAIL", "403", "lease.consul.token")
+        expect(found, "node", "FAIL", "waits", "lease.consul.token")
+    server.shutdown()
+
+
+def test_who_may_use_the_databases():
+    with Node() as n:
+        write(n)
+        write(n, name="shared.db")
+        os.chmod(n.path("t.db"), 0o600)
+        os.chmod(n.path("shared.db"), 0o666)
+        with open(n.path("secret.db"), "wb") as f:
+            f.write(os.urandom(8192))
+        with open(n.path("notes.txt"), "wb") as f:
+            f.write(bytes(8192))
+        with open(n.path("t.db"), "rb") as f, open(n.path("old-wal"), "wb") as to:
+            to.write(f.read())
+        with open(n.path("other-wal"), "wb") as f:
+            f.write(bytes(8192))
+        found = doctor(n, code=0)
+        expect(found, "database", "WARN", "everybody may write shared.db (mode 666)", "chmod o-w")
+        expect(found, "database", "WARN", "secret.db is no database that litefs can read", "file ")
+        expect(found, "database", "WARN", "old-wal is a database, but its name is that of a companion", "mv ")
+        assert not any("other-wal" in text for _, text, _ in found["database"]), found
+        assert not any("t.db (" in text or "notes" in text for _, text, _ in found["database"]), found
+        os.chown(n.path("t.db"), 65534, 65534)
+        expect(doctor(n, code=0), "database", "WARN", "t.db belongs to user 65534, but the mount is for root alone", "man")
+        with open(n.config, "a", encoding="utf-8") as f:
+            f.write("exec: {cmd: sleep 1000, user: nobody}\n")
+        expect(doctor(n, code=1), "fuse", "FAIL", "exec.user is nobody, but the mount is for the user of litefs alone")
 
 
 def test_replica_and_its_primary():
@@ -433,6 +528,35 @@ def test_lease_in_etcd():
             expect(doctor(n, code=1), "cluster", "FAIL", "etcd says LFSC")
     finally:
         server.close()
+
+
+def test_backups():
+    with Node() as n:
+        backup = os.path.join(n.root, "backup")
+        with open(n.config, "a", encoding="utf-8") as f:
+            f.write(f"backup:\n  url: file://{backup}\n  sync-interval: 20ms\n")
+        write(n)
+        n.restart()
+        place = os.path.join(backup, "t.db", "litefs.json")
+        wait_until(lambda: os.path.exists(place), "the backup to begin")
+        expect(doctor(n, code=0), "backup", "OK", "this node writes there")
+        os.rename(backup, backup + ".away")
+        with open(backup, "w", encoding="utf-8"):
+            pass
+        write(n)
+        wait_until(lambda: "level=WARN msg=\"backup to" in n.log(), "the destination to fail")
+        expect(doctor(n, code=1), "backup", "FAIL", "attempts in a row failed", "litefs backup status")
+        assert n.stop() == 0
+        expect(doctor(n, code=1), "backup", "FAIL", "Not a directory", "litefs backup list t.db")
+        os.remove(backup)
+        expect(doctor(n), "backup", "WARN", "has no backup of t.db yet")
+        os.rename(backup + ".away", backup)
+        expect(doctor(n), "backup", "OK", "has a backup of t.db")
+        with open(place, encoding="utf-8") as f:
+            lineage = json.load(f)["lineage"]
+        edit(place, lineage, "LFSC0123456789ABCDEF")
+        expect(doctor(n, code=1), "backup", "FAIL", "the backup of another cluster", "litefs backup list t.db")
+        n.start()
 
 
 if __name__ == "__main__":

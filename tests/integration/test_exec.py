@@ -1,5 +1,6 @@
 """The application that litefs runs: what it is given, how it ends, and what comes after it."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,116 @@ def test_command_that_fails():
         c.close()
         n.process.send_signal(signal.SIGTERM)
         assert n.ended() == 0 and "42" not in n.log().splitlines(), n.log()
+
+
+def show_environment(node):
+    """An exec that writes what it is and has to a file, which it returns."""
+    out = node.config + ".out"
+    write_file(out, "")
+    os.chmod(out, 0o666)
+    os.chmod(node.root, 0o755)
+    node.exec_yaml = f"exec:\n  cmd: " + script(node, f"id >{out}; env >>{out}; grep ^Cap /proc/self/status >>{out}\n") + "\n"
+    return out
+
+
+def test_secrets_stay_with_litefs():
+    with App() as n:
+        out = show_environment(n)
+        with open(n.config) as f:
+            text = f.read()
+        write_file(n.config, text.replace("http:\n", 'http:\n  token: "${LITEFS_SECRET}"\n'))
+        n.launch(env={**os.environ, "LITEFS_SECRET": "of-this-cluster", "URL": "http://of-this-cluster@localhost/",
+                      "LITEFS_CLOUD_TOKEN": "old", "KEPT": "yes"})
+        assert n.ended() == 0, n.log()
+        with open(out) as f:
+            seen = f.read()
+        assert "KEPT=yes" in seen and "of-this-cluster" not in seen and "LITEFS_CLOUD_TOKEN" not in seen, seen
+        for name in ("LITEFS_SECRET", "URL", "LITEFS_CLOUD_TOKEN"):
+            assert f"the variable {name} holds a secret of litefs" in n.log(), n.log()
+        assert "of-this-cluster" not in n.log() and "can be read or written" not in n.log(), n.log()
+
+
+def test_files_with_secrets_that_others_can_read():
+    with App("exec: 'true'\n") as n:
+        with open(n.config) as f:
+            text = f.read()
+        write_file(n.config, text.replace("http:\n", "http:\n  token: of-this-cluster\n"))
+        for mode, is_warned in ((0o644, True), (0o640, True), (0o602, True), (0o600, False)):
+            os.chmod(n.config, mode)
+            before = len(n.log()) if os.path.exists(n.log_path) else 0
+            n.launch()
+            assert n.ended() == 0, n.log()
+            said = f"{n.config} (it holds a token) can be read or written by other users than its owner (mode {mode:03o})"
+            assert (said in n.log()[before:]) == is_warned, n.log()[before:]
+
+
+def test_another_user():
+    if os.geteuid() != 0:
+        print("skipped: only root may start processes of other users")
+        return
+    with App() as n:
+        out = show_environment(n)
+        for user in ("nobody", "65534", "61234"):
+            with open(n.config) as f:
+                text = f.read()
+            write_file(n.config, text.replace("fuse:\n  dir", "fuse:\n  allow-other: true\n  dir"))
+            n.exec_yaml = n.exec_yaml.split("  user:")[0] + f'  user: "{user}"\n'
+            n.launch()
+            assert n.ended() == 0, n.log()
+            with open(out) as f:
+                seen = f.read()
+            uid = 65534 if user == "nobody" else int(user)
+            assert f"uid={uid}" in seen and f"gid={uid}" in seen and "groups=0" not in seen and ",0(" not in seen, seen
+            assert (user != "nobody") or ("USER=nobody" in seen and "HOME=/nonexistent" in seen), seen
+            assert "CapEff:\t0000000000000000" in seen and "CapAmb:\t0000000000000000" in seen, seen
+        n.exec_yaml = n.exec_yaml.split("  user:")[0] + "  user: nobody-of-that-name\n"
+        n.launch()
+        assert n.process.wait(60) == 2 and "exec: user: there is no user called nobody-of-that-name" in n.log(), n.log()
+        n.process = None
+
+
+def test_command_of_another_user_that_is_not_there():
+    if os.geteuid() != 0:
+        print("skipped: only root may start processes of other users")
+        return
+    with App("exec:\n  - {cmd: /usr/bin/no-such-program, user: nobody}\n  - cmd: 'true'\n") as n:
+        n.launch()
+        assert n.ended() == 1 and "cannot exec: /usr/bin/no-such-program: No such file" in n.log(), n.log()
+        assert "cannot exec: sync cmd: cannot run command: exit status 127" in n.log(), n.log()
+
+
+def held_by(pid):
+    return sorted(os.readlink(f"/proc/{pid}/fd/{fd}").split(":")[0] for fd in os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_standard_streams_that_are_closed():
+    """The next files that are opened would get their numbers: log lines would go into a database, and the guard would
+    close its own pipe."""
+    for closed in ("<&-", "<&- >&- 2>&-"):
+        n = Node()
+        rewrite(n, "log: {debug: true}\n")
+        n.process = subprocess.Popen(["sh", "-c", f'exec "$0" mount -config "$1" {closed}', LITEFS, n.config],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        n.log_file = open(n.log_path, "a")
+        try:
+            wait_until(lambda: is_mounted(n.mnt) and os.path.exists(n.path(".lag")), "mount")
+            fds = f"/proc/{n.process.pid}/fd/"
+            for fd in ("0", "1", "2"):
+                assert os.readlink(fds + fd) == "/dev/null", [(f, os.readlink(fds + f)) for f in os.listdir(fds)]
+            with open(f"/proc/{n.process.pid}/task/{n.process.pid}/children") as f:
+                guard = f.read().split()[0]
+            wait_until(lambda: held_by(guard) == ["/dev/fuse", "anon_inode", "socket"],
+                       f"the guard to hold what it needs, not {held_by(guard)}")
+            c = n.connect()
+            c.executescript("pragma journal_mode=wal; create table t(a); insert into t values(1)")
+            c.close()
+            n.check()
+            assert n.stop() == 0
+        except BaseException:
+            n.kill()
+            raise
+        finally:
+            shutil.rmtree(n.root)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,15 @@ def out_of_space(mode):
             assert reader.execute("pragma integrity_check").fetchone() == ("ok",)
         n.check()
 
+        # Who goes on trying fills no log.
+        for _ in range(50):
+            try:
+                c.execute("insert into t values(?, randomblob(100000))", (rows,))
+                raise AssertionError("it fitted after all")
+            except sqlite3.OperationalError:
+                pass
+        assert n.log().count("commit failed") <= 5, n.log().count("commit failed")
+
         # A transaction that fails while its pages are written leaves a journal. It is rolled back without space.
         try:
             c.execute("insert into t values(-1, randomblob(3000000))")
@@ -271,7 +280,8 @@ def test_500_databases():
 # --- without privileges ---
 
 # /dev/fuse as udev makes it; in a container it may be root's alone.
-OPEN_DEVICE = 'mknod -m 666 "$0/fuse" c 10 229 && mount --bind "$0/fuse" /dev/fuse && exec "$@"'
+OPEN_DEVICE = ('mknod -m 666 "$0/fuse" c 10 229 && mount --bind "$0/fuse" /dev/fuse && echo user_allow_other > "$0/conf" && '
+               '{ [ ! -e /etc/fuse.conf ] || mount --bind "$0/conf" /etc/fuse.conf; } && exec "$@"')
 
 
 class NobodysNode(Node):
@@ -319,6 +329,9 @@ def test_mount_without_privileges():
                   "with recursive n(k) as (select 1 union all select k+1 from n where k<1000)"
                   " insert into t select k, hex(randomblob(50)) from n; update t set a=a+1; vacuum;")
             assert n.run("sqlite3", db, "pragma integrity_check; select count(*) from t") == "ok\n1000\n"
+            # litefs has to open it, too, and has only what its owner has.
+            n.run("chmod", "0040", db)
+            assert n.run("stat", "-c", "%a", db) == "640\n"
         with open(f"/proc/{n.process.pid}/status") as f:
             uid = re.search(r"(?m)^Uid:\s+(\d+)", f.read()).group(1)
         assert int(uid) == pwd.getpwnam("nobody").pw_uid
@@ -331,6 +344,32 @@ def test_mount_without_privileges():
             out = os.path.join(n.root, "replayed")
             os.chmod(out, 0o644)
             n.run("cmp", out, n.path(f"{mode}.db"))
+
+
+def test_a_stranger_in_the_mount_of_a_litefs_without_privileges():
+    """It can give him no file, and must not make one that is its own user's."""
+    if not needs_root() or shutil.which("setpriv") is None or not os.path.exists("/etc/fuse.conf"):
+        return
+    n = NobodysNode()
+    with open(n.config) as f:
+        text = f.read()
+    with open(n.config, "w") as f:
+        f.write(text.replace("fuse:\n", "fuse:\n  allow-other: true\n", 1))
+    os.chmod(n.root, 0o755)
+    with n:
+        n.run("sqlite3", n.path("t.db"), "create table t(x)")
+        n.run("chmod", "0777", n.mnt)
+        stranger = ["nsenter", "-t", str(n.process.pid), "-m", "--", "setpriv", "--reuid=1", "--regid=1", "--clear-groups"]
+        for argv in (["touch", n.path("f")], ["mkdir", n.path("d")], ["ln", "-s", "x", n.path("l")]):
+            r = subprocess.run([*stranger, *argv], capture_output=True, text=True, cwd="/")
+            assert r.returncode != 0 and "not permitted" in r.stderr, r.stderr
+        assert n.log().count("user 1 may not create files") == 1
+        r = subprocess.run([*stranger, "sqlite3", n.path("t.db"), "select count(*) from t"], capture_output=True, text=True,
+                           cwd="/")
+        assert r.stdout == "0\n", r.stderr
+        r = subprocess.run([*stranger, "sqlite3", n.path("t.db"), "insert into t values(1)"], capture_output=True, text=True,
+                           cwd="/")
+        assert r.returncode != 0 and "readonly" in r.stderr, r.stderr
 
 
 if __name__ == "__main__":

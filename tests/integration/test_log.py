@@ -41,7 +41,7 @@ def test_every_line_of_a_run_is_json():
         n.process = None
         told = messages(n)
         assert all("time" in one for one in events(n))
-        for text in ("config file read from", "LiteFS mounted to: ", "waiting for signal or subprocess to exit",
+        for text in ("config file read from", "litefs mounted to: ", "waiting for signal or subprocess to exit",
                      "litefs shut down complete"):
             assert any(text in one for one in told), (text, told)
 
@@ -79,7 +79,7 @@ def test_debug_messages_come_only_when_asked_for():
             assert n.stop() == 0
             log = n.log()
             assert ("level=DEBUG" in log) == wanted, log
-            assert "LiteFS" in log.splitlines()[1] and "time=" not in log, log
+            assert log.splitlines()[1].startswith("litefs ") and "time=" not in log, log
 
 
 if __name__ == "__main__":

@@ -139,12 +139,10 @@ def check_api(n, cluster_id):
 
 def check_commands(n):
     """With the flags that LiteFS has."""
-    assert n.command("version").startswith("LiteFS ")
+    assert re.match(r"litefs \d+\.\d+\.\d+, commit=", n.command("version"))
     copy = os.path.join(n.root, "copy.db")
-    said = n.command("export", "-url", n.url(), "-name", "app.db", copy)
-    assert said.startswith('Export of database "app.db" in '), said
-    said = n.command("import", "-url", n.url(), "-name", "copy.db", copy)
-    assert said.startswith('Import of database "copy.db" in '), said
+    n.command("export", "-url", n.url(), "-name", "app.db", copy)
+    n.command("import", "-url", n.url(), "-name", "copy.db", copy)
     assert n.notes("copy.db") == n.notes("app.db")
     assert n.command("run", "-url", n.url(), "-promote", "-if-candidate", "--", "echo", "done") == "done\n"
 

@@ -1,7 +1,9 @@
 """What the daemon does on its own mount must not make it wait for itself."""
 import os
 import shutil
+import subprocess
 import sys
+import time
 
 import litefs_fixture
 from litefs_fixture import Node, wait_until
@@ -38,6 +40,45 @@ def test_daemon_maps_no_file_of_its_mount():
         assert not mapped, mapped[:3]
     finally:
         n.__exit__(None, None, None)
+
+
+WRITER = """
+import sqlite3, sys, time
+path, mode, pages, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+end = time.monotonic() + seconds
+while time.monotonic() < end:
+    c = sqlite3.connect(path, timeout=60)
+    c.execute("pragma journal_mode=" + mode)
+    c.execute("create table if not exists t(a)")
+    with c:
+        c.execute("delete from t")
+        c.executemany("insert into t values(zeroblob(4000))", [()] * pages)
+    c.close()
+"""
+
+
+def test_no_request_waits_for_a_thread_that_waits_in_the_mount():
+    """The kernel holds the directory while an unlink of a journal waits for the capture of a large transaction, and whoever
+    looks a name up there waits for it. The daemon looks NAME-shm up whenever a writer in WAL mode has closed: done by the
+    threads that capture, that was the end of the mount, for good, once they all did."""
+    seconds = 3
+    with Node() as n:
+        def write(name, mode, pages):
+            return subprocess.Popen([sys.executable, "-c", WRITER, n.path(name), mode, str(pages), str(seconds)])
+        writers = [write(f"large{k}.db", "delete", 520) for k in range(3)]
+        writers += [write(f"small{k}.db", "wal", 1) for k in range(10)]
+        end = time.monotonic() + seconds + 60
+        try:
+            assert [w.wait(max(1, end - time.monotonic())) for w in writers] == [0] * len(writers)
+        except subprocess.TimeoutExpired:
+            n.kill()  # or nobody of them ever ends
+            raise AssertionError("the mount hangs") from None
+        finally:
+            for w in writers:
+                w.kill()
+                w.wait()
+        for k in range(3):
+            n.check(f"large{k}.db")
 
 
 def count_mounts(node):

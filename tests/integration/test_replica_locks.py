@@ -1,10 +1,12 @@
 """Applications on a replica, whose locks are in the way of what comes from the primary."""
+import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 
-from litefs_fixture import Node, in_step, replica_of, run
+from litefs_fixture import Node, in_step, replica_of, run, wait_until
 
 READER = """
 import sqlite3, sys
@@ -82,6 +84,71 @@ def test_file_shrinks_with_the_database():
         r.check()
         c.close()
         other.close()
+
+
+RECOVERING = """
+import fcntl, os, sqlite3, struct, sys
+path, dms, write = sys.argv[1], 128, 120
+
+def lock(fd, what, byte):
+    fcntl.fcntl(fd, fcntl.F_SETLK, struct.pack("hhqqi4x", what, os.SEEK_SET, byte, 1, 0))
+
+# As SQLite does that finds nobody: the wal-index of those before it is nothing. WRITE is not given back before it is made.
+fd = os.open(path + "-shm", os.O_RDWR | os.O_CREAT, 0o644)
+lock(fd, fcntl.F_WRLCK, dms)
+os.ftruncate(fd, 3)
+lock(fd, fcntl.F_RDLCK, dms)
+lock(fd, fcntl.F_WRLCK, write)
+print("begun", flush=True)
+sys.stdin.readline()
+c = sqlite3.connect(path, isolation_level=None, timeout=20)
+print(c.execute("select count(*) from t").fetchone()[0], flush=True)
+sys.stdin.readline()
+print(c.execute("select count(*), total(a) from t").fetchone(), c.execute("pragma integrity_check").fetchall(), flush=True)
+"""
+
+
+def has_ofd_lock(path, byte):
+    """The daemon has it: its locks are of that kind."""
+    st = os.stat(path)
+    found = re.findall(r"OFDLCK +ADVISORY +\w+ +-1 +(\w+):(\w+):(\d+) (\d+) (\d+)", open("/proc/locks", encoding="ascii").read())
+    return any((int(major, 16), int(minor, 16), int(ino)) == (os.major(st.st_dev), os.minor(st.st_dev), st.st_ino)
+               and int(first) <= byte <= int(last) for major, minor, ino, first, last in found)
+
+
+def test_wal_index_that_another_one_makes_meanwhile():
+    """The daemon has read it, empty, before an application makes it anew from a WAL that was left: what the daemon enters then
+    must not take away what is there."""
+    with Node() as p, replica_of(p) as r:
+        c = make(p, "wal")
+        in_step(p, r)
+        reader = subprocess.Popen([sys.executable, "-c", READER, r.path("t.db")], text=True, stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)
+        assert reader.stdout.readline() == "1\n"
+        c.execute("create index i on t(b)")
+        for i in range(60):
+            c.execute("insert into t(b) values(randomblob(3000))")
+        in_step(p, r)
+        shared = 1 << 30
+        wait_until(lambda: not has_ofd_lock(r.path("t.db"), shared + 2), "the daemon to let go")
+        reader.kill()  # so that it leaves its WAL
+        reader.communicate()
+        other = subprocess.Popen([sys.executable, "-c", RECOVERING, r.path("t.db")], text=True, stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE)
+        assert other.stdout.readline() == "begun\n"
+        c.execute("insert into t(b) values(randomblob(3000))")
+        wait_until(lambda: has_ofd_lock(r.path("t.db-shm"), 128), "the daemon to open the wal-index")
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == "61\n"
+        for i in range(5):
+            c.execute("update t set b = randomblob(3000) where a % 7 = ?", (i,))
+        in_step(p, r)
+        want = c.execute("select count(*), total(a) from t").fetchone()
+        said, _ = other.communicate("\n", timeout=60)
+        assert said == f"{want} [('ok',)]\n", said
+        r.check()
+        c.close()
 
 
 def test_readers_beside_one_that_stays():

@@ -46,8 +46,8 @@ def assert_cost(n, fn, each, times=N, tries=5):
     for _ in range(tries):
         made = cost(n, fn, times)
         if "RELEASE" in made and abs(made["RELEASE"] - want.get("RELEASE", 0)) == 1:
-            made["RELEASE"] = want["RELEASE"]
-        if made == want:
+            made["RELEASE"] = want.get("RELEASE", 0)
+        if collections.Counter(made) == collections.Counter(want):
             return
     raise AssertionError(f"{times} calls made {made}, expected {want}")
 
@@ -133,12 +133,13 @@ def test_delete_read():
         d.close()
 
 
-# access(journal), and fstat(database) because the last commit wrote it; creat(journal), fstat, and fchown that only root
+# The directory's attributes, once after each change of its names, for the kernel compares its mode with whoever looks
+# into it. access(journal), and fstat(database) because the last commit wrote it; creat(journal), fstat, and fchown that only root
 # makes; the writes; fstat(journal) before the commit record is read behind its end; then three syncs (with one of the
 # directory after the first), close and unlink. Journal of two pages, page 1 and the row's: header 1, number 2, page 2
 # that straddle and make 4, checksum 2; the count 1 after the first sync; 2 to the database.
 def rollback_commit(**more):
-    want = collections.Counter(LOOKUP=1, GETATTR=3, CREATE=1, WRITE=12, FSYNC=3, FSYNCDIR=1, RELEASE=1, UNLINK=1)
+    want = collections.Counter(LOOKUP=1, GETATTR=5, CREATE=1, WRITE=12, FSYNC=3, FSYNCDIR=1, RELEASE=1, UNLINK=1)
     want["SETATTR"] += os.geteuid() == 0
     want.update(more)
     return dict(+want)
@@ -156,8 +157,22 @@ def test_truncate_commit():
     """The journal stays: opened instead of created, cut instead of unlinked, and that is synced as well."""
     with Node() as n:
         c = open_table(n, "truncate", "full")
-        assert_cost(n, update(c), rollback_commit(LOOKUP=-1, CREATE=-1, UNLINK=-1, OPEN=1, SETATTR=1, FSYNC=1))
+        assert_cost(n, update(c), rollback_commit(LOOKUP=-1, CREATE=-1, UNLINK=-1, GETATTR=-2, OPEN=1, SETATTR=1, FSYNC=1))
         c.close()
+
+
+def test_close_of_a_connection():
+    """It asks for nothing, though the connection has written: FLUSH would come between SQLite's look whether another thread has
+    locks and their end."""
+    with Node() as n:
+        for mode in ("delete", "wal", "memory"):
+            open_table(n, mode, "full").close()
+            before = totals(n)
+            c = n.connect()
+            c.execute("update t set b = 'y'")
+            c.close()
+            assert (totals(n) - before)["FLUSH"] == 0, mode
+            os.unlink(n.path("t.db"))
 
 
 def test_idle_connections():

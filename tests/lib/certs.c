@@ -6,7 +6,7 @@
 void
 certs_make(const char *dir, const char *name, const char *issuer, const char *names)
 {
-        char command[4096], signer[2048] = "";
+        char command[4096], signer[2048] = " -addext keyUsage=critical,keyCertSign,cRLSign";
 
         if (issuer != NULL)
                 snprintf(signer, sizeof signer,

@@ -159,6 +159,7 @@ ends_setup(void)
         ends.n_accepted = 0;
         memset(ends.of, 0, sizeof ends.of);
         ends.accept_handler = &end_handler;
+        ends.rank = CROWD_KEPT;
 }
 
 void
@@ -178,6 +179,7 @@ on_accepted(void *arg, struct conn *c)
         e->conn = c;
         if (ends.accept_handler != NULL)
                 conn_set_handler(c, ends.accept_handler, e);
+        conn_set_rank(c, ends.rank);
         end_pump(e);
         pthread_mutex_lock(&lock);
         ends.n_accepted++;
@@ -204,7 +206,7 @@ int
 ends_listen_with(const char *address, unsigned max_conns, struct conn_limits limits, struct err *ret)
 {
         struct opening o = { .config = { .address = address,
-                                         .max_conns = max_conns,
+                                         .crowd = { .max = max_conns },
                                          .limits = limits,
                                          .accepted = on_accepted },
                              .err = ERR_INIT };
@@ -273,7 +275,7 @@ connect_out(void *arg)
 {
         struct dialing *d = arg;
 
-        return conn_connect(ends.loop, d->address, d->timeout_ms, NULL, &end_handler, d->end,
+        return conn_connect(ends.loop, NULL, d->address, d->timeout_ms, NULL, &end_handler, d->end,
                             &d->end->conn, &d->err);
 }
 

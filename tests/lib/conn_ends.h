@@ -42,6 +42,7 @@ struct ends {
         size_t n_accepted;
         int port;
         const struct conn_handler *accept_handler; /* NULL: nobody takes them */
+        enum crowd_rank rank;                      /* what they are, once taken */
 };
 
 extern struct ends ends;

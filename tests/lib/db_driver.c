@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "db/passed.h"
 #include "ltx/checksum.h"
 #include "sqlite/wal_index.h"
 #include "tests/lib/db_driver_internal.h"
@@ -26,7 +27,7 @@ void
 db_driver_wait_idle(struct db_driver *d)
 {
         pthread_mutex_lock(&d->lock);
-        while (db_is_busy(d->db))
+        while (db_looks_busy(d->db))
                 pthread_cond_wait(&d->changed, &d->lock);
         pthread_mutex_unlock(&d->lock);
 }
@@ -81,8 +82,10 @@ may_commit(void *arg)
 }
 
 static int
-may_confirm(void *arg)
+may_confirm(void *arg, uint64_t term, bool is_passed_on)
 {
+        (void)term;
+        (void)is_passed_on;
         return atomic_load(&((struct db_driver *)arg)->is_fenced) ? E_UNCONFIRMED : 0;
 }
 
@@ -125,12 +128,14 @@ db_driver_open_with(const struct os *os, const char *root, uint64_t segment_byte
         if (d == NULL)
                 return err_set(e, -ENOMEM, "driver");
         memset(d, 0, sizeof *d);
+        d->wal_fd = d->index_fd = -1;
         pthread_mutex_init(&d->lock, NULL);
         pthread_cond_init(&d->changed, NULL);
         d->env = (struct db_env){ .os = os,
                                   .clock = clock_host(),
                                   .tmp_dir = d->tmp_dir,
                                   .node_id = 1,
+                                  .takes_wal_tail = true,
                                   .segment_bytes = segment_bytes,
                                   .base_every = segment_bytes / 2,
                                   .arg = d,
@@ -171,10 +176,34 @@ db_driver_close(struct db_driver *d)
         sqlite3_free(d);
 }
 
+int
+db_driver_resume(struct db_driver *d, struct err *e)
+{
+        char dir[4096];
+        int r;
+
+        workers_drain(d->env.workers);
+        db_driver_wait_idle(d);
+        snprintf(dir, sizeof dir, "%.*s/dbs/t.db", (int)(strlen(d->tmp_dir) - strlen("/tmp")),
+                 d->tmp_dir);
+        db_close(d->db);
+        d->db = NULL;
+        d->env.is_resumed = true;
+        r = db_open(&d->env, "t.db", dir, &d->db, e);
+        d->env.is_resumed = false;
+        return r;
+}
+
 struct db *
 db_driver_db(struct db_driver *d)
 {
         return d->db;
+}
+
+void
+db_driver_drain(struct db_driver *d)
+{
+        workers_drain(d->env.workers);
 }
 
 int
@@ -187,6 +216,27 @@ void
 db_driver_set_padded(struct db_driver *d, bool is_padded)
 {
         d->is_padded = is_padded;
+}
+
+void
+db_driver_set_passed(struct db_driver *d, bool is_passed)
+{
+        d->is_passed = is_passed;
+}
+
+void
+db_driver_die_at_sync(struct db_driver *d, bool is_before)
+{
+        d->dies_before_sync = is_before;
+        d->dies_after_sync = !is_before;
+}
+
+void
+db_driver_decide(struct db_driver *d)
+{
+        if (d->regions[0] != NULL)
+                wal_index_invalidate(d->regions[0]);
+        db_wal_decide(d->db);
 }
 
 int
@@ -239,8 +289,12 @@ db_driver_tick(struct db_driver *d, int64_t max_age_ms, struct err *e)
         struct db_retention retention = { max_age_ms };
         struct db_driver_wait w;
         struct err local = ERR_INIT;
+        struct db_look look;
         struct db_done done;
         int r = 0;
+
+        while (d->wal_fd >= 0 && db_wal_look(d->db, &look) == E_BUSY)
+                db_driver_wait_idle(d);
 
         done = db_driver_wait_begin(d, &w);
         if (d->reserved == NULL && d->exclusive == NULL && db_has_unjournaled(d->db))

@@ -26,7 +26,12 @@ int db_driver_open_with(const struct os *os, const char *root, uint64_t segment_
 /* db_close, and the VFS goes; connections must be closed. NULL is fine. */
 void db_driver_close(struct db_driver *d);
 
+/* The database is closed and opened again under the connections that there are, as by a process that takes over. */
+int db_driver_resume(struct db_driver *d, struct err *e);
+
 struct db *db_driver_db(struct db_driver *d);
+/* Waits for all that its workers have to do. */
+void db_driver_drain(struct db_driver *d);
 /* The lease has ended: nothing is committed, nor confirmed, until it is back. Any thread. */
 void db_driver_fence(struct db_driver *d, bool is_fenced);
 /* Takes the plain file at @path as the database, as the mount does once it looks like one. */
@@ -34,6 +39,14 @@ int db_driver_adopt(struct db_driver *d, const char *path, struct err *e);
 /* A write may tear its whole sector (psow=0): SQLite then repeats the commit frame up to the sector's end.
  * For connections that are made afterwards. */
 void db_driver_set_padded(struct db_driver *d, bool is_padded);
+/* Connections that are made afterwards write the WAL without lib/db, which hears of syncs alone, as with
+ * fuse.wal-passthrough (db/passed.h). db_driver_tick looks. */
+void db_driver_set_passed(struct db_driver *d, bool is_passed);
+/* The next sync of the WAL is the last that its connection hears of: it fails for it, before or once the database has done
+ * it. To the others that is a writer who was killed between its commit's frames, or its commit, and the wal-index. */
+void db_driver_die_at_sync(struct db_driver *d, bool is_before);
+/* What a visitor does once it has WRITE and the wal-index lacks a commit: the index becomes invalid, and the commit stands. */
+void db_driver_decide(struct db_driver *d);
 /* Deletes the database, as unlink of NAME does. */
 int db_driver_drop(struct db_driver *d, struct err *e);
 

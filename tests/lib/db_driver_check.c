@@ -112,15 +112,21 @@ db_driver_read_file(const char *path, size_t *ret_size)
 void
 db_driver_make_plain(const char *path, int n_rows)
 {
+        db_driver_make_plain_of(path, n_rows, 1024);
+}
+
+void
+db_driver_make_plain_of(const char *path, int n_rows, int page_size)
+{
         char sql[512];
         sqlite3 *c;
 
         snprintf(
                 sql, sizeof sql,
-                "pragma page_size=1024; pragma synchronous=off; create table t(id integer primary key, x);"
+                "pragma page_size=%d; pragma synchronous=off; create table t(id integer primary key, x);"
                 "with recursive n(i) as (values(1) union all select i+1 from n where i<%d)"
                 " insert into t select i, randomblob(300) from n",
-                n_rows);
+                page_size, n_rows);
         if (sqlite3_open(path, &c) != SQLITE_OK || db_driver_exec(c, sql) != SQLITE_OK)
                 die("make", path);
         sqlite3_close(c);

@@ -19,6 +19,8 @@ void *db_driver_read_file(const char *path, size_t *ret_size);
 
 /* A plain SQLite file at @path: pages of 1 KiB, table t(id,x) with @n_rows rows of 300 random bytes. */
 void db_driver_make_plain(const char *path, int n_rows);
+/* With pages of another size. */
+void db_driver_make_plain_of(const char *path, int n_rows, int page_size);
 /* A data directory at @root with a database that was made as such a file, in journal mode @mode. Closed cleanly, so its base is its position. Aborts when it cannot. */
 void db_driver_make_template(const char *root, const char *mode, int n_rows);
 

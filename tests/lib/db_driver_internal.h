@@ -25,6 +25,10 @@ struct db_driver {
         char vfs_name[40];
         char tmp_dir[4096];
         bool is_padded;
+        bool is_passed, dies_before_sync, dies_after_sync;
+        int wal_fd; /* the file that connections write to themselves; -1 */
+        int n_wal_users;
+        int index_fd; /* of the wal-index then; -1 */
         atomic_bool is_fenced;
         pthread_mutex_t lock;
         pthread_cond_t changed; /* a db_done was called, or the database is no longer busy */

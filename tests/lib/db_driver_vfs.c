@@ -1,8 +1,12 @@
 /* SQLite's side of the driver: each method is what fuse/ops.c makes of the request that the kernel would send. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
+#include "db/passed.h"
 
 #include "sqlite/wal_index.h"
 #include "tests/lib/db_driver_internal.h"
@@ -41,7 +45,9 @@ vfs_read(sqlite3_file *sf, void *buf, int n, sqlite3_int64 off)
                 r = db_journal_read(db, buf, (size_t)n, (uint64_t)off);
                 break;
         case KIND_WAL:
-                r = db_wal_read(db, buf, (size_t)n, (uint64_t)off);
+                r = f->d->wal_fd >= 0
+                            ? os_pread_all(f->d->env.os, "driver:wal", f->d->wal_fd, buf, (size_t)n, off)
+                            : db_wal_read(db, buf, (size_t)n, (uint64_t)off);
                 break;
         }
         if (r < 0)
@@ -69,17 +75,22 @@ vfs_write(sqlite3_file *sf, const void *buf, int n, sqlite3_int64 off)
         struct db_done done = db_driver_wait_begin(f->d, &w);
         int r = -EIO;
 
-        switch (f->kind) {
-        case KIND_DB:
-                r = db_write(db, buf, (size_t)n, (uint64_t)off, done);
-                break;
-        case KIND_JOURNAL:
-                r = db_journal_write(db, buf, (size_t)n, (uint64_t)off, done);
-                break;
-        case KIND_WAL:
-                r = db_wal_write(db, buf, (size_t)n, (uint64_t)off, done);
-                break;
-        }
+        do { /* E_BUSY: a worker captures what was there already */
+                db_driver_wait_idle(f->d);
+                switch (f->kind) {
+                case KIND_DB:
+                        r = db_write(db, buf, (size_t)n, (uint64_t)off, done);
+                        break;
+                case KIND_JOURNAL:
+                        r = db_journal_write(db, buf, (size_t)n, (uint64_t)off, done);
+                        break;
+                case KIND_WAL:
+                        r = f->d->wal_fd >= 0 ? os_pwrite_all(f->d->env.os, "driver:wal", f->d->wal_fd,
+                                                              buf, (size_t)n, off)
+                                              : db_wal_write(db, buf, (size_t)n, (uint64_t)off, done);
+                        break;
+                }
+        } while (r == E_BUSY);
         r = db_driver_wait_end(&w, r);
         if (r == -ESTALE || (r == E_UNCONFIRMED && f->kind == KIND_WAL))
                 repair_index(f->d);
@@ -95,17 +106,20 @@ vfs_truncate(sqlite3_file *sf, sqlite3_int64 size)
         struct db_done done = db_driver_wait_begin(f->d, &w);
         int r = -EIO;
 
-        switch (f->kind) {
-        case KIND_DB:
-                r = db_truncate(db, (uint64_t)size);
-                break;
-        case KIND_JOURNAL:
-                r = db_journal_truncate(db, (uint64_t)size, done);
-                break;
-        case KIND_WAL:
-                r = db_wal_truncate(db, (uint64_t)size);
-                break;
-        }
+        do { /* E_BUSY: a worker captures what was there already */
+                db_driver_wait_idle(f->d);
+                switch (f->kind) {
+                case KIND_DB:
+                        r = db_truncate(db, (uint64_t)size);
+                        break;
+                case KIND_JOURNAL:
+                        r = db_journal_truncate(db, (uint64_t)size, done);
+                        break;
+                case KIND_WAL:
+                        r = db_wal_truncate(db, (uint64_t)size);
+                        break;
+                }
+        } while (r == E_BUSY);
         return db_driver_wait_end(&w, r) == 0 ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
 
@@ -119,20 +133,31 @@ vfs_sync(sqlite3_file *sf, int flags)
         int r = -EIO;
 
         (void)flags;
-        switch (f->kind) {
-        case KIND_DB:
-                r = db_fsync(db, done);
-                break;
-        case KIND_JOURNAL:
-                r = db_journal_fsync(db, done);
-                break;
-        case KIND_WAL:
-                r = db_wal_fsync(db, done);
-                break;
+        if (f->kind == KIND_WAL && f->d->dies_before_sync) {
+                f->d->dies_before_sync = false;
+                return SQLITE_IOERR_FSYNC;
         }
+        do { /* E_BUSY: a worker captures what was there already */
+                db_driver_wait_idle(f->d);
+                switch (f->kind) {
+                case KIND_DB:
+                        r = db_fsync(db, done);
+                        break;
+                case KIND_JOURNAL:
+                        r = db_journal_fsync(db, done);
+                        break;
+                case KIND_WAL:
+                        r = db_wal_fsync(db, done);
+                        break;
+                }
+        } while (r == E_BUSY);
         r = db_driver_wait_end(&w, r);
-        if (r == E_UNCONFIRMED && f->kind == KIND_WAL)
+        if ((r == E_UNCONFIRMED || r == -ESTALE) && f->kind == KIND_WAL)
                 repair_index(f->d);
+        if (r == 0 && f->kind == KIND_WAL && f->d->dies_after_sync) {
+                f->d->dies_after_sync = false;
+                return SQLITE_IOERR_FSYNC;
+        }
         return r == 0 ? SQLITE_OK : SQLITE_IOERR_FSYNC;
 }
 
@@ -245,6 +270,42 @@ vfs_characteristics(sqlite3_file *sf)
 
 /* --- the wal-index --- */
 
+/* In a file that the database reads, too. */
+static bool
+map_region(struct db_driver *d, int region, int size)
+{
+        off_t at = (off_t)region * size;
+        void *p;
+
+        if (d->index_fd < 0) {
+                d->index_fd = memfd_create("wal-index", MFD_CLOEXEC);
+                db_driver_require(d->index_fd >= 0);
+                db_wal_set_index(d->db, fcntl(d->index_fd, F_DUPFD_CLOEXEC, 3));
+        }
+        if (ftruncate(d->index_fd, at + size) < 0)
+                return false;
+        p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, d->index_fd, at);
+        d->regions[region] = p == MAP_FAILED ? NULL : p;
+        return p != MAP_FAILED;
+}
+
+static void
+free_regions(struct db_driver *d)
+{
+        for (int i = 0; i < DB_DRIVER_REGIONS_MAX; i++) {
+                if (d->index_fd >= 0 && d->regions[i] != NULL)
+                        munmap(d->regions[i], 32768);
+                else
+                        sqlite3_free(d->regions[i]);
+                d->regions[i] = NULL;
+        }
+        if (d->index_fd < 0)
+                return;
+        db_wal_set_index(d->db, -1);
+        close(d->index_fd);
+        d->index_fd = -1;
+}
+
 static int
 vfs_shm_map(sqlite3_file *sf, int region, int size, int is_extending, void volatile **ret)
 {
@@ -258,7 +319,10 @@ vfs_shm_map(sqlite3_file *sf, int region, int size, int is_extending, void volat
         *ret = NULL;
         if (region >= DB_DRIVER_REGIONS_MAX)
                 return SQLITE_IOERR_SHMSIZE;
-        if (d->regions[region] == NULL && is_extending) {
+        if (d->regions[region] == NULL && is_extending && d->wal_fd >= 0) {
+                if (!map_region(d, region, size))
+                        return SQLITE_NOMEM;
+        } else if (d->regions[region] == NULL && is_extending) {
                 d->regions[region] = sqlite3_malloc(size);
                 if (d->regions[region] == NULL)
                         return SQLITE_NOMEM;
@@ -325,11 +389,38 @@ vfs_shm_unmap(sqlite3_file *sf, int is_deleting)
         f->shm_shared = f->shm_exclusive = 0;
         if (--d->n_shm_users > 0)
                 return SQLITE_OK;
-        for (int i = 0; i < DB_DRIVER_REGIONS_MAX; i++) {
-                sqlite3_free(d->regions[i]);
-                d->regions[i] = NULL;
-        }
+        free_regions(d);
         return SQLITE_OK;
+}
+
+/* As the mount does with the first handle: see fuse/passthrough.c. */
+static int
+pass_wal_through(struct db_driver *d)
+{
+        char path[4096];
+        int r;
+
+        if (d->n_wal_users++ > 0)
+                return 0;
+        do {
+                db_driver_wait_idle(d);
+                r = db_wal_pass_through(d->db, d->is_passed);
+        } while (r == E_BUSY);
+        if (r < 0 || !d->is_passed)
+                return r;
+        snprintf(path, sizeof path, "%s", d->tmp_dir);
+        strcpy(strrchr(path, '/'), "/dbs/t.db/wal");
+        d->wal_fd = os_open(d->env.os, "driver:wal", path, O_RDWR | O_CLOEXEC, 0);
+        return d->wal_fd < 0 ? d->wal_fd : 0;
+}
+
+static void
+drop_wal_user(struct db_driver *d)
+{
+        if (--d->n_wal_users > 0)
+                return;
+        os_close(d->env.os, "driver:wal", d->wal_fd);
+        d->wal_fd = -1;
 }
 
 static int
@@ -340,6 +431,8 @@ vfs_close(sqlite3_file *sf)
         if (f->kind == KIND_DB) {
                 vfs_shm_unmap(sf, 0);
                 vfs_unlock(sf, SQLITE_LOCK_NONE);
+        } else if (f->kind == KIND_WAL) {
+                drop_wal_user(f->d);
         }
         return SQLITE_OK;
 }
@@ -410,6 +503,10 @@ vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *sf, int flags, int *r
         f->kind = kind_of(name);
         if (!exists(d, f->kind) && (!(flags & SQLITE_OPEN_CREATE) || create(d, f->kind) < 0))
                 return SQLITE_CANTOPEN;
+        if (f->kind == KIND_WAL && pass_wal_through(d) < 0) {
+                drop_wal_user(d);
+                return SQLITE_CANTOPEN;
+        }
         if (ret_flags != NULL)
                 *ret_flags = flags;
         sf->pMethods = &methods;
@@ -432,7 +529,10 @@ vfs_delete(sqlite3_vfs *vfs, const char *name, int is_dir_synced)
                 r = db_driver_wait_end(&w, db_journal_unlink(d->db, done));
         } else {
                 db_driver_require(kind == KIND_WAL);
-                r = db_wal_unlink(d->db, &fd);
+                do {
+                        db_driver_wait_idle(d);
+                        r = db_wal_unlink(d->db, &fd);
+                } while (r == E_BUSY);
                 os_close(d->env.os, "driver:close", fd);
         }
         return r == 0 ? SQLITE_OK : SQLITE_IOERR_DELETE;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/ltx_build.h"
 #include "tests/lib/os_no_sync.h"

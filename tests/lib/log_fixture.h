@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/os.h"
-#include "db/txlog.h"
+#include "txlog/txlog.h"
 #include "tests/lib/files.h"
 
 struct log_fixture {

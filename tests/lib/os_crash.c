@@ -160,6 +160,14 @@ crash_rename(const struct os *os, const char *tag, const char *from, const char 
         return (int)leave(oc, r);
 }
 
+/* A file of two names is not modelled: nothing that has to outlive a crash is made so. */
+static int
+crash_link(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        (void)os, (void)tag, (void)from, (void)to;
+        return -ENOTSUP;
+}
+
 static int
 crash_unlink(const struct os *os, const char *tag, const char *path)
 {
@@ -251,6 +259,7 @@ os_crash_new(const char *root, uint64_t seed)
                 .fstat = crash_fstat,
                 .lstat = crash_lstat,
                 .rename = crash_rename,
+                .link = crash_link,
                 .unlink = crash_unlink,
                 .mkdir = crash_mkdir,
                 .rmdir = crash_rmdir,

@@ -6,9 +6,9 @@
 const char *
 os_op_name(enum os_op op)
 {
-        static const char *const names[] = { "open",   "close",     "pread", "pwrite", "fdatasync",
-                                             "fsync",  "ftruncate", "fstat", "lstat",  "rename",
-                                             "unlink", "mkdir",     "rmdir", "any" };
+        static const char *const names[] = { "open",  "close",     "pread", "pwrite", "fdatasync",
+                                             "fsync", "ftruncate", "fstat", "lstat",  "rename",
+                                             "link",  "unlink",    "mkdir", "rmdir",  "any" };
 
         return names[op];
 }
@@ -163,6 +163,13 @@ fault_rename(const struct os *os, const char *tag, const char *from, const char 
 }
 
 static int
+fault_link(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        JUDGE(OS_LINK);
+        return v == FAIL ? error : of->under->link(of->under, tag, from, to);
+}
+
+static int
 fault_unlink(const struct os *os, const char *tag, const char *path)
 {
         JUDGE(OS_UNLINK);
@@ -197,6 +204,7 @@ os_fault_init(struct os_fault *of, const struct os *under)
                 .fstat = fault_fstat,
                 .lstat = fault_lstat,
                 .rename = fault_rename,
+                .link = fault_link,
                 .unlink = fault_unlink,
                 .mkdir = fault_mkdir,
                 .rmdir = fault_rmdir,

@@ -23,6 +23,7 @@ enum os_op {
         OS_FSTAT,
         OS_LSTAT,
         OS_RENAME,
+        OS_LINK,
         OS_UNLINK,
         OS_MKDIR,
         OS_RMDIR,

@@ -59,6 +59,32 @@ received_snapshot(struct received *ret, struct db *from, const char *tmp_dir)
 }
 
 void
+received_page(struct received *ret, const struct db_info *info, uint32_t pgno, const uint8_t *old,
+              const uint8_t *page, const char *tmp_dir)
+{
+        struct spool_sink sink = begin(ret, tmp_dir);
+        struct ltx_encoder *encoder;
+        struct err e = ERR_INIT;
+        struct ltx_header h = { .page_size = info->page_size,
+                                .commit = info->page_count,
+                                .min_txid = info->pos.txid + 1,
+                                .max_txid = info->pos.txid + 1,
+                                .timestamp_ms = info->timestamp_ms,
+                                .pre_apply_checksum = info->pos.checksum,
+                                .node_id = 2 };
+        uint64_t change = ltx_page_checksum(pgno, old, info->page_size) ^
+                          ltx_page_checksum(pgno, page, info->page_size);
+
+        require(ltx_encoder_new(false, &encoder), &e);
+        require(ltx_encoder_begin(encoder, &h, &sink.base, &e), &e);
+        require(ltx_encoder_page(encoder, pgno, page, &e), &e);
+        require(ltx_encoder_finish(encoder, LTX_CHECKSUM_FLAG | (info->pos.checksum ^ change), NULL, &e),
+                &e);
+        ltx_encoder_free(encoder);
+        require(received_verify(ret, &e), &e);
+}
+
+void
 received_drop(struct received *ret, struct db *db, const char *tmp_dir)
 {
         struct spool_sink sink = begin(ret, tmp_dir);

@@ -11,6 +11,9 @@
 void received_snapshot(struct received *ret, struct db *from, const char *tmp_dir);
 /* What is left of @snap, which is closed: 0, or what is wrong with it. */
 int received_read(struct received *ret, struct db_snapshot *snap, const char *tmp_dir, struct err *e);
+/* One that follows @info's position and makes page @pgno, which is @old there, @page. */
+void received_page(struct received *ret, const struct db_info *info, uint32_t pgno, const uint8_t *old,
+                   const uint8_t *page, const char *tmp_dir);
 /* The deletion of @db, as its next transaction. */
 void received_drop(struct received *ret, struct db *db, const char *tmp_dir);
 

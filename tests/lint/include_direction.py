@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Checks which part of the tree includes which: `a > b` means that a may include b, never the reverse.
 
-    cmd > {fuse http proxy} > repl > store > db > {ltx sqlite} > base
-    net > base;  lease.h > base;  repl, http, proxy and the lease backends also use net
+    cmd > {fuse http proxy} > repl > store > db > {txlog sqlite} > base;  txlog > ltx > base
+    {fuse http cmd} > history > {txlog ltx};  db > db/wal > db/image > {ltx sqlite};  db > db/record > {txlog db/image}
+    cmd > backup > store, net;  net > base;  lease.h > base;  repl, http, proxy and the lease backends also use net
 
+The rooms of the database (db/image, db/wal) know nothing of it, and nobody else sees into them.
+Within a part whose files have an order (ORDER) a file includes only those of the lines below its own.
 store sees lease/lease.h, never a backend; fuse, http, proxy and the lease backends never include each other.
 Some system headers belong to one part (ONLY_IN). Tests and examples may include anything.
 
@@ -13,24 +16,31 @@ import os
 import re
 import sys
 
-STORAGE = {"base", "ltx", "sqlite", "db"}
+STORAGE = {"base", "ltx", "sqlite", "txlog", "db"}
 NODE = STORAGE | {"store"}
 MAY_INCLUDE = {
     "base": set(),
     "ltx": {"base"},
     "sqlite": {"base"},
-    "db": {"base", "ltx", "sqlite"},
+    "txlog": {"base", "ltx"},
+    "history": {"base", "ltx", "txlog"},
+    "db/image": {"base", "ltx", "sqlite"},
+    "db/wal": {"base", "ltx", "sqlite", "db/image"},
+    "db/record": {"base", "ltx", "txlog", "db/image"},  # record.[ch]: a file can be a part, too
+    "db": {"base", "ltx", "sqlite", "txlog", "db/image", "db/wal", "db/record"},
     "store": STORAGE,
     "repl": NODE | {"net"},
     "net": {"base"},
-    "fuse": NODE | {"repl"},
-    "http": NODE | {"repl", "net"},
+    "backup": NODE | {"net"},
+    "fuse": NODE | {"repl", "history"},
+    "http": NODE | {"repl", "net", "history"},
     "proxy": NODE | {"repl", "net"},
     "lease": {"base", "net"},
-    "cmd": NODE | {"repl", "net", "fuse", "http", "proxy", "lease"},
+    "cmd": NODE | {"repl", "net", "fuse", "http", "proxy", "lease", "backup", "history"},
 }
 # One header of another part, for some parts only.
 ALSO = {
+    "backup": {"db/image/overlay.h"},
     "store": {"lease/lease.h"},
     "repl": {"lease/lease.h"},
     "http": {"lease/lease.h"},
@@ -41,13 +51,28 @@ ONLY_IN = {
     r"uv\.h": {"net", "cmd"},
     r"microhttpd\.h|curl/.*|openssl/.*": {"net"},
     r"http_parser\.h": {"proxy"},
-    r"jansson\.h": {"http", "lease", "cmd"},
+    r"expat\.h": {"backup"},
+    r"jansson\.h": {"http", "lease", "cmd", "backup"},
     r"libfyaml\.h": {"cmd"},
     r"lz4\w*\.h|isa-l(/.*)?": {"ltx"},
     # A daemon that opens a database through its own mount waits for itself.
     r"sqlite3\.h": set(),
     # Bytes in, bytes out.
     r"sys/socket\.h|netinet/.*|sys/un\.h": {"net", "cmd"},
+}
+# Within one part, from the top down; other files of it, and what holds the part's state, are of no line.
+ORDER = {
+    "proxy": [
+        "proxy.c",
+        "node_guest",
+        "serve",
+        "deadline",
+        "request",
+        "exchange",
+        "reply positions body",
+        "client",
+        "upstream",
+    ],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -57,7 +82,31 @@ def part_of(path):
     names = path.split("/")
     if names[0] == "lib" and len(names) > 2:
         names = names[1:]
-    return names[0] if len(names) > 1 and names[0] in MAY_INCLUDE else None
+    stem = os.path.splitext("/".join(names))[0]
+    if stem in MAY_INCLUDE:
+        return stem
+    for n in (2, 1):
+        part = "/".join(names[:n])
+        if len(names) > n and part in MAY_INCLUDE:
+            return part
+    return None
+
+
+def line_of(part, path):
+    """The place of the file at `path` in the order of its part; None: it has none."""
+    name = os.path.basename(path)
+    for n, names in enumerate(ORDER.get(part, ())):
+        if name in names.split() or os.path.splitext(name)[0] in names.split():
+            return n
+    return None
+
+
+def check_order(path, part, header):
+    """What is wrong with an include within a part, or None."""
+    line, other = line_of(part, path), line_of(part, header)
+    if line is None or other is None or os.path.splitext(path)[0].endswith(os.path.splitext(header)[0]):
+        return None
+    return None if other > line else f"{os.path.basename(path)} must not include {header}, which stands above or beside it"
 
 
 def check_include(root, path, part, quote, header):
@@ -72,7 +121,9 @@ def check_include(root, path, part, quote, header):
     other = part_of(header)
     if other is None:
         return f'"{header}" belongs to no part of the program'
-    if other == part or other in MAY_INCLUDE[part] or header in ALSO.get(part, ()):
+    if other == part:
+        return check_order(path, part, header)
+    if other in MAY_INCLUDE[part] or header in ALSO.get(part, ()):
         return None
     return f"{part} must not include {other} ({header})"
 

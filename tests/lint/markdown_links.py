@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Checks the links within the project's Markdown: that the file is there, and the heading that `#...` names.
+"""Checks the links within the project's Markdown: that the file is there, and the heading that `#...` names; and that each
+source file that a `...` names is in the tree, by that path or the end of it.
 
 usage: markdown_links.py [ROOT]     prints FILE:LINE: what is wrong; exits 1 if anything is
 """
@@ -9,6 +10,8 @@ import subprocess
 import sys
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+SOURCE = re.compile(r"(?<!<)\b([a-z][\w/]*\.[ch])\b(?!>)")  # not <sqlite3.h>
+CODE = re.compile(r"`([^`]+)`")
 FENCE = re.compile(r"^ *(```|~~~)")
 
 
@@ -57,18 +60,41 @@ def texts(root):
     return [os.path.join(d, n) for d, _, names in os.walk(root) for n in sorted(names) if n.endswith(".md")]
 
 
+def ends_of_sources(root):
+    """Every way in which a source file may be named: "lib/db/db.c", "db/db.c", "db.c"."""
+    ends = set()
+    for top in ("lib", "fuse", "lease", "cmd", "tests"):
+        for directory, _, names in os.walk(os.path.join(root, top)):
+            for name in names:
+                parts = os.path.relpath(os.path.join(directory, name), root).split(os.sep)
+                ends.update("/".join(parts[n:]) for n in range(len(parts)))
+    return ends
+
+
+def check_sources(line, ends):
+    """The source files that @line names and that are not there. What has a word in capitals stands for any."""
+    for code in CODE.findall(line):
+        for name in SOURCE.findall(code):
+            if name not in ends and not re.search(r"[A-Z]{2}", name):
+                yield f"there is no {name}"
+
+
 def main():
     root = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), "..", "..")
     n_links = n_wrong = 0
+    ends = ends_of_sources(root)
     for path in texts(os.path.abspath(root)):
         for number, line in lines_outside_code(path):
+            for wrong in check_sources(line, ends):
+                print(f"{os.path.relpath(path, root)}:{number}: {wrong}")
+                n_wrong += 1
             for target in LINK.findall(line):
                 n_links += 1
                 wrong = check_link(path, target)
                 if wrong:
                     print(f"{os.path.relpath(path, root)}:{number}: {wrong}")
                     n_wrong += 1
-    print(f"{n_links} links in the documents, {n_wrong} dead")
+    print(f"{n_links} links in the documents, {n_wrong} links and names of files dead")
     return 1 if n_wrong or not n_links else 0
 
 

@@ -46,6 +46,14 @@ await(struct call *call, int r)
         return call->result;
 }
 
+/* As the mount does: what finds the database somebody's is put aside, and made again. */
+#define WHILE_BUSY(m, r, call) \
+        do { \
+                (r) = (call); \
+                if ((r) == E_BUSY) \
+                        fiber_sleep((m)->w->sim, 1); \
+        } while ((r) == E_BUSY)
+
 static void
 fill_page_1(uint8_t page[PAGE_SIZE], uint32_t n_pages, uint32_t counter)
 {
@@ -106,7 +114,7 @@ create_db(struct machine *m, int i)
         int fd, r, txn;
 
         if (store_may_commit(m->store) < 0 ||
-            store_create_db(m->store, world_db_names[i], &db, &e) < 0 || db_is_busy(db) || db_exists(db))
+            store_create_db(m->store, world_db_names[i], &db, &e) < 0 || db_exists(db))
                 return;
         snprintf(path, sizeof path, "%s/files/%s", m->data, world_db_names[i]);
         fill_page_1(page, 1, (uint32_t)sim_random(m->w->sim));
@@ -116,12 +124,10 @@ create_db(struct machine *m, int i)
         r = os_pwrite_all(&m->disk.os, "sim:create", fd, page, sizeof page, 0);
         os_close(&m->disk.os, "sim:create", fd);
         m->is_locked[i] = true;
-        db_begin_busy(db);
         begin_commit(m, i);
         if (r == 0)
-                r = db_adopt_file(db, path, &e);
+                WHILE_BUSY(m, r, db_adopt_file(db, path, &e));
         txn = end_commit(m, i);
-        db_end_busy(db);
         sim_trace(m->w->sim, &m->host, "creates %s: %d %s", world_db_names[i], r, e.text);
         if (r == 0 && db_may_confirm(db) == 0)
                 judge_confirmed(m, txn, true);
@@ -139,12 +145,15 @@ roll_back(struct machine *m, struct db *db, const uint8_t *pages, uint32_t n_pag
 {
         struct call call = { .m = m };
         struct db_done done = { end_call, &call };
+        int r;
 
         for (uint32_t pgno = 1; pgno <= n_pages; pgno++)
-                (void)db_write(db, pages + (pgno - 1) * PAGE_SIZE, PAGE_SIZE, (pgno - 1) * PAGE_SIZE,
-                               done);
-        (void)db_truncate(db, (uint64_t)n_pages * PAGE_SIZE);
-        (void)await(&call, db_journal_unlink(db, done));
+                WHILE_BUSY(m, r,
+                           db_write(db, pages + (pgno - 1) * PAGE_SIZE, PAGE_SIZE,
+                                    (pgno - 1) * PAGE_SIZE, done));
+        WHILE_BUSY(m, r, db_truncate(db, (uint64_t)n_pages * PAGE_SIZE));
+        WHILE_BUSY(m, r, db_journal_unlink(db, done));
+        (void)await(&call, r);
 }
 
 /* What SQLite does of it: some pages, now and then a page more or fewer. */
@@ -169,11 +178,14 @@ write_pages(struct machine *m, struct db *db, uint8_t *pages, uint32_t n_old)
                 put_be64(pages + (n - 1) * PAGE_SIZE, sim_random(s));
         for (uint32_t i = 1; i <= n && r == 0; i++)
                 if (i == 1 || i == pgno || i > n_old) {
-                        r = db_write(db, pages + (i - 1) * PAGE_SIZE, PAGE_SIZE, (i - 1) * PAGE_SIZE,
-                                     done);
+                        WHILE_BUSY(m, r,
+                                   db_write(db, pages + (i - 1) * PAGE_SIZE, PAGE_SIZE,
+                                            (i - 1) * PAGE_SIZE, done));
                         pause_a_little(m);
                 }
-        return r == 0 && n < n_old ? db_truncate(db, (uint64_t)n * PAGE_SIZE) : r;
+        if (r == 0 && n < n_old)
+                WHILE_BUSY(m, r, db_truncate(db, (uint64_t)n * PAGE_SIZE));
+        return r;
 }
 
 /* One transaction in mode DELETE, holding SQLite's locks. */
@@ -193,17 +205,18 @@ transact(struct machine *m, struct db *db, int i)
         r = db_read(db, old, n_old * PAGE_SIZE, 0) == (ssize_t)(n_old * PAGE_SIZE) ? 0 : -EIO;
         memcpy(pages, old, sizeof pages);
         if (r == 0)
-                r = db_journal_write(db, header, sizeof header, 0, done);
+                WHILE_BUSY(m, r, db_journal_write(db, header, sizeof header, 0, done));
         if (r == 0)
                 r = write_pages(m, db, pages, n_old);
         if (r == 0 && is_full)
-                r = db_journal_fsync(db, done);
+                WHILE_BUSY(m, r, db_journal_fsync(db, done));
         if (r < 0) {
                 roll_back(m, db, old, n_old);
                 return;
         }
         begin_commit(m, i);
-        r = await(&call, db_journal_unlink(db, done));
+        WHILE_BUSY(m, r, db_journal_unlink(db, done));
+        r = await(&call, r);
         txn = end_commit(m, i);
         sim_trace(m->w->sim, &m->host, "commits %s %llu: %d", world_db_names[i],
                   txn < 0 ? 0 : (unsigned long long)m->w->history.v[txn].pos.txid, r);
@@ -212,7 +225,7 @@ transact(struct machine *m, struct db *db, int i)
         else if (r == 0 && txn >= 0)
                 judge_confirmed(m, txn, is_full);
         else if (r == E_UNCONFIRMED)
-                (void)db_journal_unlink(db, done); /* which is empty */
+                WHILE_BUSY(m, r, db_journal_unlink(db, done)); /* which is empty */
 }
 
 void
@@ -232,7 +245,7 @@ application_run(struct machine *m)
                         create_db(m, i);
                         continue;
                 }
-                if (m->is_locked[i] || db_is_busy(db))
+                if (m->is_locked[i])
                         continue;
                 m->is_locked[i] = true;
                 transact(m, db, i);

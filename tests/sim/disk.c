@@ -94,6 +94,12 @@ disk_rename(const struct os *os, const char *tag, const char *from, const char *
 }
 
 static int
+disk_link(const struct os *os, const char *tag, const char *from, const char *to)
+{
+        return UNDER(os)->link(UNDER(os), tag, from, to);
+}
+
+static int
 disk_unlink(const struct os *os, const char *tag, const char *path)
 {
         return UNDER(os)->unlink(UNDER(os), tag, path);
@@ -111,9 +117,9 @@ disk_rmdir(const struct os *os, const char *tag, const char *path)
         return UNDER(os)->rmdir(UNDER(os), tag, path);
 }
 
-static const struct os disk_os = { disk_open,   disk_close,     disk_pread, disk_pwrite, disk_fdatasync,
-                                   disk_fsync,  disk_ftruncate, disk_fstat, disk_lstat,  disk_rename,
-                                   disk_unlink, disk_mkdir,     disk_rmdir };
+static const struct os disk_os = { disk_open,  disk_close,     disk_pread, disk_pwrite, disk_fdatasync,
+                                   disk_fsync, disk_ftruncate, disk_fstat, disk_lstat,  disk_rename,
+                                   disk_link,  disk_unlink,    disk_mkdir, disk_rmdir };
 
 void
 disk_start(struct machine *m)

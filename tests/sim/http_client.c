@@ -1,5 +1,5 @@
-/* net/http_client.h for the simulation: what asks runs in a fiber, what answers is the simulated Consul. Linked
- * instead of lib/net/http_client.c, so that lease/consul.c runs as it is. */
+/* net/http_client.h for the simulation: what asks runs in a fiber, what answers is the simulated service or another node. Linked
+ * instead of lib/net/http_client.c, so that the leases run as they are. */
 #include "net/http_client.h"
 
 #include <errno.h>
@@ -7,33 +7,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/sim/consul.h"
+#include "tests/sim/service.h"
 
-/* The interface leaves no room for it: see consul_net.client_host. */
-static struct consul_net *used;
+#define WAIT_MS 10000 /* that a request waits for a change */
+#define LOOK_MS 5
+
+/* The interface leaves no room for it: see service_net.client_host. */
+static struct service_net *used;
 
 struct http_client {
-        struct consul_net *net;
+        struct service_net *net;
         struct sim_host *host;
-        char answer[CONSUL_ANSWER_SIZE];
+        struct call *call; /* that is under way */
+        bool is_cancelled; /* the next one */
+        char answer[SERVICE_ANSWER_SIZE];
+        char *bytes; /* of a node's answer */
 };
 
 /* A request on its way; several events know it. */
 struct call {
-        struct consul_net *net;
+        struct service_net *net;
         struct sim_host *host;
         uint64_t incarnation;
         unsigned n_users;
         struct fiber *waiting; /* NULL: it has its answer, or asks no more */
-        bool is_answered;
+        bool is_answered, is_cancelled;
         int status;
+        uint64_t number;
+        int64_t wait_until_us; /* at the service; 0: it does not wait yet */
         char method[8];
         char *path, *body;
-        char answer[CONSUL_ANSWER_SIZE];
+        char answer[SERVICE_ANSWER_SIZE];
+        struct sim_host *peer; /* NULL: the service */
+        char *bytes;           /* of its answer */
+        size_t n_bytes;
 };
 
 void
-consul_net_use(struct consul_net *net)
+service_net_use(struct service_net *net)
 {
         used = net;
 }
@@ -47,7 +58,7 @@ http_client_new(const struct http_client_options *options, struct http_client **
         if (c == NULL)
                 return err_set(e, -ENOMEM, "HTTP client");
         c->net = used;
-        c->host = used->client_host;
+        c->host = used->sim->here != NULL ? used->sim->here : used->client_host;
         *ret = c;
         return 0;
 }
@@ -55,6 +66,8 @@ http_client_new(const struct http_client_options *options, struct http_client **
 void
 http_client_free(struct http_client *c)
 {
+        if (c != NULL)
+                free(c->bytes);
         free(c);
 }
 
@@ -74,6 +87,7 @@ release(struct call *call)
                 return;
         free(call->path);
         free(call->body);
+        free(call->bytes);
         free(call);
 }
 
@@ -109,35 +123,88 @@ on_timeout(void *arg, bool is_lost)
         release(call);
 }
 
+/* Sent back, unless that is cut or lost. */
+static void
+send_answer(struct call *call)
+{
+        struct service_net *net = call->net;
+        int64_t delay_us = net->delay_us(net->arg, call->host);
+
+        sim_trace(net->sim, call->host, "at the service: %s %s: %d %.60s", call->method, call->path,
+                  call->status, call->answer);
+        if (delay_us < 0 || net->is_cut(net->arg, call->host) || call->status < 0)
+                return;
+        call->n_users++;
+        sim_post(net->sim, call->host, delay_us, on_answer, call);
+}
+
 /* At the service, whether or not somebody still waits. */
 static void
 on_request(void *arg, bool is_lost)
 {
         struct call *call = arg;
-        struct consul_net *net = call->net;
-        int64_t delay_us;
+        struct service_net *net = call->net;
+        int64_t now_us = net->sim->now_us;
+        bool may_wait;
 
-        if (!is_lost) {
-                call->status = consul_request(net->consul, call->method, call->path, call->body,
-                                              call->answer);
-                sim_trace(net->sim, call->host, "at consul: %s %s: %d %.60s", call->method, call->path,
-                          call->status, call->answer);
-                delay_us = net->delay_us(net->arg, call->host);
-                if (delay_us >= 0 && !net->is_cut(net->arg, call->host)) {
-                        call->n_users++;
-                        sim_post(net->sim, call->host, delay_us, on_answer, call);
-                }
+        if (is_lost) {
+                release(call);
+                return;
+        }
+        if (call->wait_until_us == 0)
+                call->wait_until_us = now_us + WAIT_MS * SIM_MS;
+        may_wait = now_us < call->wait_until_us && call->waiting != NULL;
+        call->status = service_request(net->service, call->method, call->path, call->body, may_wait,
+                                       call->answer, &call->number);
+        if (call->status == SERVICE_WAITS) {
+                sim_post(net->sim, NULL, LOOK_MS * SIM_MS, on_request, call);
+                return;
+        }
+        send_answer(call);
+        release(call);
+}
+
+/* At another node, in a fiber: it may read its disk. If it dies meanwhile, what it holds stays. */
+static void
+answer_as_peer(void *arg)
+{
+        struct call *call = arg;
+        struct service_net *net = call->net;
+        int64_t delay_us = net->delay_us(net->arg, call->host);
+
+        if (net->get_answer(net->arg, call->peer, call->path, &call->bytes, &call->n_bytes) &&
+            delay_us >= 0 && !net->is_cut_between(net->arg, call->peer, call->host)) {
+                call->status = 200;
+                call->n_users++;
+                sim_post(net->sim, call->host, delay_us, on_answer, call);
         }
         release(call);
 }
 
 static void
+on_peer_request(void *arg, bool is_lost)
+{
+        struct call *call = arg;
+
+        if (!is_lost)
+                fiber_start(call->net->sim, call->peer, answer_as_peer, call);
+        else
+                release(call);
+}
+
+static void
 send_request(struct call *call, int64_t timeout_ms)
 {
-        struct consul_net *net = call->net;
+        struct service_net *net = call->net;
         int64_t delay_us = net->delay_us(net->arg, call->host);
 
-        if (delay_us >= 0 && !net->is_cut(net->arg, call->host)) {
+        if (call->peer != NULL) {
+                if (delay_us >= 0 && call->peer->is_up &&
+                    !net->is_cut_between(net->arg, call->host, call->peer)) {
+                        call->n_users++;
+                        sim_post(net->sim, call->peer, delay_us, on_peer_request, call);
+                }
+        } else if (delay_us >= 0 && !net->is_cut(net->arg, call->host)) {
                 call->n_users++;
                 sim_post(net->sim, NULL, delay_us, on_request, call);
         }
@@ -156,10 +223,38 @@ make_call(struct http_client *c, const struct http_request *q)
         call->host = c->host;
         call->incarnation = c->host->incarnation;
         call->n_users = 1;
-        call->path = strdup(strstr(q->url, "/v1") + 3);
+        if (strstr(q->url, "/v1/") != NULL || strstr(q->url, "/v3/") != NULL)
+                call->path = strdup(strstr(q->url, "/v"));
+        else
+                call->peer = c->net->find(c->net->arg, q->url + strlen("http://"));
+        if (call->peer != NULL)
+                call->path = strdup(strchr(q->url + strlen("http://"), '/'));
         call->body = strndup(q->body != NULL ? q->body : "", q->body_size);
         snprintf(call->method, sizeof call->method, "%s", q->method);
         return call;
+}
+
+static void
+on_cancel(void *arg, bool is_lost)
+{
+        struct call *call = arg;
+
+        if (!is_lost && call->waiting != NULL) {
+                call->is_cancelled = true;
+                wake(call);
+        }
+        release(call);
+}
+
+void
+http_client_cancel(struct http_client *c)
+{
+        if (c->call == NULL) {
+                c->is_cancelled = true;
+                return;
+        }
+        c->call->n_users++;
+        sim_post(c->net->sim, c->host, 0, on_cancel, c->call);
 }
 
 int
@@ -169,17 +264,34 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
         struct call *call;
         int r = 0;
 
-        call = make_call(c, q);
+        if (c->is_cancelled) {
+                c->is_cancelled = false;
+                return err_set(e, -ECANCELED, "%s %s", q->method, q->url);
+        }
+        call = c->call = make_call(c, q);
         send_request(call, q->timeout_ms);
         call->waiting = fiber_current(c->net->sim);
         fiber_wait(c->net->sim);
-        if (!call->is_answered) {
+        c->call = NULL;
+        if (call->is_cancelled) {
+                r = err_set(e, -ECANCELED, "%s %s", q->method, q->url);
+        } else if (!call->is_answered) {
                 r = err_text(e, -ETIMEDOUT, "%s %s: no answer", q->method, q->url);
         } else {
                 memcpy(c->answer, call->answer, sizeof c->answer);
+                free(c->bytes);
+                c->bytes = call->bytes;
+                call->bytes = NULL;
                 *ret = (struct http_response){ .status = call->status,
                                                .body = c->answer,
-                                               .body_size = strlen(c->answer) };
+                                               .body_size = strlen(c->answer),
+                                               .number = call->number };
+                if (call->peer != NULL) {
+                        ret->body = c->bytes;
+                        ret->body_size = call->n_bytes;
+                }
+                if (q->sink != NULL && call->status == 200)
+                        r = q->sink->write(q->sink, ret->body, ret->body_size);
         }
         release(call);
         return r;

@@ -7,6 +7,8 @@
 
 typedef unsigned long long ull;
 
+#define QUIET_MS 2000
+
 static const struct txn *
 txn_of(const struct machine *m, int i)
 {
@@ -42,7 +44,7 @@ judge_granted(struct machine *m, const struct lease_state *s, const char *token)
 {
         struct world *w = m->w;
 
-        if (s->term == 0 || s->term >= TERMS_MAX || w->owners[s->term] != 0)
+        if (s->term == 0 || s->term >= TERMS_MAX || (w->owners[s->term] != 0 && !w->is_restored))
                 sim_fail(w->sim, "%s was granted term %llu, which was another's", m->host.name,
                          (ull)s->term);
         else
@@ -82,6 +84,19 @@ judge_confirmed(struct machine *m, int txn, bool is_durable)
                 w->late[w->n_late++] = (struct late_ack){ txn, w->granted_term };
 }
 
+/* Both are there and reach each other, and have for a moment: @m has asked @o what it has, and has fetched it or left the lease
+ * to it, whichever database it is, and whether or not @o may lead. It does not ask for what @o has of an earlier term. */
+static bool
+must_have_fetched(const struct machine *m, const struct machine *o)
+{
+        const struct world *w = m->w;
+
+        return !w->is_restored && w->spike_permille == 0 && w->loss_permille == 0 && !m->has_offer &&
+               o->is_ready && o->node->last_complete_term >= w->term_before && o->host.is_up &&
+               !o->host.is_paused && !o->is_cut_off && !w->is_cut[m->index][o->index] &&
+               !w->is_cut[o->index][m->index] && w->sim->now_us - w->trouble_us > QUIET_MS * SIM_MS;
+}
+
 /* Whoever got as far in the same term or a later one has what another replica acknowledged to its primary. One that is
  * behind loses it, and the others forget it when they follow. */
 static void
@@ -94,12 +109,18 @@ check_acknowledged(struct machine *m, struct machine *o, int db, int state)
                 return;
         a = txn_of(m, acked);
         s = state >= 0 ? txn_of(m, state) : NULL;
-        if (s != NULL && (s->term > a->term || (s->term == a->term && s->pos.txid >= a->pos.txid)))
+        if (s != NULL && !m->w->is_restored &&
+            (s->term > a->term || (s->term == a->term && s->pos.txid >= a->pos.txid)))
                 sim_fail(
                         m->w->sim,
                         "%s takes over with %s at %llu of term %llu, without %llu of term %llu that %s acknowledged",
                         m->host.name, world_db_names[db], (ull)s->pos.txid, (ull)s->term,
                         (ull)a->pos.txid, (ull)a->term, o->host.name);
+        if (must_have_fetched(m, o))
+                sim_fail(
+                        m->w->sim,
+                        "%s takes over without %llu of term %llu of %s that %s, which it reaches, acknowledged",
+                        m->host.name, (ull)a->pos.txid, (ull)a->term, world_db_names[db], o->host.name);
         m->w->n_lost++;
         o->acked[db] = -1;
 }
@@ -122,7 +143,7 @@ judge_commit(struct machine *m, int txn)
         if (m->is_unjudged[t->db])
                 check_others(m, t->db, t->parent);
         m->is_unjudged[t->db] = false;
-        if (t->term < w->led_term)
+        if (t->term < w->led_term && !w->is_restored)
                 sim_fail(w->sim, "%s commits in term %llu, after term %llu has begun", m->host.name,
                          (ull)t->term, (ull)w->led_term);
 }
@@ -141,12 +162,13 @@ judge_takes_over(struct machine *m)
         struct world *w = m->w;
 
         w->n_take_overs++;
-        if (m->term <= w->led_term)
+        if (m->term <= w->led_term && !w->is_restored)
                 sim_fail(w->sim, "%s leads in term %llu, after %llu", m->host.name, (ull)m->term,
                          (ull)w->led_term);
         if (m->term < TERMS_MAX && w->owners[m->term] != m->index + 1)
                 sim_fail(w->sim, "%s leads in term %llu, which it was not granted", m->host.name,
                          (ull)m->term);
+        w->term_before = w->led_term;
         w->led_term = m->term;
         w->leader = m;
         for (int i = 0; i < w->n_late; i++)
@@ -187,8 +209,9 @@ judge_applied(struct machine *m, int db)
                 sim_fail(w->sim, "%s follows term %llu after %llu", m->host.name, (ull)st.term,
                          (ull)m->term);
         m->term = st.term;
-        /* What comes from an earlier primary when another has begun without it is lost already. */
-        if (w->leader == NULL || w->leader->store == NULL || st.term >= w->led_term ||
+        /* What comes from an earlier primary when another has begun without it is lost already, and what the present one lacks
+         * was not told to it. */
+        if (w->leader == NULL || w->leader->store == NULL || st.term > w->led_term ||
             has(w->leader, state))
                 m->acked[db] = state;
 }
@@ -210,12 +233,13 @@ judge_booted(struct machine *m)
 bool
 judge_has_heir(const struct world *w)
 {
-        uint64_t last = strtoull(w->consul.last_term, NULL, 10);
+        uint64_t last = service_last_term(&w->service);
 
         for (int i = 0; i < w->n_machines; i++) {
                 const struct machine *m = &w->machines[i];
 
-                if (!m->is_gone && m->is_candidate && m->node != NULL && m->node->whole_term >= last)
+                if (!m->is_gone && m->is_candidate && m->node != NULL &&
+                    m->node->last_complete_term >= last)
                         return true;
         }
         return false;

@@ -1,9 +1,12 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "db/apply.h"
+#include "repl/fetch.h"
 #include "repl/node_internal.h"
+#include "repl/survey.h"
 #include "tests/sim/world.h"
 
 #define HANDOFF_MS 1000
@@ -90,7 +93,7 @@ reserve(void *handle, struct err *e)
         return 0;
 }
 
-static const struct apply_ops apply_ops = { begin_apply, apply, end_apply, reserve };
+static const struct apply_ops apply_ops = { begin_apply, apply, end_apply, NULL, reserve };
 
 /* --- life --- */
 
@@ -169,7 +172,7 @@ open_node(struct machine *m, struct err *e)
                                       .apply_ops = &apply_ops,
                                       .apply_arg = m,
                                       .appliers = m->appliers };
-        struct node_watcher watcher = { on_shown, on_role, m };
+        struct node_watcher watcher = { .committed = on_shown, .role_changed = on_role, .arg = m };
         int r = node_open(&config, &m->node, e);
 
         if (r == 0) {
@@ -326,4 +329,31 @@ machine_hand_over(struct machine *m)
                 return;
         m->is_handing_over = true;
         fiber_start(m->w->sim, &m->host, run_handoff, m);
+}
+
+static bool
+get_transactions(struct machine *m, const struct frame_hello *self, const char *query, char **ret,
+                 size_t *ret_n)
+{
+        char name[DBNAME_MAX + 1], pos[LTX_POS_TEXT_LEN + 1];
+        struct ltx_pos from;
+
+        return sscanf(query, "db=%255[^&]&pos=%33s", name, pos) == 2 && ltx_pos_parse(pos, &from) == 0 &&
+               fetch_answer(m->store, self, name, from, ret, ret_n) == 0;
+}
+
+bool
+machine_get_answer(void *arg, struct sim_host *h, const char *path, char **ret, size_t *ret_n)
+{
+        static const char transactions[] = "/transactions?";
+        struct machine *m = (struct machine *)h;
+        struct frame_hello self;
+
+        (void)arg;
+        if (!m->is_ready)
+                return false;
+        node_fill_hello(m->node, m->node->role.last_complete_term, &self);
+        if (strncmp(path, transactions, sizeof transactions - 1) == 0)
+                return get_transactions(m, &self, path + sizeof transactions - 1, ret, ret_n);
+        return strcmp(path, "/positions") == 0 && survey_answer(m->store, &self, ret, ret_n) == 0;
 }

@@ -3,7 +3,8 @@
  *
  *   sim_cluster                    seeds 1 to COUNT_DEFAULT
  *   FIRST=N COUNT=M JOBS=K sim_cluster
- *   SEED=N sim_cluster             one, with a trace on stderr */
+ *   SEED=N sim_cluster             one, with a trace on stderr
+ *   BACKEND=etcd sim_cluster       with etcd alone, or consul; else seeds are of either in turn */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,15 @@ hold(struct world *w)
         converge(w);
 }
 
+/* Every other one; or all or none: BACKEND=etcd, BACKEND=consul. */
+static bool
+is_etcd_seed(uint64_t seed)
+{
+        const char *backend = getenv("BACKEND");
+
+        return backend != NULL ? strcmp(backend, "etcd") == 0 : seed % 2 == 1;
+}
+
 static bool
 run_seed(uint64_t seed, bool is_tracing, const char *dir, struct totals *t)
 {
@@ -105,7 +115,7 @@ run_seed(uint64_t seed, bool is_tracing, const char *dir, struct totals *t)
         struct sim s;
 
         sim_init(&s, seed, is_tracing);
-        world_init(&w, &s, dir);
+        world_init(&w, &s, is_etcd_seed(seed), dir);
         for (int i = 0; i < w.n_machines; i++)
                 machine_boot(&w.machines[i]);
         trouble_start(&w);

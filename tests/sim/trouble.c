@@ -1,3 +1,6 @@
+#include <stdio.h>
+#include <unistd.h>
+
 #include "tests/sim/world.h"
 
 static void
@@ -5,8 +8,10 @@ restart(void *arg, bool is_lost)
 {
         struct machine *m = arg;
 
-        if (!is_lost && !m->is_gone)
-                machine_boot(m);
+        if (is_lost || m->is_gone)
+                return;
+        m->w->trouble_us = m->w->sim->now_us;
+        machine_boot(m);
 }
 
 static void
@@ -17,6 +22,7 @@ wake_up(void *arg, bool is_lost)
         if (is_lost || m->is_gone || !m->host.is_up || !m->host.is_paused)
                 return;
         sim_trace(m->w->sim, &m->host, "goes on");
+        m->w->trouble_us = m->w->sim->now_us;
         host_resume(&m->host);
 }
 
@@ -60,7 +66,8 @@ cut(struct machine *m, bool is_cut)
         int other = (int)sim_between(w->sim, 0, w->n_machines - 1);
 
         if (sim_chance(w->sim, 500)) {
-                sim_trace(w->sim, &m->host, is_cut ? "is cut off from consul" : "reaches consul again");
+                sim_trace(w->sim, &m->host,
+                          is_cut ? "is cut off from the service" : "reaches the service again");
                 m->is_cut_off = is_cut;
         }
         if (sim_chance(w->sim, 500)) {
@@ -94,6 +101,58 @@ choose(struct world *w)
         return &w->machines[sim_between(w->sim, 0, w->n_machines - 1)];
 }
 
+/* A node without data would found a cluster of its own. */
+static bool
+has_newcomer(const struct world *w)
+{
+        char path[300];
+
+        for (int i = 0; i < w->n_machines; i++) {
+                snprintf(path, sizeof path, "%s/clusterid", w->machines[i].node_data);
+                if (access(path, F_OK) != 0)
+                        return true;
+                snprintf(path, sizeof path, "%s/term", w->machines[i].node_data);
+                if (access(path, F_OK) != 0)
+                        return true;
+        }
+        return false;
+}
+
+static void
+end_lease_early(struct world *w)
+{
+        enum service_trouble what = (enum service_trouble)sim_between(w->sim, 0, SERVICE_TROUBLES - 1);
+
+        if (what == SERVICE_LOSES_TREE && has_newcomer(w))
+                what = SERVICE_LOSES_KEY;
+        if (what == SERVICE_IS_RESTORED && (has_newcomer(w) || !service_has_backup(&w->service)))
+                what = SERVICE_ENDS_SESSION;
+        w->is_restored |= what == SERVICE_IS_RESTORED;
+        service_strike(&w->service, what);
+}
+
+static void
+end_lease_again(void *arg, bool is_lost)
+{
+        struct world *w = arg;
+
+        if (!is_lost && !w->is_calm)
+                end_lease_early(w);
+}
+
+/* Once, or two and three times in a row. */
+static void
+strike_service(struct world *w)
+{
+        int64_t after_ms = 0;
+
+        end_lease_early(w);
+        while (sim_chance(w->sim, 300)) {
+                after_ms += sim_between(w->sim, 1, sim_chance(w->sim, 500) ? 200 : 2 * w->ttl_ms);
+                sim_post(w->sim, NULL, after_ms * SIM_MS, end_lease_again, w);
+        }
+}
+
 static void
 strike(void *arg, bool is_lost)
 {
@@ -102,8 +161,14 @@ strike(void *arg, bool is_lost)
 
         if (is_lost || w->is_calm)
                 return;
+        service_back_up(&w->service, 3 * w->ttl_ms * SIM_MS);
+        w->trouble_us = w->sim->now_us;
         m = choose(w);
-        switch (sim_between(w->sim, 0, 9)) {
+        switch (sim_between(w->sim, 0, 11)) {
+        case 10:
+        case 11:
+                strike_service(w);
+                break;
         case 0:
                 crash_node(m);
                 break;
@@ -183,7 +248,7 @@ trouble_heal(struct world *w)
 {
         w->is_calm = true;
         w->net.flip_permille = 0;
-        w->consul.stale_permille = 0;
+        w->service.consul.stale_permille = 0;
         heal_network(w);
         for (int i = 0; i < w->n_machines; i++)
                 wake_up(&w->machines[i], false);

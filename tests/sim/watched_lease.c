@@ -1,7 +1,8 @@
-/* The real Consul lease, with an eye on who is granted it. */
+/* The real lease, with an eye on who is granted it. */
 #include <stdlib.h>
 
 #include "lease/consul.h"
+#include "lease/etcd.h"
 #include "tests/sim/world.h"
 
 static struct lease *
@@ -17,9 +18,14 @@ watched_read(struct lease *l, struct lease_state *ret, struct err *e)
 }
 
 static int
-watched_acquire(struct lease *l, struct lease_state *ret, struct err *e)
+watched_acquire(struct lease *l, const struct lease_state *seen, uint64_t min_term,
+                struct lease_state *ret, struct err *e)
 {
-        int r = under(l)->ops->acquire(under(l), ret, e);
+        int r;
+
+        under(l)->claim = l->claim;
+        under(l)->claim_arg = l->claim_arg;
+        r = under(l)->ops->acquire(under(l), seen, min_term, ret, e);
 
         if (r == 0)
                 judge_granted(((struct watched_lease *)l)->m, ret, "");
@@ -54,10 +60,21 @@ watched_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
         return r;
 }
 
-static int
-watched_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+static void
+watched_withdraw(struct lease *l, const char *token, uint64_t term)
 {
-        int r = under(l)->ops->take_over(under(l), token, ret, e);
+        under(l)->ops->withdraw(under(l), token, term);
+}
+
+static int
+watched_take_over(struct lease *l, const char *token, uint64_t min_term, struct lease_state *ret,
+                  struct err *e)
+{
+        int r;
+
+        under(l)->claim = l->claim;
+        under(l)->claim_arg = l->claim_arg;
+        r = under(l)->ops->take_over(under(l), token, min_term, ret, e);
 
         if (r == 0) {
                 ((struct watched_lease *)l)->m->w->n_handoffs++;
@@ -79,15 +96,21 @@ watched_put_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE],
 }
 
 static int
-watched_get_term(struct lease *l, uint64_t *ret, struct err *e)
+watched_get_heir(struct lease *l, char ret[LEASE_SESSION_SIZE], struct err *e)
 {
-        return under(l)->ops->get_last_term(under(l), ret, e);
+        return under(l)->ops->get_heir(under(l), ret, e);
 }
 
 static int
-watched_put_term(struct lease *l, uint64_t term, struct err *e)
+watched_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e)
 {
-        return under(l)->ops->put_last_term(under(l), term, e);
+        return under(l)->ops->raise_term(under(l), seen, term, e);
+}
+
+static int
+watched_watch(struct lease *l, const struct lease_state *held, struct err *e)
+{
+        return under(l)->ops->watch(under(l), held, e);
 }
 
 static int64_t
@@ -102,14 +125,24 @@ watched_free(struct lease *l)
         under(l)->ops->free(under(l));
 }
 
-static const struct lease_ops watched_ops = {
-        watched_read,     watched_acquire,   watched_renew,  watched_release, watched_break,
-        watched_offer,    watched_take_over, watched_get_id, watched_put_id,  watched_get_term,
-        watched_put_term, watched_deadline,  watched_free,
-};
+static const struct lease_ops watched_ops = { .read = watched_read,
+                                              .acquire = watched_acquire,
+                                              .renew = watched_renew,
+                                              .release = watched_release,
+                                              .break_stale = watched_break,
+                                              .offer = watched_offer,
+                                              .withdraw = watched_withdraw,
+                                              .take_over = watched_take_over,
+                                              .get_heir = watched_get_heir,
+                                              .get_cluster_id = watched_get_id,
+                                              .put_cluster_id = watched_put_id,
+                                              .raise_term = watched_raise_term,
+                                              .watch = watched_watch,
+                                              .deadline_ms = watched_deadline,
+                                              .free = watched_free };
 
-void
-lease_open(struct machine *m)
+static int
+open_consul(struct machine *m)
 {
         struct lease_consul_options o = { .url = "http://consul",
                                           .key = "litefs/primary",
@@ -119,8 +152,31 @@ lease_open(struct machine *m)
                                           .lock_delay_ms = m->w->lock_delay_ms,
                                           .clock = &m->host.clock };
 
-        m->w->consul_net.client_host = &m->host;
-        if (lease_consul_new(&o, &m->lease.under, NULL) < 0)
+        return lease_consul_new(&o, &m->lease.under, NULL);
+}
+
+/* By two endpoints: what was asked is asked again when the first does not answer in time. */
+static int
+open_etcd(struct machine *m)
+{
+        char first[] = "http://etcd0", second[] = "http://etcd1";
+        char *endpoints[] = { first, second };
+        struct lease_etcd_options o = { .endpoints = endpoints,
+                                        .n_endpoints = 2,
+                                        .key = "litefs/primary",
+                                        .hostname = m->host.name,
+                                        .advertise_url = m->url,
+                                        .ttl_ms = m->w->ttl_ms,
+                                        .clock = &m->host.clock };
+
+        return lease_etcd_new(&o, &m->lease.under, NULL);
+}
+
+void
+lease_open(struct machine *m)
+{
+        m->w->service_net.client_host = &m->host;
+        if ((m->w->service.is_etcd ? open_etcd(m) : open_consul(m)) < 0)
                 abort();
         m->lease.base = *m->lease.under;
         m->lease.base.ops = &watched_ops;

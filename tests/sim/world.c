@@ -58,7 +58,7 @@ is_cut_off(void *arg, const struct sim_host *h)
 }
 
 static int64_t
-consul_delay_us(void *arg, const struct sim_host *h)
+service_delay_us(void *arg, const struct sim_host *h)
 {
         struct world *w = arg;
 
@@ -81,13 +81,16 @@ draw_conditions(struct world *w)
         w->n_dbs = (int)sim_between(s, 1, DBS_MAX);
         w->ttl_ms = ttls[sim_between(s, 0, 3)];
         w->lock_delay_ms = lock_delays[sim_between(s, 0, 3)];
-        w->consul.laziness_permille = laziness[sim_between(s, 0, 3)];
+        w->service.consul.laziness_permille = w->service.etcd.laziness_permille =
+                laziness[sim_between(s, 0, 3)];
+        if (w->service.is_etcd)
+                w->lock_delay_ms = 0; /* it has none */
         w->latency_us = sim_between(s, 100, 20000);
         w->commit_ms = w->ttl_ms / sim_between(s, 3, 30);
         w->trouble_ms = w->ttl_ms * sim_between(s, 1, 8) / 2;
         w->spike_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
         w->reader_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
-        w->consul.stale_permille = sim_chance(s, 250) ? 100 : 0;
+        w->service.consul.stale_permille = sim_chance(s, 250) ? 100 : 0;
         w->loss_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 100);
         w->net.flip_permille = sim_chance(s, 200) ? 5 : 0;
         w->loses_power = sim_chance(s, 300);
@@ -122,26 +125,30 @@ init_machine(struct world *w, int index)
 }
 
 void
-world_init(struct world *w, struct sim *s, const char *dir)
+world_init(struct world *w, struct sim *s, bool is_etcd, const char *dir)
 {
         memset(w, 0, sizeof *w);
         w->sim = s;
         w->dir = dir;
-        w->consul.sim = s;
-        w->consul_net = (struct consul_net){ .sim = s,
-                                             .consul = &w->consul,
-                                             .is_cut = is_cut_off,
-                                             .delay_us = consul_delay_us,
-                                             .arg = w };
-        consul_net_use(&w->consul_net);
+        service_init(&w->service, s, is_etcd);
+        w->service_net = (struct service_net){ .sim = s,
+                                               .service = &w->service,
+                                               .is_cut = is_cut_off,
+                                               .delay_us = service_delay_us,
+                                               .arg = w,
+                                               .find = find_host,
+                                               .is_cut_between = is_cut,
+                                               .get_answer = machine_get_answer };
+        service_net_use(&w->service_net);
         w->net = (struct net){
                 .sim = s, .arg = w, .is_cut = is_cut, .delay_us = net_delay_us, .find = find_host
         };
         net_use(&w->net);
         threads_use(s);
         draw_conditions(w);
-        sim_trace(s, NULL, "%d nodes, ttl %lld ms, lock-delay %lld ms, latency %lld us%s", w->n_machines,
-                  (long long)w->ttl_ms, (long long)w->lock_delay_ms, (long long)w->latency_us,
+        sim_trace(s, NULL, "%d nodes, %s, ttl %lld ms, lock-delay %lld ms, latency %lld us%s",
+                  w->n_machines, is_etcd ? "etcd" : "consul", (long long)w->ttl_ms,
+                  (long long)w->lock_delay_ms, (long long)w->latency_us,
                   w->loses_power ? ", power fails" : "");
         for (int i = 0; i < w->n_machines; i++)
                 init_machine(w, i);

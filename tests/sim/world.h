@@ -9,15 +9,14 @@
  *   judge.c           what must hold after each step
  *   trouble.c         crashes, pauses, cuts, hand-overs
  *
- * What is simulated is below: sim.h (time, chance), threads.h, net.h, consul.h. */
+ * What is simulated is below: sim.h (time, chance), threads.h, net.h, service.h (consul.h or etcd.h). */
 #ifndef LITEFS_TESTS_SIM_WORLD_H
 #define LITEFS_TESTS_SIM_WORLD_H
 
 #include "repl/node.h"
 #include "tests/lib/os_crash.h"
-#include "tests/sim/consul.h"
+#include "tests/sim/service.h"
 #include "tests/sim/net.h"
-#include "tests/sim/sim.h"
 
 #define MACHINES_MAX 5
 #define DBS_MAX 2
@@ -73,7 +72,7 @@ struct machine {
         int index;
         char url[32], dir[200], data[240], node_data[240];
         bool is_candidate;
-        bool is_cut_off; /* from Consul */
+        bool is_cut_off; /* from the service */
         bool is_gone;    /* in trouble for good: nobody waits for it */
         struct disk disk;
         struct os_crash *crash; /* NULL: its power is never cut */
@@ -109,8 +108,8 @@ struct late_ack {
 
 struct world {
         struct sim *sim;
-        struct consul consul;
-        struct consul_net consul_net;
+        struct service service;
+        struct service_net service_net;
         struct net net;
         int n_machines, n_dbs;
         struct machine machines[MACHINES_MAX];
@@ -121,14 +120,17 @@ struct world {
         /* Of this run. */
         int64_t ttl_ms, lock_delay_ms, latency_us, commit_ms, trouble_ms;
         int spike_permille, loss_permille, reader_permille;
-        bool loses_power;  /* crashes may be of the machine's power, with unsynced writes lost */
-        bool is_calm;      /* no trouble, no losses */
-        bool is_read_only; /* nobody commits any more */
+        bool loses_power; /* crashes may be of the machine's power, with unsynced writes lost */
+        bool is_restored; /* the service was, from a backup: terms may come again for those who were not there */
+        int64_t trouble_us; /* when anything happened to a node or a link last */
+        bool is_calm;       /* no trouble, no losses */
+        bool is_read_only;  /* nobody commits any more */
 
         /* For the checks. */
         uint8_t owners[TERMS_MAX]; /* of each term: the machine's index + 1 */
         uint64_t granted_term;     /* the last */
         uint64_t led_term;         /* the last whose holder has taken over */
+        uint64_t term_before;      /* in which somebody led before that */
         struct machine *leader;    /* and that holder */
         int offered[DBS_MAX];      /* what the last who offered its lease had then */
         char offered_token[LEASE_SESSION_SIZE];
@@ -138,7 +140,7 @@ struct world {
                 n_heirless;
 };
 
-void world_init(struct world *w, struct sim *s, const char *dir);
+void world_init(struct world *w, struct sim *s, bool is_etcd, const char *dir);
 int64_t world_delay_us(struct world *w);
 extern const char *const world_db_names[DBS_MAX];
 int world_db_index(const struct db *db);
@@ -165,6 +167,8 @@ void machine_hand_over(struct machine *m);
 /* What it has of database @db, as a transaction of the history (-1: nothing). Fails when that never was. */
 int machine_state(struct machine *m, int db);
 bool machine_may_commit(const struct machine *m);
+/* As service_net wants it. */
+bool machine_get_answer(void *arg, struct sim_host *h, const char *path, char **ret, size_t *ret_n);
 
 /* --- judge.c --- */
 void judge_step(struct world *w);

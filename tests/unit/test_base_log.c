@@ -53,10 +53,8 @@ static const struct {
           "{\"level\":\"INFO\",\"msg\":\"\xc3\xbc \xe2\x82\xac \xf0\x9f\x98\x80\",\"db\":\"a.db\"}\n" },
         /* a lone lead, a lone tail, too long a form, a surrogate, beyond the last, one that is cut */
         { "\xc3!\x80\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82",
-          "level=INFO msg=\"\\ufffd!\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd"
-          "\\ufffd\" db=\"a.db\"\n",
-          "{\"level\":\"INFO\",\"msg\":\"\\ufffd!\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd"
-          "\\ufffd\\ufffd\\ufffd\",\"db\":\"a.db\"}\n" },
+          "level=INFO msg=\"\\\\xc3!\\\\x80\\\\xc0\\\\x80\\\\xed\\\\xa0\\\\x80\\\\xf4\\\\x90\\\\x80\\\\x80\\\\xe2\\\\x82\" db=\"a.db\"\n",
+          "{\"level\":\"INFO\",\"msg\":\"\\\\xc3!\\\\x80\\\\xc0\\\\x80\\\\xed\\\\xa0\\\\x80\\\\xf4\\\\x90\\\\x80\\\\x80\\\\xe2\\\\x82\",\"db\":\"a.db\"}\n" },
 };
 
 START_TEST(message_is_one_line)

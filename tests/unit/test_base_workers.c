@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "base/workers.h"
 #include "tests/lib/run.h"
 
@@ -144,6 +145,31 @@ START_TEST(pool_knows_its_threads_and_they_take_no_signals)
 }
 END_TEST
 
+static atomic_int n_that_may_enter;
+
+static void
+note_permission(struct work *w)
+{
+        if (thread_may_enter_own_mount())
+                atomic_fetch_add(&n_that_may_enter, 1);
+        note_order(w);
+}
+
+START_TEST(only_the_threads_of_a_pool_for_the_mount_may_enter_it)
+{
+        ck_assert_int_eq(workers_new(2, &pool), 0);
+        post_jobs(note_permission, 10);
+        workers_free(pool);
+        ck_assert_int_eq(n_that_may_enter, 0);
+        ck_assert(!thread_may_enter_own_mount());
+        ck_assert_int_eq(workers_new_for_mount(2, &pool), 0);
+        post_jobs(note_permission, 10);
+        workers_free(pool);
+        ck_assert_int_eq(n_that_may_enter, 10);
+        ck_assert(!thread_may_enter_own_mount());
+}
+END_TEST
+
 START_TEST(number_of_threads_is_bounded)
 {
         ck_assert_int_eq(workers_new(0, &pool), -EINVAL);
@@ -182,7 +208,7 @@ END_TEST
 static void
 set_up(void)
 {
-        n_done = n_strangers = 0;
+        n_done = n_strangers = n_that_may_enter = 0;
 }
 
 int
@@ -198,6 +224,7 @@ main(void)
         tcase_add_test(tc, as_many_jobs_run_at_once_as_there_are_threads);
         tcase_add_test(tc, job_may_post_itself_again_and_drain_waits_for_that);
         tcase_add_test(tc, pool_knows_its_threads_and_they_take_no_signals);
+        tcase_add_test(tc, only_the_threads_of_a_pool_for_the_mount_may_enter_it);
         tcase_add_test(tc, number_of_threads_is_bounded);
         tcase_add_test(tc, many_threads_may_post);
         return run_tests("base_workers", tc);

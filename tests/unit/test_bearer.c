@@ -1,7 +1,7 @@
 /* links: litefs_base */
 #include <check.h>
 
-#include "base/bearer.h"
+#include "base/token.h"
 #include "tests/lib/run.h"
 
 START_TEST(only_the_token_matches)

@@ -68,7 +68,8 @@ static bool
 is_example_only(const char *path)
 {
         return strcmp(path, "exec") == 0 || strcmp(path, "lease.type") == 0 ||
-               strcmp(path, "lease.hostname") == 0 || strcmp(path, "lease.advertise-url") == 0;
+               strcmp(path, "http.addr") == 0 || strcmp(path, "lease.hostname") == 0 ||
+               strcmp(path, "lease.advertise-url") == 0;
 }
 
 static void

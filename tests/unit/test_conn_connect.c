@@ -85,8 +85,8 @@ connect_and_close(void *arg)
         struct end *e = arg;
         int r;
 
-        r = conn_connect(ends.loop, ends_address_of(ends.port), 10000, NULL, &end_handler, e, &e->conn,
-                         NULL);
+        r = conn_connect(ends.loop, NULL, ends_address_of(ends.port), 10000, NULL, &end_handler, e,
+                         &e->conn, NULL);
         if (r < 0)
                 return r;
         return end_close(e);

@@ -340,8 +340,7 @@ connect_out(void *arg)
 
         snprintf(address, sizeof address, "%s:%d", d->host, d->port);
         loop_timer_start(beat, 1);
-        return conn_connect_tls(loop, client, address, d->timeout_ms, NULL, &handler, &out, &out.conn,
-                                &e);
+        return conn_connect(loop, client, address, d->timeout_ms, NULL, &handler, &out, &out.conn, &e);
 }
 
 static void

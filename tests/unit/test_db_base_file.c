@@ -1,4 +1,4 @@
-/* links: litefs_db */
+/* links: litefs_image */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "db/base_file.h"
+#include "db/image/base_file.h"
 #include "ltx/checksum.h"
 #include "tests/lib/files.h"
 #include "tests/lib/ltx_build.h"

@@ -1,9 +1,9 @@
-/* links: litefs_db */
+/* links: litefs_image */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "db/overlay.h"
+#include "db/image/overlay.h"
 #include "tests/lib/ltx_build.h"
 #include "tests/lib/run.h"
 #include "tests/lib/tmpdir.h"

@@ -1,8 +1,8 @@
-/* links: litefs_db */
+/* links: litefs_image */
 #include <stdlib.h>
 #include <string.h>
 
-#include "db/pagesum.h"
+#include "db/image/pagesum.h"
 #include "ltx/checksum.h"
 #include "tests/lib/ltx_build.h"
 #include "tests/lib/run.h"

@@ -1,11 +1,11 @@
-/* links: litefs_db */
+/* links: litefs_image */
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "db/spool.h"
+#include "db/image/spool.h"
 #include "tests/lib/run.h"
 #include "tests/lib/tmpdir.h"
 

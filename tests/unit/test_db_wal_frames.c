@@ -1,8 +1,8 @@
-/* links: litefs_db */
+/* links: litefs_wal */
 #include <stdlib.h>
 #include <string.h>
 
-#include "db/wal_frames.h"
+#include "db/wal/frames.h"
 #include "tests/lib/run.h"
 
 static struct wal_frames f;

@@ -144,7 +144,7 @@ run(const char *const *cmds, size_t n)
         struct exec_command commands[8];
 
         for (size_t i = 0; i < n; i++)
-                commands[i] = (struct exec_command){ (char *)cmds[i], false };
+                commands[i] = (struct exec_command){ (char *)cmds[i], (char *)"", false };
         return exec_run(x, commands, n, true, &error);
 }
 
@@ -177,7 +177,7 @@ START_TEST(background_command_that_ends_gives_its_status)
         sem_wait(&exited);
         ck_assert_int_eq(exec_result(x, &code), EXEC_EXITED);
         ck_assert_int_eq(code, 7);
-        exec_signal(x, SIGTERM); /* nothing runs any more */
+        exec_signal(x, SIGTERM, 0); /* nothing runs any more */
         ck_assert_int_eq(exec_result(x, &code), EXEC_EXITED);
 }
 END_TEST
@@ -202,7 +202,7 @@ START_TEST(signal_is_passed_on_and_the_end_waited_for)
                          0);
         wait_for_file("ready");
         ck_assert_int_eq(exec_result(x, &code), EXEC_NONE);
-        exec_signal(x, SIGTERM);
+        exec_signal(x, SIGTERM, 0);
         ck_assert(exists("trapped"));
         ck_assert_int_eq(exec_result(x, &code), EXEC_STOPPED);
         ck_assert_int_eq(code, 0);
@@ -219,9 +219,24 @@ START_TEST(status_after_a_signal_is_kept_apart)
         ck_assert_int_eq(
                 run_one("sh -c 'trap \"exit 4\" INT; touch ready; while :; do sleep 0.01; done'"), 0);
         wait_for_file("ready");
-        exec_signal(x, SIGINT);
+        exec_signal(x, SIGINT, 0);
         ck_assert_int_eq(exec_result(x, &code), EXEC_STOPPED);
         ck_assert_int_eq(code, 4);
+}
+END_TEST
+
+START_TEST(who_does_not_end_is_killed_after_the_grace)
+{
+        int code;
+
+        ck_assert_int_eq(
+                run_one("sh -c 'trap \"touch trapped\" TERM; touch ready; while :; do sleep 0.01; done'"),
+                0);
+        wait_for_file("ready");
+        exec_signal(x, SIGTERM, 300);
+        ck_assert(exists("trapped"));
+        ck_assert_int_eq(exec_result(x, &code), EXEC_STOPPED);
+        ck_assert_int_eq(code, 0);
 }
 END_TEST
 
@@ -230,7 +245,7 @@ START_TEST(death_by_the_passed_signal_is_in_order)
         int code;
 
         ck_assert_int_eq(run_one("sleep 100"), 0);
-        exec_signal(x, SIGTERM);
+        exec_signal(x, SIGTERM, 0);
         ck_assert_int_eq(exec_result(x, &code), EXEC_STOPPED);
         ck_assert_int_eq(code, 0);
 }
@@ -273,8 +288,8 @@ END_TEST
 
 START_TEST(command_for_candidates_is_skipped_on_others)
 {
-        struct exec_command commands[] = { { (char *)"touch first", true },
-                                           { (char *)"touch last", true } };
+        struct exec_command commands[] = { { (char *)"touch first", (char *)"", true },
+                                           { (char *)"touch last", (char *)"", true } };
         int code;
 
         ck_assert_int_eq(exec_run(x, commands, 2, false, &error), 0);
@@ -292,7 +307,7 @@ signal_when_ready(void *arg)
 {
         (void)arg;
         wait_for_file("ready");
-        exec_signal(x, SIGTERM);
+        exec_signal(x, SIGTERM, 0);
         return NULL;
 }
 
@@ -346,6 +361,7 @@ main(void)
         tcase_add_test(processes, death_by_a_signal_is_255);
         tcase_add_test(processes, signal_is_passed_on_and_the_end_waited_for);
         tcase_add_test(processes, status_after_a_signal_is_kept_apart);
+        tcase_add_test(processes, who_does_not_end_is_killed_after_the_grace);
         tcase_add_test(processes, death_by_the_passed_signal_is_in_order);
         tcase_add_test(processes, commands_run_one_after_the_other);
         tcase_add_test(processes, failed_synchronous_command_stops_the_rest);

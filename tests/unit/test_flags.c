@@ -143,11 +143,12 @@ END_TEST
 static const struct {
         const char *line, *want;
 } bad[] = {
-        { "-x", "unknown flag -x (-h lists those there are)" },
-        { "--conf c", "unknown flag --conf (-h lists those there are)" }, /* no abbreviations */
-        { "-configs=c", "unknown flag -configs=c (-h lists those there are)" },
-        { "-=c", "unknown flag -=c (-h lists those there are)" },
-        { "---v", "unknown flag ---v (-h lists those there are)" },
+        { "-x", "unknown flag -x" },
+        { "--conf c", "unknown flag --conf (did you mean -config?)" }, /* no abbreviations */
+        { "-configs=c", "unknown flag -configs=c (did you mean -config?)" },
+        { "-cofnig c", "unknown flag -cofnig (did you mean -config?)" },
+        { "-=c", "unknown flag -=c" },
+        { "---v", "unknown flag ---v" },
         { "-config", "flag -config needs a value: PATH" },
         { "-config -- c", "flag -config needs a value: PATH" },
         { "-v=maybe", "flag -v takes true or false, not maybe" },

@@ -28,7 +28,7 @@ hello(void)
 {
         return (struct frame){ .type = FRAME_HELLO,
                                .hello = { .version = 1,
-                                          .node_id = 0x0102030405060708,
+                                          .boot_id = 0x0102030405060708,
                                           .term = 9,
                                           .cluster_id = "LFSC0123456789ABCDEF",
                                           .hostname = "a",
@@ -52,7 +52,7 @@ static const struct {
 #define BYTES(s) s, sizeof(s) - 1
         { "hello without cluster",
           { .type = FRAME_HELLO,
-            .hello = { .version = 1, .node_id = 0x0102030405060708, .term = 9, .hostname = "n" } },
+            .hello = { .version = 1, .boot_id = 0x0102030405060708, .term = 9, .hostname = "n" } },
           BYTES("\0\0\0\x18\x01"
                 "\0\x01"
                 "\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -64,7 +64,7 @@ static const struct {
         { "hello",
           { .type = FRAME_HELLO,
             .hello = { .version = 0x102,
-                       .node_id = 1,
+                       .boot_id = 1,
                        .term = 0,
                        .cluster_id = "LFSC0123456789ABCDEF",
                        .hostname = "h1",
@@ -132,7 +132,7 @@ static const struct {
                 "\0\0\0\0\0\0\0\x05"
                 "\xff\xff\xff\xff\xff\xff\xff\xff") },
         { "handoff",
-          { .type = FRAME_HANDOFF, .handoff = { .node_id = 0xa, .token = "s-1" } },
+          { .type = FRAME_HANDOFF, .handoff = { .boot_id = 0xa, .token = "s-1" } },
           BYTES("\0\0\0\x0d\x08"
                 "\0\0\0\0\0\0\0\x0a"
                 "\x03"
@@ -151,6 +151,68 @@ static const struct {
                 "\0\x05"
                 "\0\x02"
                 "no") },
+        { "ping",
+          { .type = FRAME_PING, .ping = { .nonce = 0x0102, .name = "app.db" } },
+          BYTES("\0\0\0\x10\x0b"
+                "\0\0\0\0\0\0\x01\x02"
+                "\x06"
+                "app.db") },
+        { "ping of no database",
+          { .type = FRAME_PING, .ping = { .nonce = 3 } },
+          BYTES("\0\0\0\x0a\x0b"
+                "\0\0\0\0\0\0\0\x03"
+                "\0") },
+        { "pong",
+          { .type = FRAME_PONG, .pong = { .nonce = 3, .pos = { .txid = 0x12, .checksum = SUM | 2 } } },
+          BYTES("\0\0\0\x19\x0c"
+                "\0\0\0\0\0\0\0\x03"
+                "\0\0\0\0\0\0\0\x12"
+                "\x80\0\0\0\0\0\0\x02") },
+        { "ownership",
+          { .type = FRAME_OWNERSHIP,
+            .ownership = { .name = "d/a.db",
+                           .path = { 3, { { 0755, 0, 0 }, { 02770, 1, 2 }, { 0640, 0x10203, 4 } } } } },
+          BYTES("\0\0\0\x27\x10"
+                "\x03"
+                "\x01\xed"
+                "\0\0\0\0"
+                "\0\0\0\0"
+                "\x05\xf8"
+                "\0\0\0\x01"
+                "\0\0\0\x02"
+                "\x01\xa0"
+                "\0\x01\x02\x03"
+                "\0\0\0\x04"
+                "\x06"
+                "d/a.db") },
+        { "successor",
+          { .type = FRAME_SUCCESSOR,
+            .successor = { .boot_id = 0xa, .hostname = "b", .advertise_url = "http://b" } },
+          BYTES("\0\0\0\x15\x0d"
+                "\0\0\0\0\0\0\0\x0a"
+                "\x01"
+                "b"
+                "\0\x08"
+                "http://b") },
+        { "durable",
+          { .type = FRAME_DURABLE,
+            .ack = { .name = "app.db", .pos = { .txid = 0x12, .checksum = SUM | 2 } } },
+          BYTES("\0\0\0\x18\x0e"
+                "\0\0\0\0\0\0\0\x12"
+                "\x80\0\0\0\0\0\0\x02"
+                "\x06"
+                "app.db") },
+        { "candidacy",
+          { .type = FRAME_CANDIDACY, .candidacy = { true } },
+          BYTES("\0\0\0\x02\x11"
+                "\x01") },
+        { "peer",
+          { .type = FRAME_PEER, .peer = { FRAME_PEER_FIRST | FRAME_PEER_LAST, "http://b" } },
+          BYTES("\0\0\0\x0c\x12"
+                "\x03"
+                "\0\x08"
+                "http://b") },
+        { "sync", { .type = FRAME_SYNC }, BYTES("\0\0\0\x01\x0f") },
 };
 
 START_TEST(frame_is_laid_out_as_documented)
@@ -534,7 +596,7 @@ static const struct {
         const char *want;
 } bad_headers[] = {
         { "\0\0\0\x01\x00", "unknown frame type 0" },
-        { "\0\0\0\x01\x0b", "unknown frame type 11" },
+        { "\0\0\0\x01\x13", "unknown frame type 19" },
         { "\0\0\0\x01\xff", "unknown frame type 255" },
         { "\0\0\0\0\x06", "READY: length 0" },
         { "\0\0\0\x02\x06", "READY: length 2" },

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +26,10 @@
 struct fake_lease {
         struct lease base;
         int64_t deadline_ms;
-        uint64_t term, last_term;
+        uint64_t term;
         bool is_held, is_offered;
-        int lost_fd; /* a connection that breaks while the offer is made, or -1 */
+        bool is_taken_at_once; /* what is offered, by the other node */
+        int lost_fd;           /* a connection that breaks while the offer is made, or -1 */
 };
 
 static struct fake_lease *
@@ -55,20 +57,28 @@ describe(struct fake_lease *f, struct lease_state *ret)
 static int
 fake_read(struct lease *l, struct lease_state *ret, struct err *e)
 {
+        struct fake_lease *f = fake_of(l);
+
         (void)e;
+        if (f->is_offered && f->is_taken_at_once) {
+                f->is_offered = false;
+                f->term++;
+        }
         describe(fake_of(l), ret);
         return 0;
 }
 
 static int
-fake_acquire(struct lease *l, struct lease_state *ret, struct err *e)
+fake_acquire(struct lease *l, const struct lease_state *seen, uint64_t min_term, struct lease_state *ret,
+             struct err *e)
 {
         struct fake_lease *f = fake_of(l);
 
+        (void)seen;
         if (f->is_held || f->is_offered)
                 return err_text(e, E_NOT_PRIMARY, "it is held");
         f->is_held = true;
-        f->term++;
+        f->term = f->term + 1 > min_term ? f->term + 1 : min_term;
         set_deadline(f, clock_boot_ms(clock_host()) + 60000);
         describe(f, ret);
         return 0;
@@ -113,14 +123,23 @@ fake_offer(struct lease *l, char token[LEASE_SESSION_SIZE], struct err *e)
         return 0;
 }
 
+static void
+fake_withdraw(struct lease *l, const char *token, uint64_t term)
+{
+        ck_assert_str_eq(token, TOKEN);
+        ck_assert_uint_eq(term, fake_of(l)->term);
+        fake_of(l)->is_offered = false;
+}
+
 static int
-fake_take_over(struct lease *l, const char *token, struct lease_state *ret, struct err *e)
+fake_take_over(struct lease *l, const char *token, uint64_t min_term, struct lease_state *ret,
+               struct err *e)
 {
         ck_assert_str_eq(token, TOKEN);
         if (!fake_of(l)->is_offered)
                 return err_text(e, E_NOT_PRIMARY, "nothing is offered");
         fake_of(l)->is_offered = false;
-        return fake_acquire(l, ret, e);
+        return fake_acquire(l, NULL, min_term, ret, e);
 }
 
 static int
@@ -143,19 +162,20 @@ fake_put_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], st
 }
 
 static int
-fake_get_last_term(struct lease *l, uint64_t *ret, struct err *e)
+fake_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e)
 {
-        (void)e;
-        *ret = fake_of(l)->last_term;
-        return 0;
+        (void)l;
+        (void)seen;
+        (void)term;
+        return err_text(e, E_NOT_PRIMARY, "no");
 }
 
 static int
-fake_put_last_term(struct lease *l, uint64_t term, struct err *e)
+fake_watch(struct lease *l, const struct lease_state *held, struct err *e)
 {
-        (void)e;
-        fake_of(l)->last_term = term;
-        return 0;
+        (void)l;
+        (void)held;
+        return err_text(e, -ENOTSUP, "no");
 }
 
 static int64_t
@@ -170,11 +190,12 @@ static const struct lease_ops fake_ops = { .read = fake_read,
                                            .release = fake_release,
                                            .break_stale = fake_break,
                                            .offer = fake_offer,
+                                           .withdraw = fake_withdraw,
                                            .take_over = fake_take_over,
                                            .get_cluster_id = fake_get_id,
                                            .put_cluster_id = fake_put_id,
-                                           .get_last_term = fake_get_last_term,
-                                           .put_last_term = fake_put_last_term,
+                                           .raise_term = fake_raise_term,
+                                           .watch = fake_watch,
                                            .deadline_ms = fake_deadline };
 
 /* --- the primary, and its replica --- */
@@ -213,7 +234,7 @@ wait_for_hello(int fd)
 
 /* A replica that has everything: there is nothing. */
 static void
-join(struct world *w)
+join(struct world *w, bool is_candidate)
 {
         static const char request[] = "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
                                       "Upgrade: litefs-stream/1\r\n\r\n";
@@ -221,7 +242,8 @@ join(struct world *w)
                                   .sin_port = htons((uint16_t)node_port(w->node)),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         struct frame hello = { .type = FRAME_HELLO,
-                               .hello = { .version = FRAME_VERSION, .node_id = 7 } };
+                               .hello = { .version = FRAME_VERSION, .boot_id = 7 } };
+        struct frame candidacy = { .type = FRAME_CANDIDACY, .candidacy = { is_candidate } };
         struct frame_positions_writer none;
         uint8_t buf[FRAME_SMALL_SIZE];
         ssize_t n;
@@ -235,6 +257,8 @@ join(struct world *w)
         send_all(w->fd, buf, (size_t)n);
         frame_positions_init(&none, buf, sizeof buf);
         send_all(w->fd, buf, frame_positions_finish(&none, FRAME_POSITIONS_ALL | FRAME_POSITIONS_LAST));
+        n = frame_encode(&candidacy, buf, sizeof buf, NULL);
+        send_all(w->fd, buf, (size_t)n);
         wait_for_hello(w->fd);
 }
 
@@ -291,7 +315,6 @@ begin(struct world *w)
         ck_assert_msg(node_listen(w->node, NULL, NULL, &e) == 0, "%s", e.text);
         node_start(w->node);
         ck_assert(node_wait_ready(w->node, 10000));
-        join(w);
 }
 
 static void
@@ -315,11 +338,13 @@ START_TEST(the_offer_reaches_the_replica)
         unsigned seen;
 
         begin(&w);
+        join(&w, true);
+        w.lease.is_taken_at_once = true;
         ck_assert_msg(node_handoff(w.node, "other", 0, 10000, &e) == 0, "%s", e.text);
         seen = frames_until_end(w.fd);
         ck_assert(seen & 1u << FRAME_HANDOFF);
         ck_assert(seen & 1u << FRAME_ERROR); /* and then the end, with its reason */
-        ck_assert(w.lease.is_offered);
+        ck_assert_uint_eq(w.lease.term, 2);
         node_stop(w.node);
         end(&w);
 }
@@ -331,13 +356,89 @@ START_TEST(an_offer_that_nobody_heard_of_is_taken_back)
         struct err e = ERR_INIT;
 
         begin(&w);
+        join(&w, true);
         w.lease.lost_fd = w.fd;
         ck_assert_int_lt(node_handoff(w.node, "other", 0, 10000, &e), 0);
         ck_assert_msg(strstr(e.text, "stays the primary") != NULL, "%s", e.text);
         ck_assert(w.lease.is_held && !w.lease.is_offered);
         ck_assert_uint_eq(w.lease.term, 2);
-        ck_assert_uint_eq(w.lease.last_term, 2);
         ck_assert_int_eq(store_may_commit(w.store), 0);
+        node_stop(w.node);
+        end(&w);
+}
+END_TEST
+
+/* Its stream has it, but it does nothing. */
+START_TEST(an_offer_that_is_not_taken_is_released)
+{
+        struct world w;
+        struct err e = ERR_INIT;
+
+        begin(&w);
+        join(&w, true);
+        ck_assert_int_eq(node_handoff(w.node, "other", 0, 10000, &e), -ETIMEDOUT);
+        ck_assert_msg(strstr(e.text, "did not take the lease") != NULL, "%s", e.text);
+        ck_assert(!w.lease.is_held && !w.lease.is_offered);
+        node_stop(w.node);
+        end(&w);
+}
+END_TEST
+
+/* Who never leads is offered nothing: by name it is refused, and a node that stops gives the lease to whoever comes. */
+START_TEST(who_is_no_candidate_is_offered_nothing)
+{
+        struct world w;
+        struct err e = ERR_INIT;
+
+        begin(&w);
+        join(&w, false);
+        ck_assert_int_lt(node_handoff(w.node, "other", 0, 100, &e), 0);
+        ck_assert_int_eq(node_handoff(w.node, "other", 0, 10000, &e), -EPERM);
+        ck_assert_msg(strstr(e.text, "other is no candidate") != NULL, "%s", e.text);
+        ck_assert(w.lease.is_held);
+        node_stop(w.node);
+        ck_assert(!w.lease.is_held && !w.lease.is_offered);
+        ck_assert_uint_eq(w.lease.term, 1);
+        ck_assert(!(frames_until_end(w.fd) & 1u << FRAME_HANDOFF));
+        end(&w);
+}
+END_TEST
+
+struct caller {
+        pthread_t thread;
+        struct node *node;
+        int result;
+};
+
+static void *
+call_handoff(void *arg)
+{
+        struct caller *c = arg;
+
+        c->result = node_handoff(c->node, NULL, 0, 10000, NULL);
+        return NULL;
+}
+
+START_TEST(one_hand_over_at_a_time)
+{
+        struct caller callers[3];
+        struct world w;
+        int n_done = 0;
+
+        begin(&w);
+        join(&w, true);
+        w.lease.is_taken_at_once = true;
+        for (int i = 0; i < 3; i++) {
+                callers[i].node = w.node;
+                ck_assert_int_eq(pthread_create(&callers[i].thread, NULL, call_handoff, &callers[i]), 0);
+        }
+        for (int i = 0; i < 3; i++) {
+                pthread_join(callers[i].thread, NULL);
+                ck_assert(callers[i].result == 0 || callers[i].result == E_NOT_PRIMARY);
+                n_done += callers[i].result == 0;
+        }
+        ck_assert_int_eq(n_done, 1);
+        ck_assert_uint_eq(w.lease.term, 2);
         node_stop(w.node);
         end(&w);
 }
@@ -347,14 +448,13 @@ END_TEST
 START_TEST(a_node_that_stops_begins_no_term)
 {
         struct world w;
-        uint64_t term;
 
         begin(&w);
-        term = w.lease.last_term;
+        join(&w, true);
         w.lease.lost_fd = w.fd;
         node_stop(w.node);
         ck_assert(!w.lease.is_held && !w.lease.is_offered);
-        ck_assert_uint_eq(w.lease.last_term, term);
+        ck_assert_uint_eq(w.lease.term, 1);
         end(&w);
 }
 END_TEST
@@ -366,6 +466,9 @@ main(void)
 
         tcase_add_test(tc, the_offer_reaches_the_replica);
         tcase_add_test(tc, an_offer_that_nobody_heard_of_is_taken_back);
+        tcase_add_test(tc, an_offer_that_is_not_taken_is_released);
+        tcase_add_test(tc, who_is_no_candidate_is_offered_nothing);
+        tcase_add_test(tc, one_hand_over_at_a_time);
         tcase_add_test(tc, a_node_that_stops_begins_no_term);
         return run_tests("handoff", tc);
 }

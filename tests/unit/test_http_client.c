@@ -21,8 +21,9 @@ struct server {
         const char *const *answers;
         int listener, port;
         int n_connections, n_requests;
-        bool is_closing;    /* after each answer, as a server without keep-alive does */
-        bool is_holding;    /* after each answer says no more, until the client has gone */
+        bool is_closing; /* after each answer, as a server without keep-alive does */
+        int breaks_at;   /* closes the connection instead of answering this request, from 1; 0: none */
+        bool is_holding; /* after each answer says no more, until the client has gone */
         char request[8192]; /* the last */
         pthread_t thread;
 };
@@ -61,6 +62,8 @@ serve_connection(struct server *s, int fd)
         while (read_request(s, fd)) {
                 const char *answer = s->answers[s->n_requests - 1];
 
+                if (s->n_requests == s->breaks_at)
+                        return;
                 if (write(fd, answer, strlen(answer)) < 0 || s->is_closing ||
                     s->answers[s->n_requests] == NULL)
                         break;
@@ -445,6 +448,68 @@ START_TEST(a_long_url_is_refused)
 }
 END_TEST
 
+struct text_src {
+        struct byte_src base;
+        const char *text;
+        size_t off;
+};
+
+static ssize_t
+read_text(struct byte_src *src, void *buf, size_t n)
+{
+        struct text_src *t = (struct text_src *)src;
+        size_t left = strlen(t->text) - t->off;
+
+        n = n < left ? n : left;
+        memcpy(buf, t->text + t->off, n);
+        t->off += n;
+        return (ssize_t)n;
+}
+
+static int
+rewind_text(struct byte_src *src)
+{
+        ((struct text_src *)src)->off = 0;
+        return 0;
+}
+
+/* The server closes a kept connection as the next request arrives there: it goes to a new one, from its first byte; and
+ * where the source cannot be rewound, the client is as good as before. */
+START_TEST(body_of_a_source_is_sent_again)
+{
+        static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        static const char *const answers[] = { ok, "never sent", ok, ok, NULL };
+        struct server s = { .breaks_at = 2 };
+        struct text_src src = { { read_text }, "the whole body", 0 };
+        struct http_request q = { .method = "POST",
+                                  .body_size = strlen(src.text),
+                                  .source = &src.base,
+                                  .rewind = _i == 0 ? rewind_text : NULL,
+                                  .timeout_ms = 5000,
+                                  .max_response_size = MAX_RESPONSE };
+        struct http_response rs;
+        struct http_client *c;
+        struct err e = ERR_INIT;
+        char url[64];
+
+        server_start(&s, answers);
+        snprintf(url, sizeof url, "http://127.0.0.1:%d/tx", s.port);
+        q.url = url;
+        c = new_client(NULL);
+        ck_assert_int_eq(ask(c, s.port, "GET", NULL, &rs, &e), 0);
+        if (_i == 0)
+                ck_assert_msg(http_client_do(c, &q, &rs, &e) == 0, "%s", e.text);
+        else
+                ck_assert_int_eq(http_client_do(c, &q, &rs, &e), -EIO);
+        src.off = 0;
+        q.rewind = rewind_text;
+        ck_assert_msg(http_client_do(c, &q, &rs, &e) == 0, "%s", e.text);
+        ck_assert_ptr_nonnull(strstr(s.request, "\r\n\r\nthe whole body"));
+        http_client_free(c);
+        server_stop(&s);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -464,6 +529,7 @@ main(void)
         tcase_add_test(t, an_error_does_not_spoil_the_next_request);
         tcase_add_test(t, missing_files_are_named);
         tcase_add_loop_test(t, url_is_taken_apart, 0, (int)(sizeof urls / sizeof urls[0]));
+        tcase_add_loop_test(t, body_of_a_source_is_sent_again, 0, 2);
         tcase_add_test(t, a_long_url_is_refused);
         return run_tests("http_client", t);
 }

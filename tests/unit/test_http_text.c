@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/rfc3339.h"
 #include "http/api_internal.h"
 #include "http/prom.h"
-#include "http/text.h"
 #include "tests/lib/run.h"
 
 START_TEST(text_grows_and_stays_terminated)
@@ -92,13 +92,13 @@ START_TEST(time_is_as_go_writes_it)
                 { 1795225039001, "2026-11-21T01:37:19.001Z" },
                 { -1, "1969-12-31T23:59:59.999Z" },
         };
-        char buf[TEXT_TIME_SIZE];
+        char buf[RFC3339_SIZE];
 
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-                text_format_time(cases[i].ms, buf);
+                rfc3339_format(cases[i].ms, buf);
                 ck_assert_str_eq(buf, cases[i].text);
         }
-        text_format_time(INT64_MAX, buf); /* nonsense in, something bounded out */
+        rfc3339_format(INT64_MAX, buf); /* nonsense in, something bounded out */
         ck_assert_uint_lt(strlen(buf), sizeof buf);
 }
 END_TEST
@@ -145,13 +145,13 @@ START_TEST(errors_have_a_status)
 }
 END_TEST
 
-START_TEST(node_id_is_upper_case_hex)
+START_TEST(boot_id_is_upper_case_hex)
 {
         char id[17];
 
-        api_format_node_id(0xdeadbeef, id);
+        api_format_boot_id(0xdeadbeef, id);
         ck_assert_str_eq(id, "00000000DEADBEEF");
-        api_format_node_id(UINT64_MAX, id);
+        api_format_boot_id(UINT64_MAX, id);
         ck_assert_str_eq(id, "FFFFFFFFFFFFFFFF");
 }
 END_TEST
@@ -168,6 +168,6 @@ main(void)
         tcase_add_test(tc, time_is_as_go_writes_it);
         tcase_add_test(tc, metrics_are_prometheus_text);
         tcase_add_test(tc, errors_have_a_status);
-        tcase_add_test(tc, node_id_is_upper_case_hex);
+        tcase_add_test(tc, boot_id_is_upper_case_hex);
         return run_tests("http_text", tc);
 }

@@ -83,6 +83,36 @@ START_TEST(listener_has_a_limit_of_connections)
 }
 END_TEST
 
+/* The first of them, which has said nothing for longest. */
+START_TEST(one_more_takes_the_place_of_one_that_is_idle)
+{
+        unsigned counts[2];
+        int fd[6];
+        char c;
+
+        ends.rank = CROWD_NEW;
+        for (int i = 0; i < COUNT(fd); i++)
+                ends.of[i].is_echo = true;
+        ends_listen_with("127.0.0.1:0", 4, (struct conn_limits){ 0 }, NULL);
+        for (int i = 0; i < COUNT(fd); i++) {
+                fd[i] = ends_dial();
+                ck_assert(end_wait(&ends.n_accepted, (size_t)i + 1));
+        }
+        for (int i = 0; i < COUNT(fd) - 2; i++) /* half of them may be so */
+                ck_assert_int_eq(read(fd[i], &c, 1), 0);
+        for (int i = COUNT(fd) - 2; i < COUNT(fd); i++) {
+                ck_assert_int_eq(write(fd[i], "x", 1), 1);
+                ck_assert_int_eq(read(fd[i], &c, 1), 1);
+        }
+        ck_assert_int_eq(loop_call(ends.loop, read_counts, counts), 0);
+        ck_assert_uint_eq(counts[0], 2);
+        ck_assert_uint_eq(counts[1], 0);
+        for (int i = 0; i < COUNT(fd); i++)
+                close(fd[i]);
+        ends_stop();
+}
+END_TEST
+
 START_TEST(stop_closes_what_is_open)
 {
         struct end out = { .to_write = 64 * MB }; /* in the middle of writing */
@@ -249,6 +279,40 @@ START_TEST(address_is_taken_apart_and_put_together)
 }
 END_TEST
 
+START_TEST(address_of_a_url_has_a_port)
+{
+        static const char *const cases[][2] = {
+                { "http://node1:20202", "node1:20202" },
+                { "http://node1", "node1:80" }, /* as LiteFS writes it into the lease */
+                { "https://node1/x", "node1:443" },
+                { "http://[fd00::1]", "[fd00::1]:80" },
+                { "http://[fd00::1]:81/", "[fd00::1]:81" },
+                { "node1:20202", "node1:20202" },
+                { "http://node1:", NULL },
+                { "http://node1:99999", NULL },
+                { "http://node1:123456789", NULL },
+                { "http://node1:8o", NULL },
+                { "http://[fd00::1]x:80", NULL },
+                { "http://[fd00::1", NULL },
+                { "http://u@node1", NULL },
+                { "http://:80", NULL },
+                { "", NULL },
+        };
+        char text[ADDR_TEXT_SIZE];
+        struct addr a;
+
+        for (int i = 0; i < COUNT(cases); i++) {
+                int r = addr_of_url(cases[i][0], &a, NULL);
+
+                ck_assert_msg((r == 0) == (cases[i][1] != NULL), "%s", cases[i][0]);
+                if (r < 0)
+                        continue;
+                addr_format(&a, text);
+                ck_assert_str_eq(text, cases[i][1]);
+        }
+}
+END_TEST
+
 int
 main(void)
 {
@@ -257,11 +321,13 @@ main(void)
         tcase_add_checked_fixture(tc, ends_setup, NULL);
         tcase_set_timeout(tc, 60);
         tcase_add_test(tc, listener_has_a_limit_of_connections);
+        tcase_add_test(tc, one_more_takes_the_place_of_one_that_is_idle);
         tcase_add_test(tc, stop_closes_what_is_open);
         tcase_add_test(tc, connections_outlive_their_listener);
         tcase_add_loop_test(tc, listener_is_reached_where_it_was_asked_to_be, 0, COUNT(places));
         tcase_add_test(tc, port_in_use_is_an_error);
         tcase_add_loop_test(tc, address_that_is_none_is_refused, 0, COUNT(bad_addresses));
         tcase_add_test(tc, address_is_taken_apart_and_put_together);
+        tcase_add_test(tc, address_of_a_url_has_a_port);
         return run_tests("listener", tc);
 }

@@ -71,7 +71,6 @@ START_TEST(file_of_one_stored_page_has_the_described_bytes)
 
         /* header, frame head, literals: token, 15 + 255 + 242 = 512, bytes; end; index; trailer */
         ck_assert_uint_eq(out.n, 100 + 10 + 3 + 512 + 6 + 5 + 8 + 16);
-        ck_assert_uint_eq(ltx_encoder_size(enc), out.n);
         p = out.data + 100;
         ck_assert_uint_eq(get_be32(p), 2);
         ck_assert_uint_eq(get_be16(p + 4), 1);
@@ -243,7 +242,6 @@ START_TEST(index_grows_over_many_pages_and_shrinks_after)
                 for (uint32_t pgno = 1; pgno <= 20000; pgno++)
                         ck_assert_int_eq(ltx_encoder_page(enc, pgno, page, NULL), 0);
                 ck_assert_int_eq(ltx_encoder_finish(enc, FLAG, NULL, NULL), 0);
-                ck_assert_uint_eq(ltx_encoder_size(enc), out.n);
                 ck_assert_uint_gt(get_be64(out.data + out.n - 24), 65536);
                 ck_assert_int_eq(write_three_pages(NULL), 0);
         }

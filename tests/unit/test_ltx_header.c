@@ -48,6 +48,62 @@ START_TEST(each_field_is_at_its_offset)
 }
 END_TEST
 
+START_TEST(chained_checksums_are_kept_where_other_readers_do_not_look)
+{
+        uint8_t buf[LTX_HEADER_SIZE];
+        struct ltx_header h = plain, got;
+
+        h.flags = LTX_FLAG_NO_CHECKSUM;
+        h.pre_apply_checksum = 0;
+        h.chain_pre = FLAG | 7;
+        h.chain_post = FLAG | 8;
+        ltx_header_encode(&h, buf);
+        ck_assert_uint_eq(get_be64(buf + 40), 0);
+        ck_assert_mem_eq(buf + 80, "LFS1", 4);
+        ck_assert_uint_eq(get_be64(buf + 84), FLAG | 7);
+        ck_assert_uint_eq(get_be64(buf + 92), FLAG | 8);
+        ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
+        ck_assert_uint_eq(got.chain_pre, FLAG | 7);
+        ck_assert_uint_eq(got.chain_post, FLAG | 8);
+
+        /* What another writer has there is its own. */
+        memcpy(buf + 80, "xyz1", 4);
+        ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
+        ck_assert_uint_eq(got.chain_post, 0);
+}
+END_TEST
+
+START_TEST(chained_checksums_are_those_of_the_kind_of_file)
+{
+        static const struct {
+                uint32_t flags;
+                uint64_t min_txid, pre, post;
+                bool is_valid;
+        } rows[] = {
+                { LTX_FLAG_NO_CHECKSUM, 2, FLAG | 1, FLAG | 2, true },
+                { LTX_FLAG_NO_CHECKSUM, 1, 0, FLAG | 2, true },
+                { LTX_FLAG_NO_CHECKSUM, 2, 0, 0, true },
+                { LTX_FLAG_NO_CHECKSUM, 2, 0, FLAG | 2, false },
+                { LTX_FLAG_NO_CHECKSUM, 1, FLAG | 1, FLAG | 2, false },
+                { LTX_FLAG_NO_CHECKSUM, 2, FLAG | 1, 2, false },
+                { LTX_FLAG_NO_CHECKSUM, 2, FLAG | 1, 0, false },
+                { 0, 2, FLAG | 1, FLAG | 2, false },
+        };
+
+        for (int i = 0; i < COUNT(rows); i++) {
+                struct ltx_header h = plain;
+
+                h.flags = rows[i].flags;
+                h.min_txid = rows[i].min_txid;
+                h.pre_apply_checksum = h.flags != 0 || h.min_txid == 1 ? 0 : plain.pre_apply_checksum;
+                h.chain_pre = rows[i].pre;
+                h.chain_post = rows[i].post;
+                ck_assert_msg((ltx_header_validate(&h, LTX_V3, NULL) == 0) == rows[i].is_valid, "row %d",
+                              i);
+        }
+}
+END_TEST
+
 static bool
 is_equal(const struct ltx_header *a, const struct ltx_header *b)
 {
@@ -96,8 +152,9 @@ static const struct {
         CASE(false, false, .min_txid = 0),
         CASE(false, false, .min_txid = 6),
         CASE(true, true, .min_txid = 5),
-        CASE(true, true, .max_txid = UINT64_MAX),
-        CASE(true, true, .min_txid = UINT64_MAX, .max_txid = UINT64_MAX),
+        CASE(true, true, .max_txid = INT64_MAX),
+        CASE(false, false, .max_txid = (uint64_t)INT64_MAX + 1),
+        CASE(true, true, .min_txid = INT64_MAX, .max_txid = INT64_MAX),
         CASE(true, true, .timestamp_ms = INT64_MIN),
         CASE(true, true, .timestamp_ms = INT64_MAX),
         CASE(false, false, .min_txid = 1),
@@ -169,6 +226,8 @@ main(void)
         TCase *tc = tcase_create("header");
 
         tcase_add_test(tc, each_field_is_at_its_offset);
+        tcase_add_test(tc, chained_checksums_are_kept_where_other_readers_do_not_look);
+        tcase_add_test(tc, chained_checksums_are_those_of_the_kind_of_file);
         tcase_add_loop_test(tc, limits_of_each_field, 0, COUNT(cases));
         tcase_add_test(tc, any_other_magic_is_refused);
         tcase_add_test(tc, snapshot_is_what_begins_at_the_first_transaction);

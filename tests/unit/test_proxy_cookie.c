@@ -87,6 +87,14 @@ START_TEST(cookie_is_found_among_others)
         add(&h, "cookie", " a=b ;__txid=0000000000000009; c");
         ck_assert(cookie_find(&h, &c));
         ck_assert_uint_eq(c.dbs[0].txid, 9);
+        ck_assert_uint_eq(c.term, 0);
+        add(&h, "cookie", "__txid_term=000000000000001f");
+        ck_assert(cookie_find(&h, &c));
+        ck_assert_uint_eq(c.dbs[0].txid, 9);
+        ck_assert_uint_eq(c.term, 0x1f);
+        add(&h, "cookie", "__txid_term=1f"); /* no term, but no reason to forget the position */
+        ck_assert(cookie_find(&h, &c));
+        ck_assert_uint_eq(c.term, 0);
         head_release(&h);
 }
 END_TEST

@@ -221,7 +221,7 @@ check_request(const char *in, const struct request_rewrite *how, const char *wan
 START_TEST(request_head_is_made_anew)
 {
         static const struct request_rewrite how = { .client = "1.2.3.4", .default_host = "app:80" };
-        static const struct request_rewrite hop = { .client = "1.2.3.4", .is_hop = true };
+        static const struct request_rewrite hop = { .client = "1.2.3.4", .is_sent_on = true };
         static const struct request_rewrite peer = { .client = NULL };
 
         check_request(
@@ -236,7 +236,7 @@ START_TEST(request_head_is_made_anew)
                 "x-forwarded-for: 8.8.8.8\r\nX-Forwarded-Proto: https\r\nContent-Length: 007\r\n\r\n",
                 &hop,
                 "POST / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\n"
-                "X-Forwarded-For: 9.9.9.9, 8.8.8.8, 1.2.3.4\r\nLitefs-Proxy-Hop: 1\r\n"
+                "X-Forwarded-For: 9.9.9.9, 8.8.8.8, 1.2.3.4\r\nLitefs-Proxy-Hop: 2\r\n"
                 "Content-Length: 7\r\n\r\n");
         check_request(
                 "PUT http://y:8/p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", &how,
@@ -263,7 +263,7 @@ START_TEST(request_head_is_made_anew)
                       "X-Forwarded-For: 1.2.3.4\r\n\r\n");
         /* Another proxy of ours has told of the client, or had nothing to tell. */
         check_request("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 8.8.8.8, 9.9.9.9\r\n"
-                      "X-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\nLitefs-Proxy-Hop: 1\r\n\r\n",
+                      "X-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\nLitefs-Proxy-Hop: 2\r\n\r\n",
                       &peer,
                       "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Host: y\r\nX-Forwarded-Proto: https\r\n"
                       "X-Forwarded-For: 8.8.8.8, 9.9.9.9\r\n\r\n");
@@ -323,7 +323,7 @@ START_TEST(response_head_is_made_anew)
         static const struct response_rewrite head = { .client_minor = 1,
                                                       .is_keep_alive = true,
                                                       .is_head = true };
-        static const struct response_rewrite cookie = { .client_minor = 1, .cookie = "c=d" };
+        static const struct response_rewrite cookie = { .client_minor = 1, .cookies = { "c=d" } };
 
         check_response(
                 "HTTP/1.1 200 Fine\r\nSet-Cookie: a\r\nContent-Length: 2\r\nConnection: close\r\n"

@@ -109,6 +109,42 @@ START_TEST(reads_wait_for_positions_on_replicas_only)
 }
 END_TEST
 
+START_TEST(a_change_of_the_primary_holds_writes)
+{
+        struct route_view v = { .is_primary = true, .is_held = true };
+
+        ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_WAIT_PRIMARY);
+        ck_assert_int_eq(route_decide(&fly, ROUTE_WRITE, &v), ROUTE_WAIT_PRIMARY);
+        ck_assert_int_eq(route_decide(&rules, ROUTE_READ, &v), ROUTE_TO_APPLICATION);
+        ck_assert_int_eq(route_decide(&rules, ROUTE_PASSTHROUGH, &v), ROUTE_TO_APPLICATION);
+        v = (struct route_view){ .knows_primary = true, .is_held = true };
+        ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_TO_PRIMARY);
+        /* What another node took to be for us. */
+        v = (struct route_view){ .knows_primary = true, .is_sent_on = true, .wants_moved = true };
+        ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_MOVED);
+        ck_assert_int_eq(route_decide(&fly, ROUTE_WRITE, &v), ROUTE_MOVED);
+        v.knows_primary = false; /* it may become this node */
+        ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_WAIT_PRIMARY);
+}
+END_TEST
+
+START_TEST(where_the_application_goes_nothing_is_begun)
+{
+        static const enum route_kind all[] = { ROUTE_PASSTHROUGH, ROUTE_READ, ROUTE_WRITE };
+
+        for (int i = 0; i < COUNT(all); i++) {
+                struct route_view v = { .is_leaving = true, .is_primary = true, .has_positions = true };
+
+                ck_assert_int_eq(route_decide(&rules, all[i], &v), ROUTE_REFUSED);
+                v.is_primary = false;
+                ck_assert_int_eq(route_decide(&rules, all[i], &v), ROUTE_WAIT_PRIMARY);
+                v.knows_primary = true;
+                ck_assert_int_eq(route_decide(&rules, all[i], &v), ROUTE_TO_PRIMARY);
+                ck_assert_int_eq(route_decide(&fly, all[i], &v), ROUTE_FLY_REPLAY);
+        }
+}
+END_TEST
+
 START_TEST(writes_go_to_the_primary_once)
 {
         struct route_view v = { .is_primary = true };
@@ -118,11 +154,11 @@ START_TEST(writes_go_to_the_primary_once)
         v = (struct route_view){ .knows_primary = true };
         ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_TO_PRIMARY);
         ck_assert_int_eq(route_decide(&fly, ROUTE_WRITE, &v), ROUTE_FLY_REPLAY);
-        v.is_hop = true;
+        v.is_sent_on = true;
         ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_WAIT_PRIMARY);
         v = (struct route_view){ 0 };
         ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_WAIT_PRIMARY);
-        v = (struct route_view){ .is_primary = true, .is_hop = true };
+        v = (struct route_view){ .is_primary = true, .is_sent_on = true };
         ck_assert_int_eq(route_decide(&rules, ROUTE_WRITE, &v), ROUTE_TO_APPLICATION);
 }
 END_TEST
@@ -141,10 +177,10 @@ START_TEST(primary_is_its_host_and_our_port_or_its_url_with_tls)
                 { "https://node1:20202", "node1:20202", true },
                 { "HTTPS://node1:20202/x", "node1:20202", true },
                 { "https://[fd00::1]:443", "[fd00::1]:443", true },
-                { "https://node1", NULL, false },
+                { "https://node1", "node1:443", true },
                 { "https://node1:0", NULL, false },
                 { "https://node1:70000", NULL, false },
-                { "https://node1/:20202", NULL, false },
+                { "https://node1/:20202", "node1:443", true },
                 { "http://", NULL, false },
                 { "", NULL, false },
                 { "http://[fd00::1", NULL, false },
@@ -178,6 +214,8 @@ main(void)
         tcase_add_test(tc, kinds);
         tcase_add_test(tc, reads_wait_for_positions_on_replicas_only);
         tcase_add_test(tc, writes_go_to_the_primary_once);
+        tcase_add_test(tc, a_change_of_the_primary_holds_writes);
+        tcase_add_test(tc, where_the_application_goes_nothing_is_begun);
         tcase_add_test(tc, primary_is_its_host_and_our_port_or_its_url_with_tls);
         return run_tests("proxy_route", tc);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/rfc3339.h"
 #include "cmd/litefs/quantity.h"
 #include "tests/lib/run.h"
 
@@ -130,6 +131,38 @@ START_TEST(size_that_is_none_is_refused)
 }
 END_TEST
 
+static const struct {
+        const char *text;
+        int64_t ms; /* -1: it is none */
+} times[] = {
+        { "1970-01-01T00:00:00Z", 0 },
+        { "2026-01-02T03:04:05Z", 1767323045000 },
+        { "2026-01-02T03:04:05.25Z", 1767323045250 },
+        { "2026-01-02 03:04:05.123999z", 1767323045123 },
+        { "2026-01-02T05:04:05+02:00", 1767323045000 },
+        { "2026-01-01T22:04:05-05:00", 1767323045000 },
+        { "2024-02-29T00:00:00Z", 1709164800000 },
+        { "2026-02-29T00:00:00Z", -1 },
+        { "2026-01-02T24:00:00Z", -1 },
+        { "2026-01-02T03:04:05", -1 },
+        { "2026-01-02T03:04:05.Z", -1 },
+        { "2026-01-02T03:04Z", -1 },
+        { "2026-01-02T03:04:05+2:00", -1 },
+        { "2026-01-02T03:04:05Zx", -1 },
+        { "26-01-02T03:04:05Z", -1 },
+        { "", -1 },
+};
+
+START_TEST(time_is_rfc_3339)
+{
+        int64_t ms = -1;
+
+        ck_assert_msg((rfc3339_parse(times[_i].text, &ms) == 0) == (times[_i].ms >= 0), "%s",
+                      times[_i].text);
+        ck_assert_int_eq(ms, times[_i].ms);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -139,5 +172,6 @@ main(void)
         tcase_add_loop_test(tc, duration_without_a_known_unit_is_refused, 0, COUNT(bad_durations));
         tcase_add_loop_test(tc, size_is_read_with_its_unit, 0, COUNT(sizes));
         tcase_add_loop_test(tc, size_that_is_none_is_refused, 0, COUNT(bad_sizes));
+        tcase_add_loop_test(tc, time_is_rfc_3339, 0, COUNT(times));
         return run_tests("quantity", tc);
 }

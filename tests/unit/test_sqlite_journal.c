@@ -287,6 +287,51 @@ START_TEST(record_of_page_0_ends_the_journal)
 }
 END_TEST
 
+/* --- the super-journal's name --- */
+
+static ssize_t
+super_of(const uint8_t *bytes, size_t n, char *buf, size_t size)
+{
+        struct mem_file file = { (uint8_t *)bytes, n, 0 };
+        struct journal_reader r = { .pread = mem_file_pread, .arg = &file, .size_bytes = n };
+
+        return journal_reader_super(&r, buf, size);
+}
+
+/* As pager.c writes it: the lock page's number, the name, its length, the sum of its bytes, the magic. What SQLite itself
+ * writes meets the reader in tests/integration/cluster/test_groups.py. */
+START_TEST(super_journal_is_named_at_the_end)
+{
+        static const uint8_t end[8] = { 0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7 };
+        static const char super[] = "/mnt/sub/a.db-mj0123456789";
+        size_t n = sizeof super - 1, total = 512 + 4 + n + 16;
+        uint8_t bytes[600] = { 0 }, *p = bytes + 512;
+        char name[64];
+        uint32_t sum = 0;
+
+        put_be32(p, 262145);
+        memcpy(p + 4, super, n);
+        for (size_t i = 0; i < n; i++)
+                sum += (uint8_t)super[i];
+        put_be32(p + 4 + n, (uint32_t)n);
+        put_be32(p + 8 + n, sum);
+        memcpy(p + 12 + n, end, sizeof end);
+        ck_assert_int_eq(super_of(bytes, total, name, sizeof name), (ssize_t)n);
+        ck_assert_mem_eq(name, super, n);
+        ck_assert_int_eq(super_of(bytes, total, name, n), (ssize_t)n);
+        ck_assert_int_eq(super_of(bytes, total, name, n - 1), 0);
+        for (size_t cut = 0; cut < total; cut++)
+                ck_assert_int_eq(super_of(bytes, cut, name, sizeof name), 0);
+        for (size_t at = 516; at < total; at++) {
+                bytes[at] ^= 1;
+                ck_assert_int_eq(super_of(bytes, total, name, sizeof name), 0);
+                bytes[at] ^= 1;
+        }
+        put_be32(p + 4 + n, UINT32_MAX);
+        ck_assert_int_eq(super_of(bytes, total, name, sizeof name), 0);
+}
+END_TEST
+
 START_TEST(finalised_journal_has_nothing_to_roll_back)
 {
         uint32_t got[10];
@@ -373,6 +418,7 @@ main(void)
         tcase_add_test(tc, journal_cut_at_any_byte_gives_the_whole_records);
         tcase_add_test(tc, record_whose_checksum_fails_ends_the_journal);
         tcase_add_test(tc, record_of_page_0_ends_the_journal);
+        tcase_add_test(tc, super_journal_is_named_at_the_end);
         tcase_add_test(tc, finalised_journal_has_nothing_to_roll_back);
         tcase_add_test(tc, page_size_comes_from_the_database_when_the_header_has_none);
         tcase_add_loop_test(tc, sizes_that_cannot_be_are_refused, 0, COUNT(sizes));

@@ -69,7 +69,7 @@ class Member(litefs_fixture.Node):
         self.log_begin = 0
         self.is_paused = False
         with open(self.config, "w") as f:
-            f.write(f"fuse:\n  dir: {self.mnt}\ndata:\n  dir: {self.data}\n{cluster.data_options}"
+            f.write(f"fuse:\n  dir: {self.mnt}\n{self.passthrough()}data:\n  dir: {self.data}\n{cluster.data_options}"
                     f"http:\n  addr: \"127.0.0.1:{self.listen_port}\"\n{cluster.http_options}"
                     f"log:\n  debug: true\n  timestamp: true\n"
                     f"lease:\n  type: {cluster.backend}\n  hostname: {name}\n"
@@ -130,7 +130,8 @@ class Member(litefs_fixture.Node):
             try:
                 self.stop()
             except Exception:
-                self.kill()
+                if self.process is not None:
+                    self.kill()
                 raise
             finally:
                 self.forget()
@@ -213,7 +214,8 @@ class Cluster:
             c.close()
 
     def names(self, node):
-        return sorted(n[:-4] for n in os.listdir(node.mnt) if n.endswith("-pos"))
+        """Of its databases: what has a position."""
+        return sorted(n for n in os.listdir(node.mnt) if os.path.exists(node.path(n + "-pos")))
 
     def __enter__(self):
         try:

@@ -17,14 +17,19 @@ class Way:
         self.queue = collections.deque()  # (when it may go on, bytes)
         self.n_bytes = 0
         self.has_ended = False
+        self.free_at = 0.0  # of a link with a rate: when the next bytes may go
 
 
 class Link:
     """Listens on a port of its own at `host` and passes on to `target`, a port of loopback. Ways: "there", "back"."""
 
-    def __init__(self, target, host="127.0.0.1"):
+    def __init__(self, target, host="127.0.0.1", rate=None):
+        """@rate: bytes in a second, each way; then the sockets hold little of what has not gone yet."""
         self.target = target
+        self.rate = rate
         self.listener = socket.create_server((host, 0))
+        if rate is not None:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.listener.setblocking(False)
         self.port = self.listener.getsockname()[1]
         self.lock = threading.Lock()
@@ -110,17 +115,19 @@ class Link:
         """Seconds until there is more to do; None: nothing to wait for but the sockets."""
         while way.queue and way.name not in self.stalled:
             due, data = way.queue[0]
-            wait = due - time.monotonic()
+            wait = max(due, way.free_at) - time.monotonic()
             if wait > 0:
                 return wait
             try:
-                n = way.sink.send(data)
+                n = way.sink.send(data if self.rate is None else data[:16384])
             except BlockingIOError:
                 return 0.002
             except OSError:
                 self.drop(way)
                 return None
             way.n_bytes -= n
+            if self.rate is not None:
+                way.free_at = time.monotonic() + n / self.rate
             way.queue.popleft()
             if n < len(data):
                 way.queue.appendleft((due, data[n:]))
@@ -135,7 +142,8 @@ class Link:
                     self.drop(way)
             waits = [self.write(w) for w in list(self.ways)]
             readable = [w for w in self.ways
-                        if not w.has_ended and w.name not in self.stalled and w.n_bytes < QUEUE_MAX]
+                        if not w.has_ended and w.name not in self.stalled
+                        and w.n_bytes < (QUEUE_MAX if self.rate is None else CHUNK)]
         with selectors.DefaultSelector() as sel:
             sel.register(self.wake_in, selectors.EVENT_READ)
             sel.register(self.listener, selectors.EVENT_READ)

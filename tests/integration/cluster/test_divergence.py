@@ -69,11 +69,12 @@ def orphans(node, name="t.db"):
     return found
 
 
-def check_told(node, name="t.db"):
-    """One line in the log, and the metrics."""
+def check_told(node, name="t.db", is_there=True):
+    """One line in the log, and the metrics; what is deleted has none of its own."""
     assert node.recent_log().count(" is kept in ") == 1, node.name
     m = metrics(node)
-    assert (m[f'litefs_db_divergences_total{{db="{name}"}}'], m["litefs_orphans"]) == (1, 1), node.name
+    assert m.get(f'litefs_db_divergences_total{{db="{name}"}}') == (1 if is_there else None), node.name
+    assert m["litefs_orphans"] == 1, node.name
 
 
 def diverge(mode, more, name="t.db"):
@@ -148,7 +149,7 @@ def test_old_primary_whose_place_is_gone():
 
 
 def test_connection_that_stays_open():
-    """In WAL mode it holds a lock for as long; it keeps what it has, others see what is right."""
+    """In WAL mode it holds a lock for as long, so that the files are exchanged under it: it gets an error, or what is true."""
     with Cluster(2, backend="etcd", ttl="2s") as cl:
         old = cl.wait_followers()
         c = old.connect()
@@ -164,7 +165,12 @@ def test_connection_that_stays_open():
         old.link.heal()
         old.lease_link.heal()
         cl.in_step()
-        assert c.execute(COUNT).fetchall() == [("all", 10), ("old", 20)]
+        for _ in range(3):
+            try:
+                got = c.execute(COUNT).fetchall()
+            except sqlite3.Error:
+                continue
+            assert got == [("all", 10), ("new", 50)], f"what was replaced is read in silence: {got}"
         assert orphans(old) == [[("all", 10), ("old", 20)]], orphans(old)
         w = old.connect()
         assert w.execute(COUNT).fetchall() == [("all", 10), ("new", 50)]
@@ -222,8 +228,8 @@ def test_database_that_nobody_else_has():
         cl.check_equal()
         wait_until(lambda: not os.path.exists(old.path("mine.db")), "what the cluster does not have to go")
         assert orphans(old, "mine.db") == [[("old", 3)]]
-        check_told(old, "mine.db")
-        assert "mine.db-pos" not in os.listdir(old.mnt)
+        check_told(old, "mine.db", is_there=False)
+        assert "mine.db" not in cl.names(old)
         # The name is free.
         write(new, "new", 4, "mine.db")
         cl.check_equal("mine.db")

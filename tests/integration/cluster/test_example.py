@@ -31,6 +31,13 @@ def test_example():
             assert all(f"node{i}" in seen for i in (1, 2, 3)) and "my.db" in seen, seen
             directory = re.search(r"removes (\S+)\.$", said, re.M).group(1)
             assert os.path.isdir(directory)
+            # Who types the first command again, where nobody is mounted any more, is told so.
+            take_over = re.search(r"^Let another one take over: +(.*)$", said, re.M).group(1)
+            mnt = re.search(r"^sqlite3 (\S+)/my.db", commands[0]).group(1)
+            subprocess.run(take_over, shell=True, check=True)
+            wait_until(lambda: not os.path.exists(mnt), "the bare mount point to go")
+            late = subprocess.run(commands[0], shell=True, check=False, capture_output=True, text=True)
+            assert late.returncode != 0 and "unable to open" in late.stderr, late
         finally:
             p.send_signal(signal.SIGTERM)
         assert p.wait(60) == 143

@@ -1,4 +1,5 @@
 """Each endpoint's methods, parameters, codes and members; who may use it; metrics that Prometheus takes."""
+import json
 import os
 import re
 import shutil
@@ -284,7 +285,12 @@ def test_warning_when_open_to_the_network():
     warning = "is open to the network"
     for address, token, is_warned in (('":0"', "", True), ('"0.0.0.0:0"', "", True), ('"0.0.0.0:0"', "x", False),
                                       ('"localhost:0"', "", False), ('"127.0.0.1:0"', "", False)):
-        with with_http(f"  addr: {address}\n" + (f"  token: {token}\n" if token else "")) as n:
+        given = f"  addr: {address}\n" + (f"  token: {token}\n" if token else "")
+        if is_warned:
+            p = refused(given)
+            assert p.returncode == 2 and "http.insecure: true leaves it open" in p.stderr, p.stderr
+            given += "  insecure: true\n"
+        with with_http(given) as n:
             assert (warning in n.log()) == is_warned, (address, n.log())
 
 
@@ -320,7 +326,7 @@ def test_pages_of_other_sites():
                         {"Host": "localhost"}, {"Origin": f"http://127.0.0.1:{n.port()}"}):
             assert get(n, "/export?name=x.db", headers=headers).status == 200, headers
             assert post(n, "/promote", headers=headers).status == 200, headers
-    with with_http('  addr: "0.0.0.0:0"\n') as n:
+    with with_http('  addr: "0.0.0.0:0"\n  insecure: true\n') as n:
         fill(n, rows=1, name="x.db").close()
         assert get(n, "/export?name=x.db", headers={"Host": "litefs.default.svc:20202"}).status == 200
         assert post(n, "/promote", headers={"Host": "evil.example", "Origin": "http://evil.example"}).status == 403
@@ -394,6 +400,27 @@ def promtool(text):
     p = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     complaints = [line for line in (p.stdout + p.stderr).splitlines() if line.split()[0] not in LITEFS_NAMES]
     assert p.returncode in (0, 3) and not complaints, "\n".join(complaints) or p.stderr
+
+
+def test_names_that_are_not_utf8():
+    """One way to show them, everywhere."""
+    shown = r"caf\xe9 \u00fc.db".replace(r"\u00fc", "\u00fc")
+    with Node() as n, socket.create_connection(("127.0.0.1", n.port()), 60) as s:
+        s.sendall(b"GET /events HTTP/1.0\r\n\r\n")
+        f = s.makefile("rb")
+        while b'"init"' not in f.readline():
+            pass
+        subprocess.run([sys.executable, "-c", "import os, sqlite3, sys; os.chdir(sys.argv[1]); "
+                        r"sqlite3.connect(b'caf\xe9 \xc3\xbc.db').execute('create table t(a)')", n.mnt], check=True)
+        assert json.loads(f.readline())["db"] == shown
+        assert [d["name"] for d in get(n, "/db").json["databases"]] == [shown]
+        assert [d["name"] for d in get(n, "/cluster").json["nodes"][0]["databases"]] == [shown]
+        assert list(get(n, "/debug/vars").json["store"]["dbs"]) == [shown]
+        series = 'litefs_db_txid{db="%s"}' % shown.replace("\\", "\\\\")
+        assert metrics(n)[series] == 1
+        r = subprocess.run([LITEFS, "status", "-url", f"http://127.0.0.1:{n.port()}"], capture_output=True, check=False)
+        assert shown in r.stdout.decode(), r.stdout
+        assert get(n, "/db", name=b"caf\xe9 \xc3\xbc.db").json["databases"][0]["name"] == shown
 
 
 def test_metrics_pass_promtool():

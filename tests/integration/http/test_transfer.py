@@ -5,6 +5,7 @@ import random
 import shutil
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -121,6 +122,27 @@ def test_other_page_size():
             c.close()
 
 
+def test_other_page_size_over_a_wal_database_that_nobody_has_open():
+    with Node() as n:
+        for name, is_left in (("closed.db", False), ("left.db", True)):
+            c = n.connect(name)
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(a)")
+            c.execute("insert into t values(zeroblob(10000))")
+            c.close()
+            if is_left:  # with its WAL, by a process that was killed
+                subprocess.run([sys.executable, "-c", "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+                                "c.execute('insert into t values(1)'); c.commit(); os.kill(os.getpid(), 9)", n.path(name)],
+                               check=False)
+            for page_size in (8192, 4096, 512):
+                import_(n, make_file(os.path.join(n.root, f"{name}-{page_size}"), "create table u(b); insert into u values(2)", page_size), name)
+                c = n.connect(name)
+                assert c.execute("pragma page_size").fetchone() == (page_size,)
+                assert c.execute("select b from u").fetchall() == [(2,)]
+                c.close()
+                n.check(name)
+
+
 def test_reader_keeps_its_snapshot():
     with Node() as n:
         c = n.connect()
@@ -205,7 +227,7 @@ def test_bad_files():
 def test_refused_on_a_replica():
     with Node() as n, replica_of(n) as r:
         body = make_file(os.path.join(n.root, "n.db"), "create table t(a)")
-        assert import_(r, body, status=503) == "lease expired\n"
+        assert "this node is a replica: import on the primary, localhost at http" in import_(r, body, status=503)
         import_(n, body)
         in_step(n, r)
         assert without_marks(export(r)) == without_marks(body)

@@ -1,7 +1,7 @@
 """What lease/lease.h promises, for any backend with a real server.
 
-A test class adds `server`, new_server(), node(hostname), end_session(session), take_key_from(session)
-and write_by_litefs()."""
+A test class adds `server`, new_server(), node(hostname), end_session(session), delete_key(suffix), delete_tree(),
+take_key_from(session) and write_by_litefs()."""
 import time
 
 from lease_fixture import wait_until
@@ -136,7 +136,7 @@ class Contract:
         before = a.left_ms()
         self.server.pause()
         try:
-            for n, line in ((a, "renew"), (b, "read"), (b, "acquire"), (b, "get-id"), (b, "break"), (a, "offer")):
+            for n, line in ((a, "renew"), (b, "read"), (b, "get-id"), (b, "break"), (a, "offer")):
                 answer = n.call(line)
                 self.assertCode(answer, "ETIMEDOUT", "no answer within")
                 self.assertLess(answer.us / 1000, self.CALL_MS + CALL_SLACK_MS)
@@ -159,9 +159,10 @@ class Contract:
 
     def test_an_acquisition_of_unknown_outcome_is_undone(self):
         a, b = self.node("a"), self.node("b")
+        a.ok("read")
         self.server.pause()
         try:
-            self.assertCode(a.call("acquire"), "ETIMEDOUT")
+            self.assertCode(a.call("acquire-seen"), "ETIMEDOUT")
             self.assertIsNone(a.left_ms())
         finally:
             self.server.resume()
@@ -244,27 +245,142 @@ class Contract:
         self.write_by_litefs('{"hostname":5}')
         b = self.node("b")
         self.assertCode(b.call("read"), "E_FORMAT", "not what LiteFS writes")
-        self.assertCode(b.call("acquire"), "E_NOT_PRIMARY")
 
-    # --- the last term ---
+    # --- whether the last holder has stopped ---
 
-    def test_the_last_term_is_the_holders(self):
-        a, b = self.node("a"), self.node("b")
-        self.assertEqual(a.ok("get-term").term, 0)
-        self.assertCode(a.call("put-term 1"), "E_NOT_PRIMARY")
-        term = a.ok("acquire").term
-        a.ok(f"put-term {term}")
-        self.assertEqual(b.ok("get-term").term, term)
-        self.assertCode(b.call(f"put-term {term + 1}"), "E_NOT_PRIMARY")
-
-    def test_a_holder_of_old_does_not_put_its_term_over_a_later_one(self):
+    def test_a_release_is_told_from_a_loss(self):
         a, b = self.holder(), self.node("b")
-        old = a.ok("read").term
+        term = a.ok("read").term
+        a.ok("release")
+        seen = b.ok("read")
+        self.assertEqual((seen.has_holder, seen.is_released, seen.last_term), (False, True, term))
+        term = b.ok("acquire").term
+        self.end_session(b.ok("read").session)
+        seen = a.ok("read")
+        self.assertEqual((seen.has_holder, seen.is_released, seen.last_term), (False, False, term))
+
+    def test_a_key_that_was_deleted_is_no_release(self):
+        a, b = self.holder(), self.node("b")
+        a.ok("release")
+        term = a.ok("acquire").term
+        self.delete_key("")
+        seen = b.ok("read")
+        self.assertEqual((seen.has_holder, seen.is_released, seen.last_term), (False, False, term))
+        self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
+        self.assertIsNone(a.left_ms())
+
+    def test_a_broken_lease_counts_as_released(self):
+        a, b = self.holder(), self.node("b")
+        term = a.ok("read").term
+        a.kill()
+        self.break_stale(b)
+        seen = b.ok("read")
+        self.assertEqual((seen.has_holder, seen.is_released, seen.last_term), (False, True, term))
+
+    def test_an_acquisition_is_bound_to_what_was_seen(self):
+        """Somebody else has had it since, and lost it: nobody holds it, as when it was seen."""
+        a, b = self.holder(), self.node("b")
+        a.ok("release")
+        b.ok("read")
+        a.ok("acquire")
         self.end_session(a.ok("read").session)
-        wait_until(lambda: b.call("acquire").code == "OK", "the lock-delay to pass")
-        b.ok(f"put-term {b.ok('read').term}")
-        self.assertCode(a.call(f"put-term {old}"), "E_NOT_PRIMARY")
-        self.assertEqual(a.ok("get-term").term, b.ok("read").term)
+        self.assertFalse(a.ok("read").has_holder)
+        self.assertCode(b.call("acquire-seen"), "E_NOT_PRIMARY")
+        self.assertIsNone(b.left_ms())
+        b.ok("read")
+        wait_until(lambda: b.call("acquire-seen").code == "OK", "the lock-delay to pass")
+
+    def test_it_is_bound_to_the_last_term_even_where_all_was_deleted(self):
+        a, b = self.holder(), self.node("b")
+        self.delete_tree()
+        b.ok("read")
+        b.ok("raise-term 5000")
+        seen = a.ok("read")
+        self.assertEqual((seen.last_term, seen.is_released, seen.is_raised), (5000, False, True))
+        self.assertCode(b.call("acquire-seen"), "E_NOT_PRIMARY")
+        a.ok("read")
+        self.delete_tree()
+        self.assertCode(a.call("acquire-seen"), "E_NOT_PRIMARY")
+        b.ok("read")
+        b.ok("raise-term 5000")
+        b.ok("read")
+        self.assertEqual(b.ok("acquire-seen").term, 5001)
+        self.assertFalse(a.ok("read").is_raised)
+
+    # --- terms ---
+
+    def test_a_term_is_later_than_the_last_and_than_asked_for(self):
+        a, b = self.node("a"), self.node("b")
+        self.assertEqual(a.ok("read").last_term, 0)
+        self.assertEqual(a.ok("acquire 70000").term, 70000)
+        self.assertEqual(b.ok("read").term, 70000)
+        a.ok("renew")
+        self.assertEqual(b.ok("read").term, 70000)
+        a.ok("release")
+        self.assertEqual(b.ok("read").last_term, 70000)
+        self.assertEqual(b.ok("acquire").term, 70001)
+        token = b.ok("offer").token
+        self.assertEqual(a.ok("take-over " + token).term, 70002)
+
+    def test_a_term_is_raised_only_where_it_is_as_it_was_seen(self):
+        a, b = self.node("a"), self.node("b")
+        b.ok("read")
+        a.ok("acquire 100000")
+        self.assertCode(b.call("raise-term 200000"), "E_NOT_PRIMARY")
+        a.ok("release")
+        self.assertCode(b.call("raise-term 200000"), "E_NOT_PRIMARY")
+        b.ok("read")
+        self.assertCode(b.call("raise-term 99999"), "E_NOT_PRIMARY")
+        b.ok("raise-term 200000")
+        seen = a.ok("read")
+        self.assertEqual((seen.last_term, seen.is_released, seen.is_raised), (200000, False, True))
+
+    def test_who_acquired_the_last_term_is_known(self):
+        a, b = self.node("a"), self.node("b")
+        self.assertEqual(a.ok("get-heir").session, "")
+        session = a.ok("acquire").session
+        a.ok("release")
+        self.assertEqual(b.ok("get-heir").session, session)
+
+    # --- the watch ---
+
+    def watched_loss(self, lose):
+        a = self.holder()
+        session = a.ok("read").session
+        a.send("watch")
+        time.sleep(0.3)  # so that it is under way; it must see it anyway
+        start = time.monotonic()
+        lose(session)
+        answer = a.receive()
+        self.assertCode(answer, "E_NOT_PRIMARY")
+        print(f"the watch: {1000 * (time.monotonic() - start):.1f} ms", flush=True)
+        self.assertIsNone(a.left_ms())
+        self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
+
+    def test_the_watch_sees_a_session_that_ends(self):
+        self.watched_loss(self.end_session)
+
+    def test_the_watch_sees_a_key_that_is_deleted(self):
+        self.watched_loss(lambda _: self.delete_key(""))
+
+    def test_the_watch_sees_a_tree_that_is_deleted(self):
+        self.watched_loss(lambda _: self.delete_tree())
+
+    def test_what_was_given_up_is_not_watched(self):
+        a = self.holder()
+        a.ok("release")
+        self.assertCode(a.call("watch"), "ECANCELED")
+
+    def test_a_watch_without_a_server_is_no_loss(self):
+        server = self.new_server()
+        try:
+            a = self.node("a", server=server)
+            a.ok("acquire")
+            server.kill()
+            self.assertCode(a.call("watch"), "ECONNREFUSED")
+            self.assertGreater(a.left_ms(), 0)
+        finally:
+            server.close()
 
     # --- handing over ---
 
@@ -293,6 +409,24 @@ class Contract:
         self.assertGreater(a.ok("take-over " + a.ok("offer").token).term, term)
         a.ok("renew")
         self.assertGreater(a.left_ms(), 0)
+
+    def test_an_offer_that_is_withdrawn_is_a_release(self):
+        a, b = self.node("a"), self.node("b")
+        term = a.ok("acquire").term
+        token = a.ok("offer").token
+        a.ok("withdraw " + token)
+        seen = b.ok("read")
+        self.assertEqual((seen.has_holder, seen.is_released, seen.last_term), (False, True, term))
+        self.assertCode(b.call("take-over " + token), "E_NOT_PRIMARY")
+        b.ok("acquire")
+
+    def test_an_offer_that_was_taken_over_is_not_withdrawn(self):
+        a, b = self.node("a"), self.node("b")
+        a.ok("acquire")
+        token = a.ok("offer").token
+        b.ok("take-over " + token)
+        a.ok("withdraw " + token)
+        b.ok("renew")
 
     def test_an_offer_that_nobody_takes_can_be_broken(self):
         a, b = self.holder(), self.node("b")

@@ -3,7 +3,8 @@
  *   driver consul url=http://127.0.0.1:8500 key=k hostname=a advertise-url=http://a ttl-ms=10000
  *   driver etcd endpoint=http://127.0.0.1:2379 endpoint=... key=k ...
  *
- *   read, acquire, renew, release, break (the state read last), offer, take-over TOKEN, get-id, put-id ID,
+ *   read, acquire [MIN-TERM] (reads first), acquire-seen, break, raise-term TERM (as read last), renew, release, offer,
+ *   take-over TOKEN, get-heir, get-id, put-id ID, watch (what was acquired last),
  *   deadline (when, and ms that are left) */
 #include <errno.h>
 #include <jansson.h>
@@ -20,7 +21,7 @@
 
 struct node {
         struct lease *lease;
-        struct lease_state seen;
+        struct lease_state seen, held;
 };
 
 static const char *
@@ -59,10 +60,11 @@ answer(int code, const struct err *e, int64_t us, json_t *more)
 static json_t *
 state_json(const struct lease_state *s)
 {
-        return json_pack("{s:b, s:I, s:s, s:s, s:s, s:I, s:I}", "has_holder", s->has_holder, "term",
-                         (json_int_t)s->term, "hostname", s->hostname, "url", s->advertise_url,
-                         "session", s->session, "renewal", (json_int_t)s->renewal, "ttl_ms",
-                         (json_int_t)s->ttl_ms);
+        return json_pack("{s:b, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:b}", "has_holder",
+                         s->has_holder, "term", (json_int_t)s->term, "hostname", s->hostname, "url",
+                         s->advertise_url, "session", s->session, "renewal", (json_int_t)s->renewal,
+                         "ttl_ms", (json_int_t)s->ttl_ms, "last_term", (json_int_t)s->last_term,
+                         "is_released", s->is_released, "is_raised", s->is_raised);
 }
 
 static int64_t
@@ -88,7 +90,11 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 if (r == 0)
                         n->seen = state;
         } else if (strcmp(verb, "acquire") == 0) {
-                r = ops->acquire(n->lease, &state, e);
+                r = ops->read(n->lease, &n->seen, e);
+                if (r == 0)
+                        r = ops->acquire(n->lease, &n->seen, strtoull(arg, NULL, 10), &state, e);
+        } else if (strcmp(verb, "acquire-seen") == 0) {
+                r = ops->acquire(n->lease, &n->seen, 1, &state, e);
         } else if (strcmp(verb, "renew") == 0) {
                 return ops->renew(n->lease, e);
         } else if (strcmp(verb, "release") == 0) {
@@ -100,12 +106,19 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 r = ops->offer(n->lease, token, e);
                 *ret = json_pack("{s:s}", "token", token);
                 return r;
-        } else if (strcmp(verb, "put-term") == 0) {
-                return ops->put_last_term(n->lease, strtoull(arg, NULL, 10), e);
-        } else if (strcmp(verb, "get-term") == 0) {
-                r = ops->get_last_term(n->lease, &state.term, e);
+        } else if (strcmp(verb, "withdraw") == 0) {
+                ops->withdraw(n->lease, arg, n->held.term);
+                return 0;
+        } else if (strcmp(verb, "raise-term") == 0) {
+                return ops->raise_term(n->lease, &n->seen, strtoull(arg, NULL, 10), e);
+        } else if (strcmp(verb, "watch") == 0) {
+                return ops->watch(n->lease, &n->held, e);
+        } else if (strcmp(verb, "get-heir") == 0) {
+                r = ops->get_heir(n->lease, token, e);
+                *ret = json_pack("{s:s}", "session", token);
+                return r;
         } else if (strcmp(verb, "take-over") == 0) {
-                r = ops->take_over(n->lease, arg, &state, e);
+                r = ops->take_over(n->lease, arg, 1, &state, e);
         } else {
                 if (strcmp(verb, "get-id") == 0)
                         r = ops->get_cluster_id(n->lease, id, e);
@@ -116,6 +129,8 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 *ret = json_pack("{s:s}", "id", id);
                 return r;
         }
+        if (r == 0 && state.has_holder && strcmp(verb, "read") != 0)
+                n->held = state;
         *ret = state_json(&state);
         return r;
 }

@@ -97,10 +97,11 @@ class Server:
 
 HANG = object()
 CUT = object()
+GONE = object()
 
 
 class Script(ThreadingHTTPServer):
-    """Answers by `answer(method, path, body)`, which gives (status, body), HANG or CUT. Remembers the requests."""
+    """Answers by `answer(method, path, body)`, which gives (status, body), HANG, CUT, or GONE: the connection ends. Remembers the requests."""
     daemon_threads = True
     block_on_close = False
 
@@ -133,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
         a = self.server.answer(self.command, self.path, body)
         if a is HANG:
             self.server.is_over.wait(30)
+            self.close_connection = True
+            return
+        if a is GONE:
             self.close_connection = True
             return
         if a is CUT:

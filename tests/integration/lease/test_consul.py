@@ -64,6 +64,12 @@ class ConsulLease(Contract, LeaseCase):
     def end_session(self, session):
         self.server.put(f"/session/destroy/{session}")
 
+    def delete_key(self, suffix):
+        self.assertEqual(http("DELETE", f"{self.server.url}/v1/kv/{self.key}{suffix}")[1].strip(), "true")
+
+    def delete_tree(self):
+        http("DELETE", f"{self.server.url}/v1/kv/{self.key}?recurse")
+
     def take_key_from(self, session):
         self.assertEqual(self.server.put(f"/kv/{self.key}?release={session}").strip(), "true")
 
@@ -107,7 +113,7 @@ class ConsulLease(Contract, LeaseCase):
 
     def test_an_acquisition_whose_answer_was_lost_is_undone_without_a_delay(self):
         is_lost = True
-        proxy = Script(losing_the_answer(self.server.url, lambda path: is_lost and "acquire" in path))
+        proxy = Script(losing_the_answer(self.server.url, lambda path: is_lost and path == "/v1/txn"))
         self.addCleanup(proxy.close)
         a, b = self.node("a", server=proxy), self.node("b")
         self.assertCode(a.call("acquire"), "ETIMEDOUT")
@@ -115,6 +121,7 @@ class ConsulLease(Contract, LeaseCase):
         seen = b.ok("read")
         self.assertEqual(seen.hostname, "a")
         is_lost = False
+        self.assertCode(a.call("acquire"), "E_NOT_PRIMARY", "an earlier session had to be ended")
         self.assertGreater(a.ok("acquire").term, seen.term)
         a.ok("renew")
 
@@ -146,7 +153,7 @@ class ConsulLease(Contract, LeaseCase):
         a.ok("renew")
         self.assertEqual(self.node("b").ok("read").hostname, "a")
         keys = json.loads(http("GET", f"{self.server.url}/v1/kv/a%20b/?keys")[1])
-        self.assertEqual(keys, ["a b/ü&?#%41"])
+        self.assertEqual(keys, ["a b/ü&?#%41" + s for s in ("", "/heir", "/term")])
         self.wait_and_break(a)
 
     def wait_and_break(self, a):

@@ -16,7 +16,7 @@ BUILD = os.environ["BUILD_DIR"]
 INSTALLED = ["bin/litefs", "lib/systemd/system/litefs.service", "share/man/man1/litefs.1.gz",
              "share/man/man5/litefs.yml.5.gz", "share/bash-completion/completions/litefs",
              "share/zsh/vendor-completions/_litefs", "share/fish/vendor_completions.d/litefs.fish",
-             "share/doc/litefs/examples/litefs.yml", "share/doc/litefs/README.md", "share/doc/litefs/docs/on-disk.md"]
+             "share/doc/litefs/examples/litefs.yml", "share/doc/litefs/README.md", "share/doc/litefs/copyright", "share/doc/litefs/changelog.gz", "share/doc/litefs/CHANGELOG.md", "share/doc/litefs/docs/on-disk.md"]
 
 # Runs inside: no Python there.
 LIFE = r"""
@@ -26,6 +26,7 @@ cat >/etc/litefs.yml <<END
 lease: { type: static, candidate: true }
 http: { addr: "127.0.0.1:PORT" }
 END
+test "$(stat -c %a /litefs)" = 555
 start() {
     litefs mount >>/log 2>&1 &
     pid=$!
@@ -179,17 +180,24 @@ def test_clean_machine():
         os.chmod(directory, 0o755)
         root = os.path.join(directory, "root")
         make_root(root, deb)
-        try:
-            assert inside(root, LIFE.replace("PORT", str(free_ports(1)[0]))).endswith("lived\n")
-        except AssertionError:
-            with open(os.path.join(root, "log"), encoding="utf-8") as f:
-                sys.stderr.write(f.read())
-            raise
-        shutil.copy(deb, root + "/litefs.deb")
-        boot(root)
-        inside(root, "dpkg --purge litefs")
-        assert os.path.exists(root + "/var/lib/litefs/dbs/app.db/database"), "a purge takes no databases"
-        assert os.path.exists(root + "/etc/litefs.yml") and not os.path.exists(root + "/usr/bin/litefs")
+        try:  # what the package makes unwritable can be removed again only then
+            live_and_leave(root, deb)
+        finally:
+            subprocess.run(["chattr", "-i", root + "/litefs"], check=False, capture_output=True)
+
+
+def live_and_leave(root, deb):
+    try:
+        assert inside(root, LIFE.replace("PORT", str(free_ports(1)[0]))).endswith("lived\n")
+    except AssertionError:
+        with open(os.path.join(root, "log"), encoding="utf-8") as f:
+            sys.stderr.write(f.read())
+        raise
+    shutil.copy(deb, root + "/litefs.deb")
+    boot(root)
+    inside(root, "dpkg --purge litefs")
+    assert os.path.exists(root + "/var/lib/litefs/dbs/app.db/database"), "a purge takes no databases"
+    assert os.path.exists(root + "/etc/litefs.yml") and not os.path.exists(root + "/usr/bin/litefs")
 
 
 if __name__ == "__main__":

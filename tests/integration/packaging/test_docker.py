@@ -55,12 +55,25 @@ def test_the_image_has_the_libraries():
 
 
 def test_the_configuration_is_one():
-    for env in ({}, {"LITEFS_LEASE": "consul", "CONSUL_URL": "http://127.0.0.1:1", "LITEFS_TOKEN": "secret"}):
+    secret = tempfile.NamedTemporaryFile("w")
+    secret.write("secret\n")
+    secret.flush()
+    for env in ({}, {"LITEFS_LEASE": "consul", "CONSUL_URL": "http://127.0.0.1:1", "LITEFS_ADDR": ":20202",
+                     "LITEFS_TOKEN_FILE": secret.name}):
         p = subprocess.run([LITEFS, "doctor", "-json", "-config", os.path.join(SOURCE, "examples/docker/litefs.yml")],
                            capture_output=True, text=True, timeout=60, check=False, env={"PATH": os.environ["PATH"], **env})
         found = json.loads(p.stdout)
         assert found[0]["check"] == "config" and found[0]["level"] == "OK", found[0]
         assert not any(f["check"] == "http" for f in found), found
+
+
+def test_nobody_is_let_in_by_the_example():
+    """Not root, no token in the environment, no lease service that all can reach."""
+    lines = instructions()
+    assert [rest for stage, name, rest in lines if stage == 1 and name == "USER"] == ["litefs"]
+    with open(os.path.join(SOURCE, "examples/docker/compose.yml"), encoding="utf-8") as f:
+        text = f.read()
+    assert "0.0.0.0" not in text and "LITEFS_TOKEN:" not in text and "internal: true" in text, text
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from litefs_fixture import LITEFS, run
+from litefs_fixture import LITEFS, Node, free_ports, run
 
 GENERATED = os.environ["GENERATED_DIR"]
 CONFIG_KEYS = os.environ["CONFIG_EXAMPLE"]
@@ -20,7 +20,7 @@ def output(*words, code=0, **kw):
 
 
 def litefs(*words):
-    return output(LITEFS, *words, code=2)
+    return output(LITEFS, *words)
 
 
 def rows(text, title):
@@ -52,9 +52,10 @@ def test_help_of_every_command():
         assert "\nExamples:\n\n    # " in text and f"    litefs {command}" in text, text
         assert {"0", "2"} <= set(rows(text, "Exit status")), text
         assert max(map(len, text.splitlines())) <= 120, text
-    assert litefs("--help") == litefs("-h") == litefs() == litefs("help")
-    p = subprocess.run([LITEFS, "help", "nonsense"], capture_output=True, text=True, check=False)
-    assert p.returncode == 1 and p.stderr == "ERROR: litefs nonsense: unknown command\n"
+    assert litefs("--help") == litefs("-h") == litefs("help")
+    assert litefs("--version") == litefs("version")
+    p = subprocess.run([LITEFS], capture_output=True, text=True, check=False)
+    assert p.returncode == 2 and p.stdout == litefs("-h") and p.stderr.startswith("ERROR: no command is given")
 
 
 def test_manual_page_has_it_all():
@@ -90,10 +91,10 @@ def test_pages_can_be_formatted():
         assert len(text) > 4000
 
 
-def bash_completes(*words):
+def bash_completes(*words, **kw):
     script = (f"source {GENERATED}/litefs.bash; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _litefs; "
               "printf '%s\\n' \"${COMPREPLY[@]}\"")
-    return set(output("bash", "-c", script, "bash", "litefs", *words, cwd=GENERATED).split())
+    return set(output("bash", "-c", script, "bash", "litefs", *words, **{"cwd": GENERATED, **kw}).splitlines()) - {""}
 
 
 def test_bash_completes():
@@ -121,6 +122,41 @@ def test_fish_completes():
     assert completes("litefs ") == set(commands())
     for command in commands():
         assert completes(f"litefs {command} -") == {"-h", *flags(command)}
+
+
+def test_names_of_a_running_node_are_completed():
+    """Those of the node that the rest of the line names, or else of the one that litefs.yml does."""
+    node = Node()
+    port = free_ports(1)[0]
+    with open(node.config, encoding="utf-8") as f:
+        text = f.read()
+    with open(node.config, "w", encoding="utf-8") as f:
+        f.write(text.replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    with node as n:
+        for name in ("app.db", "it's $1 here.db", "tenants/7.db"):
+            os.makedirs(os.path.dirname(n.path(name)), exist_ok=True)
+            n.connect(name).execute("create table t(x)").connection.close()
+        path = os.path.join(n.root, "bin")
+        os.mkdir(path)
+        os.symlink(os.path.abspath(LITEFS), os.path.join(path, "litefs"))
+        env = {**os.environ, "PATH": path + ":" + os.environ["PATH"], "HOME": "/nonexistent"}
+        asked = ("-url", f"http://127.0.0.1:{port}")
+
+        def bash(*words, cwd=n.root):
+            return bash_completes(*words, env=env, cwd=cwd)
+        every = {"app.db", "it's $1 here.db", "tenants/7.db"}
+        assert bash("export", "") == every
+        assert bash("export", *asked, "", cwd="/") == every
+        assert bash("export", *asked, "ten", cwd="/") == {"tenants/7.db"}
+        assert bash("import", "it") == {"it's $1 here.db"}
+        assert bash("ltx", "list", "a") == {"app.db"}
+        assert bash("handoff", "") == {"localhost"}
+        assert bash("export", "app.db", "litefs.y") == {"litefs.yml"}, "the second is a file"
+        assert bash("export", "-token-file", "litefs.y") == {"litefs.yml"}
+        assert bash("export", "-url", "http://127.0.0.1:1", "litefs.y") == {"litefs.yml"}, "nobody answers"
+        if shutil.which("fish") is not None:
+            out = output("fish", "--no-config", "-c", f"source {GENERATED}/litefs.fish; complete -C 'litefs export app'", cwd=n.root, env=env)
+            assert "app.db\tdatabases" in out.splitlines(), out
 
 
 def test_zsh_knows_every_flag():

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import litefs_fixture
-from litefs_fixture import Node, run, wait_until
+from litefs_fixture import HungMount, Node, run, wait_until
 
 SOURCE = os.environ["SOURCE_DIR"]
 
@@ -117,6 +117,23 @@ def test_watchdog():
         assert len(m.read()) == before
         idle.process.send_signal(18)
         wait_until(lambda: len(m.read()) > before, "the watchdog again")
+
+
+def test_watchdog_is_not_told_while_the_mount_does_not_answer():
+    if shutil.which("strace") is None:
+        print("not run: strace is not installed (scripts/setup installs it)")
+        return
+    with Manager(WATCHDOG_USEC="300000") as m, Node() as idle:
+        idle.stop()
+        idle.start(env=m.env)
+        wait_until(lambda: "WATCHDOG=1" in m.read(), "the watchdog")
+        with HungMount(idle):
+            wait_until(lambda: "has not answered for" in idle.log(), "the mount to be found silent")
+            before = len(m.read())
+            time.sleep(0.5)  # that something does not happen can only be seen by waiting
+            assert len(m.read()) <= before + 1
+        before = len(m.read())
+        wait_until(lambda: len(m.read()) > before + 1, "the watchdog again")
 
 
 def test_application_does_not_inherit_the_socket():

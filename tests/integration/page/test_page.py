@@ -57,7 +57,7 @@ def test_cluster_comes_to_life():
         e.execute("create table t(a)")
         e.close()
         c.wait(f"[...document.querySelectorAll('td strong')].some((x) => x.innerText === {json.dumps(EVIL)})", "the name as text")
-        assert c.evaluate("document.images.length") == 0 and c.evaluate("document.title") == "LiteFS · localhost"
+        assert c.evaluate("document.images.length") == 0 and c.evaluate("document.title") == "litefs · localhost"
         text = c.text()
         assert get(n, "/info").json["clusterID"] in text and "this node" in text
         roles = c.evaluate("[...document.querySelectorAll('.node h3 + .pill')].map((x) => x.innerText).sort()")

@@ -1,4 +1,6 @@
-"""A web application with its databases in a mount: notes, by database. usage: app.py PORT DIR NAME
+"""A web application with its databases in a mount: notes, by database. usage: app.py PORT DIR NAME [SECONDS_TO_END]
+
+At SIGTERM it answers what it has begun, takes no more, and ends SECONDS_TO_END later.
 
     GET  /notes/DB      {"node": NAME, "notes": [...]}
     POST /notes/DB      adds the body as a note: 201 {"id": N}
@@ -10,9 +12,12 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import sqlite3
 import struct
 import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT, DIR, NAME = int(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -119,5 +124,15 @@ def frame(opcode, data):
     return bytes([0x80 | opcode]) + size + data
 
 
+def serve():
+    server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    signal.sigwait({signal.SIGTERM})
+    server.shutdown()
+    server.socket.close()
+    time.sleep(float(sys.argv[4]) if len(sys.argv) > 4 else 0)
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", PORT), Handler).serve_forever()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    serve()

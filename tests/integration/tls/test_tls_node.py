@@ -1,4 +1,6 @@
 """A node that speaks TLS, and a replica: what works, who is turned away and how it is told."""
+import http.client
+import http.server
 import json
 import os
 import re
@@ -7,12 +9,14 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
 from tls_fixture import ready, request, run, section, tls_node, tls_replica, wait_until, with_http
 from certificates import Authority
 from http_fixture import count_fds, in_step, make_file, port_of, rss_bytes
+import litefs_fixture
 from litefs_fixture import LITEFS, Node
 
 
@@ -203,6 +207,99 @@ def test_replicas_that_do_not_get_in():
             replica_says(tls_replica(ca, n), "the other side does not speak TLS|TLS handshake with .*: Connection reset")
 
 
+class Eavesdropper:
+    """Who listens in clear where the lease says that the primary is, and keeps what comes."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.heard, self.n = b"", 0
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            self.n += 1
+            threading.Thread(target=self.hear, args=(s,), daemon=True).start()
+
+    def hear(self, s):
+        with s:
+            s.settimeout(5)
+            try:
+                while piece := s.recv(65536):
+                    self.heard += piece
+                    s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def test_a_primary_in_clear_is_told_nothing():
+    """A lease may name anybody: a node with TLS follows him, asks him and sends him requests by TLS or not at all."""
+    application = http_server()
+    with Authority() as ca:
+        ca.make("node")
+        spy = Eavesdropper()
+        port = litefs_fixture.free_ports(1)[0]
+        n = Node(extra=f"  candidate: false\n  reconnect-delay: 100ms\n  advertise-url: http://127.0.0.1:{spy.port}\n"
+                       f"proxy:\n  addr: 127.0.0.1:{port}\n  target: 127.0.0.1:{application.server_port}\n"
+                       "skip-sync: true\n")
+        # What it has of the cluster, from a time when it was by itself.
+        clear = open(n.config, encoding="utf-8").read()
+        with open(n.config, "w", encoding="utf-8") as f:
+            f.write(clear.replace("  candidate: false\n", "  candidate: true\n"))
+        n.start()
+        fill(n).close()
+        assert n.stop() == 0
+        with open(n.config, "w", encoding="utf-8") as f:
+            f.write(clear)
+        with with_http(n, section(ca) + "  token: s3cret\n"):
+            context, token = ca.context("node"), {"Authorization": "Bearer s3cret"}
+            wait_until(lambda: "waits" in request(n, context, "GET", "/info").json, "the reason")
+            reason = request(n, context, "GET", "/info").json["waits"]["reason"]
+            assert "is not https://, and this node has http.tls" in reason, reason
+            assert request(n, context, "GET", "/readyz").status == 503
+            assert "is not https://" in request(n, context, "GET", "/cluster").text
+            assert request(n, context, "POST", "/promote", headers=token).status in (409, 500)
+            try:
+                open(n.path("t.db-lock"), "r+b", buffering=0).close()
+                raise AssertionError("a halt lock was given")
+            except OSError:
+                pass
+            c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            c.request("POST", "/write", b"x")
+            a = c.getresponse()
+            assert a.status == 503 and b"is not at https://" in a.read()
+            c.close()
+            _, said, _ = command("doctor", "-config", n.config, "-url", f"https://localhost:{n.port()}")
+            assert "is not https://" in said, said
+            warned = n.log().count('msg="connect to the primary: ')
+            assert warned == 1, n.log()
+        assert spy.n == 0 and spy.heard == b"", spy.heard
+        spy.close()
+        application.shutdown()
+
+
+def http_server():
+    """An application that has nothing to say."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *words):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
 def test_server_only_tls_with_a_token():
     """Without client-ca anybody may ask, and the token decides; a replica needs no certificate."""
     with Authority() as ca:
@@ -346,7 +443,7 @@ def test_commands():
             code, out, err = command("status", "-url", url, *files[2:])
             assert code == 1 and "certificate" in err, err
             code, out, err = command("status", "-url", f"http://127.0.0.1:{n.port()}")
-            assert code == 1 and "400" in err and "TLS" in err, err
+            assert code == 1 and "speaks TLS" in err and "https://HOST:PORT" in err, err
             # Another's certificate at the address that the configuration names.
             with open(config) as f:
                 text = f.read().replace("node.pem", "other.pem").replace("node.key", "other.key")
@@ -402,7 +499,7 @@ def test_wrong_configuration():
                            (good.replace("node.pem", "node.key"), "node.key: not a certificate"),
                            (good.replace("ca.pem", "node.key"), "node.key: not a file of certificates"),
                            (good.replace(ca.path("node.pem"), "/nowhere.pem"), "/nowhere.pem: No such file"),
-                           (good.replace("    key", "    #"), "http.tls.cert and http.tls.key go together")):
+                           (good.replace("    key", "    #"), "http.tls.cert: http.tls.key is not set")):
             n = with_http(Node(), bad)
             code, out, err = command("mount", "-config", n.config)
             shutil.rmtree(n.root)

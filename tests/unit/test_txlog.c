@@ -1,4 +1,4 @@
-/* links: litefs_db */
+/* links: litefs_txlog */
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/run.h"
 
@@ -149,6 +149,30 @@ count_fds(void)
         ck_assert_int_eq(os_list_dir(&fx.os, "t", "/proc/self/fd", count_name, &n), 0);
         return n;
 }
+
+START_TEST(log_that_rests_holds_no_descriptor_and_goes_on_where_it_was)
+{
+        int n = count_fds();
+
+        open_log(0);
+        ck_assert(!txlog_rest(fx.tl)); /* there is nothing yet */
+        append_range(1, 10);
+        ck_assert(!txlog_rest(fx.tl)); /* it is not durable */
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        ck_assert(txlog_rest(fx.tl));
+        ck_assert_int_eq(count_fds(), n);
+        ck_assert(!txlog_rest(fx.tl)); /* it does already */
+        ck_assert_int_eq(txlog_make_space(fx.tl), 0);
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        ck_assert_uint_eq(read_all(fx.tl, 0), 10);
+        ck_assert_int_eq(count_fds(), n);
+        append_range(11, 20);
+        ck_assert_int_eq(count_fds(), n + 1);
+        ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &fx.e), 0);
+        open_log(0);
+        ck_assert_uint_eq(read_all(fx.tl, 0), 20);
+}
+END_TEST
 
 START_TEST(segments_that_are_durable_hold_no_descriptor)
 {
@@ -398,7 +422,7 @@ END_TEST
 int
 main(void)
 {
-        TCase *tc = tcase_create("db_txlog");
+        TCase *tc = tcase_create("txlog");
 
         tcase_set_timeout(tc, 100);
         tcase_add_checked_fixture(tc, log_set_up, log_tear_down);
@@ -409,6 +433,7 @@ main(void)
         tcase_add_loop_test(tc, long_records_go_out_as_they_come, 0, 2);
         tcase_add_loop_test(tc, aborted_record_leaves_nothing, 0, 2);
         tcase_add_test(tc, sync_reaches_what_was_asked_for);
+        tcase_add_test(tc, log_that_rests_holds_no_descriptor_and_goes_on_where_it_was);
         tcase_add_test(tc, segments_that_are_durable_hold_no_descriptor);
         tcase_add_test(tc, space_ahead_is_used_and_is_no_torn_tail);
         tcase_add_test(tc, space_ahead_that_is_synced_holds_nobody_up);
@@ -416,5 +441,5 @@ main(void)
         tcase_add_test(tc, append_that_fails_leaves_the_log_as_it_was);
         tcase_add_test(tc, sync_that_failed_is_never_made_good);
         tcase_add_test(tc, position_is_found_as_far_as_the_log_reaches);
-        return run_tests("db_txlog", tc);
+        return run_tests("txlog", tc);
 }

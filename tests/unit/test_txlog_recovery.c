@@ -1,11 +1,11 @@
-/* links: litefs_db */
+/* links: litefs_txlog */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/run.h"
 
@@ -94,6 +94,32 @@ START_TEST(record_behind_a_torn_one_stays_gone)
         open_log(0);
         ck_assert_uint_eq(last_of(fx.tl), 3);
         ck_assert_uint_eq(read_all(fx.tl, 0), 3);
+}
+END_TEST
+
+/* The last record is taken out, at once or by a later run; what follows takes its place. */
+START_TEST(last_record_is_undone)
+{
+        struct err e = ERR_INIT;
+        uint64_t offs[4], lsn;
+
+        free(make_log(3, offs).data);
+        for (int reopens = 0; reopens < 2; reopens++) {
+                open_log(0);
+                if (reopens == 0)
+                        append(4);
+                lsn = txlog_end_lsn(fx.tl);
+                ck_assert_int_eq(txlog_undo_last(fx.tl, 9, &e), E_NOT_FOUND);
+                ck_assert_int_eq(txlog_undo_last(fx.tl, 4 - (uint64_t)reopens, &e), 0);
+                ck_assert_uint_gt(txlog_end_lsn(fx.tl), lsn);
+                ck_assert_uint_lt(txlog_synced_lsn(fx.tl), txlog_end_lsn(fx.tl));
+                ck_assert_int_eq(txlog_undo_last(fx.tl, 3 - (uint64_t)reopens, &e), E_NOT_FOUND);
+                ck_assert_uint_eq(last_of(fx.tl), 3 - (uint64_t)reopens);
+                ck_assert_int_eq(txlog_sync(fx.tl, txlog_end_lsn(fx.tl), &e), 0);
+                check_recovered(3 - (uint64_t)reopens, true);
+                open_log(0);
+                ck_assert_int_eq(txlog_undo_last(fx.tl, 4 - (uint64_t)reopens, &e), 0);
+        }
 }
 END_TEST
 
@@ -303,7 +329,7 @@ END_TEST
 int
 main(void)
 {
-        TCase *tc = tcase_create("db_txlog_recovery");
+        TCase *tc = tcase_create("txlog_recovery");
 
         tcase_set_timeout(tc, 100);
         tcase_add_checked_fixture(tc, log_set_up, log_tear_down);
@@ -311,6 +337,7 @@ main(void)
         tcase_add_test(tc, log_with_any_byte_of_its_last_record_changed_loses_that_alone);
         tcase_add_test(tc, last_record_with_a_hole_is_cut);
         tcase_add_test(tc, record_behind_a_torn_one_stays_gone);
+        tcase_add_test(tc, last_record_is_undone);
         tcase_add_test(tc, garbage_behind_the_end_is_cut);
         tcase_add_test(tc, segment_whose_header_was_never_written_is_dropped);
         tcase_add_test(tc, segment_behind_a_gap_that_was_never_durable_is_dropped);
@@ -320,5 +347,5 @@ main(void)
         tcase_add_test(tc, records_up_to_verify_from_are_not_read);
         tcase_add_test(tc, frame_changed_behind_the_logs_back_is_named);
         tcase_add_test(tc, other_names_in_the_directory_are_left_alone);
-        return run_tests("db_txlog_recovery", tc);
+        return run_tests("txlog_recovery", tc);
 }

@@ -1,5 +1,5 @@
 /* links: litefs_db sqlite3 */
-/* Transactions that another node commits first (db/forward.h): SQLite commits when it has said so, and what it refuses
+/* Transactions that another node commits first (db/remote_commit.h): SQLite commits when it has said so, and what it refuses
  * has not happened here. */
 #include <check.h>
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
-#include "db/forward.h"
+#include "db/remote_commit.h"
 #include "tests/lib/db_driver.h"
 #include "tests/lib/db_driver_check.h"
 #include "tests/lib/os_fault.h"
@@ -27,7 +27,7 @@ struct world {
         char root[256];
         struct db_driver *d;
         sqlite3 *c;
-        struct db_forward forward;
+        struct db_remote_commit remote_commit;
         int verdict; /* of the other node */
         unsigned n_sent;
         struct txlog_record last;
@@ -72,14 +72,14 @@ begin_world(struct world *w, const char *mode)
 {
         struct err e = ERR_INIT;
 
-        *w = (struct world){ .dir = tmpdir_make(), .forward = { w, may_commit, send_there } };
+        *w = (struct world){ .dir = tmpdir_make(), .remote_commit = { w, may_commit, send_there } };
         snprintf(w->root, sizeof w->root, "%s/data", w->dir);
         db_driver_make_template(w->root, mode, 700);
         ck_assert_msg(db_driver_open(os_host(), w->root, &w->d, &e) == 0, "%s", e.text);
         ck_assert_int_eq(db_driver_connect(w->d, 0, &w->c), SQLITE_OK);
         db_driver_fence(w->d, true); /* a replica, by itself */
         ck_assert_int_ne(db_driver_exec(w->c, SMALL), SQLITE_OK);
-        db_set_forward(db_driver_db(w->d), &w->forward);
+        db_set_remote_commit(db_driver_db(w->d), &w->remote_commit);
 }
 
 static void
@@ -137,7 +137,7 @@ START_TEST(commits_are_the_other_nodes_first)
         ck_assert_uint_eq(w.n_sent, 0);
         check_state(&w, digest, txid_of(&w));
         /* The lock is gone. */
-        db_set_forward(db_driver_db(w.d), NULL);
+        db_set_remote_commit(db_driver_db(w.d), NULL);
         before = txid_of(&w);
         ck_assert_int_ne(db_driver_exec(w.c, SMALL), SQLITE_OK);
         ck_assert_uint_eq(w.n_sent, 0);
@@ -269,7 +269,7 @@ START_TEST(halted_database_takes_no_commit)
         uint64_t digest, before;
 
         begin_world(&w, "delete");
-        db_set_forward(db_driver_db(w.d), NULL);
+        db_set_remote_commit(db_driver_db(w.d), NULL);
         db_driver_fence(w.d, false);
         ck_assert_int_eq(db_driver_digest(w.c, &digest), SQLITE_OK);
         before = txid_of(&w);
@@ -333,7 +333,7 @@ START_TEST(primary_that_cannot_sync_says_so)
         os_fault_init(&p.os, os_host());
         p.dir = w.dir;
         ck_assert_msg(db_driver_open(&p.os.os, root, &p.d, &e) == 0, "%s", e.text);
-        w.forward = (struct db_forward){ &p, may_commit, commit_there };
+        w.remote_commit = (struct db_remote_commit){ &p, may_commit, commit_there };
         ck_assert_int_eq(db_driver_exec(w.c, SMALL), SQLITE_OK);
         os_fault_plan(&p.os, &once);
         ck_assert_int_ne(db_driver_exec(w.c, SMALL), SQLITE_OK);
@@ -349,7 +349,7 @@ END_TEST
 int
 main(void)
 {
-        TCase *tc = tcase_create("forward");
+        TCase *tc = tcase_create("remote_commit");
 
         log_configure(&(struct log_config){ .fd = -1 });
         db_driver_use_memory();
@@ -362,5 +362,5 @@ main(void)
         tcase_add_test(tc, own_transactions_are_known);
         tcase_add_test(tc, halted_database_takes_no_commit);
         tcase_add_test(tc, primary_that_cannot_sync_says_so);
-        return run_tests("forward", tc);
+        return run_tests("remote_commit", tc);
 }

@@ -1,4 +1,4 @@
-/* links: litefs_db */
+/* links: litefs_txlog */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "tests/lib/files.h"
 #include "tests/lib/ltx_build.h"
 #include "tests/lib/run.h"
@@ -261,5 +261,5 @@ main(void)
         tcase_add_test(tc, payload_is_checked_to_its_last_byte);
         tcase_add_test(tc, frames_begin_at_multiples_of_eight);
         tcase_add_test(tc, file_too_short_for_a_header_has_none);
-        return run_tests("db_segment", tc);
+        return run_tests("segment", tc);
 }

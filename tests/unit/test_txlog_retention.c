@@ -1,7 +1,7 @@
-/* links: litefs_db */
+/* links: litefs_txlog */
 #include <unistd.h>
 
-#include "db/segment.h"
+#include "txlog/segment.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/run.h"
 
@@ -89,7 +89,7 @@ END_TEST
 int
 main(void)
 {
-        TCase *tc = tcase_create("db_txlog_retention");
+        TCase *tc = tcase_create("txlog_retention");
 
         tcase_set_timeout(tc, 100);
         tcase_add_checked_fixture(tc, log_set_up, log_tear_down);
@@ -97,5 +97,5 @@ main(void)
         tcase_add_test(tc, retention_by_size);
         tcase_add_test(tc, retention_keeps_what_is_needed);
         tcase_add_test(tc, retention_leaves_segments_that_are_not_durable);
-        return run_tests("db_txlog_retention", tc);
+        return run_tests("txlog_retention", tc);
 }

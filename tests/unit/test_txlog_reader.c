@@ -1,4 +1,4 @@
-/* links: litefs_db */
+/* links: litefs_txlog */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -216,7 +216,7 @@ END_TEST
 int
 main(void)
 {
-        TCase *tc = tcase_create("db_txlog_reader");
+        TCase *tc = tcase_create("txlog_reader");
 
         tcase_set_timeout(tc, 100);
         tcase_add_checked_fixture(tc, log_set_up, log_tear_down);
@@ -227,5 +227,5 @@ main(void)
         tcase_add_test(tc, readonly_sees_the_records_and_changes_nothing);
         tcase_add_test(tc, readonly_open_of_no_log_creates_none);
         tcase_add_test(tc, readonly_open_works_while_another_appends);
-        return run_tests("db_txlog_reader", tc);
+        return run_tests("txlog_reader", tc);
 }

@@ -1,0 +1,172 @@
+"""Backups to a bucket of a real server, Ceph's radosgw, which verifies signatures and conditions."""
+import json
+import os
+import random
+import subprocess
+import sys
+
+from litefs_fixture import LITEFS, Node, run, stop_process, wait_until
+from rados import Rados, need_rados, s3_keys, s3_request
+from test_backup import SEED, replay, work
+
+
+
+
+class Bucketed(Node):
+    """A node whose databases go to s3://BUCKET/PREFIX."""
+
+    def __init__(self, server, prefix, more="", secret=None):
+        super().__init__()
+        self.server, self.prefix = server, prefix
+        self.environment = {**os.environ, "AWS_ACCESS_KEY_ID": server.access_key,
+                            "AWS_SECRET_ACCESS_KEY": secret or server.secret_key}
+        with open(self.config, "a") as f:
+            f.write(f"backup:\n  url: s3://{server.bucket}/{prefix}\n  endpoint: {server.url}\n  sync-interval: 50ms\n{more}")
+
+    def start(self, **kw):
+        return super().start(env=self.environment, **kw)
+
+    def command(self, *args, code=0):
+        p = subprocess.run([LITEFS, *args], capture_output=True, text=True, env=self.environment)
+        assert p.returncode == code, (args, p.returncode, p.stdout, p.stderr)
+        return p
+
+    def place(self, name="t.db"):
+        return f"s3://{self.server.bucket}/{self.prefix}/{name}?endpoint={self.server.url}"
+
+    def restore(self, *options, name="t.db"):
+        """(position, image) or None."""
+        out = os.path.join(self.root, "restored")
+        p = self.command("restore", "-json", "-if-replica-exists", "-force", "-o", out, *options, self.place(name))
+        if not p.stdout:
+            return None
+        said = json.loads(p.stdout)
+        assert said["proved"]
+        with open(out, "rb") as f:
+            return said["txid"] + "/" + said["checksum"], f.read()
+
+    def wait_for_backup(self, name="t.db"):
+        def has_it():
+            got = self.restore(name=name)
+            return got and got[0] == self.pos(name)
+        wait_until(has_it, "the bucket to have all of it")
+
+
+def txids(keys, level):
+    return sorted(k[-20:-4] for k in keys if f"/{level:04x}/" in k)
+
+
+def test_each_border(server):
+    rng = random.Random(SEED)
+    with Bucketed(server, "a/b c+d") as n:
+        c = n.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(id integer primary key, x)")
+        for _ in range(6):
+            work(c, rng, 8)
+            n.wait_for_backup()
+        c.close()
+        keys = s3_keys(server, n.prefix)
+        assert f"{n.prefix}/t.db/litefs.json" in keys and f"{n.prefix}/litefs.probe" in keys, keys
+        borders = set(txids(keys, 0) + txids(keys, 9))
+        assert len(borders) >= 6, keys
+        for txid in borders:
+            assert n.restore("-txid", txid) == replay(n, txid), txid
+        assert n.restore("-timestamp", "2101-01-01T00:00:00Z") == replay(n, max(borders))
+        n.command("restore", "-timestamp", "2001-01-01T00:00:00Z", "-o", n.root + "/x", n.place(), code=1)
+        assert "ignores If-None-Match" not in n.log()
+
+
+def test_a_database_in_parts(server):
+    with Bucketed(server, "parts") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        c.execute("begin")
+        for _ in range(40):
+            c.execute("insert into t(x) values(randomblob(1000000))")
+        c.execute("commit")
+        c.execute("update t set x=randomblob(100) where id%2=0")
+        c.close()
+        n.wait_for_backup()
+        assert n.restore("-integrity-check", "full")[1] == n.visible()
+
+
+def test_the_server_stands_still_and_goes_on(server):
+    rng = random.Random(SEED)
+    with Bucketed(server, "still") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        n.wait_for_backup()
+        for d in server.daemons:
+            stop_process(d)
+        try:
+            work(c, rng, 10)  # nothing of it waits
+        finally:
+            for d in server.daemons:
+                d.send_signal(18)
+        n.wait_for_backup()
+        c.close()
+
+
+def test_a_wrong_secret_is_said(server):
+    with Bucketed(server, "secret", secret="wrong") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        c.close()
+        wait_until(lambda: "SignatureDoesNotMatch" in n.log(), "the log to say what is wrong")
+        assert "SignatureDoesNotMatch" in n.command("restore", "-o", n.root + "/x", n.place(), code=1).stderr
+        assert not s3_keys(server, n.prefix)
+
+
+def test_a_bucket_that_is_not_there(server):
+    with Bucketed(server, "x") as n:
+        out = n.command("restore", "-o", n.root + "/x", f"s3://nobucket/x?endpoint={server.url}", code=1).stderr
+        assert "NoSuchBucket" in out, out
+        out = n.command("restore", "-o", n.root + "/x", n.place("other.db"), code=1).stderr
+        assert "no matching backup files" in out, out
+
+
+def test_another_clusters_place_is_left_alone(server):
+    with Bucketed(server, "shared") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        c.close()
+        n.wait_for_backup()
+        with Bucketed(server, "shared") as other:
+            c = other.connect()
+            c.execute("create table other(x)")
+            c.close()
+            wait_until(lambda: "has the backup of another cluster" in other.log(), "the node to refuse")
+        assert n.restore()[0] == n.pos()
+
+
+def test_a_restarted_node_goes_on(server):
+    with Bucketed(server, "restart") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        c.execute("insert into t(x) values(1)")
+        c.close()
+        n.wait_for_backup()
+        n.restart()
+        c = n.connect()
+        c.execute("insert into t(x) values(2)")
+        c.close()
+        n.wait_for_backup()
+        assert len(txids(s3_keys(server, n.prefix), 9)) == 1
+        n.kill()
+        # The head goes, with it whose the place is: then nothing is written over what is there.
+        status, _ = s3_request(server.url, server.access_key, server.secret_key, "DELETE",
+                               f"/{server.bucket}/{n.prefix}/t.db/litefs.json")
+        assert status == 204
+        n.start()
+        wait_until(lambda: "that litefs has not written" in n.log(), "the node to refuse")
+
+
+if __name__ == "__main__":
+    print("SEED", SEED)
+    need_rados()
+    with Rados() as rados:
+        for name, test in list(vars().items()):
+            if name.startswith("test_") and callable(test):
+                globals()[name] = lambda test=test: test(rados)
+        run(sys.modules[__name__])

@@ -1,0 +1,419 @@
+"""A second local user beside litefs: what a plain directory would refuse him, the mount refuses; and the data directory."""
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+import tempfile
+import traceback
+
+import litefs_fixture
+from litefs_fixture import Node, in_step, replica_of, wait_until
+
+STRANGER = 65534
+GROUP = 54321
+ALLOW_OTHER = "fuse:\n  allow-other: true\n"
+
+# What a user does in the directory argv[1]: one line of JSON, {step: what came of it}.
+BATTERY = r'''
+import errno, json, os, sqlite3, stat, sys
+top, done = sys.argv[1], {}
+p = lambda name: os.path.join(top, name)
+def step(name, fn):
+    try:
+        r = fn()
+    except OSError as e:
+        r = errno.errorcode[e.errno]
+    except sqlite3.Error as e:
+        r = str(e)
+    done[name] = r
+def slurp(name):
+    with open(p(name), "rb") as f:
+        return len(f.read()) > 0
+def modify(name):
+    os.close(os.open(p(name), os.O_RDWR))
+def make(name, mode=0o666):
+    os.close(os.open(p(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    st = os.stat(p(name))
+    return [oct(st.st_mode), st.st_uid, st.st_gid]
+def make_dir(name):
+    os.mkdir(p(name))
+    st = os.stat(p(name))
+    return [oct(st.st_mode), st.st_uid, st.st_gid]
+def make_link(name):
+    os.symlink("/etc/passwd", p(name))
+    st = os.lstat(p(name))
+    return [st.st_uid, st.st_gid]
+def sql(name, statement):
+    c = sqlite3.connect(p(name), isolation_level=None, timeout=20)
+    r = c.execute(statement).fetchall()
+    c.close()
+    return r
+os.umask(0o022)
+for name in ("secret.db", "secret.db-wal", "secret.db-shm", "public.db", "public.db-wal", "closed/x.db", "plain", "hidden"):
+    step("read " + name, lambda: slurp(name))
+    step("write " + name, lambda: modify(name))
+    step("truncate " + name, lambda: os.truncate(p(name), 0))
+    step("unlink " + name, lambda: os.unlink(p(name)))
+    step("chmod " + name, lambda: os.chmod(p(name), 0o666))
+    step("chown " + name, lambda: os.chown(p(name), os.getuid(), os.getgid()))
+    step("touch " + name, lambda: os.utime(p(name)))
+    step("touch at " + name, lambda: os.utime(p(name), (1, 1)))
+    step("rename " + name, lambda: os.rename(p(name), p("mine/stolen")))
+step("list closed", lambda: sorted(os.listdir(p("closed"))))
+step("enter closed", lambda: os.chdir(p("closed")))
+step("create in top", lambda: make("new"))
+step("mkdir in top", lambda: make_dir("newdir"))
+step("symlink in top", lambda: make_link("newlink"))
+step("journal in top", lambda: make("public.db-journal"))
+step("chmod top", lambda: os.chmod(top, 0o777))
+step("unlink in sticky", lambda: os.unlink(p("sticky/theirs")))
+step("unlink database in sticky", lambda: os.unlink(p("sticky/theirs.db")))
+step("rename in sticky", lambda: os.rename(p("sticky/theirs"), p("sticky/x")))
+step("unlink link in sticky", lambda: os.unlink(p("sticky/link")))
+step("create in sticky", lambda: make("sticky/mine"))
+step("own link in sticky", lambda: make_link("sticky/mylink"))
+step("unlink own in sticky", lambda: (os.unlink(p("sticky/mine")), os.unlink(p("sticky/mylink"))))
+step("create in setgid", lambda: make("setgid/new"))
+step("mkdir in setgid", lambda: make_dir("setgid/newdir"))
+step("mkdir in that", lambda: make_dir("setgid/newdir/d"))
+step("create in that", lambda: make("setgid/newdir/d/f"))
+step("give away", lambda: os.chown(p("setgid/new"), 0, -1))
+step("give to a foreign group", lambda: os.chown(p("setgid/newdir/d/f"), -1, 0))
+step("mode 600", lambda: make("mine/private", 0o600))
+step("closed for itself", lambda: (os.chmod(p("mine/private"), 0), modify("mine/private")))
+def raise_link():
+    os.symlink(p("plain"), p("mine/link"))
+    os.chmod(p("mine/link"), 0o666)
+step("chmod by link", raise_link)
+step("select public", lambda: sql("public.db", "select count(*) from t"))
+step("insert public", lambda: sql("public.db", "insert into t values(1)"))
+step("select secret", lambda: sql("secret.db", "select count(*) from t"))
+for mode in ("delete", "wal", "truncate"):
+    step("own database " + mode, lambda: sql("mine/own.db", "pragma journal_mode=" + mode))
+    step("own table " + mode, lambda: sql("mine/own.db", "create table %s_t(x)" % mode))
+    step("own insert " + mode, lambda: sql("mine/own.db", "insert into %s_t values(1)" % mode))
+step("own database's owner", lambda: [os.stat(p("mine/own.db")).st_uid, oct(os.stat(p("mine/own.db")).st_mode)])
+step("group database", lambda: sql("setgid/shared.db", "insert into t values(2)"))
+print(json.dumps(done))
+'''
+
+
+def as_user(code, *args, uid=STRANGER, groups=()):
+    """(exit status, output) of the code, run by that user: in a fork, for he may not be able to reach this interpreter."""
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(out)
+            os.dup2(into, 1)
+            os.setgroups(groups)
+            os.setgid(uid)
+            os.setuid(uid)
+            os.chdir("/")
+            sys.argv = ["-c", *map(str, args)]
+            sys.stdout = open(1, "w", closefd=False)
+            exec(compile(code, "<as_user>", "exec"), {"__name__": "__main__"})
+            sys.stdout.flush()
+            status = 0
+        except OSError:
+            pass  # which is what most are asked for
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(into)
+    with open(out) as f:
+        text = f.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text
+
+
+def succeeds(code, *args, **kw):
+    return as_user("import os,sys\np=sys.argv[1]\n" + code, *args, **kw)[0] == 0
+
+
+def fill(top):
+    """The same for a plain directory and for a mount: what a root and a stranger have in one place. The connections keep
+    the WALs there."""
+    os.chmod(top, 0o755)
+    kept = []
+    for name, mode in (("secret.db", 0o600), ("public.db", 0o644), ("closed/x.db", 0o666), ("sticky/theirs.db", 0o666),
+                       ("setgid/shared.db", 0o660)):
+        directory = os.path.join(top, os.path.dirname(name))
+        if not os.path.isdir(directory):
+            os.mkdir(directory)
+        c = sqlite3.connect(os.path.join(top, name), isolation_level=None)
+        c.execute("create table t(x)")
+        os.chmod(os.path.join(top, name), mode)
+        if name in ("secret.db", "public.db"):
+            c.execute("pragma journal_mode=wal")
+            c.execute("insert into t values(1)")
+            kept.append(c)
+        else:
+            c.close()
+    os.mkdir(os.path.join(top, "mine"))
+    os.chown(os.path.join(top, "mine"), STRANGER, STRANGER)
+    os.chmod(os.path.join(top, "closed"), 0o700)
+    os.chmod(os.path.join(top, "sticky"), 0o1777)
+    os.chown(os.path.join(top, "setgid"), 0, GROUP)
+    os.chmod(os.path.join(top, "setgid"), 0o2775)
+    os.chown(os.path.join(top, "setgid/shared.db"), 0, GROUP)
+    os.symlink("theirs", os.path.join(top, "sticky/link"))
+    for name, mode in (("plain", 0o644), ("hidden", 0o600), ("sticky/theirs", 0o666)):
+        with open(os.path.join(top, name), "w") as f:
+            f.write("root's")
+        os.chmod(os.path.join(top, name), mode)
+    return kept
+
+
+def open_way(n):
+    os.chmod(n.root, 0o755)
+    return n
+
+
+def node(extra=""):
+    """With allow-other, and reached by everybody."""
+    n = Node(extra=extra)
+    with open(n.config) as f:
+        text = f.read()
+    with open(n.config, "w") as f:
+        f.write(text.replace("fuse:\n", ALLOW_OTHER, 1))
+    return open_way(n)
+
+
+def node_replica(p, extra=""):
+    return node("  candidate: false\n  advertise-url: http://127.0.0.1:%d\n  reconnect-delay: 100ms\n" % p.port() + extra)
+
+
+def test_a_stranger_may_what_a_plain_directory_lets_him():
+    with tempfile.TemporaryDirectory() as plain, node() as n:
+        results = []
+        for top in (plain, n.mnt):
+            kept = fill(top)
+            results.append(json.loads(as_user(BATTERY, top, groups=[GROUP])[1]))
+            for c in kept:
+                assert c.execute("pragma integrity_check").fetchone() == ("ok",)
+                c.close()
+        assert len(results[0]) > 100
+        differences = {k: (v, results[1].get(k)) for k, v in results[0].items() if v != results[1].get(k)}
+        assert differences == {}, differences
+
+
+def test_without_allow_other_nobody_enters():
+    with open_way(Node()) as n:
+        kept = fill(n.mnt)
+        for name in ("", "public.db", "public.db-pos", "sticky/theirs", ".lag"):
+            assert not succeeds("os.stat(p)", n.path(name)), name
+        for c in kept:
+            c.close()
+
+
+def test_position_and_lock_are_for_who_may_have_the_database():
+    with node() as n:
+        kept = fill(n.mnt)
+        for name in ("secret.db", "public.db", "setgid/shared.db"):
+            db = os.stat(n.path(name))
+            for suffix in ("-pos", "-lock", "-wal", "-shm"):
+                if os.path.exists(n.path(name + suffix)):
+                    st = os.stat(n.path(name + suffix))
+                    assert (st.st_mode, st.st_uid, st.st_gid) == (db.st_mode, db.st_uid, db.st_gid), (name, suffix)
+        assert not succeeds("open(p, 'rb').read()", n.path("secret.db-pos"))
+        assert succeeds("open(p, 'rb').read()", n.path("public.db-pos"))
+        assert not succeeds("open(p, 'r+')", n.path("public.db-lock"))
+        assert not succeeds("open(p)", n.path("secret.db-lock"))
+        for c in kept:
+            c.close()
+
+
+def test_companions_follow_the_database_at_once():
+    """The kernel keeps their modes for a day."""
+    with node() as n:
+        c = n.connect("t.db")
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(x)")
+        for name in ("t.db", "t.db-wal", "t.db-shm", "t.db-pos"):
+            assert succeeds("open(p, 'rb').read()", n.path(name)), name
+        os.chmod(n.path("t.db"), 0o600)
+        for name in ("t.db", "t.db-wal", "t.db-shm", "t.db-pos"):
+            assert not succeeds("open(p)", n.path(name)), name
+        os.chown(n.path("t.db"), STRANGER, STRANGER)
+        for name in ("t.db", "t.db-wal", "t.db-shm", "t.db-pos"):
+            assert succeeds("open(p, 'rb').read()", n.path(name)), name
+        os.chmod(n.path("t.db-wal"), 0o666)  # as SQLite does for root: no effect of its own
+        assert stat.S_IMODE(os.stat(n.path("t.db-wal")).st_mode) == 0o600
+        c.close()
+
+
+def every_mode(top):
+    for path, dirs, files in os.walk(top):
+        for name in dirs + files:
+            yield os.path.join(path, name), os.lstat(os.path.join(path, name))
+
+
+def test_no_way_to_root_by_set_id_files():
+    with node() as n:
+        shutil.copy("/bin/true", n.path("helper"))
+        os.chmod(n.path("helper"), 0o6755)
+        assert stat.S_IMODE(os.stat(n.path("helper")).st_mode) == 0o755
+        os.mkdir(n.path("mine"))
+        os.chown(n.path("mine"), STRANGER, STRANGER)
+        assert not succeeds("import shutil\nshutil.copy('/bin/true', p)\nos.chmod(p, 0o4755)\nos.chown(p, 0, 0)", n.path("mine/h"))
+        fd = os.open(n.path("mine/sgid"), os.O_CREAT | os.O_WRONLY, 0o6777)
+        os.close(fd)
+        c = n.connect()
+        c.execute("create table t(x)")
+        c.close()
+        os.chmod(n.path("t.db"), 0o6755)
+        for path, st in every_mode(n.data):
+            assert stat.S_ISDIR(st.st_mode) or not st.st_mode & 0o6000, path
+        n.stop()
+        os.chmod(os.path.join(n.data, "files/helper"), 0o6755)  # as an earlier version left it
+        n.start()
+        assert stat.S_IMODE(os.stat(os.path.join(n.data, "files/helper")).st_mode) == 0o755
+
+
+def test_data_directory_is_closed_whatever_the_umask():
+    for umask in (0, 0o022):
+        n = node()
+        old = os.umask(umask)
+        try:
+            n.start()
+            c = n.connect()
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(x)")
+            c.execute("insert into t values(1)")
+            os.chmod(n.path("t.db"), 0o640)
+            for name in ("", "dbs", "dbs/t.db", "dbs/t.db/log"):
+                assert stat.S_IMODE(os.stat(os.path.join(n.data, name)).st_mode) == 0o700, name
+            for path, st in every_mode(n.data):
+                if stat.S_ISREG(st.st_mode):
+                    expected = 0o640 if path.endswith("/database") else 0o600
+                    assert stat.S_IMODE(st.st_mode) == expected, (path, oct(st.st_mode))
+                assert not succeeds("os.stat(p)", path), path
+            assert stat.S_IMODE(os.stat(n.mnt).st_mode) == 0o755
+            c.close()
+            n.stop()
+            for name in ("", "dbs"):  # of an earlier version
+                os.chmod(os.path.join(n.data, name), 0o755)
+            n.start()
+            for name in ("", "dbs"):
+                assert stat.S_IMODE(os.stat(os.path.join(n.data, name)).st_mode) == 0o700, name
+        finally:
+            os.umask(old)
+            n.__exit__(None, None, None)
+
+
+def test_first_start_beside_another_user_says_what_to_type():
+    with node() as n:
+        wait_until(lambda: f"chown -R USER: {n.mnt}" in n.log(), "the advice")
+        n.restart()
+        assert n.log().count("chown -R USER") == 1
+    with open_way(Node()) as n:
+        assert "chown -R USER" not in n.log()
+
+
+# --- the primary's modes and owners on replicas ---
+
+def ownership(path):
+    st = os.stat(path)
+    return oct(st.st_mode), st.st_uid, st.st_gid
+
+
+def same_ownership(p, r, *names):
+    wait_until(lambda: all(os.path.exists(r.path(name)) and ownership(p.path(name)) == ownership(r.path(name))
+                           for name in names), "the replica to show the primary's modes and owners")
+
+
+def test_modes_and_owners_travel_to_replicas():
+    with node() as p:
+        os.chmod(p.mnt, 0o771)
+        os.mkdir(p.path("d"))
+        os.mkdir(p.path("d/e"))
+        os.chown(p.path("d"), STRANGER, GROUP)
+        os.chmod(p.path("d/e"), 0o2750)
+        for name, mode in (("t.db", 0o600), ("d/e/u.db", 0o660)):
+            c = p.connect(name)
+            c.execute("create table t(x)")
+            c.close()
+            os.chmod(p.path(name), mode)
+        os.chown(p.path("t.db"), STRANGER, STRANGER)
+        with node_replica(p) as r:
+            names = ("", "t.db", "d", "d/e", "d/e/u.db")
+            same_ownership(p, r, *names)
+            assert stat.S_IMODE(os.stat(os.path.join(r.data, "dbs/t.db/database")).st_mode) == 0o600
+            # Later ones, with the stream open, for a database, a directory and the root.
+            position = p.pos("t.db")
+            os.chmod(p.path("t.db"), 0o604)
+            os.chown(p.path("d"), 12, 34)
+            os.chmod(p.path("d/e"), 0o700)
+            os.chmod(p.mnt, 0o755)
+            same_ownership(p, r, *names)
+            assert p.pos("t.db") == position == r.pos("t.db")
+            for name in ("t.db-pos", "d/e/u.db-lock"):
+                assert ownership(p.path(name)) == ownership(r.path(name)), name
+            # A database made anew has what its new file has, however close its mode follows.
+            for mode in (0o640, 0o600, 0o660) * 5:
+                os.unlink(p.path("t.db"))
+                c = p.connect()
+                c.execute("create table t(x)")
+                c.close()
+                os.chmod(p.path("t.db"), mode)
+                same_ownership(p, r, "t.db")
+            for name in ("t.db", "d", ""):
+                try:
+                    os.chmod(r.path(name), 0o777)
+                    raise AssertionError("a replica changed the mode of " + name)
+                except OSError as e:
+                    assert e.errno == errno.EROFS, e
+            # What changed while the replica was away.
+            r.stop()
+            os.chmod(p.path("t.db"), 0o600)
+            os.chown(p.path("d/e"), 5, 6)
+            r.start()
+            same_ownership(p, r, *names)
+
+
+def test_a_replica_follows_a_database_of_another_user():
+    """Modes that let nobody but the owner in, and a directory that lets nobody in: the daemon has to get to it all the same."""
+    for mode in ("wal", "delete"):
+        with node() as p:
+            os.mkdir(p.path("d"))
+            c = p.connect("d/t.db")
+            c.execute("pragma journal_mode=" + mode)
+            c.execute("create table t(x)")
+            os.chown(p.path("d/t.db"), STRANGER, STRANGER)
+            os.chmod(p.path("d/t.db"), 0o400)
+            os.chown(p.path("d"), STRANGER, STRANGER)
+            os.chmod(p.path("d"), 0o500)
+            with node_replica(p) as r:
+                in_step(p, r, "d/t.db")
+                reader = r.connect("d/t.db")
+                for i in range(30):
+                    c.execute("insert into t values(zeroblob(5000))")
+                    assert reader.execute("select count(*) from t").fetchone()
+                c.execute("pragma wal_checkpoint(truncate)")
+                in_step(p, r, "d/t.db")
+                assert reader.execute("select count(*) from t").fetchone() == (30,)
+                c.execute("pragma journal_mode=off")  # a probe captures these
+                c.execute("insert into t values(1)")
+                in_step(p, r, "d/t.db")
+                reader.close()
+                halted = os.open(r.path("d/t.db-lock"), os.O_RDWR)
+                w = r.connect("d/t.db")
+                w.execute("insert into t values(2)")
+                w.close()
+                os.close(halted)
+                in_step(p, r, "d/t.db")
+                r.check("d/t.db")
+            c.close()
+            p.check("d/t.db")
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        print("needs root, for a second user")
+        sys.exit(77)
+    litefs_fixture.run(sys.modules[__name__])
