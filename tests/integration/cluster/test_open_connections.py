@@ -57,10 +57,13 @@ def begin_writes(connections):
         writer.execute("insert into t values(1)")
 
 
-def hand_over(cl, node):
+def hand_over(cl):
+    """The node that led."""
+    node = cl.wait_followers()
     r = subprocess.run([LITEFS, "handoff", "-config", node.config], capture_output=True, text=True, check=False)
     assert r.returncode == 0, r.stderr
     cl.wait_primary(other_than=(node,))
+    return node
 
 
 def test_a_hand_over():
@@ -69,14 +72,14 @@ def test_a_hand_over():
         p = cl.wait_primary()
         connections = open_connections(p)
         begin_writes(connections)
-        hand_over(cl, p)
+        assert hand_over(cl) is p
         for mode, (writer, reader) in connections.items():
             seen = [told(writer, "commit"), told(reader, "insert into t values(2)")]
             assert seen == want[mode][:2], (mode, seen)
             assert not writer.in_transaction
             for c in writer, reader:
                 assert c.execute("select count(*) from t").fetchone() == (0,), mode
-        hand_over(cl, cl.wait_primary(other_than=(p,)))
+        hand_over(cl)
         for mode, (writer, reader) in connections.items():
             for c in writer, reader:
                 assert told(c, "insert into t values(3)") == "no error", mode
