@@ -182,6 +182,7 @@ read_free(struct kv_lease *kv, struct lease_state *ret, struct err *e)
         if (key.session[0] != '\0')
                 return consul_parse_holder(&key, ret, e);
         ret->key_index = key.index;
+        ret->released_index = released.index;
         ret->index = kv_max(ret->index, kv_max(key.consul_index, key.index));
         ret->is_raised = released.is_there && released_term == 0;
         /* LiteFS leaves an empty key behind that nobody locks, and only then; so did earlier versions. */
@@ -209,8 +210,9 @@ lock_free(struct consul_lease *c, const struct kv_lock *what, struct err *e)
 {
         return consul_transact(
                 c,
-                json_pack("[o, o, o, o, o, o]", consul_check(c, "", what->seen->key_index),
+                json_pack("[o, o, o, o, o, o, o]", consul_check(c, "", what->seen->key_index),
                           consul_check(c, "/term", what->seen->last_term_index),
+                          consul_check(c, "/released", what->seen->released_index),
                           consul_lock(c, what->session, what->value),
                           consul_set_term(c, "/term", what->term), consul_set(c, "/heir", what->session),
                           consul_operation(c, "delete", "/released", json_object())),

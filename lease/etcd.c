@@ -135,15 +135,15 @@ static int
 parse_lease(const struct etcd_lease *c, const json_t *j, struct lease_state *ret, struct err *e)
 {
         const json_t *key = etcd_key_of(j, 0);
-        uint64_t released, index;
+        uint64_t released;
         int r = etcd_parse_term(etcd_key_of(j, 1), &ret->last_term, &ret->last_term_index, e);
 
         if (r == 0)
-                r = etcd_parse_term(etcd_key_of(j, 2), &released, &index, e);
+                r = etcd_parse_term(etcd_key_of(j, 2), &released, &ret->released_index, e);
         if (r < 0)
                 return r;
         ret->is_released = released != 0 && released == ret->last_term;
-        ret->is_raised = index != 0 && released == 0;
+        ret->is_raised = ret->released_index != 0 && released == 0;
         return key != NULL ? etcd_parse_holder(c, key, ret, e) : 0;
 }
 
@@ -199,12 +199,33 @@ is_done_already(const json_t *answer, const char *session)
 }
 
 static json_t *
+is_term_unmoved(const struct etcd_lease *c, const struct lease_state *seen)
+{
+        return etcd_is_unmoved(c->term_key64, seen->last_term_index);
+}
+
+/* Its revision is not enough: an etcd that was emptied or restored gives them again, but not for the same term. */
+static json_t *
+is_term_same(const struct etcd_lease *c, const struct lease_state *seen)
+{
+        char text[24], base64[BASE64_SIZE(sizeof text)];
+        int n = snprintf(text, sizeof text, "%" PRIu64, seen->last_term);
+
+        if (seen->last_term == 0)
+                return is_term_unmoved(c, seen);
+        base64_encode(text, (size_t)n, base64);
+        return etcd_compare(c->term_key64, "VALUE", "value", base64);
+}
+
+static json_t *
 conditions(const struct etcd_lease *c, const struct kv_lock *what)
 {
-        return json_pack("[o, o]",
-                         what->token != NULL ? is_key_of(c, what->token)
-                                             : etcd_is_unmoved(c->key64, what->seen->key_index),
-                         etcd_is_unmoved(c->term_key64, what->seen->last_term_index));
+        if (what->token != NULL)
+                return json_pack("[o, o, o]", is_key_of(c, what->token), is_term_unmoved(c, what->seen),
+                                 is_term_same(c, what->seen));
+        return json_pack("[o, o, o, o]", etcd_is_unmoved(c->key64, what->seen->key_index),
+                         etcd_is_unmoved(c->released_key64, what->seen->released_index),
+                         is_term_unmoved(c, what->seen), is_term_same(c, what->seen));
 }
 
 static int
@@ -267,8 +288,8 @@ etcd_raise_term(struct kv_lease *kv, const struct lease_state *seen, uint64_t te
         struct etcd_lease *c = (struct etcd_lease *)kv;
 
         return etcd_change(c,
-                           json_pack("[o, o]", etcd_is_unmoved(c->key64, seen->key_index),
-                                     etcd_is_unmoved(c->term_key64, seen->last_term_index)),
+                           json_pack("[o, o, o]", etcd_is_unmoved(c->key64, seen->key_index),
+                                     is_term_unmoved(c, seen), is_term_same(c, seen)),
                            json_pack("[o, o]", etcd_put_term(c->term_key64, term),
                                      etcd_put_term(c->released_key64, 0)),
                            e);

@@ -52,8 +52,9 @@ struct lease_state {
         uint64_t key_index;       /* of the key that a holder has; 0: it is not there */
         uint64_t last_term;       /* the last that began; 0: the service knows of none */
         uint64_t last_term_index; /* of the key that says so; 0: it is not there */
-        bool is_raised;           /* it was told so by raise_term(): there may have been later ones */
-        bool is_released;         /* the holder of the last term has given it up, and commits no more */
+        uint64_t released_index; /* of the key that says whether its holder has released it; 0: it is not there */
+        bool is_raised;          /* it was told so by raise_term(): there may have been later ones */
+        bool is_released; /* the holder of the last term has given it up, and commits no more */
 };
 
 struct lease_ops {

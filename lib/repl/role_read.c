@@ -41,7 +41,8 @@ static void
 note_nobody(struct role *r, int64_t now_ms, const struct lease_state *s)
 {
         if (r->unmoved_since_ms == 0 || s->key_index != r->seen.key_index ||
-            s->last_term != r->seen.last_term || s->last_term_index != r->seen.last_term_index)
+            s->last_term != r->seen.last_term || s->last_term_index != r->seen.last_term_index ||
+            s->released_index != r->seen.released_index)
                 r->unmoved_since_ms = now_ms;
         r->seen = *s;
 }

@@ -163,8 +163,16 @@ holds(struct etcd *d, const json_t *compare)
 {
         const struct etcd_key *key = find_key(d, compare);
 
-        if (strcmp(json_string_value(json_object_get(compare, "target")), "MOD") == 0)
+        const char *target = json_string_value(json_object_get(compare, "target"));
+        char value[KV_VALUE_SIZE] = "";
+
+        if (strcmp(target, "MOD") == 0)
                 return member(compare, "mod_revision") == (key->is_there ? key->revision : 0);
+        if (strcmp(target, "VALUE") == 0) {
+                base64_decode(json_string_value(json_object_get(compare, "value")), value,
+                              sizeof value - 1);
+                return key->is_there && strcmp(key->value, value) == 0;
+        }
         return member(compare, "lease") == key->lease;
 }
 

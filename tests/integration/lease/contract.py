@@ -290,6 +290,17 @@ class Contract:
         b.ok("read")
         wait_until(lambda: b.call("acquire-seen").code == "OK", "the lock-delay to pass")
 
+    def test_an_acquisition_is_bound_to_the_release_that_was_seen(self):
+        """A service that was restored since may have KEY and KEY/term as they were seen, and no release."""
+        a, b = self.holder(), self.node("b")
+        a.ok("release")
+        self.assertTrue(b.ok("read").is_released)
+        self.delete_key("/released")
+        self.assertCode(b.call("acquire-seen"), "E_NOT_PRIMARY")
+        self.assertIsNone(b.left_ms())
+        b.ok("read")
+        b.ok("acquire-seen")
+
     def test_it_is_bound_to_the_last_term_even_where_all_was_deleted(self):
         a, b = self.holder(), self.node("b")
         self.delete_tree()

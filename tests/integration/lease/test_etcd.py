@@ -156,6 +156,27 @@ class EtcdLease(Contract, LeaseCase):
         a = self.node("a", endpoint=dead)
         self.assertCode(a.call("acquire"), "ECONNREFUSED", dead[1])
 
+    # --- another etcd at the same address ---
+
+    def test_an_acquisition_is_bound_to_the_term_and_not_to_its_revision_alone(self):
+        """An etcd that was emptied or restored gives its revisions again."""
+        servers = [self.new_server(), self.new_server()]
+        for server in servers:
+            self.addCleanup(server.close)
+        now = servers[0]
+        proxy = Script(lambda method, path, body: http(method, now.url + path, body))
+        self.addCleanup(proxy.close)
+        b = self.node("b", server=proxy)
+        for now, term in zip(servers, (7, 9)):
+            a = self.node("a", server=now)
+            a.ok(f"acquire {term}")
+            now.post("lease/revoke", ID=a.ok("read").session)
+            if term == 7:
+                self.assertEqual(b.ok("read").last_term, 7)
+        self.assertCode(b.call("acquire-seen"), "E_NOT_PRIMARY")
+        self.assertEqual(b.ok("read").last_term, 9)
+        b.ok("acquire-seen")
+
     def test_the_endpoint_that_was_kept_to_dies(self):
         server = self.new_server()
         try:
