@@ -85,6 +85,26 @@ fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_tim
         return r;
 }
 
+/* Whether the kernel is to ask again before it believes what the answer that tells it of a node says: this daemon changes the
+ * node, too, and its notification of that may get there before the answer does, find no such node, and come to nothing. Asked
+ * for by id, attributes are safe: the kernel knows whether a notification came between. A journal that is created (at each
+ * commit) has nothing yet that could change. */
+static bool
+is_told_too_early(const struct inode *in, bool is_created)
+{
+        switch (in->kind) {
+        case INODE_DIR:
+        case INODE_DB:
+        case INODE_WAL:
+        case INODE_SHM:
+                return true;
+        case INODE_JOURNAL:
+                return !is_created;
+        default:
+                return false;
+        }
+}
+
 bool
 reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *create)
 {
@@ -95,6 +115,8 @@ reply_entry(fuse_req_t req, struct inode *in, const struct fuse_file_info *creat
         r = fill_attr(s, in, &e.attr, &e.attr_timeout);
         /* What a moment is called means another one a moment later. */
         e.entry_timeout = in->kind == INODE_MOMENT ? 0 : e.attr_timeout;
+        if (is_told_too_early(in, create != NULL))
+                e.attr_timeout = 0;
         if (r < 0) {
                 inode_unref(&s->inodes, in, 1);
                 reply_result(req, r);

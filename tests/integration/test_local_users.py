@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -10,7 +11,7 @@ import tempfile
 import traceback
 
 import litefs_fixture
-from litefs_fixture import Node, in_step, replica_of, wait_until
+from litefs_fixture import Node, in_step, replica_of, stop_process, wait_until
 
 STRANGER = 65534
 GROUP = 54321
@@ -374,6 +375,73 @@ def test_modes_and_owners_travel_to_replicas():
             os.chown(p.path("d/e"), 5, 6)
             r.start()
             same_ownership(p, r, *names)
+
+
+def child(fn):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            fn()
+        finally:
+            os._exit(0)
+    return pid
+
+
+def keep_busy(cpu):
+    os.sched_setaffinity(0, {cpu})
+    while True:
+        pass
+
+
+def stat_late(path, cpu):
+    """A process that asks for the file, and comes to read the answer when the busy ones of its CPU let it. Returns when it waits."""
+    out, into = os.pipe()
+
+    def ask():
+        os.sched_setaffinity(0, {cpu})
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.write(into, b"x")
+        os.stat(path)
+    pid = child(ask)
+    os.read(out, 1)
+    os.close(out)
+    os.close(into)
+
+    def is_waiting():
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] in "SD"
+    wait_until(is_waiting, "it to ask")
+    return pid
+
+
+def test_a_mode_that_changes_while_somebody_looks_the_file_up():
+    """He is answered, but the kernel has yet to hear what he is answered when the mode is changed behind it: it must not keep that."""
+    names = [f"{i}.db" for i in range(5)]
+    cpu = min(os.sched_getaffinity(0))
+    with node() as p, node_replica(p) as r:
+        for name in names:
+            c = p.connect(name)
+            c.execute("create table t(x)")
+            c.close()
+            in_step(p, r, name)
+        r.restart()  # a kernel that knows none of them
+        same_ownership(p, r, "")
+        for name in names:
+            stop_process(r.process)
+            late = stat_late(r.path(name), cpu)
+            busy = [child(lambda: keep_busy(cpu)) for _ in range(2)]
+            try:
+                os.chmod(p.path(name), 0o640)  # on its way when the replica goes on, with the answer first
+                r.process.send_signal(signal.SIGCONT)
+                kept = os.path.join(r.data, "dbs", name, "database")
+                wait_until(lambda: stat.S_IMODE(os.stat(kept).st_mode) == 0o640, "the mode to arrive")
+            finally:
+                for pid in busy:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+            os.sched_setscheduler(late, os.SCHED_OTHER, os.sched_param(0))
+            os.waitpid(late, 0)
+            same_ownership(p, r, name)
 
 
 def test_a_replica_follows_a_database_of_another_user():
