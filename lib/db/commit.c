@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "db/db_internal.h"
 
 struct commit {
@@ -124,11 +125,23 @@ append_record(struct commit *c, struct db_access *a, const struct commit_request
 
 /* --- and what moves with it --- */
 
+/* With the database's lock: what is said of it once that is given back. */
+static bool
+end_trouble(struct db *db, char ret_count[TROUBLE_COUNT_SIZE])
+{
+        bool is_worth_it = db->failed.n_failures > 1; /* of one, all was said */
+
+        (void)trouble_end(&db->failed, clock_boot_ms(db->env->clock), ret_count);
+        db->index_repairs = (struct trouble){ 0 };
+        return is_worth_it;
+}
+
 static void
 move_state(struct commit *c)
 {
         const struct txlog_record *record = &c->record.record;
-        bool is_ours = is_commit_ours(c);
+        bool is_ours = is_commit_ours(c), is_over;
+        char count[TROUBLE_COUNT_SIZE];
         struct db *db = c->db;
 
         access_lock(c->a);
@@ -140,10 +153,12 @@ move_state(struct commit *c)
         /* What the primary has committed for us, it has confirmed. */
         db->is_unconfirmed = is_ours && c->remote.to == NULL;
         db->commit_term = c->term;
-        db->failed = db->index_repairs = (struct trouble){ 0 };
+        is_over = is_ours && end_trouble(db, count); /* what is refused here is so while others commit */
         db->apply_lag_ms = is_ours ? 0 : clock_wall_ms(db->env->clock) - record->timestamp_ms;
         db->has_news = true;
         access_unlock(c->a);
+        if (is_over)
+                log_event(LOG_INFO, db->name, "commits are made again, after %s", count);
         db_count(db, is_ours ? DB_COUNT_COMMITS : DB_COUNT_APPLIED);
         if (!is_ours && c->rx->record.min_txid == 1)
                 db_count(db, DB_COUNT_RECEIVED_SNAPSHOTS);
