@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,29 @@ stat_shm(struct session *s, struct inode *in, struct stat *ret)
         return r;
 }
 
+/* Who reads needs an index, also on a disk that is full; and what is in it ends with those who have it open. In memory, then,
+ * and in the descriptor that all use: the file keeps its name. */
+static int
+move_to_memory(struct inode *in)
+{
+        uint8_t buf[16384];
+        uint64_t off = 0;
+        int fd = memfd_create("litefs-shm", MFD_CLOEXEC), r = fd < 0 ? -errno : 0;
+        ssize_t n = 1;
+
+        while (r == 0 && n > 0) {
+                n = os_pread_all(os_host(), "shm:read", in->fd, buf, sizeof buf, (off_t)off);
+                r = n <= 0 ? (int)n
+                           : os_pwrite_all(os_host(), "shm:write", fd, buf, (size_t)n, (off_t)off);
+                off += n > 0 ? (uint64_t)n : 0;
+        }
+        if (r == 0 && dup3(fd, in->fd, O_CLOEXEC) < 0)
+                r = -errno;
+        if (fd >= 0)
+                close(fd);
+        return r;
+}
+
 static ssize_t
 read_shm(struct session *s, struct inode *in, void *buf, size_t n, uint64_t off)
 {
@@ -81,7 +105,11 @@ write_shm(struct session *s, struct inode *in, const void *buf, size_t n, uint64
 
         (void)done;
         db_count(in->db, DB_COUNT_SHM_WRITES);
-        return r < 0 ? r : os_pwrite_all(os_host(), "shm:write", in->fd, buf, n, (off_t)off);
+        if (r == 0)
+                r = os_pwrite_all(os_host(), "shm:write", in->fd, buf, n, (off_t)off);
+        if ((r == -ENOSPC || r == -EDQUOT) && move_to_memory(in) == 0)
+                r = os_pwrite_all(os_host(), "shm:write", in->fd, buf, n, (off_t)off);
+        return r;
 }
 
 static int

@@ -123,6 +123,13 @@ def out_of_space(mode):
             assert reader.execute("pragma integrity_check").fetchone() == ("ok",)
         n.check()
 
+        # And for a connection that is the only one: nothing of the last one's is there any more.
+        c.close()
+        reader.close()
+        c = n.connect()
+        assert c.execute("select count(*), max(a), sum(length(b)) from t").fetchone() == got
+        assert c.execute("pragma journal_mode").fetchone() == (mode,)
+
         # Who goes on trying fills no log.
         for _ in range(50):
             try:
@@ -144,6 +151,8 @@ def out_of_space(mode):
 
         disk.resize(200)
         c.execute("insert into t values(?, randomblob(100000))", (rows,))
+        log = n.log()  # where SQLite could not even write the transaction, none failed
+        assert log.count("commits are made again, after") == ("commit failed" in log), "how often it failed is told once, at the end"
         c.execute("delete from t where a % 2")
         assert c.execute("pragma integrity_check").fetchone() == ("ok",)
         n.check()
@@ -163,6 +172,48 @@ def test_no_space_in_rollback_mode():
 def test_no_space_in_wal_mode():
     if needs_root():
         out_of_space("wal")
+
+
+def fill_disk(disk):
+    """To the last byte; what to delete."""
+    path = os.path.join(disk.dir, "ballast")
+    with open(path, "wb", buffering=0) as f:
+        for size in (MIB, 4096, 1):
+            try:
+                while True:
+                    f.write(bytes(size))
+            except OSError as e:
+                assert e.errno == errno.ENOSPC, e
+    return path
+
+
+def test_reads_go_on_without_any_space():
+    """Also of a database that nobody has open, whose wal-index has to be made."""
+    if not needs_root():
+        return
+    for mode in ("wal", "delete"):
+        with SmallDisk(48) as disk, Node(data_parent=disk.dir) as n:
+            c = n.connect()
+            c.execute(f"pragma journal_mode={mode}")
+            c.execute("create table t(x)")
+            c.executemany("insert into t values(?)", [(i,) for i in range(100)])
+            c.close()
+            ballast = fill_disk(disk)
+            readers = [n.connect() for _ in range(2)]
+            for reader in readers:
+                assert reader.execute("select count(*), max(x) from t").fetchone() == (100, 99), mode
+            os.unlink(ballast)
+            readers[0].execute("insert into t values(100)")
+            assert readers[1].execute("select count(*) from t").fetchone() == (101,)
+            ballast = fill_disk(disk)
+            readers.append(n.connect())
+            assert readers[2].execute("select count(*) from t").fetchone() == (101,)
+            os.unlink(ballast)
+            for reader in readers:
+                reader.execute("delete from t where x > 50")
+                assert reader.execute("select count(*) from t").fetchone() == (51,)
+                reader.close()
+            n.check()
 
 
 # --- one huge transaction (slow) ---
