@@ -244,6 +244,33 @@ consul_restore(struct consul *c)
                 extend(c, &c->now.sessions[i]);
 }
 
+/* What it knows beside its keys. */
+static void
+forget(struct consul *c)
+{
+        c->no_lock_until_us = 0;
+        c->old_key.is_there = false;
+        c->old_key_us = c->sim->now_us;
+}
+
+void
+consul_empty(struct consul *c)
+{
+        c->now = (struct consul_state){ .index = 0 };
+        forget(c);
+}
+
+/* Sessions run out there meanwhile. */
+void
+consul_exchange(struct consul *c)
+{
+        struct consul_state was = c->now;
+
+        c->now = c->other;
+        c->other = was;
+        forget(c);
+}
+
 void
 consul_end_session(struct consul *c)
 {

@@ -44,7 +44,7 @@ struct consul {
         struct sim *sim;
         uint64_t next_session;
         int laziness_permille; /* how much of a second TTL a session may live */
-        struct consul_state now, backup, old_backup;
+        struct consul_state now, backup, old_backup, other;
         int64_t backup_us; /* when backup was made */
         struct consul_key old_key;
         int stale_permille;
@@ -57,6 +57,8 @@ void consul_end_session(struct consul *c);
 void consul_lose_key(struct consul *c);
 void consul_lose_tree(struct consul *c);
 void consul_restore(struct consul *c);
+void consul_empty(struct consul *c);
+void consul_exchange(struct consul *c);
 void consul_back_up(struct consul *c, int64_t age_us);
 
 /* As service_request. @path is what follows "/v1". */

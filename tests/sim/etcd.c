@@ -341,3 +341,19 @@ etcd_restore(struct etcd *d)
         for (int i = 0; i < ETCD_LEASES_MAX; i++)
                 extend(d, &d->now.leases[i]);
 }
+
+void
+etcd_empty(struct etcd *d)
+{
+        d->now = (struct etcd_state){ .revision = 1 };
+}
+
+/* Leases run out there meanwhile. */
+void
+etcd_exchange(struct etcd *d)
+{
+        struct etcd_state was = d->now;
+
+        d->now = d->other;
+        d->other = was;
+}

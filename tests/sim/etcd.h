@@ -36,7 +36,7 @@ struct etcd {
         struct sim *sim;
         uint64_t next_lease;
         int laziness_permille; /* how much of a second TTL a lease may live */
-        struct etcd_state now, backup, old_backup;
+        struct etcd_state now, backup, old_backup, other;
         int64_t backup_us; /* when backup was made */
 };
 
@@ -44,6 +44,8 @@ void etcd_end_lease(struct etcd *d);
 void etcd_lose_key(struct etcd *d);
 void etcd_lose_tree(struct etcd *d);
 void etcd_restore(struct etcd *d);
+void etcd_empty(struct etcd *d);
+void etcd_exchange(struct etcd *d);
 void etcd_back_up(struct etcd *d, int64_t age_us);
 
 /* As service_request. @path is what follows "/v3/". */

@@ -8,7 +8,7 @@ service_init(struct service *s, struct sim *sim, bool is_etcd)
 {
         s->sim = s->consul.sim = s->etcd.sim = sim;
         s->is_etcd = is_etcd;
-        s->etcd.now.revision = 1;
+        s->etcd.now.revision = s->etcd.other.revision = 1;
 }
 
 void
@@ -31,6 +31,12 @@ service_strike(struct service *s, enum service_trouble what)
         case SERVICE_IS_RESTORED:
                 s->is_etcd ? etcd_restore(d) : consul_restore(c);
                 break;
+        case SERVICE_IS_EMPTIED:
+                s->is_etcd ? etcd_empty(d) : consul_empty(c);
+                break;
+        case SERVICE_IS_EXCHANGED:
+                s->is_etcd ? etcd_exchange(d) : consul_exchange(c);
+                break;
         case SERVICE_TROUBLES:
                 abort();
         }
@@ -49,6 +55,12 @@ bool
 service_has_backup(const struct service *s)
 {
         return s->is_etcd ? s->etcd.old_backup.revision != 0 : s->consul.old_backup.index != 0;
+}
+
+bool
+service_forgets(enum service_trouble what)
+{
+        return what == SERVICE_IS_RESTORED || what == SERVICE_IS_EMPTIED || what == SERVICE_IS_EXCHANGED;
 }
 
 uint64_t

@@ -18,11 +18,15 @@ enum service_trouble {
         SERVICE_LOSES_KEY,
         SERVICE_LOSES_TREE,
         SERVICE_IS_RESTORED, /* from service_back_up's */
+        SERVICE_IS_EMPTIED,  /* or another one, with nothing, at the same address */
+        SERVICE_IS_EXCHANGED, /* for another one; that has what it was left with when it was exchanged the last time */
         SERVICE_TROUBLES
 };
 
 void service_init(struct service *s, struct sim *sim, bool is_etcd);
 void service_strike(struct service *s, enum service_trouble what);
+/* Whether its counter goes back with it, so that terms may come again. */
+bool service_forgets(enum service_trouble what);
 /* Each @age_us; the one before is what it is restored to. */
 void service_back_up(struct service *s, int64_t age_us);
 bool service_has_backup(const struct service *s);

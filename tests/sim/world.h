@@ -121,7 +121,7 @@ struct world {
         int64_t ttl_ms, lock_delay_ms, latency_us, commit_ms, trouble_ms;
         int spike_permille, loss_permille, reader_permille;
         bool loses_power; /* crashes may be of the machine's power, with unsynced writes lost */
-        bool is_restored; /* the service was, from a backup: terms may come again for those who were not there */
+        bool is_restored; /* the service has forgotten something: terms may come again for those who were not there */
         int64_t trouble_us; /* when anything happened to a node or a link last */
         bool is_calm;       /* no trouble, no losses */
         bool is_read_only;  /* nobody commits any more */
