@@ -170,6 +170,10 @@ fetch_decode(struct fetch_answer *a, const struct http_response *rs, struct err 
         if (r < 0)
                 return r;
         r = frame_decoder_each(d, (const uint8_t *)rs->body, rs->body_size, fetch_on_frame, a, e);
+        if (r == 0)
+                r = frame_decoder_finish(d, e);
+        if (r == 0 && a->rx != NULL)
+                r = err_text(e, E_FORMAT, "the answer ends inside a transaction");
         fetch_drop(a);
         frame_decoder_free(d);
         return r;
