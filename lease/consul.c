@@ -488,7 +488,14 @@ init_kv(struct consul_lease *c, const struct lease_consul_options *o, const stru
         const char *token = first_of(o->token, url->password, "CONSUL_HTTP_TOKEN");
         char token_header[1024], key[KV_URL_SIZE];
         const char *headers[] = { token_header, NULL };
-        struct kv_options remote = {
+        const struct http_client_options http = {
+                .ca = first_of(o->ca, NULL, "CONSUL_CACERT"),
+                .cert = first_of(o->cert, NULL, "CONSUL_CLIENT_CERT"),
+                .cert_key = first_of(o->cert_key, NULL, "CONSUL_CLIENT_KEY"),
+                .is_unverified = strcmp(verify, "false") == 0 || strcmp(verify, "0") == 0,
+                .headers = token[0] != '\0' ? headers : NULL,
+        };
+        const struct kv_options remote = {
                 .type = "consul",
                 .hostname = o->hostname,
                 .advertise_url = o->advertise_url,
@@ -496,11 +503,7 @@ init_kv(struct consul_lease *c, const struct lease_consul_options *o, const stru
                 .ttl_ms = o->ttl_ms,
                 .lock_delay_ms = o->lock_delay_ms,
                 .clock = o->clock,
-                .http = { .ca = first_of(o->ca, NULL, "CONSUL_CACERT"),
-                          .cert = first_of(o->cert, NULL, "CONSUL_CLIENT_CERT"),
-                          .cert_key = first_of(o->cert_key, NULL, "CONSUL_CLIENT_KEY"),
-                          .is_unverified = strcmp(verify, "false") == 0 || strcmp(verify, "0") == 0,
-                          .headers = token[0] != '\0' ? headers : NULL },
+                .http = &http,
         };
 
         if (o->key == NULL || o->key[0] == '\0')

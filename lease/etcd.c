@@ -429,6 +429,9 @@ set_key(const struct etcd_lease *c, const char *suffix, char ret[ETCD_KEY_SIZE])
 int
 lease_etcd_new(const struct lease_etcd_options *o, struct lease **ret, struct err *e)
 {
+        const struct http_client_options http = { .ca = o->ca,
+                                                  .cert = o->cert,
+                                                  .cert_key = o->cert_key };
         struct kv_options remote = {
                 .type = "etcd",
                 .hostname = o->hostname,
@@ -436,7 +439,7 @@ lease_etcd_new(const struct lease_etcd_options *o, struct lease **ret, struct er
                 .key = o->key,
                 .ttl_ms = o->ttl_ms,
                 .clock = o->clock,
-                .http = { .ca = o->ca, .cert = o->cert, .cert_key = o->cert_key },
+                .http = &http,
         };
         struct etcd_lease *c = calloc(1, sizeof *c);
         int r;

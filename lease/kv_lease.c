@@ -59,14 +59,51 @@ call_timeout_ms(int64_t ttl_ms)
         return t < MIN_TIMEOUT_MS ? MIN_TIMEOUT_MS : t > MAX_TIMEOUT_MS ? MAX_TIMEOUT_MS : t;
 }
 
+/* A key of a service, or the path of a file. */
+static int
+set_kv_key(struct kv_lease *kv, const struct kv_options *o, struct err *e)
+{
+        size_t n = o->key != NULL ? strlen(o->key) : 0;
+        int r;
+
+        if (o->http != NULL) {
+                r = clean_key(o->key != NULL ? o->key : "", kv->key, sizeof kv->key, e);
+                if (r < 0)
+                        err_prefix(e, "lease.%s.key", o->type);
+                return r;
+        }
+        if (n == 0 || o->key[0] != '/' || o->key[n - 1] == '/')
+                return err_text(e, E_CONFIG,
+                                "lease.%s.path: want the absolute path of a file, such as "
+                                "/var/lib/app/lease",
+                                o->type);
+        if (n >= sizeof kv->key)
+                return err_text(e, E_CONFIG, "lease.%s.path: longer than %zu bytes", o->type,
+                                sizeof kv->key - 1);
+        memcpy(kv->key, o->key, n + 1);
+        return 0;
+}
+
+static int
+make_clients(struct kv_lease *kv, const struct kv_options *o, struct err *e)
+{
+        struct http_client_options watch_http = *o->http;
+        int r = http_client_new(o->http, &kv->http, e);
+
+        watch_http.is_cancellable = true;
+        if (r == 0)
+                r = http_client_new(&watch_http, &kv->watch_http, e);
+        if (r < 0)
+                err_prefix(e, "lease.%s", o->type);
+        return r;
+}
+
 int
 kv_init(struct kv_lease *kv, const struct lease_ops *ops, const struct kv_service *service,
         const struct kv_options *o, struct err *e)
 {
-        struct http_client_options watch_http = o->http;
         int code;
 
-        watch_http.is_cancellable = true;
         kv->base.ops = ops;
         kv->service = service;
         kv->base.type = o->type;
@@ -79,23 +116,14 @@ kv_init(struct kv_lease *kv, const struct lease_ops *ops, const struct kv_servic
         atomic_init(&kv->deadline_ms, INT64_MIN);
         if (o->ttl_ms < 1000)
                 return err_text(e, E_CONFIG, "lease.%s.ttl: at least 1s", o->type);
-        code = clean_key(o->key != NULL ? o->key : "", kv->key, sizeof kv->key, e);
-        if (code < 0) {
-                err_prefix(e, "lease.%s.key", o->type);
+        code = set_kv_key(kv, o, e);
+        if (code < 0)
                 return code;
-        }
         code = copy_setting(o->hostname, kv->hostname, sizeof kv->hostname, "hostname", e);
         if (code == 0)
                 code = copy_setting(o->advertise_url, kv->advertise_url, sizeof kv->advertise_url,
                                     "advertise-url", e);
-        if (code < 0)
-                return code;
-        code = http_client_new(&o->http, &kv->http, e);
-        if (code == 0)
-                code = http_client_new(&watch_http, &kv->watch_http, e);
-        if (code < 0)
-                err_prefix(e, "lease.%s", o->type);
-        return code;
+        return code == 0 && o->http != NULL ? make_clients(kv, o, e) : code;
 }
 
 void
@@ -232,7 +260,8 @@ set_session(struct kv_lease *kv, const char *session, uint64_t term)
         pthread_mutex_unlock(&kv->hold_lock);
         kv->term = term;
         kv->renewals = 0;
-        http_client_cancel(kv->watch_http);
+        if (kv->watch_http != NULL)
+                http_client_cancel(kv->watch_http);
 }
 
 static void

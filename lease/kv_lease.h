@@ -1,5 +1,5 @@
-/* lease/kv_lease.h - the lease as keys of a service, by rules that Consul and etcd share; for the backends only, which speak
- * their protocols.
+/* lease/kv_lease.h - the lease as keys of a service, by rules that Consul, etcd and the lease in a file share; for the backends
+ * only, which speak their protocols.
  *
  *   KEY             the holder, as JSON; locked by a session of the holder's. See docs/protocol.md, section 6
  *   KEY/term        the last term that began, decimal; written with KEY, stays when KEY goes
@@ -62,14 +62,14 @@ struct kv_service {
         /* Writes KEY/term, and 0 to KEY/released. */
         int (*raise_term)(struct kv_lease *kv, const struct lease_state *seen, uint64_t term,
                           struct err *e);
-        /* By kv_watch_request alone. 0: KEY is @held.session's. E_NOT_PRIMARY: it is not. */
+        /* By kv_watch_request alone where there is one, which ends it early; else for a moment. 0: KEY is @held.session's. E_NOT_PRIMARY: it is not. */
         int (*watch)(struct kv_lease *kv, const struct lease_state *held, struct err *e);
 };
 
 struct kv_lease {
         struct lease base;
         const struct kv_service *service;
-        struct http_client *http, *watch_http;
+        struct http_client *http, *watch_http; /* NULL: the service is no server */
         const char *index_header; /* in which the service tells its counter; NULL: not there */
         const struct clock *clock;
         char hostname[LEASE_HOSTNAME_SIZE], advertise_url[LEASE_URL_SIZE];
@@ -92,7 +92,8 @@ struct kv_options {
         const char *type, *hostname, *advertise_url, *key;
         int64_t ttl_ms, lock_delay_ms;
         const struct clock *clock; /* NULL: the machine's */
-        struct http_client_options http;
+        const struct http_client_options
+                *http; /* NULL: the service is no server, and key the path of a file */
 };
 
 /* -EINVAL or E_CONFIG with words that name lease.TYPE.key and so on. */

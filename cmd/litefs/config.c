@@ -67,6 +67,12 @@ config_has_own_address(const struct config *c)
                c->lease.primary_url[0] != '\0';
 }
 
+static bool
+is_lease_file(const struct config *c)
+{
+        return strcmp(c->lease.type, "file") == 0;
+}
+
 /* Whether a replica cannot be reached by its primary: it listens to this machine, and that is elsewhere, or at any port. */
 static bool
 is_hidden_replica(const struct config *c)
@@ -81,22 +87,33 @@ is_hidden_replica(const struct config *c)
                (access_is_loopback(c->http.addr) && !access_is_loopback(primary));
 }
 
+/* That of the machine. Nodes that share one, as those with a lease in a file do, are told apart by their ports. */
+static int
+resolve_hostname(struct config *c, const char *port)
+{
+        char host[256], name[300];
+
+        if (c->lease.hostname[0] != '\0' || gethostname(host, sizeof host) < 0)
+                return 0;
+        host[sizeof host - 1] = '\0';
+        snprintf(name, sizeof name, "%s%s%s", host, is_lease_file(c) && port != NULL ? "-" : "",
+                 is_lease_file(c) && port != NULL ? port + 1 : "");
+        return config_set_string(&c->lease.hostname, name);
+}
+
 /* The name under which the other nodes know this one. With the static lease it is guessed where the primary has keys of its
  * own. */
 static int
 resolve_address(struct config *c)
 {
         const char *port = strrchr(c->http.addr, ':');
-        char host[256], url[512];
-        int r = 0;
+        char url[512];
+        int r;
 
         if (strcmp(c->lease.type, "consul") != 0 && strcmp(c->lease.type, "etcd") != 0 &&
-            c->lease.primary_url[0] == '\0')
+            !is_lease_file(c) && c->lease.primary_url[0] == '\0')
                 return 0;
-        if (c->lease.hostname[0] == '\0' && gethostname(host, sizeof host) == 0) {
-                host[sizeof host - 1] = '\0';
-                r = config_set_string(&c->lease.hostname, host);
-        }
+        r = resolve_hostname(c, port);
         if (r == 0 && c->lease.advertise_url[0] == '\0' && c->lease.hostname[0] != '\0' &&
             port != NULL && !is_hidden_replica(c)) {
                 /* Who listens to this machine alone is reached by no name of it, but where it listens. */
@@ -159,12 +176,14 @@ config_is_open(const struct config *c)
                c->http.tls.client_ca[0] == '\0';
 }
 
-/* A node that is by itself need not be reached by others. One that has an address for them has to say who may. */
+/* A node that is by itself, or whose others are on this machine, need not be reached from elsewhere. One that has an address for
+ * them has to say who may. */
 static int
 resolve_listener(struct config *c)
 {
-        bool is_single = strcmp(c->lease.type, "static") == 0 && c->lease.candidate &&
-                         c->lease.advertise_url[0] == '\0';
+        bool is_single = is_lease_file(c) ? c->lease.advertise_url[0] == '\0'
+                                          : strcmp(c->lease.type, "static") == 0 && c->lease.candidate &&
+                                                    c->lease.advertise_url[0] == '\0';
 
         return is_single && !c->http.has_addr && !c->http.insecure && config_is_open(c)
                        ? config_set_string(&c->http.addr, "127.0.0.1:20202")
@@ -183,6 +202,7 @@ config_resolve(struct config *c)
         default_duration(&c->lease.consul.ttl_ns, 10 * SECOND);
         default_duration(&c->lease.consul.lock_delay_ns, SECOND);
         default_duration(&c->lease.etcd.ttl_ns, 10 * SECOND);
+        default_duration(&c->lease.file.ttl_ns, 10 * SECOND);
         if (r == 0 && c->http.tls.ca[0] == '\0')
                 r = config_set_string(&c->http.tls.ca, c->http.tls.client_ca);
         if (r == 0)

@@ -93,6 +93,10 @@ struct config {
                         char *key, *ca, *cert, *cert_key;
                         int64_t ttl_ns;
                 } etcd;
+                struct {
+                        char *path;
+                        int64_t ttl_ns;
+                } file;
         } lease;
         struct config_backup backup;   /* as the file has it, when it names one */
         struct config_backup *backups; /* each that is to be written to */

@@ -95,6 +95,8 @@ const struct config_key config_keys[] = {
         STRING("lease.etcd.cert", lease.etcd.cert, ""),
         STRING("lease.etcd.cert-key", lease.etcd.cert_key, ""),
         DURATION("lease.etcd.ttl", lease.etcd.ttl_ns, 10 * SECOND),
+        STRING("lease.file.path", lease.file.path, ""),
+        DURATION("lease.file.ttl", lease.file.ttl_ns, 10 * SECOND),
 
         STRING("backup.type", backup.type, ""),
         STRING("backup.path", backup.path, ""),

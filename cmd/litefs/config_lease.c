@@ -9,8 +9,8 @@
 #include "cmd/litefs/config_keys.h"
 
 #define FORMS \
-        "want etcd://HOST:2379/KEY, consul://HOST:8500/KEY, or http://HOST:20202, the primary that this " \
-        "node follows"
+        "want etcd://HOST:2379/KEY, consul://HOST:8500/KEY, file:///PATH for the nodes of one machine, or " \
+        "http://HOST:20202, the primary that this node follows"
 
 static bool
 take_scheme(const char **at, const char *prefix)
@@ -101,6 +101,23 @@ set_primary(struct config *c, const char *url, struct err *e)
                        : 0;
 }
 
+/* @rest is what follows "file:". */
+static int
+set_file(struct config *c, const char *url, const char *rest, struct err *e)
+{
+        if (strncmp(rest, "//", 2) == 0)
+                rest += 2;
+        if (rest[0] != '/' || rest[1] == '\0')
+                return err_text(
+                        e, E_CONFIG,
+                        "\"%.200s\" is no absolute path: want the file that all nodes of this machine share, such "
+                        "as file:///var/lib/app/lease",
+                        url);
+        return set_lease_type(c, "file", e) < 0 || config_set_string(&c->lease.file.path, rest) < 0
+                       ? fail_lease_memory(e)
+                       : 0;
+}
+
 int
 config_resolve_lease(struct config *c, struct err *e)
 {
@@ -113,6 +130,8 @@ config_resolve_lease(struct config *c, struct err *e)
                 return err_text(e, E_CONFIG, "lease.type is set, too: leave one of them out");
         if (strncasecmp(url, "http://", 7) == 0 || strncasecmp(url, "https://", 8) == 0)
                 return set_primary(c, url, e);
+        if (strncasecmp(url, "file:", 5) == 0)
+                return set_file(c, url, url + 5, e);
         for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
                 if (!take_scheme(&rest, types[i]))
                         continue;

@@ -2,6 +2,7 @@
  *
  *   etcd://HOST:2379[,HOST:2379...]/KEY      etcd+https:// with TLS
  *   consul://HOST:8500/KEY                   consul+https:// with TLS
+ *   file:///PATH                             nodes of this machine
  *   http://HOST:20202, https://HOST:20202    no lease: a replica of the node there, which is always the primary */
 #ifndef LITEFS_CMD_CONFIG_LEASE_H
 #define LITEFS_CMD_CONFIG_LEASE_H

@@ -245,16 +245,34 @@ validate_etcd(const struct config *c, struct err *e)
 }
 
 static int
+validate_file(const struct config *c, struct err *e)
+{
+        const char *path = c->lease.file.path, *port = strrchr(c->http.addr, ':');
+
+        if (path[0] != '/' || path[strlen(path) - 1] == '/')
+                return fail(
+                        c, "lease.file.path", e,
+                        "want the absolute path of a file on a local disk, the same for all nodes of this "
+                        "machine, such as /var/lib/app/lease");
+        if (port != NULL && strcmp(port, ":0") == 0)
+                return fail(
+                        c, "http.addr", e,
+                        "the other nodes do not know which port \":0\" is: want one of its own for each node, "
+                        "such as 127.0.0.1:20203");
+        return 0;
+}
+
+static int
 validate_lease(const struct config *c, struct err *e)
 {
-        static const char *const types[] = { "etcd", "consul", "static", NULL };
+        static const char *const types[] = { "etcd", "consul", "static", "file", NULL };
         int r = 0;
 
         if (!is_one_of(c->lease.type, types))
                 return fail_word(
                         c, "lease.type", c->lease.type, types,
-                        "etcd, consul or static (a single node, or a primary that never changes), or instead of the "
-                        "section `lease: etcd://HOST:2379/KEY`",
+                        "etcd, consul, static (a single node, or a primary that never changes) or file (nodes of one machine), or "
+                        "instead of the section `lease: etcd://HOST:2379/KEY`",
                         e);
         if (c->lease.candidate && c->lease.databases.n > 0)
                 return fail(
@@ -265,6 +283,8 @@ validate_lease(const struct config *c, struct err *e)
                 r = validate_consul(c, e);
         else if (strcmp(c->lease.type, "etcd") == 0)
                 r = validate_etcd(c, e);
+        else if (strcmp(c->lease.type, "file") == 0)
+                r = validate_file(c, e);
         return r < 0 ? r : validate_advertise(c, e);
 }
 

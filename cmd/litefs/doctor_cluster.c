@@ -59,7 +59,10 @@ suggest_lease(const struct config *c, const char *trouble, char *buf, size_t siz
         bool is_etcd = strcmp(c->lease.type, "etcd") == 0;
         struct http_url url;
 
-        if (is_etcd && (strstr(trouble, "NOSPACE") != NULL || strstr(trouble, "space exceeded") != NULL))
+        if (strcmp(c->lease.type, "file") == 0)
+                snprintf(buf, size, "ls -l %s*", c->lease.file.path);
+        else if (is_etcd &&
+                 (strstr(trouble, "NOSPACE") != NULL || strstr(trouble, "space exceeded") != NULL))
                 snprintf(
                         buf, size,
                         "etcdctl endpoint status -w table   # then: etcdctl compact REVISION; etcdctl defrag; etcdctl "
@@ -328,7 +331,7 @@ doctor_check_clock(struct doctor *d)
 
         if (d->primary_info != NULL)
                 r = ask_clock(d->client.others, d->holder.advertise_url, "/healthz", &ahead_s);
-        if (r < 0 && d->is_lease_known) {
+        if (r < 0 && d->is_lease_known && strcmp(d->config.lease.type, "file") != 0) {
                 whose = d->config.lease.type;
                 r = ask_lease_clock(&d->config, &ahead_s);
         }

@@ -7,6 +7,7 @@
 #include "cmd/litefs/config.h"
 #include "lease/consul.h"
 #include "lease/etcd.h"
+#include "lease/file.h"
 #include "lease/lease.h"
 
 static int64_t
@@ -85,6 +86,20 @@ make_etcd(const struct config *c, struct lease **ret, struct err *e)
         return lease_etcd_new(&o, ret, e);
 }
 
+static int
+make_file_lease(const struct config *c, struct lease **ret, struct err *e)
+{
+        struct lease_file_options o = {
+                .path = c->lease.file.path,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .ttl_ms = to_ms(c->lease.file.ttl_ns),
+        };
+
+        log_info("Using a file to determine primary: path=%s", o.path);
+        return lease_file_new(&o, ret, e);
+}
+
 int
 make_lease(const struct config *c, struct lease **ret, struct err *e)
 {
@@ -92,5 +107,7 @@ make_lease(const struct config *c, struct lease **ret, struct err *e)
                 return make_consul(c, ret, e);
         if (strcmp(c->lease.type, "etcd") == 0)
                 return make_etcd(c, ret, e);
+        if (strcmp(c->lease.type, "file") == 0)
+                return make_file_lease(c, ret, e);
         return make_static(c, ret, e);
 }

@@ -2,7 +2,7 @@
  * `litefs init`, which writes the file that says the same.
  *
  * Databases and their log are beside the mount, in DIR.litefs. Without -lease and -follow it is a node by itself. It
- * listens on this machine alone, but with a lease, for then the other nodes must reach it. */
+ * listens on this machine alone, but with a lease in a service, for then the other nodes must reach it. */
 #ifndef LITEFS_CMD_NODE_FLAGS_H
 #define LITEFS_CMD_NODE_FLAGS_H
 
@@ -21,7 +21,7 @@ struct node_flags {
           &(f)->data }, \
         { "addr", "HOST:PORT", "where the API and other nodes are answered, else 127.0.0.1:20202", NULL, \
           &(f)->addr }, \
-        { "lease", "URL", "who may write: etcd://HOST:2379/KEY or consul://HOST:8500/KEY", NULL, \
+        { "lease", "URL", "who may write: etcd://HOST:2379/KEY, consul://HOST:8500/KEY or file:///PATH", NULL, \
           &(f)->lease }, \
         { "follow", "URL", "be a replica of the node at URL, http://HOST:20202", NULL, &(f)->follow }, \
         { "advertise-url", "URL", "where other nodes reach this one, else its host name", NULL, \

@@ -94,6 +94,10 @@ format_delete(const struct node *n, const char *key, char *buf, size_t size)
 {
         const struct lease *l = n->config.lease;
 
+        if (strcmp(l->type, "file") == 0) {
+                snprintf(buf, size, "rm %s", l->key); /* with all that is in it */
+                return;
+        }
         snprintf(buf, size, "%s %s/%s",
                  strcmp(l->type, "etcd") == 0 ? "etcdctl del" : "consul kv delete",
                  l->key != NULL ? l->key : "KEY", key);

@@ -217,6 +217,21 @@ START_TEST(consul_node_keeps_the_name_it_was_given)
 }
 END_TEST
 
+/* Its nodes share a machine: it listens there alone, and its port is part of its name. */
+START_TEST(node_of_one_machine_gets_a_name_of_its_own)
+{
+        char host[256], name[300];
+
+        ck_assert_int_eq(gethostname(host, sizeof host), 0);
+        parse("lease: file:///x\n");
+        ck_assert_str_eq(config.http.addr, "127.0.0.1:20202");
+        snprintf(name, sizeof name, "%s-20202", host);
+        ck_assert_str_eq(config.lease.hostname, name);
+        ck_assert_str_eq(config.lease.advertise_url, "http://127.0.0.1:20202");
+        ck_assert_int_eq(config.lease.file.ttl_ns, 10 * SECOND);
+}
+END_TEST
+
 START_TEST(cloud_token_selects_the_cloud_backup)
 {
         setenv("LITEFS_CLOUD_TOKEN", "secret", 1);
@@ -403,8 +418,8 @@ static const struct {
           "litefs.yml:1: fuse.dir: /x/dbs is inside data.dir (/x), where litefs has its own files: move one of them" },
         { "fuse: {dir: x/tmp/y}\ndata: {dir: x}\n",
           "litefs.yml:1: fuse.dir: x/tmp/y is inside data.dir (x), where litefs has its own files: move one of them" },
-        { "skip-sync: true\n", "litefs.yml: lease.type: not set: want etcd, consul or static" },
-        { "\nlease: {type: etdc}\n", "litefs.yml:2: lease.type: want etcd, consul or static" },
+        { "skip-sync: true\n", "litefs.yml: lease.type: not set: want etcd, consul, static" },
+        { "\nlease: {type: etdc}\n", "litefs.yml:2: lease.type: want etcd, consul, static" },
         { "lease: {type: static, primary-url: 'http://p:1'}\n",
           "litefs.yml:1: lease.primary-url: only a replica" },
         { "lease: {type: static, candidate: false, primary-url: 'p:1'}\n",
@@ -414,6 +429,9 @@ static const struct {
         { "lease: {type: consul, consul: {url: u}}\n", "litefs.yml: lease.consul.key: not set" },
         { "lease: {type: etcd, etcd: {key: k}}\n", "litefs.yml: lease.etcd.endpoints: not set" },
         { "lease: {type: etcd, etcd: {endpoints: [a]}}\n", "litefs.yml: lease.etcd.key: not set" },
+        { "lease: {type: file}\n", "litefs.yml: lease.file.path: want the absolute path of a file" },
+        { "lease: {type: file, file: {path: here}}\n",
+          "litefs.yml:1: lease.file.path: want the absolute path of a file" },
         { "lease: {type: static}\nlog: {format: xml}\n",
           "litefs.yml:2: log.format: want text or json, not \"xml\"" },
         { "lease: {type: static}\nlog: {format: jsno}\n",
@@ -684,6 +702,7 @@ main(void)
         tcase_add_test(env, verbatim_text_is_not_expanded);
         tcase_add_test(env, consul_node_gets_a_name_and_an_address);
         tcase_add_test(env, consul_node_keeps_the_name_it_was_given);
+        tcase_add_test(env, node_of_one_machine_gets_a_name_of_its_own);
         tcase_add_test(env, cloud_token_selects_the_cloud_backup);
         tcase_add_test(env, cloud_token_leaves_another_backup_alone);
         tcase_add_test(env, backup_is_a_section);

@@ -56,6 +56,8 @@ static const struct {
         { "etcd://[::1]/x", "etcd", "http://[::1]:2379", "http://[::1]:2379", "x" },
         { "consul://h/app", "consul", "http://h:8500", NULL, "app" },
         { "consul+https://h:1/app", "consul", "https://h:1", NULL, "app" },
+        { "file:///var/lib/app/lease", "file", NULL, NULL, "/var/lib/app/lease" },
+        { "file:/lease", "file", NULL, NULL, "/lease" },
         { "http://node1:20202", "static", "http://node1:20202", NULL, NULL },
         { "https://node1", "static", "https://node1:443", NULL, NULL },
 };
@@ -78,6 +80,8 @@ START_TEST(lease_is_one_word)
         } else if (strcmp(leases[_i].type, "consul") == 0) {
                 ck_assert_str_eq(config.lease.consul.url, leases[_i].first);
                 ck_assert_str_eq(config.lease.consul.key, leases[_i].key);
+        } else if (strcmp(leases[_i].type, "file") == 0) {
+                ck_assert_str_eq(config.lease.file.path, leases[_i].key);
         } else {
                 ck_assert_str_eq(config.lease.primary_url, leases[_i].first);
                 ck_assert(!config.lease.candidate);
@@ -97,6 +101,8 @@ static const struct {
         { "lease: etcd://a:b/x\n", "has no address before the key" },
         { "lease: consul://a,b/x\n", "names several agents" },
         { "lease: etcdx://a/x\n", "is no lease" },
+        { "lease: file://x\n", "\"file://x\" is no absolute path" },
+        { "lease: 'file:'\n", "\"file:\" is no absolute path" },
         { "lease: http://:1\n", "is no address of a node" },
         { "lease:\n  url: etcd://a/x\n  type: etcd\n",
           "litefs.yml:2: lease.url: lease.type is set, too" },
@@ -207,6 +213,11 @@ static const struct {
         { { .lease = "x" }, "db", "-lease \"x\" is no lease: want etcd://" },
         { { .lease = "http://a:1" }, "db", "give it as -follow" },
         { { .lease = "etcd://a/b", .follow = "http://a" }, "db", "contradict each other" },
+        { { .lease = "file:///a/" }, "db", "-lease: want the absolute path of a file" },
+        { { .lease = "file:///a", .addr = "127.0.0.1:0" },
+          "db",
+          "-addr: the other nodes do not know which port \":0\" is" },
+        { { .lease = "file:///a", .addr = ":20203" }, "db", "-addr: :20203 is open to the network" },
         { { .lease = "etcd://a/b" }, "db", "-addr: :20202 is open to the network" },
         { { .follow = "a:1" }, "db", "is no address of a node" },
         { { .follow = "http://a:1", .advertise = "b:1" },
@@ -237,6 +248,7 @@ static const struct {
         { { 0 }, "db", NULL },
         { { .addr = "127.0.0.1:1", .allow_other = true }, "a b", "./app -p 1" },
         { { .lease = "etcd://a,b:1/c", .token_file = "token" }, "db", NULL },
+        { { .lease = "file:///a/b" }, "db", NULL },
         { { .lease = "consul+https://a/c", .token_file = "token", .advertise = "https://me:1" },
           "db",
           NULL },

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "lease")]
@@ -14,6 +15,9 @@ from litefs_fixture import free_ports, have_same, pos_or_none, stop_process, wai
 from tcp_link import Link
 
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+
+# Where a sync takes no time: a busy disk is not what costs a test its lease.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 BECAME = "primary lease acquired"
 CEASED = "this node is no longer the primary"
@@ -34,6 +38,17 @@ def consul():
 def etcd():
     from test_etcd import Etcd
     return Etcd()
+
+
+class LeaseFile:
+    """A lease in a file: there is no server, and no way to it that could be cut."""
+
+    def __init__(self):
+        self.root = tempfile.mkdtemp(prefix="litefs-lease-", dir=MEMORY)
+        self.path = os.path.join(self.root, "lease")
+
+    def close(self):
+        shutil.rmtree(self.root, ignore_errors=True)
 
 
 def lease_section(backend, url, ttl, lock_delay):
@@ -65,7 +80,7 @@ class Member(litefs_fixture.Node):
         self.name = name
         self.listen_port = free_ports(1)[0]
         self.link = Link(self.listen_port, host)
-        self.lease_link = Link(int(cluster.server.url.rsplit(":", 1)[1]))
+        self.lease_link = None if cluster.backend == "file" else Link(int(cluster.server.url.rsplit(":", 1)[1]))
         self.log_begin = 0
         self.is_paused = False
         with open(self.config, "w") as f:
@@ -75,8 +90,13 @@ class Member(litefs_fixture.Node):
                     f"lease:\n  type: {cluster.backend}\n  hostname: {name}\n"
                     f"  advertise-url: {cluster.scheme}://{host}:{self.link.port}\n"
                     f"  candidate: {str(candidate).lower()}\n  reconnect-delay: 100ms\n{options}"
-                    + lease_section(cluster.backend, f"{cluster.server.scheme}://127.0.0.1:{self.lease_link.port}",
-                                    cluster.ttl, cluster.lock_delay) + cluster.lease_options)
+                    + self.lease_section(cluster) + cluster.lease_options)
+
+    def lease_section(self, cluster):
+        if cluster.backend == "file":
+            return f"  file:\n    path: {cluster.server.path}\n    ttl: {cluster.ttl}\n"
+        return lease_section(cluster.backend, f"{cluster.server.scheme}://127.0.0.1:{self.lease_link.port}", cluster.ttl,
+                             cluster.lock_delay)
 
     def start(self, **kw):
         if os.path.exists(self.log_path):
@@ -141,7 +161,8 @@ class Member(litefs_fixture.Node):
     def forget(self):
         subprocess.run(["fusermount3", "-uzq", self.mnt], check=False)
         self.link.close()
-        self.lease_link.close()
+        if self.lease_link is not None:
+            self.lease_link.close()
         for directory in filter(None, (self.root, self.data_parent)):
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -155,7 +176,7 @@ class Cluster:
         self.data_options, self.options = data_options, options
         self.http_options, self.lease_options = http_options, lease_options
         self.scheme = "https" if "tls:" in http_options else "http"
-        self.server = server or (consul() if backend == "consul" else etcd())
+        self.server = server or {"consul": consul, "etcd": etcd, "file": LeaseFile}[backend]()
         self.n = n
         self.nodes = []
 

@@ -2,6 +2,7 @@
  *
  *   driver consul url=http://127.0.0.1:8500 key=k hostname=a advertise-url=http://a ttl-ms=10000
  *   driver etcd endpoint=http://127.0.0.1:2379 endpoint=... key=k ...
+ *   driver file key=/path/of/file ...
  *
  *   read, acquire [MIN-TERM] (reads first), acquire-seen, break, raise-term TERM (as read last), renew, release, offer,
  *   take-over TOKEN, get-heir, get-id, put-id ID, watch (what was acquired last),
@@ -16,6 +17,7 @@
 #include "base/clock.h"
 #include "lease/consul.h"
 #include "lease/etcd.h"
+#include "lease/file.h"
 
 #define MAX_ENDPOINTS 8
 
@@ -165,6 +167,7 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
 {
         struct lease_consul_options consul = { .lock_delay_ms = 1000 };
         struct lease_etcd_options etcd = { .n_endpoints = 0 };
+        struct lease_file_options file = { .path = NULL };
         char *endpoints[MAX_ENDPOINTS];
 
         etcd.endpoints = endpoints;
@@ -179,11 +182,11 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
                 else if (strcmp(argv[i], "endpoint") == 0)
                         endpoints[etcd.n_endpoints++] = value;
                 else if (strcmp(argv[i], "key") == 0)
-                        consul.key = etcd.key = value;
+                        consul.key = etcd.key = file.path = value;
                 else if (strcmp(argv[i], "hostname") == 0)
-                        consul.hostname = etcd.hostname = value;
+                        consul.hostname = etcd.hostname = file.hostname = value;
                 else if (strcmp(argv[i], "advertise-url") == 0)
-                        consul.advertise_url = etcd.advertise_url = value;
+                        consul.advertise_url = etcd.advertise_url = file.advertise_url = value;
                 else if (strcmp(argv[i], "ca") == 0)
                         consul.ca = etcd.ca = value;
                 else if (strcmp(argv[i], "cert") == 0)
@@ -191,7 +194,7 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
                 else if (strcmp(argv[i], "cert-key") == 0)
                         consul.cert_key = etcd.cert_key = value;
                 else if (strcmp(argv[i], "ttl-ms") == 0)
-                        consul.ttl_ms = etcd.ttl_ms = atoll(value);
+                        consul.ttl_ms = etcd.ttl_ms = file.ttl_ms = atoll(value);
                 else if (strcmp(argv[i], "lock-delay-ms") == 0)
                         consul.lock_delay_ms = atoll(value);
                 else
@@ -199,6 +202,8 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
         }
         if (strcmp(argv[1], "consul") == 0)
                 return lease_consul_new(&consul, ret, e);
+        if (strcmp(argv[1], "file") == 0)
+                return lease_file_new(&file, ret, e);
         return lease_etcd_new(&etcd, ret, e);
 }
 

@@ -1,0 +1,475 @@
+#include "lease/file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/os.h"
+#include "lease/file_internal.h"
+
+#define WATCH_MS 100 /* how long a lease that is given up may still be watched */
+
+static struct file_lease *
+file_lease_of(struct kv_lease *kv)
+{
+        return (struct file_lease *)kv;
+}
+
+/* --- sessions --- */
+
+/* The byte of the lock file that is its own: by chance, so that none is given twice. */
+static int
+file_begin_session(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], int64_t *ret_ttl_ms, struct err *e)
+{
+        struct file_txn t;
+        char session[LEASE_SESSION_SIZE];
+        uint64_t id;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, e);
+
+        if (r < 0)
+                return r;
+        if (getrandom(&id, sizeof id, 0) != sizeof id)
+                r = err_set(e, -EIO, "random numbers");
+        snprintf(session, sizeof session, "%" PRIu64, (id >> 2) + 1);
+        if (r == 0)
+                r = file_lock_session(file_lease_of(kv), &t, session, e);
+        file_end(&t);
+        if (r == 0) {
+                memcpy(ret, session, LEASE_SESSION_SIZE);
+                *ret_ttl_ms = kv->base.ttl_ms;
+        }
+        return r;
+}
+
+/* A lock does not run out. Whether the lease is still this node's is seen as its mark is written. */
+static int
+keep_lock(struct kv_lease *kv, int64_t *ret_ttl_ms, struct err *e)
+{
+        (void)e;
+        *ret_ttl_ms = kv->base.ttl_ms;
+        return 0;
+}
+
+static bool
+is_session_of(const json_t *root, const char *session)
+{
+        return session[0] != '\0' && strcmp(file_text(root, "session"), session) == 0;
+}
+
+static void
+file_free_key(json_t *root, uint64_t term)
+{
+        json_object_del(root, "holder");
+        json_object_del(root, "session");
+        json_object_del(root, "lock-file");
+        json_object_del(root, "holder-revision");
+        if (term != 0) {
+                file_set_number(root, "released", term);
+                file_set_number(root, "released-revision", file_number(root, "revision") + 1);
+        }
+}
+
+static int
+file_end_session(struct kv_lease *kv, const char *session, uint64_t term)
+{
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, NULL);
+
+        if (r < 0)
+                return r;
+        if (is_session_of(t.root, session)) {
+                file_free_key(t.root, term);
+                r = file_save(file_lease_of(kv), &t, NULL);
+        }
+        if (r == 0)
+                file_unlock_session(file_lease_of(kv), session);
+        file_end(&t);
+        return r;
+}
+
+/* --- reading --- */
+
+static int
+file_parse_holder(const struct file_lease *f, const json_t *root, struct lease_state *ret, struct err *e)
+{
+        char text[KV_VALUE_SIZE];
+        size_t n = json_dumpb(json_object_get(root, "holder"), text, sizeof text, JSON_COMPACT);
+        int r = n > sizeof text ? err_set(e, -EMSGSIZE, "holder")
+                                : kv_parse(text, n, file_number(root, "holder-revision"), ret, e);
+
+        if (r < 0)
+                err_prefix(e, "%s", f->kv.key);
+        else
+                snprintf(ret->session, sizeof ret->session, "%s", file_text(root, "session"));
+        return r;
+}
+
+/* A holder whose process has ended counts as one that has released the term it began. */
+static int
+file_read_lease(struct kv_lease *kv, struct lease_state *ret, struct err *e)
+{
+        struct lease_state holder = { .has_holder = false };
+        struct file_txn t;
+        uint64_t released;
+        int r = file_begin(file_lease_of(kv), FILE_READ, &t, e);
+
+        if (r < 0)
+                return r;
+        released = file_number(t.root, "released");
+        if (json_object_get(t.root, "holder") != NULL)
+                r = file_parse_holder(file_lease_of(kv), t.root, &holder, e);
+        if (holder.has_holder && !file_is_session_alive(&t)) {
+                holder.has_holder = false;
+                if (released == 0 && !json_is_true(json_object_get(t.root, "is-raised")))
+                        released = holder.term;
+        }
+        if (r == 0) {
+                if (holder.has_holder)
+                        *ret = holder;
+                ret->index = file_number(t.root, "revision");
+                ret->key_index = file_number(t.root, "holder-revision");
+                ret->last_term = file_number(t.root, "term");
+                ret->last_term_index = file_number(t.root, "term-revision");
+                ret->released_index = file_number(t.root, "released-revision");
+                ret->is_raised = json_is_true(json_object_get(t.root, "is-raised"));
+                ret->is_released = !ret->has_holder && released != 0 && released == ret->last_term;
+        }
+        file_end(&t);
+        return r;
+}
+
+static int
+file_read_heir(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], struct err *e)
+{
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_READ, &t, e);
+
+        ret[0] = '\0';
+        if (r < 0)
+                return r;
+        snprintf(ret, LEASE_SESSION_SIZE, "%s", file_text(t.root, "heir"));
+        file_end(&t);
+        return 0;
+}
+
+/* --- acquire and renew --- */
+
+static int
+fail_unlike_seen(struct err *e)
+{
+        return err_text(e, E_NOT_PRIMARY, "the lease is not as it was seen");
+}
+
+static bool
+is_term_as_seen(const json_t *root, const struct lease_state *seen)
+{
+        return file_number(root, "term") == seen->last_term &&
+               file_number(root, "term-revision") == seen->last_term_index;
+}
+
+static bool
+is_free_as_seen(const struct file_txn *t, const struct lease_state *seen)
+{
+        bool has_holder = json_object_get(t->root, "holder") != NULL;
+
+        return file_number(t->root, "holder-revision") == seen->key_index &&
+               file_number(t->root, "released-revision") == seen->released_index &&
+               (!has_holder || !file_is_session_alive(t)) && is_term_as_seen(t->root, seen);
+}
+
+/* The value and who has it; numbers are those of the revision that file_save makes. */
+static int
+file_set_holder(struct file_txn *t, const char *value, const char *session, struct err *e)
+{
+        char identity[FILE_IDENTITY_SIZE];
+        json_t *holder = json_loads(value, 0, NULL);
+        int r = file_identity(t->fd, identity, e);
+
+        if (r == 0 && holder == NULL)
+                r = err_set(e, -ENOMEM, "lease");
+        if (r < 0) {
+                json_decref(holder);
+                return r;
+        }
+        json_object_set_new(t->root, "holder", holder);
+        json_object_set_new(t->root, "session", json_string(session));
+        json_object_set_new(t->root, "lock-file", json_string(identity));
+        file_set_number(t->root, "holder-revision", file_number(t->root, "revision") + 1);
+        return 0;
+}
+
+static void
+file_set_term(json_t *root, uint64_t term)
+{
+        file_set_number(root, "term", term);
+        file_set_number(root, "term-revision", file_number(root, "revision") + 1);
+        json_object_del(root, "released");
+        json_object_del(root, "released-revision");
+        json_object_del(root, "is-raised");
+}
+
+static int
+file_lock_key(struct kv_lease *kv, const struct kv_lock *what, struct err *e)
+{
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, e);
+
+        if (r < 0)
+                return r;
+        if (what->token != NULL
+                    ? !is_session_of(t.root, what->token) || !is_term_as_seen(t.root, what->seen)
+                    : !is_free_as_seen(&t, what->seen))
+                r = fail_unlike_seen(e);
+        if (r == 0)
+                r = file_set_holder(&t, what->value, what->session, e);
+        if (r == 0) {
+                file_set_term(t.root, what->term);
+                json_object_set_new(t.root, "heir", json_string(what->session));
+                r = file_save(file_lease_of(kv), &t, e);
+        }
+        if (r == 0 && what->token != NULL)
+                file_unlock_session(file_lease_of(kv),
+                                    what->token); /* if it was this node's own offer */
+        file_end(&t);
+        return r;
+}
+
+/* Also that its byte is still in the file that has the name: where it is not, the others could not tell when this node ends. */
+static int
+file_write_value(struct kv_lease *kv, const char *value, struct err *e)
+{
+        char identity[FILE_IDENTITY_SIZE];
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, e);
+
+        if (r < 0)
+                return r;
+        r = file_identity(t.fd, identity, e);
+        if (r == 0 && !is_session_of(t.root, kv->session))
+                r = err_text(e, E_NOT_PRIMARY, "the lease is no longer this node's in %s", kv->key);
+        if (r == 0 && strcmp(file_text(t.root, "lock-file"), identity) != 0)
+                r = err_text(e, E_NOT_PRIMARY, "%s.lock was replaced", kv->key);
+        if (r == 0)
+                r = file_set_holder(&t, value, kv->session, e);
+        if (r == 0)
+                r = file_save(file_lease_of(kv), &t, e);
+        file_end(&t);
+        return r;
+}
+
+static int
+file_break_key(struct kv_lease *kv, const struct lease_state *seen, struct err *e)
+{
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, e);
+
+        if (r < 0)
+                return r;
+        if (json_object_get(t.root, "holder") == NULL ||
+            file_number(t.root, "holder-revision") != seen->renewal)
+                r = fail_unlike_seen(e);
+        if (r == 0) {
+                file_free_key(t.root, seen->term);
+                r = file_save(file_lease_of(kv), &t, e);
+        }
+        file_end(&t);
+        return r;
+}
+
+static int
+file_raise_term(struct kv_lease *kv, const struct lease_state *seen, uint64_t term, struct err *e)
+{
+        struct file_txn t;
+        int r = file_begin(file_lease_of(kv), FILE_CHANGE, &t, e);
+
+        if (r < 0)
+                return r;
+        if (!is_free_as_seen(&t, seen))
+                r = fail_unlike_seen(e);
+        if (r == 0) {
+                file_free_key(t.root, 0);
+                file_set_term(t.root, term);
+                json_object_set_new(t.root, "is-raised", json_true());
+                file_set_number(t.root, "released-revision", file_number(t.root, "revision") + 1);
+                r = file_save(file_lease_of(kv), &t, e);
+        }
+        file_end(&t);
+        return r;
+}
+
+/* --- the watch --- */
+
+static int
+look_at_holder(struct file_lease *f, const char *session, struct err *e)
+{
+        json_t *root;
+        int r = file_peek(f, &root, e);
+
+        if (r < 0)
+                return r;
+        if (!is_session_of(root, session))
+                r = err_text(e, E_NOT_PRIMARY,
+                             "the lease in %s was taken away, or given to another node", f->kv.key);
+        json_decref(root);
+        return r;
+}
+
+/* Each change of PATH is a rename in its directory. */
+static int
+file_watch_key(struct kv_lease *kv, const struct lease_state *held, struct err *e)
+{
+        struct file_lease *f = file_lease_of(kv);
+        struct pollfd p = { .fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK), .events = POLLIN };
+        int r;
+
+        if (p.fd < 0)
+                return err_set(e, -errno, "inotify");
+        if (inotify_add_watch(p.fd, f->dir, IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE) < 0)
+                r = err_set(e, -errno, "watch %s", f->dir);
+        else
+                r = look_at_holder(f, held->session, e);
+        if (r == 0 && poll(&p, 1, WATCH_MS) > 0)
+                r = look_at_holder(f, held->session, e);
+        close(p.fd);
+        return r;
+}
+
+/* --- the cluster's id --- */
+
+/* Reads it; puts @id, when not NULL, if there is none. */
+static int
+file_cluster_id(struct file_lease *f, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        struct file_txn t;
+        const char *text;
+        int r;
+
+        kv_begin(&f->kv);
+        r = file_begin(f, id != NULL ? FILE_CHANGE : FILE_READ, &t, e);
+        if (r < 0)
+                return r;
+        text = file_text(t.root, "cluster-id");
+        if (text[0] == '\0' && id != NULL) {
+                text = id;
+                json_object_set_new(t.root, "cluster-id", json_string(id));
+                r = file_save(f, &t, e);
+        }
+        if (r == 0)
+                r = kv_copy_cluster_id(text, strlen(text), ret, e);
+        file_end(&t);
+        return r;
+}
+
+static int
+file_get_cluster_id(struct lease *l, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        ret[0] = '\0';
+        return file_cluster_id((struct file_lease *)l, NULL, ret, e);
+}
+
+static int
+file_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
+{
+        int r = kv_copy_cluster_id(id, strlen(id), ret, e);
+
+        return r < 0 ? r : file_cluster_id((struct file_lease *)l, id, ret, e);
+}
+
+/* --- set-up --- */
+
+static void
+file_lease_free(struct lease *l)
+{
+        struct file_lease *f = (struct file_lease *)l;
+
+        os_close(os_host(), "lease:lock", f->session_fd);
+        kv_release(&f->kv);
+        free(f);
+}
+
+static const struct kv_service file_service = {
+        .create_session = file_begin_session,
+        .keep_alive = keep_lock,
+        .end_session = file_end_session,
+        .read = file_read_lease,
+        .read_term = file_read_lease,
+        .read_heir = file_read_heir,
+        .lock = file_lock_key,
+        .write_value = file_write_value,
+        .break_key = file_break_key,
+        .raise_term = file_raise_term,
+        .watch = file_watch_key,
+};
+
+static const struct lease_ops file_ops = {
+        .read = kv_read,
+        .acquire = kv_acquire,
+        .renew = kv_renew,
+        .release = kv_end,
+        .break_stale = kv_break_stale,
+        .offer = kv_offer,
+        .withdraw = kv_withdraw,
+        .take_over = kv_take_over,
+        .get_cluster_id = file_get_cluster_id,
+        .put_cluster_id = file_put_cluster_id,
+        .get_heir = kv_get_heir,
+        .raise_term = kv_raise_term,
+        .watch = kv_watch,
+        .deadline_ms = kv_deadline_ms,
+        .free = file_lease_free,
+};
+
+/* That the lease can be read, so that a node does not start with a file that it will never lead by. */
+static int
+file_try(struct file_lease *f, struct err *e)
+{
+        struct file_txn t;
+        int r;
+
+        kv_begin(&f->kv);
+        r = file_begin(f, FILE_READ, &t, e);
+        if (r == 0)
+                file_end(&t);
+        return r == -ETIMEDOUT ? 0 : r;
+}
+
+int
+lease_file_new(const struct lease_file_options *o, struct lease **ret, struct err *e)
+{
+        struct kv_options options = {
+                .type = "file",
+                .hostname = o->hostname,
+                .advertise_url = o->advertise_url,
+                .key = o->path,
+                .ttl_ms = o->ttl_ms,
+                .clock = o->clock,
+        };
+        struct file_lease *f = calloc(1, sizeof *f);
+        int r;
+
+        if (f == NULL)
+                return err_set(e, -ENOMEM, "lease in a file");
+        f->session_fd = -1;
+        r = kv_init(&f->kv, &file_ops, &file_service, &options, e);
+        if (r == 0) {
+                snprintf(f->lock_path, sizeof f->lock_path, "%s.lock", f->kv.key);
+                snprintf(f->new_path, sizeof f->new_path, "%s.new", f->kv.key);
+                snprintf(f->dir, sizeof f->dir, "%.*s", (int)(strrchr(f->kv.key, '/') - f->kv.key),
+                         f->kv.key);
+                r = file_try(f, e);
+                if (r < 0)
+                        err_prefix(e, "lease.file.path");
+        }
+        if (r < 0) {
+                file_lease_free(&f->kv.base);
+                return r;
+        }
+        *ret = &f->kv.base;
+        return 0;
+}
