@@ -54,7 +54,7 @@ backing_close(struct session *s, int id)
 static void
 tell_passthrough_missing(struct session *s, const char *why)
 {
-        log_warn("fuse.wal-passthrough: full is not to be had here, and is off: %s", why);
+        log_warn("fuse.wal-passthrough is not to be had here, and is off: %s", why);
         s->passthrough.is_on = false;
 }
 
@@ -96,7 +96,7 @@ settle_init(struct session *s)
         else if (r < 0)
                 tell_passthrough_missing(s, strerror(-r));
         else
-                log_info("WALs are passed through to their files (fuse.wal-passthrough: full)");
+                log_info("WALs are passed through to their files (fuse.wal-passthrough)");
         if (s->passthrough.is_on && s->config.live != NULL)
                 live_nodes_set_passed(s->config.live);
 }
@@ -202,17 +202,19 @@ is_left_behind(const struct inode *in)
         return in->is_moved || (in->kind == INODE_WAL ? in->fd >= 0 : in->name == NULL);
 }
 
-static bool
-wants_passthrough(struct session *s, const struct inode *in)
+static enum wal_passthrough
+wanted_passthrough(struct session *s, const struct inode *in)
 {
         const struct inode *other = partner_of(s, in);
+        bool is_passed = s->passthrough.is_on;
 
-        if (!s->passthrough.is_on)
-                return false;
-        if (other != NULL && other->n_handles > 0)
-                return other->backing_id > 0;
-        return store_is_primary(s->store) && !db_commits_remotely(in->db) &&
-               !atomic_load(&s->is_stopping);
+        if (is_passed && other != NULL && other->n_handles > 0)
+                is_passed = other->backing_id > 0;
+        else if (is_passed)
+                is_passed = store_is_primary(s->store) && !db_commits_remotely(in->db) &&
+                            !atomic_load(&s->is_stopping);
+        return is_passed ? s->config.wal_passthrough(s->config.arg, db_name(in->db))
+                         : WAL_PASSTHROUGH_OFF;
 }
 
 static int
@@ -232,10 +234,10 @@ open_backing(struct session *s, struct inode *in)
 static int
 decide_passthrough(struct session *s, struct inode *in)
 {
-        bool is_passed = wants_passthrough(s, in);
-        int r = in->kind == INODE_WAL ? db_wal_pass_through(in->db, is_passed) : 0;
+        enum wal_passthrough how = wanted_passthrough(s, in);
+        int r = in->kind == INODE_WAL ? db_wal_pass_through(in->db, how) : 0;
 
-        if (r < 0 || !is_passed)
+        if (r < 0 || how == WAL_PASSTHROUGH_OFF)
                 return r == E_BUSY ? r : 0; /* of one that has failed reads go on */
         r = open_backing(s, in);
         if (r == 0) {
@@ -246,7 +248,7 @@ decide_passthrough(struct session *s, struct inode *in)
                   in->kind == INODE_WAL ? "the WAL" : "the wal-index", strerror(-r));
         if (in->kind == INODE_SHM) /* of a WAL that may be, so that its index has to be read */
                 return r;
-        r = db_wal_pass_through(in->db, false);
+        r = db_wal_pass_through(in->db, WAL_PASSTHROUGH_OFF);
         return r == E_BUSY ? r : 0;
 }
 

@@ -74,6 +74,7 @@ probe_db(void *arg, struct db *db)
 {
         struct session *s = arg;
 
+        s->config.look_at(s->config.arg, db);
         if (!store_is_primary(s->store) && db_has_refused(db))
                 mount_abandon_refused(s, db);
         else if (db_has_unjournaled(db) && !db_is_refused(db))

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "db/ownership.h"
+#include "db/passed.h"
 #include "store/store.h"
 
 struct live_nodes;
@@ -37,7 +38,10 @@ struct session_config {
         struct live_nodes *live;  /* NULL: readers that outlive the daemon are not told */
         bool is_allow_other;
         bool is_debug;      /* log every request */
-        bool is_wal_passed; /* fuse.wal-passthrough: full */
+        bool is_wal_passed; /* WALs may be passed through; then which ones: */
+        enum wal_passthrough (*wal_passthrough)(void *arg, const char *db_name);
+        void (*look_at)(void *arg, struct db *db); /* at each, after commits; housekeeping's thread */
+        void *arg;
 };
 
 /* Unmounts a stale mount that a killed daemon left. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -19,6 +20,22 @@
 
 #define FILE_BYTES_MAX (1u << 20)
 #define SECOND 1000000000LL
+
+const char *
+config_wal_passthrough(const struct config *c, const char *db_name)
+{
+        const struct string_list *l = &c->fuse.wal_passthrough_databases;
+        char pattern[PATH_MAX];
+
+        for (size_t i = 0; i < l->n; i++) {
+                const char *mode = strrchr(l->items[i], '=');
+
+                snprintf(pattern, sizeof pattern, "%.*s", (int)(mode - l->items[i]), l->items[i]);
+                if (fnmatch(pattern, db_name, 0) == 0)
+                        return mode + 1;
+        }
+        return c->fuse.wal_passthrough;
+}
 
 /* --- what follows from other keys and from the machine --- */
 

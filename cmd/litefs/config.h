@@ -58,6 +58,7 @@ struct config {
                 bool allow_other;
                 bool debug;
                 char *wal_passthrough;
+                struct string_list wal_passthrough_databases; /* PATTERN=MODE */
         } fuse;
         struct {
                 char *addr;
@@ -138,6 +139,9 @@ bool config_has_own_address(const struct config *c);
 
 /* Whether http.addr is reached by more than this machine, and nothing is asked of who comes. */
 bool config_is_open(const struct config *c);
+
+/* fuse.wal-passthrough of a database: the mode of the first pattern that fits it, else of all. Of a valid configuration. */
+const char *config_wal_passthrough(const struct config *c, const char *db_name);
 
 /* What no single key can tell: contradictions and what is missing. */
 int config_validate(const struct config *c, struct err *e);

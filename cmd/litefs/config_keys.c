@@ -45,6 +45,7 @@ const struct config_key config_keys[] = {
         BOOL("fuse.allow-other", fuse.allow_other, false),
         BOOL("fuse.debug", fuse.debug, false),
         STRING("fuse.wal-passthrough", fuse.wal_passthrough, "auto"),
+        OTHER("fuse.wal-passthrough-databases", T_LIST, fuse.wal_passthrough_databases, 0),
 
         STRING("http.addr", http.addr, ":20202"),
         BOOL("http.insecure", http.insecure, false),

@@ -177,20 +177,38 @@ validate_url(const struct config *c, const char *key, const char *url, const cha
                 url, what);
 }
 
+/* A commit with synchronous=NORMAL asks nobody: where another node may lead, it would be made all the same. */
+static int
+validate_passthrough_mode(const struct config *c, const char *key, const char *mode, struct err *e)
+{
+        static const char *const modes[] = { "auto", "off", "full", "fast", NULL };
+
+        if (strcmp(mode, "fast") == 0 && strcmp(c->lease.type, "static") != 0)
+                return fail(
+                        c, key, e,
+                        "fast needs a primary that never changes (lease.type: static): with a lease, commits of "
+                        "synchronous=NORMAL would go on after it is lost: want full, with synchronous=FULL in the "
+                        "application, or off");
+        return is_one_of(mode, modes) ? 0 : fail_word(c, key, mode, modes, "auto, off, full or fast", e);
+}
+
 static int
 validate_passthrough(const struct config *c, struct err *e)
 {
-        static const char *const modes[] = { "auto", "off", "full", NULL };
+        const struct string_list *l = &c->fuse.wal_passthrough_databases;
+        int r = validate_passthrough_mode(c, "fuse.wal-passthrough", c->fuse.wal_passthrough, e);
 
-        if (strcmp(c->fuse.wal_passthrough, "fast") == 0)
-                return fail(
-                        c, "fuse.wal-passthrough", e,
-                        "fast is not there yet: want auto, off, or full, with synchronous=FULL in the "
-                        "application");
-        if (!is_one_of(c->fuse.wal_passthrough, modes))
-                return fail_word(c, "fuse.wal-passthrough", c->fuse.wal_passthrough, modes,
-                                 "auto, off or full", e);
-        return 0;
+        for (size_t i = 0; i < l->n && r == 0; i++) {
+                const char *mode = strrchr(l->items[i], '=');
+
+                if (mode == NULL || mode == l->items[i])
+                        return fail(
+                                c, "fuse.wal-passthrough-databases", e,
+                                "\"%.200s\" is not of the form PATTERN=MODE: want for example \"app.db=full\"",
+                                l->items[i]);
+                r = validate_passthrough_mode(c, "fuse.wal-passthrough-databases", mode + 1, e);
+        }
+        return r;
 }
 
 static int

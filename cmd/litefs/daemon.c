@@ -26,6 +26,7 @@
 #include "cmd/litefs/make.h"
 #include "cmd/litefs/mount_point.h"
 #include "cmd/litefs/notifier.h"
+#include "cmd/litefs/passing.h"
 #include "cmd/litefs/port_owner.h"
 #include "cmd/litefs/pulse.h"
 #include "cmd/litefs/service.h"
@@ -86,6 +87,27 @@ settle_files(struct daemon *d)
         leftovers_settle(d->store);
 }
 
+static enum wal_passthrough
+daemon_wal_passthrough(void *arg, const char *db_name)
+{
+        return passing_of(((struct daemon *)arg)->options->config, db_name);
+}
+
+/* Once is enough: `litefs doctor` and `litefs status` say it of each. */
+static void
+daemon_look_at(void *arg, struct db *db)
+{
+        struct daemon *d = arg;
+        char text[PASSING_ADVICE_SIZE];
+
+        if (d->has_advised || passing_of(d->options->config, db_name(db)) != WAL_PASSTHROUGH_OFF)
+                return;
+        passing_advise(d->options->config, db, text);
+        d->has_advised = text[0] != '\0';
+        if (d->has_advised)
+                log_info("%s", text);
+}
+
 static int
 mount_store(struct daemon *d, struct err *e)
 {
@@ -101,7 +123,10 @@ mount_store(struct daemon *d, struct err *e)
                 .live = guard_nodes(d->guard),
                 .is_allow_other = o->is_allow_other,
                 .is_debug = o->is_fuse_debug,
-                .is_wal_passed = o->is_wal_passed,
+                .is_wal_passed = passing_any(o->config),
+                .wal_passthrough = daemon_wal_passthrough,
+                .look_at = daemon_look_at,
+                .arg = d,
         };
         /* The store is open, so that no other litefs has the data directory. */
         int r = mount_point_prepare(o->mount_dir, o->data_dir, o->skip_unmount, o->moves_aside, e);
@@ -267,6 +292,12 @@ sync_backups(void *arg, int64_t timeout_ms, struct err *e)
         return backups_sync(((struct daemon *)arg)->backups, timeout_ms, e);
 }
 
+static void
+daemon_advise(void *arg, struct db *db, char buf[API_ADVICE_SIZE])
+{
+        passing_advise(((struct daemon *)arg)->options->config, db, buf);
+}
+
 static int
 open_api(struct daemon *d, struct err *e)
 {
@@ -291,6 +322,7 @@ open_api(struct daemon *d, struct err *e)
                 .peer_http = &d->peer_http,
                 .version = LITEFS_VERSION,
                 .is_well = daemon_is_well,
+                .advise = daemon_advise,
                 .more_metrics = add_metrics,
                 .add_backups = c->n_backups > 0 ? add_backups : NULL,
                 .sync_backups = c->n_backups > 0 ? sync_backups : NULL,

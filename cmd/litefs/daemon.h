@@ -14,7 +14,6 @@ struct daemon_options {
         const char *mount_dir;
         bool is_allow_other;
         bool is_fuse_debug;
-        bool is_wal_passed; /* fuse.wal-passthrough: full */
         bool skip_unmount;
         bool moves_aside; /* databases that lie in the bare mount point; else the node does not start over them */
         bool is_compressed;

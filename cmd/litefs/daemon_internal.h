@@ -33,6 +33,7 @@ struct daemon {
         struct proxy *proxy;     /* NULL: none is asked for */
         struct backups *backups; /* NULL: none are asked for */
         struct halting halting;
+        bool has_advised; /* to pass WALs through; housekeeping's */
         struct ending *ending;
         pthread_t signal_thread;
         pthread_mutex_t lock; /* guards what follows; leaf */

@@ -9,6 +9,7 @@
 #include "cmd/litefs/answer.h"
 #include "cmd/litefs/doctor.h"
 #include "cmd/litefs/make.h"
+#include "cmd/litefs/passing.h"
 #include "repl/cluster_id.h"
 #include "store/dbname.h"
 
@@ -161,6 +162,25 @@ check_advertised(struct doctor *d)
         json_decref(other);
 }
 
+/* What the node says of each database's commits: a fault only where they are less safe than the configuration asks for. */
+static void
+check_advice(struct doctor *d)
+{
+        size_t i;
+        json_t *db;
+
+        json_array_foreach(json_object_get(d->databases, "databases"), i, db)
+        {
+                const char *advice = json_string_value(json_object_get(db, "advice"));
+
+                if (advice != NULL &&
+                    passing_of(&d->config, answer_text(db, "name")) != WAL_PASSTHROUGH_OFF)
+                        doctor_add(d, DOCTOR_WARN, "wal", "man litefs.yml", "%s", advice);
+                else if (advice != NULL)
+                        doctor_add(d, DOCTOR_OK, "wal", NULL, "%s", advice);
+        }
+}
+
 void
 doctor_check_node(struct doctor *d)
 {
@@ -184,6 +204,7 @@ doctor_check_node(struct doctor *d)
         if (!check_wait(d))
                 check_ready(d);
         check_advertised(d);
+        check_advice(d);
         doctor_each_database(d, check_is_open, d);
 }
 

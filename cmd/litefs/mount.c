@@ -275,7 +275,6 @@ run_mount(struct mount *m, struct err *e)
                 .mount_dir = c->fuse.dir,
                 .is_allow_other = c->fuse.allow_other,
                 .is_fuse_debug = c->fuse.debug || m->fuse_debug,
-                .is_wal_passed = strcmp(c->fuse.wal_passthrough, "full") == 0,
                 .skip_unmount = m->skip_unmount,
                 .moves_aside = m->moves_aside,
                 .is_compressed = c->data.compress,

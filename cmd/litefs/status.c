@@ -164,6 +164,28 @@ print_wait(const json_t *cluster)
         putchar('\n');
 }
 
+/* What the nodes advise, each of its own databases. */
+static void
+print_advice(const json_t *cluster)
+{
+        size_t i, k;
+        json_t *node, *db;
+
+        json_array_foreach(json_object_get(cluster, "nodes"), i, node)
+        {
+                json_array_foreach(json_object_get(node, "databases"), k, db)
+                {
+                        const char *advice = json_string_value(json_object_get(db, "advice"));
+
+                        if (advice == NULL)
+                                continue;
+                        putchar('\n');
+                        answer_print(advice);
+                        putchar('\n');
+                }
+        }
+}
+
 static void
 print_tables(const json_t *cluster)
 {
@@ -177,6 +199,7 @@ print_tables(const json_t *cluster)
         if (error != NULL)
                 printf("\n%s\n", error);
         print_wait(cluster);
+        print_advice(cluster);
 }
 
 /* --- once, or again and again --- */

@@ -191,23 +191,36 @@ prepare_commit(struct db_access *a, uint32_t commit, struct err *e)
         return 0;
 }
 
-/* Synchronous=NORMAL, most likely: nobody has asked us before its application was told. */
+/* The commit is captured, and no sync has asked for it: synchronous=NORMAL, so nobody has asked us before its application was
+ * told. Where there is no wal-index, its sync may be about to come. */
 static void
 note_unsynced(struct db *db)
 {
+        if (db->passed.index_fd < 0) {
+                db_count(db, DB_COUNT_UNCLEAR);
+                return;
+        }
         db_count(db, DB_COUNT_UNSYNCED);
-        if (db->passed.was_told || db->passed.index_fd < 0)
+        if (db->passed.was_told || db->passed.is_fast)
                 return;
         db->passed.was_told = true;
         log_event(
                 LOG_WARN, db->name,
                 "an application commits without syncing (synchronous=NORMAL), while fuse.wal-passthrough is full: such "
                 "commits are captured a moment later, without asking the lease first. Set synchronous=FULL, or "
-                "fuse.wal-passthrough: off");
+                "fuse.wal-passthrough-databases: [\"%s=off\"]",
+                db->name);
 }
 
+struct run {
+        uint32_t shown; /* frames that the wal-index shows */
+        bool is_sync;   /* frames behind those, too: their writer waits for us */
+        bool is_worker;
+        bool has_captured;
+};
+
 static int
-capture_one(struct db_access *a, uint32_t commit, uint32_t shown, struct err *e)
+capture_one(struct db_access *a, uint32_t commit, const struct run *run, struct err *e)
 {
         struct db *db = a->db;
         int r;
@@ -216,25 +229,25 @@ capture_one(struct db_access *a, uint32_t commit, uint32_t shown, struct err *e)
             NULL) /* it waits for the network, and may be made elsewhere alone */
                 return err_text(e, E_NOT_PRIMARY,
                                 "the WAL was opened while this node was the primary: close it first");
-        if (wal_verified_end(db->wal).n_frames > shown)
-                return prepare_commit(a, commit, e);
+        if (wal_verified_end(db->wal).n_frames > run->shown) {
+                r = prepare_commit(a, commit, e);
+                if (r == 0)
+                        db_count(db, DB_COUNT_SYNCED);
+                return r;
+        }
         r = capture_frames(a, commit, NULL, e);
         if (r < 0)
                 return r;
         access_lock(a);
-        note_unsynced(db);
+        if (run->is_sync && run->shown == SHOWS_ALL)
+                db_count(db, DB_COUNT_SYNCED);
+        else
+                note_unsynced(db);
         access_unlock(a);
         return 0;
 }
 
 /* --- all that is there --- */
-
-struct run {
-        uint32_t shown; /* frames that the wal-index shows */
-        bool is_sync;   /* frames behind those, too: their writer waits for us */
-        bool is_worker;
-        bool has_captured;
-};
 
 /* A chain that has begun anew: what was prepared in the one before is nobody's. */
 static int
@@ -314,7 +327,7 @@ capture_all(struct db_access *a, struct run *run, struct err *e)
                         return 1;
                 }
                 access_unlock(a);
-                r = capture_one(a, commit, run->shown, e);
+                r = capture_one(a, commit, run, e);
                 access_lock(a);
                 run->has_captured |= r == 0;
                 if (db->passed.prepared != NULL)
@@ -630,8 +643,9 @@ leave_mark(struct db *db)
 }
 
 int
-db_wal_pass_through(struct db *db, bool is_passed)
+db_wal_pass_through(struct db *db, enum wal_passthrough how)
 {
+        bool is_passed = how != WAL_PASSTHROUGH_OFF;
         struct db_access a;
         int r = db_access_begin(db, DB_BY_CALL, &a, NULL);
 
@@ -643,8 +657,10 @@ db_wal_pass_through(struct db *db, bool is_passed)
                 passed_end(&a);
         if (r == 0 && is_passed && !db->passed.is_on)
                 r = leave_mark(db);
-        if (r == 0 && is_passed)
+        if (r == 0 && is_passed) {
                 db->passed.is_on = true;
+                db->passed.is_fast = how == WAL_PASSTHROUGH_FAST;
+        }
         db_access_end(&a);
         return r;
 }

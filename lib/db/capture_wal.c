@@ -96,6 +96,7 @@ run_frame_capture(struct work *w)
                 capture_tell_failed(a, r, &e);
                 capture_check_revoked(db, wal_revoke_last(db->wal));
         } else {
+                habit_committed(db);
                 r = capture_scanned(a, &rest, job->done);
                 if (r == 0)
                         r = confirm_commit(db, NULL);
@@ -132,6 +133,8 @@ capture_frames_here(struct db_access *a, uint32_t commit, const uint8_t *last_pa
 
         if (r < 0)
                 capture_tell_failed(a, r, &e);
+        else
+                habit_committed(a->db);
         return r;
 }
 

@@ -126,8 +126,10 @@ enum db_counter {
         DB_COUNT_WAL_WRITES,
         DB_COUNT_SHM_WRITES, /* by the kernel: applications map it */
         DB_COUNT_COMMITS,    /* of this node's own */
-        DB_COUNT_UNSYNCED, /* of which applications did not sync, where they write the WAL without us (db/passed.h) */
-        DB_COUNT_APPLIED, /* of other nodes' */
+        DB_COUNT_SYNCED,     /* in WAL mode, by their application (db/habit.h), */
+        DB_COUNT_UNSYNCED,   /* not by it, */
+        DB_COUNT_UNCLEAR,    /* and which nobody can tell of */
+        DB_COUNT_APPLIED,    /* of other nodes' */
         DB_COUNT_SENT_RECORDS,
         DB_COUNT_SENT_SNAPSHOTS,
         DB_COUNT_RECEIVED_SNAPSHOTS,

@@ -133,6 +133,8 @@ write_with_access(struct db_access *a, const void *buf, size_t n, uint64_t off, 
                 return r;
         if (!db->journal.is_hot && wal_is_live(db->wal)) {
                 r = checkpoint_write(a, buf, n, off, &lsn);
+                if (r != -ENOENT)
+                        habit_checkpoints(db);
                 if (r == -EAGAIN) {
                         r = park_checkpoint_write(a, buf, n, off, lsn, done);
                         if (r != 0)

@@ -8,6 +8,7 @@
  *   capture_wal.c      commits of WAL mode
  *   capture_passed.c   the same where applications write to the WAL without us
  *   group.c            commits over several databases
+ *   habit.c            whether applications sync their commits
  *   wal_file.c         the file NAME-wal but for its writes
  *   wal_checkpoint.c   from the WAL into the database file
  *   sync.c             durability of commits, shared by those who wait for it
@@ -29,6 +30,7 @@
 #include "db/access.h"
 #include "db/apply.h"
 #include "db/db.h"
+#include "db/habit.h"
 #include "db/remote_commit.h"
 #include "db/image/image.h"
 #include "db/image/snapshot.h"
@@ -54,6 +56,7 @@ struct db_journal {
 /* A WAL that applications write to without us: passed.h. */
 struct db_passed {
         bool is_on;
+        bool is_fast; /* commits come unsynced, as is wished */
         int index_fd; /* NAME-shm, while an application has it open; -1 */
         struct prepared *prepared;
         uint64_t n_prepared; /* that there were */
@@ -124,6 +127,7 @@ struct db {
         struct db_journal journal;
         struct db_wal *wal;
         struct db_passed passed;
+        struct db_habit habit; /* habit.h */
 
         uint64_t base_txid; /* the file durably holds this transaction */
         uint64_t base_lsn;  /* log end when the base last moved */

@@ -23,9 +23,15 @@
 
 #include "db/db.h"
 
+enum wal_passthrough {
+        WAL_PASSTHROUGH_OFF,  /* writes of the WAL come to us */
+        WAL_PASSTHROUGH_FULL, /* commits that nobody syncs are told of */
+        WAL_PASSTHROUGH_FAST, /* they are what is asked for */
+};
+
 /* Before the kernel is told so, or for the first open file that it is not done for any more: E_BUSY, or an error, and nothing
  * has changed. */
-int db_wal_pass_through(struct db *db, bool is_passed);
+int db_wal_pass_through(struct db *db, enum wal_passthrough how);
 /* A descriptor of the WAL's file, the caller's; -ENOENT. */
 int db_wal_dup(struct db *db);
 /* Applications have NAME-shm open, whose descriptor @fd becomes the database's; or none has it any more (-1): with

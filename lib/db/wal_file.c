@@ -122,6 +122,7 @@ db_wal_fsync(struct db *db, struct db_done done)
                 r = passed_fsync(&a, done);
         } else {
                 wal_note_sync(db->wal);
+                habit_synced(db);
                 r = sync_commit(&a, NULL, done);
         }
         db_access_end(&a);

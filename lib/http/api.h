@@ -9,6 +9,8 @@
 #include "repl/halt_grants.h"
 #include "repl/node.h"
 
+#define API_ADVICE_SIZE 1024
+
 struct api;
 
 /* Strings are borrowed. */
@@ -32,6 +34,8 @@ struct api_config {
                 *peer_http; /* of requests to other nodes; NULL: plain. Borrowed */
         const char *version;
         bool (*is_well)(void *arg); /* the mount answers; on the loop. NULL: nobody looks */
+        /* A sentence about a database, or "". */
+        void (*advise)(void *arg, struct db *db, char buf[API_ADVICE_SIZE]);
         /* Adds other parts' metrics; on a worker. */
         void (*more_metrics)(void *arg, struct text *t);
         /* The answer of GET /backup, and what POST /backup/sync waits for: 0, -ETIMEDOUT or another error; on a worker. NULL:

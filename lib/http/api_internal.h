@@ -68,6 +68,8 @@ struct api_nodes {
 void api_format_boot_id(uint64_t id, char ret[17]);
 /* NULL: it waits for nothing. */
 json_t *api_wait_json(const struct node_wait *w);
+/* `advice`, if there is any. */
+void api_add_advice(const struct api *a, struct db *db, json_t *o);
 /* What a replica lacks of a database. A worker. */
 struct api_behind {
         uint64_t n; /* transactions */

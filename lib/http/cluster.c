@@ -42,9 +42,15 @@ position_json(const char *name, struct ltx_pos pos)
                          "postApplyChecksum", sum);
 }
 
+struct own_databases {
+        const struct api *api;
+        json_t *list;
+};
+
 static int
 add_own_database(void *arg, struct db *db)
 {
+        const struct own_databases *own = arg;
         struct db_info info;
         struct txlog_stat st;
         json_t *o;
@@ -59,7 +65,8 @@ add_own_database(void *arg, struct db *db)
         json_object_set_new(o, "logBytes", json_integer((json_int_t)st.allocated_bytes));
         json_object_set_new(o, "journal", json_string(info.is_wal ? "wal" : "rollback"));
         json_object_set_new(o, "isFailed", json_boolean(info.is_failed));
-        json_array_append_new(arg, o);
+        api_add_advice(own->api, db, o);
+        json_array_append_new(own->list, o);
         return 0;
 }
 
@@ -71,7 +78,7 @@ self_json(const struct api_view *v)
         json_t *databases = json_array(), *o;
         char id[17];
 
-        store_each(c->store, add_own_database, databases);
+        store_each(c->store, add_own_database, &(struct own_databases){ v->api, databases });
         api_format_boot_id(st->boot_id, id);
         o = json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:s, s:o}", "nodeID", id, "hostname",
                       c->hostname, "url", c->advertise_url, "role", st->role, "isReady", st->is_ready,

@@ -60,6 +60,16 @@ log_json(struct db *db)
         return o;
 }
 
+void
+api_add_advice(const struct api *a, struct db *db, json_t *o)
+{
+        char text[API_ADVICE_SIZE];
+
+        a->config.advise(a->config.arg, db, text);
+        if (text[0] != '\0')
+                json_object_set_new(o, "advice", json_string(text));
+}
+
 static int
 add_database_row(void *arg, struct db *db)
 {
@@ -83,6 +93,11 @@ add_database_row(void *arg, struct db *db)
                 rfc3339_format(info.timestamp_ms, when);
                 json_object_set_new(o, "timestamp", json_string(when));
         }
+        json_object_set_new(o, "syncedCommits",
+                            json_integer((json_int_t)db_counter(db, DB_COUNT_SYNCED)));
+        json_object_set_new(o, "unsyncedCommits",
+                            json_integer((json_int_t)db_counter(db, DB_COUNT_UNSYNCED)));
+        api_add_advice(l->view->api, db, o);
         json_object_set_new(o, "log", log_json(db));
         json_object_set_new(o, "replicas", database_replicas_json(&l->view->nodes, db, info.pos.txid));
         json_array_append_new(l->list, o);

@@ -1,5 +1,8 @@
 """fuse.wal-passthrough: full. What a commit costs in requests, what becomes of one whose writer is killed before the wal-index
 shows it, and that nobody reads or commits on in a mount that has ended."""
+import contextlib
+import itertools
+import json
 import os
 import random
 import signal
@@ -44,9 +47,14 @@ def test_requests_of_a_commit():
         assert_free(n, select(c))
         d = n.connect()
         assert_free(n, select(d))
-        c.execute("pragma wal_checkpoint")  # and the WAL begins anew: SQLite syncs its header by itself
         c.execute("pragma synchronous=full")
-        assert cost(n, write, 1) == {"FSYNC": 2}
+
+        values = itertools.count(1000)
+
+        def cost_of_the_first():
+            c.execute("pragma wal_checkpoint")  # and the WAL begins anew: SQLite syncs its header by itself
+            return cost(n, lambda _: write(next(values)), 1)
+        wait_until(lambda: cost_of_the_first() == {"FSYNC": 2}, "two requests for the first commit of a WAL")
         c.close()
         d.close()
         n.check()
@@ -74,6 +82,15 @@ print("ready", flush=True)
 sys.stdin.readline()
 c.execute("insert into t(b) values(?)", ("dead" * int(sys.argv[2]),))
 print("survived", flush=True)
+"""
+
+
+READER = r"""
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None)
+c.execute("select count(*) from t").fetchone()
+print("ready", flush=True)
+sys.stdin.readline()
 """
 
 
@@ -129,6 +146,58 @@ def test_commit_that_is_not_published_is_told_to_nobody():
         n.check()
         c.close()
         n.check()
+
+
+def die_before_sync(n):
+    """The writer is killed when it enters the fdatasync of its commit: its frames are in the WAL, and litefs has not heard of
+    them."""
+    before = totals(n)["FSYNC"]
+    p = run_python(DYING, n.path("t.db"), "1", stdin=subprocess.PIPE)
+    p.stdout.readline()
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", os.path.join(n.root, "trace"), "-e", "trace=fdatasync",
+                               "-e", "inject=fdatasync:signal=KILL", "-p", str(p.pid)])
+    wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{p.pid}/status", encoding="utf-8").read(), "strace")
+    p.stdin.write("\n")
+    p.stdin.flush()
+    assert p.wait(60) == -signal.SIGKILL
+    end(p, tracer)
+    assert totals(n)["FSYNC"] == before
+
+
+def test_commit_that_litefs_never_heard_of():
+    """Nobody has been told of it. Whoever has the wal-index writes over it, and it never was; with nobody left SQLite finds it in
+    the WAL, as it does on a disk."""
+    for is_kept in (True, False):
+        with Node() as n, replica_of(n) as r:
+            c = prepare_dead(n)
+            position = n.pos()
+            if not is_kept:
+                c.execute("pragma wal_checkpoint(truncate)")  # what follows is one FSYNC more: the new header's
+                c.execute("insert into t(b) values('second')")
+                wait_until(lambda: n.replay()[0] == n.pos(), "the commit to be shown")
+                position = n.pos()
+            hold = None if is_kept else run_python(READER, n.path("t.db"), stdin=subprocess.PIPE)
+            if hold:
+                hold.stdout.readline()
+                c.close()
+            die_before_sync(n)
+            assert n.pos() == position
+            if hold:
+                hold.kill()  # so that nobody takes the WAL away in good order
+                hold.wait(30)
+                hold.stdin.close()
+                hold.stdout.close()
+                c = n.connect()
+            rows = [b for b, in c.execute("select b from t order by a")]
+            assert rows == (["first"] if is_kept else ["first", "second", "dead"]), rows
+            c.execute("insert into t(b) values('after')")
+            wait_until(lambda: n.replay()[0] == n.pos(), "the commits to be shown")
+            in_step(n, r)
+            n.check()
+            assert [b for b, in c.execute("select b from t order by a")] == rows + ["after"]
+            c.close()
+            n.restart()
+            n.check()
 
 
 def test_commit_whose_frames_are_written_over():
@@ -248,6 +317,97 @@ def test_nobody_reads_or_writes_on_in_a_mount_that_has_ended():
                 d = n.connect()
                 assert ("first",) in d.execute("select b from t").fetchall()
                 d.close()
+
+
+@contextlib.contextmanager
+def passing(mode, *databases):
+    """Nodes that are made within have fuse.wal-passthrough so."""
+    litefs_fixture.WAL_PASSTHROUGH = mode
+    if databases:
+        litefs_fixture.WAL_PASSTHROUGH += "\n  wal-passthrough-databases: " + json.dumps(databases)
+    try:
+        yield
+    finally:
+        litefs_fixture.WAL_PASSTHROUGH = "full"
+
+
+def litefs(n, command, *args):
+    p = subprocess.run([litefs_fixture.LITEFS, command, *args, "-config", n.config, "-url", f"http://127.0.0.1:{n.port()}"],
+                       capture_output=True, text=True, timeout=60, check=False)
+    assert p.returncode == 0 and p.stderr == "", (p.stdout, p.stderr)
+    return p.stdout
+
+
+def findings(n):
+    return [(f["level"], f["text"]) for f in json.loads(litefs(n, "doctor", "-json")) if f["check"] == "wal"]
+
+
+def test_patterns_decide_for_each_database():
+    with passing("full", "logs/*=off"), Node() as n:
+        os.mkdir(n.path("logs"))
+        passed, other = n.connect(), n.connect("logs/b.db")
+        for c in (passed, other):
+            c.execute("pragma journal_mode=wal")
+            c.execute("pragma synchronous=full")
+            c.execute("create table t(a integer primary key, b)")
+            c.execute("insert into t values(1, 'x')")
+        assert_cost(n, update(passed), {"FSYNC": 1})
+        assert cost(n, update(other)).get("WRITE", 0) > 0
+        passed.close()
+        other.close()
+        n.check()
+        n.check("logs/b.db")
+
+
+def test_advice_where_each_commit_is_synced():
+    with passing("auto"), Node() as n:
+        c, d = n.connect(), n.connect("normal.db")
+        for x, synchronous in ((c, "full"), (d, "normal")):
+            x.execute("pragma journal_mode=wal")
+            x.execute("pragma synchronous=" + synchronous)
+            x.execute("create table t(a integer primary key, b)")
+        assert findings(n) == []
+        for _ in range(1100):
+            c.execute("insert into t(b) values('x')")
+            d.execute("insert into t(b) values('x')")
+        said = "commits in WAL mode, all synced (synchronous=FULL)"
+        (level, text), = findings(n)
+        assert level == "OK" and text.startswith("t.db: ") and said in text, text
+        assert '["t.db=full"]' in text
+        assert text in litefs(n, "status")
+        wait_until(lambda: n.log().count(said) == 1, "the line in the log")
+        c.close()
+        d.close()
+
+
+def test_advice_where_commits_are_not_synced():
+    with Node() as n:
+        c = open_table(n, "wal", "full")
+        c.execute("insert into t(b) values('x')")
+        assert findings(n) == []
+        c.execute("pragma synchronous=normal")
+        c.execute("insert into t(b) values('x')")
+        wait_until(lambda: findings(n) != [], "the commit to be counted")
+        (level, text), = findings(n)
+        assert level == "WARN" and '["t.db=off"]' in text and " commits were not synced" in text, text
+        c.close()
+
+
+def test_fast():
+    """Static leases only: commits with NORMAL cost nothing, are nothing to be warned of, and survive a kill of litefs."""
+    with passing("off", "t.db=fast"), Node() as n:
+        c = open_table(n, "wal", "normal")
+        assert_cost(n, update(c), {})
+        for i in range(200):
+            c.execute("insert into t(b) values(?)", (i,))
+        n.kill()
+        c.close()
+        n.start()
+        assert "commits without syncing" not in n.log()
+        n.check()
+        d = n.connect()
+        assert d.execute("select count(*) from t").fetchone() == (210,)
+        d.close()
 
 
 def test_off_where_it_is_not_to_be_had():

@@ -404,7 +404,8 @@ pass_wal_through(struct db_driver *d)
                 return 0;
         do {
                 db_driver_wait_idle(d);
-                r = db_wal_pass_through(d->db, d->is_passed);
+                r = db_wal_pass_through(d->db,
+                                        d->is_passed ? WAL_PASSTHROUGH_FULL : WAL_PASSTHROUGH_OFF);
         } while (r == E_BUSY);
         if (r < 0 || !d->is_passed)
                 return r;

@@ -418,6 +418,14 @@ static const struct {
           "litefs.yml:1: fuse.dir: /x/dbs is inside data.dir (/x), where litefs has its own files: move one of them" },
         { "fuse: {dir: x/tmp/y}\ndata: {dir: x}\n",
           "litefs.yml:1: fuse.dir: x/tmp/y is inside data.dir (x), where litefs has its own files: move one of them" },
+        { "lease: {type: static}\nfuse: {wal-passthrough: fulll}\n",
+          "litefs.yml:2: fuse.wal-passthrough: want auto, off, full or fast, not \"fulll\" (did you mean full?)" },
+        { "lease: {type: etcd, etcd: {endpoints: [a], key: k}}\nfuse: {wal-passthrough: fast}\n",
+          "litefs.yml:2: fuse.wal-passthrough: fast needs a primary that never changes" },
+        { "lease: {type: static}\nfuse: {wal-passthrough-databases: [app.db]}\n",
+          "litefs.yml:2: fuse.wal-passthrough-databases: \"app.db\" is not of the form PATTERN=MODE" },
+        { "lease: {type: static}\nfuse: {wal-passthrough-databases: ['app.db=']}\n",
+          "litefs.yml:2: fuse.wal-passthrough-databases: not set: want auto, off, full or fast" },
         { "skip-sync: true\n", "litefs.yml: lease.type: not set: want etcd, consul, static" },
         { "\nlease: {type: etdc}\n", "litefs.yml:2: lease.type: want etcd, consul, static" },
         { "lease: {type: static, primary-url: 'http://p:1'}\n",
@@ -460,6 +468,19 @@ static const struct {
         { "lease: {type: static}\nhttp: {token: a, token-file: b}\n",
           "litefs.yml:2: http.token: http.token-file is set, too" },
 };
+
+START_TEST(first_pattern_that_fits_decides_how_a_wal_is_written)
+{
+        parse("fuse:\n  wal-passthrough: full\n"
+              "  wal-passthrough-databases: [logs/*=off, '*=.db=auto', '*.tmp=fast', 'x*=full']\n"
+              "lease: {type: static}\n");
+        ck_assert_int_eq(config_validate(&config, &error), 0);
+        ck_assert_str_eq(config_wal_passthrough(&config, "app.db"), "full");
+        ck_assert_str_eq(config_wal_passthrough(&config, "logs/a.tmp"), "off");
+        ck_assert_str_eq(config_wal_passthrough(&config, "x=.db"), "auto");
+        ck_assert_str_eq(config_wal_passthrough(&config, "x.tmp"), "fast");
+}
+END_TEST
 
 /* However it is spelled: a path that is one only once its links are followed hides the data all the same. */
 START_TEST(mount_over_the_data_is_refused_through_a_link)
@@ -712,6 +733,7 @@ main(void)
         tcase_add_test(errors, deep_nesting_is_refused);
         tcase_add_test(errors, aliases_do_not_multiply);
         tcase_add_test(errors, error_may_be_left_out);
+        tcase_add_test(errors, first_pattern_that_fits_decides_how_a_wal_is_written);
         tcase_add_test(errors, mount_over_the_data_is_refused_through_a_link);
         tcase_add_loop_test(errors, contradiction_is_refused_with_file_line_and_key, 0,
                             COUNT(contradictions));
