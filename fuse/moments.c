@@ -214,6 +214,7 @@ node_of_state(struct session *s, struct inode *parent, const struct moment_job *
         name_of_state(job->name, at != NULL ? (size_t)(at - job->name) : 0, job->info.pos.txid, name);
         in = inode_child(&s->inodes, parent, name);
         if (in != NULL && ltx_pos_equal(in->moment->info.pos, job->info.pos) && in->db == job->db) {
+                in->moment->info.is_of_deleted = job->info.is_of_deleted;
                 inode_ref(in);
                 return in;
         }

@@ -1,6 +1,7 @@
 /* NAME@MOMENT: a past state of a database (moments.h). */
 #include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "fuse/moments.h"
@@ -11,7 +12,13 @@ stat_moment(struct session *s, struct inode *in, struct stat *ret)
         const struct moment_info *info = &in->moment->info;
 
         (void)s;
-        stat_as_database(in->db, ret); /* whose file may be gone: then it is litefs's own */
+        /* Of a database that was deleted it is litefs's own: who may read what has the name now need not be who might then. */
+        if (info->is_of_deleted)
+                *ret = (struct stat){ .st_mode = S_IFREG | 0600,
+                                      .st_uid = geteuid(),
+                                      .st_gid = getegid() };
+        else
+                stat_as_database(in->db, ret); /* the same where its file is gone */
         ret->st_mode &= ~(mode_t)0333;
         ret->st_size = (off_t)info->page_count * info->page_size;
         ret->st_blocks = ret->st_size / 512;

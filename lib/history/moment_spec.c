@@ -100,6 +100,7 @@ struct finding {
         const struct moment_spec *spec;
         struct txlog_record found;
         uint64_t passed_by; /* the first that goes beyond the transaction */
+        bool was_deleted;   /* by one of those */
 };
 
 static int
@@ -114,7 +115,8 @@ consider(void *arg, const struct txlog_record *rec)
         }
         if (f->passed_by == 0)
                 f->passed_by = rec->max_txid;
-        return f->spec->txid != 0;
+        f->was_deleted |= rec->commit == 0;
+        return 0;
 }
 
 static int
@@ -160,7 +162,9 @@ moment_find(struct txlog *log, const struct moment_spec *spec, uint64_t last_txi
                 r = each_behind(log, after, last_txid, consider, &f, e);
         if (r >= 0)
                 r = check_found(&f, &first, last_txid, e);
-        if (r == 0)
+        if (r == 0) {
                 *ret = info_of(&f.found);
+                ret->is_of_deleted = f.was_deleted;
+        }
         return r;
 }

@@ -1,5 +1,7 @@
 """A second local user beside litefs: what a plain directory would refuse him, the mount refuses; and the data directory."""
+import ctypes
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -244,7 +246,9 @@ def test_companions_follow_the_database_at_once():
         for name in ("t.db", "t.db-wal", "t.db-shm", "t.db-pos"):
             assert succeeds("open(p, 'rb').read()", n.path(name)), name
         os.chmod(n.path("t.db-wal"), 0o666)  # as SQLite does for root: no effect of its own
+        os.chown(n.path("t.db-shm"), 0, 0)
         assert stat.S_IMODE(os.stat(n.path("t.db-wal")).st_mode) == 0o600
+        assert os.stat(n.path("t.db-shm")).st_uid == STRANGER
         c.close()
 
 
@@ -314,6 +318,45 @@ def test_first_start_beside_another_user_says_what_to_type():
         assert n.log().count("chown -R USER") == 1
     with open_way(Node()) as n:
         assert "chown -R USER" not in n.log()
+
+
+READ_STATE = "print(len(open(p, 'rb').read()))"
+
+
+def test_past_states_of_a_deleted_database_are_nobodys():
+    """Where everybody may make files, and delete his own: the next database of the name is another user's."""
+    with node() as n:
+        os.chmod(n.mnt, 0o1777)
+        c = n.connect("s.db")
+        os.chmod(n.path("s.db"), 0o600)
+        c.execute("create table secret(x)")
+        c.close()
+        txid = n.pos("s.db").partition("/")[0]
+        then = n.path("s.db@" + txid)
+        assert os.path.getsize(then) > 0 and not succeeds(READ_STATE, then)
+        os.unlink(n.path("s.db"))
+        assert not succeeds(READ_STATE, then)
+        assert succeeds("import sqlite3\nsqlite3.connect(p).execute('create table t(x)')", n.path("s.db"))
+        now = n.path("s.db@" + n.pos("s.db").partition("/")[0])
+        assert os.stat(now).st_uid == STRANGER and succeeds(READ_STATE, now)
+        for state in (then, n.path(".history/s.db/" + txid)):
+            assert not succeeds(READ_STATE, state), state
+            assert os.path.getsize(state) > 0
+        n.restart()
+        assert not succeeds(READ_STATE, then) and succeeds(READ_STATE, now)
+
+
+FCHMODAT2, AT_FDCWD, AT_SYMLINK_NOFOLLOW = 452, -100, 0x100
+
+
+def test_no_mode_by_the_name_of_a_link():
+    libc = ctypes.CDLL(None, use_errno=True)
+    with node() as n:
+        os.symlink("/etc/passwd", n.path("link"))
+        before = os.stat("/etc/passwd").st_mode
+        r = libc.syscall(FCHMODAT2, AT_FDCWD, n.path("link").encode(), 0o666, AT_SYMLINK_NOFOLLOW)
+        assert r == -1 and ctypes.get_errno() in (errno.EOPNOTSUPP, errno.ENOSYS), ctypes.get_errno()
+        assert os.stat("/etc/passwd").st_mode == before
 
 
 # --- the primary's modes and owners on replicas ---
@@ -478,6 +521,36 @@ def test_a_replica_follows_a_database_of_another_user():
                 r.check("d/t.db")
             c.close()
             p.check("d/t.db")
+
+
+# The rows of the table in docs/security.md, by how they begin.
+ROWS = {
+    "reads, writes, truncates": "test_a_stranger_may_what_a_plain_directory_lets_him",
+    "deletes or renames others' files in a sticky": "test_a_stranger_may_what_a_plain_directory_lets_him",
+    "creates in a set-group-ID directory": "test_a_stranger_may_what_a_plain_directory_lets_him",
+    "creates files where litefs is not root": "test_limits.test_a_stranger_in_the_mount_of_a_litefs_without_privileges",
+    "makes a file set-user-ID": "test_no_way_to_root_by_set_id_files",
+    "gives a file away": "test_a_stranger_may_what_a_plain_directory_lets_him",
+    "changes a mode by a symbolic link": "test_no_mode_by_the_name_of_a_link",
+    "opens `NAME-wal`": "test_position_and_lock_are_for_who_may_have_the_database",
+    "changes mode or owner of one of these": "test_companions_follow_the_database_at_once",
+    "reads a past state": "test_past_states_of_a_deleted_database_are_nobodys",
+    "reads the data directory": "test_data_directory_is_closed_whatever_the_umask",
+    "reads files litefs makes for itself": "test_data_directory_is_closed_whatever_the_umask",
+}
+
+
+def test_each_row_of_the_table_has_its_test():
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "../../docs/security.md"), encoding="utf-8") as f:
+        table = f.read().partition("| What a user who is not the owner tries |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    for begin, name in ROWS.items():
+        assert sum(row.startswith(begin) for row in rows) == 1, begin
+        module, _, test = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(module) if module else sys.modules[__name__], test)), name
+    for row in rows:
+        assert any(row.startswith(begin) for begin in ROWS), row
 
 
 if __name__ == "__main__":

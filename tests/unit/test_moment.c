@@ -160,6 +160,15 @@ check_state(const struct moment *m, uint64_t txid)
         free(got);
 }
 
+static bool
+is_deleted_after(uint64_t txid)
+{
+        for (uint64_t i = txid + 1; i <= last_txid; i++)
+                if (states[i].page_count == 0)
+                        return true;
+        return false;
+}
+
 START_TEST(every_state_is_what_it_was)
 {
         struct moment_info info;
@@ -175,6 +184,7 @@ START_TEST(every_state_is_what_it_was)
                 }
                 m = open_txid(txid);
                 check_state(m, txid);
+                ck_assert(moment_get_info(m)->is_of_deleted == is_deleted_after(txid));
                 moment_close(m);
         }
         ck_assert_int_eq(find_txid(last_txid + 1, &info), E_NOT_FOUND);
