@@ -9,6 +9,7 @@ import litefs_fixture
 from litefs_fixture import Node
 
 PYTHON = "/usr/bin/python3"  # for which Debian's modules are
+NODE_MODULE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/node/node_modules/@photostructure/sqlite")
 
 
 def need(*commands):
@@ -238,6 +239,57 @@ def test_go():
         same_in_both(lambda d: run([kept], d), 2)
     finally:
         os.unlink(kept)
+
+
+NODE = r"""
+const { Worker, isMainThread, workerData } = require('node:worker_threads');
+const { DatabaseSync } = require(process.env.SQLITE_MODULE);
+function open(name) {
+  const c = new DatabaseSync(name);
+  c.exec('pragma busy_timeout=60000');
+  return c;
+}
+function write(c, by) {
+  const insert = c.prepare('insert into t(b) values(?)');
+  for (let i = 1; i <= 6; i++) {
+    c.exec('begin immediate');
+    insert.run(by + 'x'.repeat(i * 100));
+    c.exec(i % 5 ? 'commit' : 'rollback');
+  }
+}
+async function main() {
+  for (const mode of ['delete', 'wal']) {
+    const c = open(mode + '.db');
+    c.exec('pragma journal_mode=' + mode);
+    c.exec('create table t(a integer primary key, b)');
+    await Promise.all([1, 2, 3, 4].map((by) => new Promise((ended, failed) => {
+      const w = new Worker(__filename, { workerData: { name: mode + '.db', by } });
+      w.on('error', failed);
+      w.on('exit', ended);
+    })));
+    c.exec(`vacuum into '${mode}-copy.db'`);
+    const d = open(mode + '-copy.db');
+    for (const of of [c, d]) {
+      console.log(mode, JSON.stringify(of.prepare('select count(*) n, sum(length(b)) size from t').get()),
+        JSON.stringify(of.prepare('pragma integrity_check').all()));
+      of.close();
+    }
+  }
+}
+if (isMainThread) {
+  main();
+} else {
+  const c = open(workerData.name);
+  write(c, workerData.by);
+  c.close();
+}
+"""
+
+
+def test_node():
+    """With the SQLite that the module brings, which is a later one than Debian's."""
+    need("node --version", f"node -e 'require(\"{NODE_MODULE}\")'")
+    same_in_both(lambda d: run(["node", script(d, "t.js", NODE)], d, {"SQLITE_MODULE": NODE_MODULE}), 4)
 
 
 def test_rpm():
