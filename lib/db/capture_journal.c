@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "db/db_internal.h"
+#include "db/parked.h"
 #include "sqlite/dbheader.h"
 
 /* --- the transaction --- */
@@ -454,103 +455,52 @@ db_is_refused(struct db *db)
         return is;
 }
 
-struct discard {
-        struct db_waiter waiter;
-        struct db *db;
-        struct db_done done;
-};
-
 static int
-discard_or_wait(struct discard *d)
+discard_refused(struct db_access *a, struct parked_call *c)
 {
-        struct db *db = d->db;
-        struct db_access a;
-        int r = db_access_begin_or_wait(db, DB_BY_CALL, &a, &d->waiter, NULL);
+        struct db *db = a->db;
 
-        if (r == E_BUSY)
-                return E_BUSY;
-        if (r == 0 && db->is_refused && !db->journal.is_hot) {
-                db_discard_uncommitted(&a);
+        (void)c;
+        if (db->is_refused && !db->journal.is_hot) {
+                db_discard_uncommitted(a);
                 db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         }
-        db_access_end(&a);
+        return 0;
+}
+
+static int
+capture_unjournaled(struct db_access *a, struct parked_call *c)
+{
+        struct db *db = a->db;
+        int r = 0;
+
+        if (db->is_unjournaled && !db->journal.is_hot)
+                r = capture_and_finish(a, db->wants_sync, NULL, c->done);
+        if (r == DB_PENDING)
+                free(c);
         return r;
 }
 
-static void
-discard_when_free(struct db_waiter *w)
+/* Now, or when the database is to be had. */
+static int
+run_or_park(struct db *db, int (*run)(struct db_access *a, struct parked_call *c), struct db_done done)
 {
-        struct discard *d = (struct discard *)w;
-        int r = discard_or_wait(d);
+        struct parked_call *c = malloc(sizeof *c);
 
-        if (r == E_BUSY)
-                return;
-        d->done.fn(d->done.arg, r);
-        free(d);
+        if (c == NULL)
+                return -ENOMEM;
+        *c = (struct parked_call){ .db = db, .done = done, .run = run };
+        return parked_call_begin(c);
 }
 
 int
 db_discard_refused(struct db *db, struct db_done done)
 {
-        struct discard *d = malloc(sizeof *d);
-        int r;
-
-        if (d == NULL)
-                return -ENOMEM;
-        *d = (struct discard){ { NULL, discard_when_free }, db, done };
-        r = discard_or_wait(d);
-        if (r == E_BUSY)
-                return DB_PENDING; /* and it is the waiter's by now */
-        free(d);
-        return r;
-}
-
-struct unjournaled {
-        struct db_waiter waiter;
-        struct db *db;
-        struct db_done done;
-};
-
-static int
-capture_or_wait(struct unjournaled *u)
-{
-        struct db *db = u->db;
-        struct db_access a;
-        int r = db_access_begin_or_wait(db, DB_BY_CALL, &a, &u->waiter, NULL);
-
-        if (r == E_BUSY)
-                return E_BUSY;
-        if (r == 0 && db->is_unjournaled && !db->journal.is_hot)
-                r = capture_and_finish(&a, db->wants_sync, NULL, u->done);
-        db_access_end(&a);
-        return r;
-}
-
-static void
-capture_when_free(struct db_waiter *w)
-{
-        struct unjournaled *u = (struct unjournaled *)w;
-        int r = capture_or_wait(u);
-
-        if (r == E_BUSY)
-                return;
-        if (r != DB_PENDING)
-                u->done.fn(u->done.arg, r);
-        free(u);
+        return run_or_park(db, discard_refused, done);
 }
 
 int
 db_capture_unjournaled(struct db *db, struct db_done done)
 {
-        struct unjournaled *u = malloc(sizeof *u);
-        int r;
-
-        if (u == NULL)
-                return -ENOMEM;
-        *u = (struct unjournaled){ { NULL, capture_when_free }, db, done };
-        r = capture_or_wait(u);
-        if (r == E_BUSY)
-                return DB_PENDING; /* and it is the waiter's by now */
-        free(u);
-        return r;
+        return run_or_park(db, capture_unjournaled, done);
 }

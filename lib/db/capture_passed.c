@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "db/db_internal.h"
+#include "db/parked.h"
 
 #define SHOWS_ALL UINT32_MAX /* there is no wal-index: whoever reads the WAL goes by its frames */
 
@@ -371,17 +372,6 @@ refuse(struct db *db, const struct run *run, int r)
 
 /* --- FSYNC --- */
 
-struct passed_job {
-        struct work work;
-        struct db_waiter waiter;
-        struct db_access access;
-        struct db *db;
-        bool is_sync;
-        uint64_t number; /* of the prepared one that FSYNC waits for */
-        uint32_t n_replaced;
-        struct db_done done;
-};
-
 /* The disk has it. The lease must hold still, or have been passed on to who has it, which nobody can. With the lock. */
 static int
 confirm_prepared(struct db_access *a, uint64_t number)
@@ -405,28 +395,19 @@ confirm_prepared(struct db_access *a, uint64_t number)
         return -EIO;
 }
 
-static void
-finish_fsync(void *arg, int result)
-{
-        struct passed_job *job = arg;
-        struct db_access a = { 0 };
+/* FSYNC, once the log is durable. */
+struct fsync_call {
+        struct parked_call call;
+        uint64_t number; /* of the prepared commit that it waits for */
+        uint32_t n_replaced;
+};
 
-        if (result == 0)
-                result = db_access_begin_or_wait(job->db, DB_BY_CALL, &a, &job->waiter, NULL);
-        if (result == E_BUSY)
-                return; /* and it is the waiter's by now */
-        if (result == 0)
-                result = job->n_replaced != job->db->n_replaced ? -EIO
-                                                                : confirm_prepared(&a, job->number);
-        db_access_end(&a);
-        job->done.fn(job->done.arg, result);
-        free(job);
-}
-
-static void
-finish_fsync_when_free(struct db_waiter *w)
+static int
+confirm_fsync(struct db_access *a, struct parked_call *c)
 {
-        finish_fsync((char *)w - offsetof(struct passed_job, waiter), 0);
+        const struct fsync_call *fc = (const struct fsync_call *)c;
+
+        return fc->n_replaced != a->db->n_replaced ? -EIO : confirm_prepared(a, fc->number);
 }
 
 /* What was captured becomes durable, and is confirmed. With the lock. */
@@ -435,27 +416,25 @@ sync_captured(struct db_access *a, struct db_done done)
 {
         struct db *db = a->db;
         struct prepared *p = db->passed.prepared;
-        struct passed_job *job;
+        struct fsync_call *fc;
         int r;
 
         if (p == NULL)
                 return sync_commit(a, NULL, done);
         if (txlog_synced_lsn(db->log) >= p->lsn)
                 return confirm_prepared(a, p->number);
-        job = malloc(sizeof *job);
-        if (job == NULL)
+        fc = malloc(sizeof *fc);
+        if (fc == NULL)
                 return -ENOMEM;
-        *job = (struct passed_job){ .waiter = { NULL, finish_fsync_when_free },
-                                    .db = db,
-                                    .number = p->number,
-                                    .n_replaced = db->n_replaced,
-                                    .done = done };
-        r = sync_log(a, p->lsn, (struct db_done){ finish_fsync, job });
+        *fc = (struct fsync_call){ .call = { .db = db, .done = done, .run = confirm_fsync },
+                                   .number = p->number,
+                                   .n_replaced = db->n_replaced };
+        r = sync_log(a, p->lsn, (struct db_done){ parked_call_go_on, fc });
         if (r == DB_PENDING)
                 return r;
         if (r == 0)
-                r = confirm_prepared(a, job->number);
-        free(job);
+                r = confirm_prepared(a, fc->number);
+        free(fc);
         return r;
 }
 
@@ -470,6 +449,13 @@ end_fsync(struct db_access *a, const struct run *run, int r, const struct err *e
 }
 
 /* --- by a worker --- */
+
+struct passed_job {
+        struct work work;
+        struct db_access access;
+        bool is_sync;
+        struct db_done done;
+};
 
 static void
 run_passed_capture(struct work *w)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "db/db_internal.h"
+#include "db/parked.h"
 
 ssize_t
 db_read(struct db *db, void *buf, size_t n, uint64_t off)
@@ -32,77 +33,47 @@ db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t o
         return r;
 }
 
-struct write_job {
-        struct db_waiter waiter;
-        struct db *db;
-        uint8_t *buf;
-        size_t n;
+/* A checkpoint's write that waits until the log is durable. */
+struct checkpoint_call {
+        struct parked_call call;
         uint64_t off;
-        struct db_done done;
+        size_t n;
+        uint8_t buf[];
 };
 
-static int write_checkpoint(struct db_access *a, struct write_job *job);
-
-/* The log is durable now: the checkpoint's write may go through, unless it turns out to need more of it, or the database
- * is somebody's. */
-static void
-finish_checkpoint_write(void *arg, int result)
-{
-        struct write_job *job = arg;
-        struct db_access a = { 0 };
-
-        if (result == 0)
-                result = db_access_begin_or_wait(job->db, DB_BY_CALL, &a, &job->waiter, NULL);
-        if (result == E_BUSY)
-                return; /* and it is the waiter's by now */
-        if (result == 0)
-                result = write_checkpoint(&a, job);
-        db_access_end(&a);
-        if (result == DB_PENDING)
-                return;
-        job->done.fn(job->done.arg, result == -ENOENT ? -EIO : result);
-        free(job->buf);
-        free(job);
-}
-
+/* Goes through, unless it turns out to need more of the log. */
 static int
-write_checkpoint(struct db_access *a, struct write_job *job)
+go_on_with_checkpoint(struct db_access *a, struct parked_call *c)
 {
+        struct checkpoint_call *cc = (struct checkpoint_call *)c;
         uint64_t lsn;
         int r = 0;
 
         while (r == 0) {
-                r = checkpoint_write(a, job->buf, job->n, job->off, &lsn);
+                r = checkpoint_write(a, cc->buf, cc->n, cc->off, &lsn);
                 if (r != -EAGAIN)
                         break;
-                r = sync_log(a, lsn, (struct db_done){ finish_checkpoint_write, job });
+                r = sync_log(a, lsn, (struct db_done){ parked_call_go_on, c });
         }
-        return r;
-}
-
-static void
-checkpoint_when_free(struct db_waiter *w)
-{
-        finish_checkpoint_write(w, 0);
+        return r == -ENOENT ? -EIO : r;
 }
 
 static int
 park_checkpoint_write(struct db_access *a, const void *buf, size_t n, uint64_t off, uint64_t lsn,
                       struct db_done done)
 {
-        struct write_job *job = malloc(sizeof *job);
-        uint8_t *copy = malloc(n);
-        int r = -ENOMEM;
+        struct checkpoint_call *cc = malloc(sizeof *cc + n);
+        int r;
 
-        if (job != NULL && copy != NULL) {
-                memcpy(copy, buf, n);
-                *job = (struct write_job){ { NULL, checkpoint_when_free }, a->db, copy, n, off, done };
-                r = sync_log(a, lsn, (struct db_done){ finish_checkpoint_write, job });
-        }
-        if (r != DB_PENDING) {
-                free(copy);
-                free(job);
-        }
+        if (cc == NULL)
+                return -ENOMEM;
+        *cc = (struct checkpoint_call){
+                .call = { .db = a->db, .done = done, .run = go_on_with_checkpoint }, .off = off, .n = n
+        };
+        memcpy(cc->buf, buf, n);
+        r = sync_log(a, lsn, (struct db_done){ parked_call_go_on, cc });
+        if (r != DB_PENDING)
+                free(cc);
         return r;
 }
 
