@@ -28,25 +28,28 @@ struct actor {
         enum kind kind;
         unsigned from;    /* states in which it may begin; a keeper: beside which it may */
         bool takes_files; /* away, or the log */
+        bool goes_beside; /* a commit that waits to be published: passed.h */
 };
 
 #define IN(state) (1u << (state))
 
 static const struct actor actors[N_DB_ACTORS] = {
-        [DB_BY_NOBODY] = { "nobody", FOR_A_HOLD, 0, false },
-        [DB_BY_OPENING] = { "recovery", AS_OWNER, IN(DB_OPENING), true },
-        [DB_BY_CLOSING] = { "the end of litefs", AS_OWNER, IN(DB_READY), true },
-        [DB_BY_CALL] = { "a call of an application", FOR_A_HOLD, IN(DB_READY), false },
-        [DB_BY_DROP] = { "a deletion", FOR_A_HOLD, IN(DB_READY), true },
-        [DB_BY_SYNC] = { "a sync", FOR_A_HOLD, IN(DB_READY), false },
-        [DB_BY_CAPTURE] = { "a large commit", AS_OWNER, IN(DB_READY), false },
-        [DB_BY_GROUP] = { "a commit over several databases", AS_OWNER, IN(DB_READY), false },
-        [DB_BY_ADOPTION] = { "a file that becomes the database", AS_OWNER, IN(DB_READY), false },
-        [DB_BY_APPLY] = { "a transaction that is applied", AS_OWNER, IN(DB_READY), false },
-        [DB_BY_APPLIED_DROP] = { "a deletion that is applied", AS_OWNER, IN(DB_READY), true },
-        [DB_BY_REPLACEMENT] = { "another history that takes its place", AS_OWNER, IN(DB_READY), true },
-        [DB_BY_RENAME] = { "a rename", AS_OWNER, IN(DB_READY), true },
-        [DB_BY_HOUSEKEEPING] = { "housekeeping", AS_KEEPER, IN(DB_READY) | IN(DB_EXCLUSIVE), false },
+        [DB_BY_NOBODY] = { "nobody", FOR_A_HOLD, 0, false, false },
+        [DB_BY_OPENING] = { "recovery", AS_OWNER, IN(DB_OPENING), true, false },
+        [DB_BY_CLOSING] = { "the end of litefs", AS_OWNER, IN(DB_READY), true, true },
+        [DB_BY_CALL] = { "a call of an application", FOR_A_HOLD, IN(DB_READY), false, true },
+        [DB_BY_DROP] = { "a deletion", FOR_A_HOLD, IN(DB_READY), true, false },
+        [DB_BY_SYNC] = { "a sync", FOR_A_HOLD, IN(DB_READY), false, true },
+        [DB_BY_CAPTURE] = { "a large commit", AS_OWNER, IN(DB_READY), false, true },
+        [DB_BY_GROUP] = { "a commit over several databases", AS_OWNER, IN(DB_READY), false, false },
+        [DB_BY_ADOPTION] = { "a file that becomes the database", AS_OWNER, IN(DB_READY), false, false },
+        [DB_BY_APPLY] = { "a transaction that is applied", AS_OWNER, IN(DB_READY), false, false },
+        [DB_BY_APPLIED_DROP] = { "a deletion that is applied", AS_OWNER, IN(DB_READY), true, false },
+        [DB_BY_REPLACEMENT] = { "another history that takes its place", AS_OWNER, IN(DB_READY), true,
+                                false },
+        [DB_BY_RENAME] = { "a rename", AS_OWNER, IN(DB_READY), true, false },
+        [DB_BY_HOUSEKEEPING] = { "housekeeping", AS_KEEPER, IN(DB_READY) | IN(DB_EXCLUSIVE), false,
+                                 true },
 };
 
 static const struct {
@@ -104,7 +107,7 @@ who_is_in_the_way(const struct db *db, enum db_actor who)
                 return db->access->who;
         if (actor->takes_files && db->keeper != NULL)
                 return db->keeper->who;
-        if (passed_is_in_the_way(db, who))
+        if (!actor->goes_beside && db->passed.prepared != NULL)
                 return DB_BY_CALL;
         return DB_BY_NOBODY;
 }

@@ -15,7 +15,8 @@ get_frame_page(const struct commit_request *rq, uint32_t i, uint8_t *room, int *
 }
 
 void
-wal_request(struct db *db, uint32_t commit, const struct wal_transaction *tx, struct commit_request *ret)
+capture_frames_request(struct db *db, uint32_t commit, const struct wal_transaction *tx,
+                       struct commit_request *ret)
 {
         *ret = (struct commit_request){ .page_size = db->image.page_size,
                                         .commit = commit,
@@ -36,7 +37,7 @@ commit_frames(struct db_access *a, uint32_t commit, const struct wal_transaction
         struct commit_request rq;
         int r;
 
-        wal_request(db, commit, tx, &rq);
+        capture_frames_request(db, commit, tx, &rq);
         access_lock(a);
         r = wal_transaction_reserve(db->wal, tx);
         access_unlock(a);
@@ -139,7 +140,7 @@ capture_frames_here(struct db_access *a, uint32_t commit, const uint8_t *last_pa
 }
 
 bool
-wal_is_light_commit(const struct db *db, uint32_t commit)
+capture_frames_are_light(const struct db *db, uint32_t commit)
 {
         /* Pages that it grows by are work, too, though it may have no frames for them. */
         uint64_t work = (uint64_t)wal_n_uncaptured(db->wal) +
@@ -156,7 +157,7 @@ capture_scanned(struct db_access *a, struct wal_scan *scan, struct db_done done)
         int r;
 
         while ((r = wal_scan_next(db->wal, scan, a->room, &commit)) > 0) {
-                r = wal_is_light_commit(db, commit) && db_remote_commit_of(db) == NULL
+                r = capture_frames_are_light(db, commit) && db_remote_commit_of(db) == NULL
                             ? capture_frames_here(a, commit, scan->last_page)
                             : post_frame_capture(a, commit, done);
                 if (r != 0)

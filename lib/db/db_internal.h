@@ -6,7 +6,8 @@
  *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
  *   capture_wal.c      commits of WAL mode
- *   capture_passed.c   the same where applications write to the WAL without us
+ *   capture_passed.c   the same where applications write to the WAL without us; prepared.c: one that waits to be published
+ *   passed.c           whether they do
  *   group.c            commits over several databases
  *   habit.c            whether applications sync their commits
  *   wal_file.c         the file NAME-wal but for its writes
@@ -257,29 +258,33 @@ int capture_scanned(struct db_access *a, struct wal_scan *scan, struct db_done d
 void capture_check_revoked(struct db *db, int result);
 
 /* The request of a transaction that the WAL has. @tx lives as long. */
-void wal_request(struct db *db, uint32_t commit, const struct wal_transaction *tx,
-                 struct commit_request *ret);
+void capture_frames_request(struct db *db, uint32_t commit, const struct wal_transaction *tx,
+                            struct commit_request *ret);
 /* Small enough for the thread that answers requests. With the lock. */
-bool wal_is_light_commit(const struct db *db, uint32_t commit);
+bool capture_frames_are_light(const struct db *db, uint32_t commit);
 
 /* --- capture_passed.c: see db/passed.h --- */
+struct passed_run {
+        uint32_t shown; /* frames that the wal-index shows */
+        bool is_sync;   /* frames behind those, too: their writer waits for us */
+        bool is_worker;
+        bool has_captured;
+};
+/* Captures what the wal-index shows. As passed_before_call, but for E_NOT_PRIMARY. With the lock. */
+int passed_look(struct db_access *a, struct passed_run *run);
 /* Before a call that may take frames away: what the wal-index shows is captured. 0; E_BUSY: a worker does it, and @a is passed
  * on; negative. */
 int passed_before_call(struct db_access *a);
 /* What is published is captured, and what is written behind that is known (wal_has_uncaptured). An owner's. */
 int passed_catch_up(struct db_access *a, struct err *e);
-/* Likewise before what another node has committed. Without the lock. */
-void passed_before_apply(struct db *db);
 int passed_fsync(struct db_access *a, struct db_done done);
-/* Whether the transaction that waits to be published is in the way of @who. */
-bool passed_is_in_the_way(const struct db *db, enum db_actor who);
+
+/* --- passed.c --- */
+/* Before what another node has committed: what is published is captured. Without the lock. */
+void passed_before_apply(struct db *db);
 /* No application writes to the WAL any more, or it is gone. With the lock. */
 void passed_end(struct db_access *a);
 void passed_release(struct db *db);
-/* What is told of a prepared commit; and the position, which it makes once it is published. The second with the lock of
- * @shown. */
-void passed_show(const struct db *db, struct db_shown *ret);
-struct ltx_pos passed_shown_pos(const struct db *db, const struct db_shown *shown);
 
 /* --- wal_checkpoint.c --- */
 /* A write to the database file in WAL mode. 0: every page is an image from the WAL, written; -EAGAIN: the

@@ -5,12 +5,28 @@
 
 #include "base/thread.h"
 #include "db/db_internal.h"
+#include "db/prepared.h"
 
 void
 db_lock(struct db *db)
 {
         thread_will_wait("the lock of a database");
         pthread_mutex_lock(&db->lock);
+}
+
+/* What waits to be published, which its writer does without us. With the lock. */
+static void
+look_at_prepared(const struct db *db, struct db_shown *ret)
+{
+        const struct prepared *p = db->passed.prepared;
+
+        ret->is_prepared = p != NULL && p->commit != NULL;
+        if (!ret->is_prepared)
+                return;
+        ret->prepared_pos = p->pos;
+        ret->prepared_end = p->end;
+        ret->index_fd = db->passed.index_fd;
+        ret->wal_fd = wal_fd(db->wal);
 }
 
 /* With the lock. */
@@ -36,7 +52,7 @@ look_at_db(struct db *db, struct db_shown *ret)
         ret->has_unsynced = db->has_unsynced;
         ret->exists = db->image.fd >= 0 || db->rests;
         ret->is_busy = db->state == DB_EXCLUSIVE;
-        passed_show(db, ret);
+        look_at_prepared(db, ret);
         ret->is_unanswered = db->n_syncs > 0 || db->passed.prepared != NULL ||
                              (db->is_pos_held && db->is_apply_local);
 }
@@ -107,6 +123,19 @@ check_shown(struct db *db)
 }
 #endif
 
+/* That of a prepared commit from the moment on at which the wal-index shows it. With the lock of @shown. */
+static struct ltx_pos
+position_shown(const struct db *db, const struct db_shown *shown)
+{
+        const struct os *os = db->env->os;
+
+        return shown->is_prepared && shown->index_fd >= 0 &&
+                               wal_index_shows(os, shown->index_fd, &shown->prepared_end) &&
+                               wal_file_has_end(os, shown->wal_fd, &shown->prepared_end)
+                       ? shown->prepared_pos
+                       : shown->info.pos;
+}
+
 struct db_shown
 db_get_shown(struct db *db)
 {
@@ -115,7 +144,7 @@ db_get_shown(struct db *db)
         check_shown(db);
         pthread_mutex_lock(&db->shown.lock);
         now = db->shown;
-        now.info.pos = passed_shown_pos(db, &now);
+        now.info.pos = position_shown(db, &now);
         pthread_mutex_unlock(&db->shown.lock);
         return now;
 }
