@@ -11,30 +11,6 @@
 #include "db/db_internal.h"
 #include "db/passed.h"
 
-int
-db_path(const struct db *db, const char *file, char *buf, size_t size)
-{
-        int n = snprintf(buf, size, "%s/%s", db->dir, file);
-
-        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
-}
-
-int
-db_open_file(struct db *db)
-{
-        char path[PATH_MAX];
-        int r;
-
-        r = db_path(db, "database", path, sizeof path);
-        if (r < 0)
-                return r;
-        r = os_open(db->env->os, "db:open", path, O_RDWR | O_CREAT, 0600);
-        if (r < 0)
-                return r;
-        db->image.fd = r;
-        return 0;
-}
-
 /* --- life --- */
 
 void

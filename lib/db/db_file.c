@@ -253,15 +253,6 @@ db_append_drop(struct db_access *a, struct err *e)
 }
 
 void
-db_remove_file(struct db *db, const char *file)
-{
-        char path[PATH_MAX];
-
-        if (db_path(db, file, path, sizeof path) == 0)
-                (void)os_unlink(db->env->os, "db:drop", path);
-}
-
-void
 db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd)
 {
         struct db *db = a->db;

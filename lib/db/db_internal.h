@@ -1,7 +1,7 @@
 /* lib/db/db_internal.h - the inside of a database, for the files of lib/db/ only.
  *
  *   access.c           states, and who may change the database
- *   db.c               open, close, attributes
+ *   db.c               open, close, attributes; files.c: its files in their directory
  *   db_file.c          the database file's reads, writes and truncations; its end
  *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
@@ -160,10 +160,16 @@ struct db_shown db_get_shown(struct db *db);
 /* With the lock. */
 void db_fail(struct db *db, const char *why);
 
-/* --- rest.c --- */
-/* Opens what rests. For who is about to use the file, or to change the database: an access does so by itself. With the
+/* --- files.c --- */
+/* The path of @file in the database's directory: 0, -ENAMETOOLONG. */
+int db_path(const struct db *db, const char *file, char *buf, size_t size);
+/* Opens the database file, made if it is absent. With the lock, or before anybody knows of the database. */
+int db_open_file(struct db *db);
+/* Opens what rests (rest.c). For who is about to use the file, or to change the database: an access does so by itself. With the
  * lock. */
 int db_wake(struct db *db);
+/* Deletes @file of its directory, if it is there. */
+void db_remove_file(struct db *db, const char *file);
 
 /* --- remote_commit.c --- */
 /* 0, or why no transaction can be made here now. */
@@ -190,8 +196,6 @@ int remote_transaction_send(struct remote_transaction *f, struct db *db,
 void remote_transaction_end(struct remote_transaction *f); /* of a zeroed one is fine */
 
 /* --- db.c, db_file.c --- */
-int db_path(const struct db *db, const char *file, char *buf, size_t size);
-int db_open_file(struct db *db);
 /* Closes what it has open, and no more than that. Of one that nobody knows of, or no more. */
 void db_release(struct db *db);
 void db_discard_uncommitted(struct db_access *a);
@@ -330,9 +334,6 @@ void db_leave_empty_journal(struct db *db);
 void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
 /* That record, durable, if there is a page. The file is still there. */
 int db_append_drop(struct db_access *a, struct err *e);
-/* A file of its directory, if it is there. */
-void db_remove_file(struct db *db, const char *file);
-
 /* --- apply.c --- */
 /* Forgets the open transaction, its journal, and frames that were not captured. With the lock. */
 void db_abandon_uncommitted(struct db_access *a);

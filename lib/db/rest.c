@@ -12,43 +12,6 @@
 #include "base/log.h"
 #include "db/db_internal.h"
 
-/* It may have been moved, and another have its place. */
-static int
-open_again(struct db *db)
-{
-        const struct os *os = db->env->os;
-        char path[PATH_MAX];
-        struct stat st;
-        int r = db_path(db, "database", path, sizeof path);
-        int fd = r < 0 ? r : os_open(os, "db:wake", path, O_RDWR, 0);
-
-        if (fd < 0)
-                return fd;
-        r = os_fstat(os, "db:wake", fd, &st);
-        if (r == 0 && st.st_ino != db->inode)
-                r = -ESTALE;
-        if (r == 0)
-                return fd;
-        os_close(os, "db:wake", fd);
-        return r;
-}
-
-int
-db_wake(struct db *db)
-{
-        int r;
-
-        db->was_used = true;
-        if (!db->rests)
-                return 0;
-        r = db->env->may_wake == NULL || db->env->may_wake(db->env->arg) ? open_again(db) : -ENFILE;
-        if (r < 0)
-                return r;
-        db->image.fd = r;
-        db->rests = false;
-        return 0;
-}
-
 /* With the lock. */
 static bool
 is_idle(struct db *db)
