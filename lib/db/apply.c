@@ -41,18 +41,6 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
 
 /* --- what was open --- */
 
-void
-db_abandon_uncommitted(struct db_access *a)
-{
-        struct db *db = a->db;
-
-        if (image_is_dirty(&db->image) || db->is_unjournaled)
-                db_discard_uncommitted(a);
-        db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
-        db_leave_no_journal(db);
-        wal_forget_uncaptured(db->wal);
-}
-
 /* --- into the database file --- */
 
 int

@@ -22,17 +22,6 @@ db_read(struct db *db, void *buf, size_t n, uint64_t off)
 
 /* --- writes --- */
 
-int
-db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t off)
-{
-        struct db *db = a->db;
-        int r = image_write(&db->image, p, n, off);
-
-        if (r == 0 && !db->journal.is_hot)
-                db->is_unjournaled = true;
-        return r;
-}
-
 /* A checkpoint's write that waits until the log is durable. */
 struct checkpoint_call {
         struct parked_call call;
@@ -173,21 +162,6 @@ truncate_database(struct db_access *a, uint64_t size_bytes)
 }
 
 int
-db_truncate_uncommitted(struct db_access *a, uint64_t size_bytes)
-{
-        struct db *db = a->db;
-        int r = image_truncate(&db->image, size_bytes);
-
-        if (r < 0)
-                return r;
-        db->is_refused = false;
-        if (size_bytes != (uint64_t)db->image.page_count * db->image.page_size && !db->journal.is_hot)
-                db->is_unjournaled = true;
-        flush_trim_file(a);
-        return 0;
-}
-
-int
 db_truncate(struct db *db, uint64_t size_bytes)
 {
         struct db_access a;
@@ -197,14 +171,6 @@ db_truncate(struct db *db, uint64_t size_bytes)
                 r = truncate_database(&a, size_bytes);
         db_access_end(&a);
         return r;
-}
-
-void
-db_discard_uncommitted(struct db_access *a)
-{
-        image_discard_uncommitted(&a->db->image);
-        a->db->is_unjournaled = a->db->is_refused = false;
-        a->db->wants_sync = false;
 }
 
 int

@@ -3,6 +3,7 @@
  *   access.c           states, and who may change the database
  *   db.c               open, close, attributes; files.c: its files in their directory
  *   db_file.c          the database file's reads, writes and truncations; its end
+ *   open_transaction.c what is uncommitted outside the WAL
  *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
  *   capture_wal.c      commits of WAL mode
@@ -171,6 +172,19 @@ int db_wake(struct db *db);
 /* Deletes @file of its directory, if it is there. */
 void db_remove_file(struct db *db, const char *file);
 
+/* --- open_transaction.c; with the lock --- */
+/* image_write and image_truncate of a transaction that has a journal, or has none. */
+int db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t off);
+int db_truncate_uncommitted(struct db_access *a, uint64_t size_bytes);
+/* Forgets its pages. */
+void db_discard_uncommitted(struct db_access *a);
+/* ... its journal, and frames that were not captured, too. */
+void db_abandon_uncommitted(struct db_access *a);
+/* Forgets the journal, with its name. */
+void db_leave_no_journal(struct db *db);
+/* Its content only. */
+void db_leave_empty_journal(struct db *db);
+
 /* --- remote_commit.c --- */
 /* 0, or why no transaction can be made here now. */
 int db_may_commit(struct db *db);
@@ -198,7 +212,6 @@ void remote_transaction_end(struct remote_transaction *f); /* of a zeroed one is
 /* --- db.c, db_file.c --- */
 /* Closes what it has open, and no more than that. Of one that nobody knows of, or no more. */
 void db_release(struct db *db);
-void db_discard_uncommitted(struct db_access *a);
 
 /* --- commit.c --- */
 /* Appends the transaction to the log and moves position, size and checksums. 1: done, 0: nothing had
@@ -323,21 +336,11 @@ int base_write_empty(struct db_access *a, uint64_t txid, struct err *e);
 /* Makes the database file durable, or stops the database. As base_write. */
 int sync_file(struct db_access *a, struct err *e);
 
-/* image_write and image_truncate of a transaction that has a journal, or has none. With the lock. */
-int db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t off);
-int db_truncate_uncommitted(struct db_access *a, uint64_t size_bytes);
-/* Forgets the journal, with its name. With the lock. */
-void db_leave_no_journal(struct db *db);
-/* Its content only. With the lock. */
-void db_leave_empty_journal(struct db *db);
 /* After the record of a drop: the database has no file any more, nor companions. With the lock. */
 void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
 /* That record, durable, if there is a page. The file is still there. */
 int db_append_drop(struct db_access *a, struct err *e);
 /* --- apply.c --- */
-/* Forgets the open transaction, its journal, and frames that were not captured. With the lock. */
-void db_abandon_uncommitted(struct db_access *a);
-
 /* For replace.c and apply_wal.c: */
 /* The database for @who, who applies @rx; -EAGAIN when it is another's. */
 int begin_apply(struct db *db, enum db_actor who, const struct received *rx, struct db_access *ret,

@@ -86,22 +86,6 @@ is_zero(const uint8_t *p, size_t n)
         return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0);
 }
 
-/* The three ways to finalise differ in what is left of the file. */
-void
-db_leave_no_journal(struct db *db)
-{
-        spool_reset(&db->journal.content);
-        db->journal.exists = false;
-        db->journal.is_active = db->journal.is_hot = false;
-}
-
-void
-db_leave_empty_journal(struct db *db)
-{
-        spool_reset(&db->journal.content);
-        db->journal.is_active = db->journal.is_hot = false;
-}
-
 /* Behind a header of zeros nobody reads, so the content need not be kept. */
 static void
 leave_zeroed_journal(struct db *db)
