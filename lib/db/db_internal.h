@@ -5,6 +5,7 @@
  *   db_file.c          the database file's reads, writes and truncations; its end
  *   open_transaction.c what is uncommitted outside the WAL
  *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
+ *   confirm.c          may its application be told?
  *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
  *   capture_wal.c      commits of WAL mode
  *   capture_passed.c   the same where applications write to the WAL without us; prepared.c: one that waits to be published
@@ -236,6 +237,11 @@ struct commit_facts {
 void commit_look(const struct commit *b, struct commit_facts *ret);
 void commit_move_to(struct commit *b, struct db_access *a);
 
+/* --- confirm.c --- */
+/* The commit is in the log, and as durable as it is to be: 0 after @then (NULL: nothing), or E_UNCONFIRMED and its journal
+ * is left empty, so that nobody rolls it back. With the lock. */
+int confirm_commit(struct db *db, void (*then)(struct db *db));
+
 /* --- capture_journal.c --- */
 /* @r of a commit that the application is told of. It may go on trying: one line, then a count. */
 void capture_tell_failed(struct db_access *a, int r, const struct err *e);
@@ -261,10 +267,6 @@ bool capture_is_light(const struct db *db);
  * DB_PENDING. @then is called with the lock held after success, before @done. */
 int capture_and_finish(struct db_access *a, bool is_synced, void (*then)(struct db *db),
                        struct db_done done);
-
-/* The commit is in the log, and as durable as it is to be: 0 after @then (NULL: nothing), or E_UNCONFIRMED and its journal
- * is left empty, so that nobody rolls it back. With the lock. */
-int confirm_commit(struct db *db, void (*then)(struct db *db));
 
 /* --- capture_wal.c --- */
 /* The frames after the captured ones as one transaction of @commit pages. @last_page: the last one's content, or NULL. */
