@@ -1,6 +1,5 @@
 /* The database as an object, and the attributes of the file NAME. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  *   access.c           states, and who may change the database
  *   db.c               open, close, attributes; files.c: its files in their directory
- *   db_file.c          the database file's reads, writes and truncations; its end
+ *   db_file.c          the database file's reads, writes and truncations; drop.c: its end
  *   open_transaction.c what is uncommitted outside the WAL
  *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
  *   confirm.c          may its application be told?
@@ -338,10 +338,12 @@ int base_write_empty(struct db_access *a, uint64_t txid, struct err *e);
 /* Makes the database file durable, or stops the database. As base_write. */
 int sync_file(struct db_access *a, struct err *e);
 
-/* After the record of a drop: the database has no file any more, nor companions. With the lock. */
-void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
-/* That record, durable, if there is a page. The file is still there. */
+/* --- drop.c --- */
+/* The record of a drop, durable, if there is a page. The file is still there. */
 int db_append_drop(struct db_access *a, struct err *e);
+/* After it: the database has no file any more, nor companions. *@ret_fd and *@ret_wal_fd as in db_drop. With the lock. */
+void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
+
 /* --- apply.c --- */
 /* For replace.c and apply_wal.c: */
 /* The database for @who, who applies @rx; -EAGAIN when it is another's. */

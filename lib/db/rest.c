@@ -5,9 +5,6 @@
  *   awake --db_rest, nobody at work--> rests --db_wake, by whoever begins an access or reads--> awake
  *
  * What is deleted, or was never committed to, has no file: then only its log rests. */
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 
 #include "base/log.h"
 #include "db/db_internal.h"
