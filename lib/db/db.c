@@ -131,36 +131,6 @@ db_log(struct db *db)
         return db->log;
 }
 
-void
-db_count(struct db *db, enum db_counter what)
-{
-        db_count_many(db, what, 1);
-}
-
-void
-db_count_many(struct db *db, enum db_counter what, uint64_t n)
-{
-        atomic_fetch_add_explicit(&db->counters[what], n, memory_order_relaxed);
-}
-
-uint64_t
-db_counter(struct db *db, enum db_counter what)
-{
-        return atomic_load_explicit(&db->counters[what], memory_order_relaxed);
-}
-
-void
-db_set_receiving(struct db *db, bool is_receiving)
-{
-        atomic_store(&db->is_receiving, is_receiving);
-}
-
-bool
-db_is_receiving(struct db *db)
-{
-        return atomic_load(&db->is_receiving);
-}
-
 /* --- attributes --- */
 
 int

@@ -16,6 +16,18 @@ db_set_halted(struct db *db, bool is_halted)
         atomic_store(&db->is_halted, is_halted);
 }
 
+void
+db_set_receiving(struct db *db, bool is_receiving)
+{
+        atomic_store(&db->is_receiving, is_receiving);
+}
+
+bool
+db_is_receiving(struct db *db)
+{
+        return atomic_load(&db->is_receiving);
+}
+
 const struct db_remote_commit *
 db_remote_commit_of(const struct db *db)
 {

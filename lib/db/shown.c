@@ -194,3 +194,23 @@ db_durable_pos(struct db *db, bool *ret_has_all)
         *ret_has_all = now.is_durable;
         return now.durable_pos;
 }
+
+/* --- what is counted --- */
+
+void
+db_count(struct db *db, enum db_counter what)
+{
+        db_count_many(db, what, 1);
+}
+
+void
+db_count_many(struct db *db, enum db_counter what, uint64_t n)
+{
+        atomic_fetch_add_explicit(&db->counters[what], n, memory_order_relaxed);
+}
+
+uint64_t
+db_counter(struct db *db, enum db_counter what)
+{
+        return atomic_load_explicit(&db->counters[what], memory_order_relaxed);
+}
