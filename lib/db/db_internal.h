@@ -1,28 +1,32 @@
 /* lib/db/db_internal.h - the inside of a database, for the files of lib/db/ only.
  *
- *   access.c           states, and who may change the database
- *   db.c               open, close, attributes; files.c: its files in their directory
- *   db_file.c          the database file's reads, writes and truncations; drop.c: its end
- *   open_transaction.c what is uncommitted outside the WAL
- *   commit.c           one transaction: may it be made, and what moves with it; record.c: its pages into the log
- *   confirm.c          may its application be told?
- *   capture_journal.c  commits of rollback-journal modes and of writes without a journal; journal_file.c
- *   capture_wal.c      commits of WAL mode
- *   capture_passed.c   the same where applications write to the WAL without us; prepared.c: one that waits to be published
- *   passed.c           whether they do
- *   group.c            commits over several databases
- *   habit.c            whether applications sync their commits
- *   wal_file.c         the file NAME-wal but for its writes
- *   wal_checkpoint.c   from the WAL into the database file
- *   sync.c             durability of commits, shared by those who wait for it
- *   flush.c            committed pages into the database file
- *   housekeep.c        the base; what is done about once a second
- *   replace.c          another history instead of ours
- *   apply.c            transactions that another node has committed; apply_wal.c, received.c
- *   remote_commit.c    transactions that another node commits for us
- *   snapshot.c         all of it as of one position, while it changes
- *   verify.c           the committed image against its checksums
- *   recover.c          the state at open; recover_wal.c: what only the WAL has */
+ * From the top down. A file calls those of the lines below its own, and nobody calls back up (tests/lint/call_circles.py):
+ *
+ *   db_file.c               reads, writes and truncations of the database file
+ *   replace.c, rename.c     another history instead of ours; another name
+ *   apply.c                 transactions that another node has committed; apply_wal.c, import.c: into the WAL, from a file
+ *   wal_checkpoint.c        from the WAL into the database file
+ *   db.c                    open, close, attributes
+ *   wal_file.c, drop.c      the file NAME-wal but for its writes; the end of the database
+ *   passed.c                whether applications write to the WAL without us; capture_passed.c: then its commits
+ *   recover.c               the state at open; recover_wal.c: what only the WAL has
+ *   prepared.c              one of those commits that waits to be published
+ *   journal_file.c          the file NAME-journal
+ *   capture_wal.c, group.c  commits of WAL mode; over several databases
+ *   rest.c                  what is idle closes its files
+ *   capture_journal.c       commits of rollback-journal modes and of writes without a journal
+ *   housekeep.c             the base; what is done about once a second
+ *   commit.c                one transaction: may it be made, and what moves with it
+ *   sync.c                  durability of commits, shared by those who wait for it
+ *   confirm.c               may its application be told?
+ *   remote_commit.c         may one begin here? transactions that another node commits for us
+ *   open_transaction.c      what is uncommitted outside the WAL
+ *   verify.c, flush.c       the committed image against its checksums; committed pages into the database file
+ *   habit.c                 whether applications sync their commits
+ *   parked.c                calls that wait for the database
+ *   access.c                states, and who may change the database; snapshot.c: all of it as of one position
+ *   shown.c, files.c        what is told without the lock; the files in its directory
+ *   record.c, received.c    a transaction's pages into the log; the bytes of another node's */
 #ifndef LITEFS_DB_DB_INTERNAL_H
 #define LITEFS_DB_DB_INTERNAL_H
 
