@@ -404,7 +404,7 @@ adopt_if_wanted(struct db *db, struct err *e)
         return r;
 }
 
-/* 1: the WAL has frames, perhaps; 0: there is none, or an empty one. */
+/* 1: the WAL has a header, and frames perhaps; 0: there is none, or an empty one. */
 static int
 keep_wal(struct db *db, struct err *e)
 {
@@ -418,7 +418,7 @@ keep_wal(struct db *db, struct err *e)
                 r = wal_stat(db->wal, &st);
         if (r < 0)
                 return r == -ENOENT ? 0 : err_set(e, r, "go on with %s/wal", db->dir);
-        return st.st_size > WAL_HEADER_SIZE;
+        return st.st_size >= WAL_HEADER_SIZE;
 }
 
 /* The file as applications with a WAL see it: pages may be missing at its end yet, or be there still. */

@@ -363,7 +363,10 @@ take_lock(struct store *s, struct err *e)
 
         if (r < 0)
                 return err_set(e, r, "lock %s", s->config.data_dir);
-        s->lock_fd = os_open(s->config.os, "store:lock", path, O_RDWR | O_CREAT, 0600);
+        if (s->config.lock_fd > 0) /* the lock is the file's, and goes with its last descriptor */
+                s->lock_fd = fcntl(s->config.lock_fd, F_DUPFD_CLOEXEC, 3);
+        else
+                s->lock_fd = os_open(s->config.os, "store:lock", path, O_RDWR | O_CREAT, 0600);
         if (s->lock_fd < 0)
                 r = err_set(e, s->lock_fd, "open %s", path);
         else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
@@ -484,6 +487,7 @@ fill_env(struct store *s, uint64_t node_id)
                 .is_compressed = s->config.is_compressed,
                 .is_strict = s->config.is_strict,
                 .takes_wal_tail = s->config.takes_wal_tail,
+                .is_resumed = s->config.is_resumed,
                 .node_id = node_id,
                 .meters = &s->meters,
                 .is_ending = s->config.is_ending,

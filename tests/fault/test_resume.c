@@ -1,7 +1,7 @@
 /* links: litefs_store sqlite3 */
-/* A database that another process takes over while connections have it open, in WAL mode, with real SQLite: between
- * any two statements, also in the middle of transactions that have spilled, and beside a reader of an older state. None of
- * them may notice, and the log must lead to what they see. */
+/* A database that another program takes over while connections have it open, with real SQLite: between any two statements, also
+ * in the middle of transactions that have spilled, and in WAL mode beside a reader of an older state. None of them may notice,
+ * and the log must lead to what they see. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,10 +29,10 @@ struct world {
 };
 
 static void
-begin(struct world *w, unsigned seed)
+begin(struct world *w, unsigned seed, const char *mode)
 {
         *w = (struct world){ .dir = tmpdir_make(), .seed = seed, .e = ERR_INIT };
-        db_driver_make_template(w->dir, "wal", 40);
+        db_driver_make_template(w->dir, mode, 40);
         ck_assert_msg(db_driver_open_with(os_host(), w->dir, 64 << 10, &w->d, &w->e) == 0, "%s",
                       w->e.text);
         ck_assert_int_eq(db_driver_connect(w->d, 6, &w->writer), SQLITE_OK);
@@ -185,9 +185,65 @@ START_TEST(connections_do_not_notice)
 {
         struct world w;
 
-        begin(&w, (unsigned)_i + 1);
+        begin(&w, (unsigned)_i + 1, "wal");
         for (int i = 0; i < N_STEPS; i++)
                 step(&w);
+        check_end(&w);
+}
+END_TEST
+
+/* --- rollback modes --- */
+
+static void
+set_mode(struct world *w, const char *mode)
+{
+        char sql[64];
+
+        snprintf(sql, sizeof sql, "pragma journal_mode=%s", mode);
+        require(w, w->writer, sql);
+}
+
+static void
+write_and_resume(struct world *w)
+{
+        for (int n = 1 + rand_r(&w->seed) % 4; n > 0; n--) {
+                change(w);
+                if (rand_r(&w->seed) % 2 == 0)
+                        resume(w);
+        }
+}
+
+/* Without a journal a transaction cannot be rolled back. */
+static void
+end_and_resume(struct world *w, bool may_roll_back)
+{
+        uint64_t before = w->digest;
+        bool rolls_back = may_roll_back && rand_r(&w->seed) % 3 == 0;
+
+        require(w, w->writer, rolls_back ? "rollback" : "commit");
+        if (rand_r(&w->seed) % 2 == 0)
+                resume(w);
+        ck_assert_int_eq(db_driver_digest(w->watcher, &w->digest), SQLITE_OK);
+        ck_assert_msg(!rolls_back || w->digest == before, "seed %u: not rolled back", w->seed);
+        ck_assert_msg(db_driver_is_intact(w->watcher), "seed %u: not intact", w->seed);
+}
+
+START_TEST(journals_are_handed_over)
+{
+        static const char *const modes[] = { "delete", "truncate", "persist", "memory", "off" };
+        const char *mode = modes[_i % 5];
+        struct world w;
+
+        begin(&w, (unsigned)_i + 1, "delete");
+        set_mode(&w, mode);
+        ck_assert_int_eq(db_driver_digest(w.watcher, &w.digest), SQLITE_OK);
+        for (int i = 0; i < N_STEPS / 8; i++) {
+                require(&w, w.writer, "begin immediate");
+                if (rand_r(&w.seed) % 4 == 0)
+                        resume(&w);
+                write_and_resume(&w);
+                end_and_resume(&w, strcmp(mode, "off") != 0);
+        }
         check_end(&w);
 }
 END_TEST
@@ -201,5 +257,6 @@ main(int argc, char **argv)
         log_configure(&(struct log_config){ .fd = -1 });
         tcase_set_timeout(tc, 120);
         tcase_add_loop_test(tc, connections_do_not_notice, 0, argc > 1 ? atoi(argv[1]) : 10);
+        tcase_add_loop_test(tc, journals_are_handed_over, 0, argc > 1 ? atoi(argv[1]) : 10);
         return run_tests("resume", tc);
 }

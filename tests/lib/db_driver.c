@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/parcel.h"
+#include "db/carry.h"
 #include "db/passed.h"
 #include "ltx/checksum.h"
 #include "sqlite/wal_index.h"
@@ -179,11 +182,18 @@ db_driver_close(struct db_driver *d)
 int
 db_driver_resume(struct db_driver *d, struct err *e)
 {
+        struct parcel_reader reader = { 0 };
+        struct parcel p = { 0 };
         char dir[4096];
-        int r;
+        int r, fd;
 
         workers_drain(d->env.workers);
         db_driver_wait_idle(d);
+        db_carry_out(d->db, &p);
+        fd = parcel_finish(&p, 1, e);
+        parcel_release(&p);
+        if (fd < 0)
+                return fd;
         snprintf(dir, sizeof dir, "%.*s/dbs/t.db", (int)(strlen(d->tmp_dir) - strlen("/tmp")),
                  d->tmp_dir);
         db_close(d->db);
@@ -191,6 +201,15 @@ db_driver_resume(struct db_driver *d, struct err *e)
         d->env.is_resumed = true;
         r = db_open(&d->env, "t.db", dir, &d->db, e);
         d->env.is_resumed = false;
+        if (r == 0)
+                r = parcel_open(fd, 1, &reader, e);
+        if (r == 0)
+                r = db_carry_in(d->db, &reader, e);
+        if (r == 0)
+                r = parcel_check(&reader, e);
+        parcel_close_inherited(&reader);
+        parcel_reader_release(&reader);
+        close(fd);
         return r;
 }
 

@@ -26,7 +26,8 @@ int db_driver_open_with(const struct os *os, const char *root, uint64_t segment_
 /* db_close, and the VFS goes; connections must be closed. NULL is fine. */
 void db_driver_close(struct db_driver *d);
 
-/* The database is closed and opened again under the connections that there are, as by a process that takes over. */
+/* The database is closed and opened again under the connections that there are, as by a program that takes over, which is
+ * handed a parcel. */
 int db_driver_resume(struct db_driver *d, struct err *e);
 
 struct db *db_driver_db(struct db_driver *d);

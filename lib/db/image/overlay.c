@@ -89,18 +89,38 @@ rebuild(struct overlay *o, uint32_t table_size, uint32_t keep_up_to)
         return 0;
 }
 
+/* Room in the table for one page more. */
+static int
+overlay_grow_table(struct overlay *o)
+{
+        if ((o->n_pages + 1) * 2 <= o->table_size)
+                return 0;
+        return rebuild(o, o->table_size == 0 ? MIN_TABLE : o->table_size * 2, UINT32_MAX);
+}
+
+int
+overlay_put_slot(struct overlay *o, uint32_t pgno, uint32_t slot)
+{
+        int r = overlay_grow_table(o);
+
+        if (r < 0)
+                return r;
+        *overlay_slot(o->table, o->table_size, pgno) = (struct overlay_entry){ pgno, slot };
+        o->n_pages++;
+        if (slot >= o->n_slots)
+                o->n_slots = slot + 1;
+        return 0;
+}
+
 int
 overlay_put(struct overlay *o, uint32_t pgno, const void *page)
 {
         struct overlay_entry *en;
         uint32_t slot;
-        int r;
+        int r = overlay_grow_table(o);
 
-        if ((o->n_pages + 1) * 2 > o->table_size) {
-                r = rebuild(o, o->table_size == 0 ? MIN_TABLE : o->table_size * 2, UINT32_MAX);
-                if (r < 0)
-                        return r;
-        }
+        if (r < 0)
+                return r;
         en = overlay_slot(o->table, o->table_size, pgno);
         slot = en->pgno != 0 ? en->slot : o->n_slots;
         r = spool_write(&o->pages, page, o->page_size, (uint64_t)slot * o->page_size);

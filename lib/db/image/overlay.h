@@ -39,6 +39,8 @@ overlay_is_empty(const struct overlay *o)
 }
 
 int overlay_put(struct overlay *o, uint32_t pgno, const void *page);
+/* A page that is not there yet, and whose image is in the slot already (carry.h). */
+int overlay_put_slot(struct overlay *o, uint32_t pgno, uint32_t slot);
 /* Room for @n pages more: as many calls of overlay_put then need neither memory nor space on the disk. */
 int overlay_reserve(struct overlay *o, uint32_t n);
 bool overlay_has(const struct overlay *o, uint32_t pgno);

@@ -1,0 +1,15 @@
+/* lib/db/carry.h - what a process hands to the one that takes its place of a database that applications have open: what is
+ * uncommitted, and its journal. All else recovery finds where it is (env->is_resumed). */
+#ifndef LITEFS_DB_CARRY_H
+#define LITEFS_DB_CARRY_H
+
+#include "base/parcel.h"
+#include "db/db.h"
+
+/* Nobody uses the database any more, and none of its jobs is under way. */
+void db_carry_out(struct db *db, struct parcel *p);
+/* Nobody uses it yet. The next part is of @db, by its name. -ENOMEM, or E_CHECKSUM: the database was opened at another
+ * position than it was handed over at. */
+int db_carry_in(struct db *db, struct parcel_reader *r, struct err *e);
+
+#endif
