@@ -1,10 +1,12 @@
 #include "net/listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/conn_internal.h"
 #include "net/loop_internal.h"
@@ -246,6 +248,22 @@ listener_start(struct listener *ls, const struct addr *a, struct err *e)
         return r < 0 ? err_text(e, r, "%s", err_code_text(r)) : 0;
 }
 
+/* Who has connected meanwhile waits in its queue. */
+static int
+listener_go_on(struct listener *ls, int inherited, struct err *e)
+{
+        int fd = fcntl(inherited, F_DUPFD_CLOEXEC, 3);
+        int r = fd < 0 ? -errno : uv_tcp_open(&ls->tcp, fd);
+
+        if (r < 0 && fd >= 0)
+                close(fd);
+        if (r == 0)
+                r = uv_listen((uv_stream_t *)&ls->tcp, BACKLOG, listener_on_connection);
+        if (r == 0)
+                r = read_port(ls);
+        return r < 0 ? err_text(e, r, "%s", err_code_text(r)) : 0;
+}
+
 int
 listener_open(struct loop *l, const struct listener_config *config, struct listener **ret, struct err *e)
 {
@@ -282,7 +300,7 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
         uv_idle_init(&l->uv, &ls->pace); /* cannot fail */
         ls->n_handles = 2;
         ls->tcp.data = ls->pace.data = &ls->item;
-        r = listener_start(ls, &a, e);
+        r = config->fd > 0 ? listener_go_on(ls, config->fd, e) : listener_start(ls, &a, e);
         if (r < 0) {
                 (void)err_prefix(e, "listen at %s", config->address);
                 listener_close(ls);
@@ -290,6 +308,14 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
         }
         *ret = ls;
         return 0;
+}
+
+int
+listener_fd(const struct listener *ls)
+{
+        uv_os_fd_t fd;
+
+        return ls->is_closed || uv_fileno((const uv_handle_t *)&ls->tcp, &fd) < 0 ? -EBADF : fd;
 }
 
 int

@@ -12,6 +12,7 @@ struct listener_config {
         /* "host:port", "[v6]:port"; ":port" is any address of either family, port 0 any that is free. A name
          * is looked up while the loop waits, so at set-up only. */
         const char *address;
+        int fd; /* that listens there already, of the process before this one: borrowed; 0: none */
         /* Of connections that are open at a time; max 0: 1024. One more makes room for itself, as crowd.h says, or is closed
          * without a word. */
         struct crowd_limits crowd;
@@ -25,6 +26,8 @@ struct listener_config {
 /* 0: listens. -EADDRINUSE and the like. */
 int listener_open(struct loop *l, const struct listener_config *config, struct listener **ret,
                   struct err *e);
+/* What listens, borrowed; negative: nothing does any more. */
+int listener_fd(const struct listener *ls);
 /* The port, also when 0 was asked for. */
 int listener_port(const struct listener *ls);
 /* Connections that are open, and how many were turned away. */

@@ -23,6 +23,7 @@ struct node_config {
         const struct clock *clock;
         const char *data_dir;       /* for the cluster's id */
         const char *listen_address; /* "" or NULL: none, and no replica can follow this node */
+        int listen_fd;              /* that listens there already (net/listener.h); 0: none */
         const char *hostname, *advertise_url;
         struct tls_context *tls;      /* that it listens with; NULL: none. Borrowed, as the next */
         struct tls_context *tls_peer; /* that it follows a primary at https:// with; NULL: it cannot */
@@ -52,6 +53,8 @@ struct loop *node_loop(const struct node *n);
  * that open a stream, by node_accept; NULL: all are taken for such. */
 int node_listen(struct node *n, void (*accepted)(void *arg, struct conn *c), void *arg, struct err *e);
 void node_accept(struct node *n, struct conn *c);
+/* What it listens with, borrowed until node_free; negative: nothing. */
+int node_listener_fd(struct node *n);
 
 /* Who wants to know, on the loop; NULL for what it does not want. At most NODE_MAX_WATCHERS, before node_start. */
 #define NODE_MAX_WATCHERS 8

@@ -328,6 +328,7 @@ node_listen_on_loop(void *arg)
 {
         struct listen_call *lc = arg;
         struct listener_config config = { .address = lc->n->config.listen_address,
+                                          .fd = lc->n->config.listen_fd,
                                           .tls = lc->n->config.tls,
                                           /* With it the listener counts what HTTP keeps as well. */
                                           .crowd = { .name = "http.addr",
@@ -353,6 +354,20 @@ node_listen(struct node *n, void (*on_accepted)(void *arg, struct conn *c), void
         if (n->config.listen_address == NULL || n->config.listen_address[0] == '\0')
                 return 0;
         return loop_call(n->loop, node_listen_on_loop, &lc);
+}
+
+static int
+node_listener_fd_on_loop(void *arg)
+{
+        struct node *n = arg;
+
+        return n->listener != NULL ? listener_fd(n->listener) : -EBADF;
+}
+
+int
+node_listener_fd(struct node *n)
+{
+        return loop_call(n->loop, node_listener_fd_on_loop, n);
 }
 
 void

@@ -580,6 +580,13 @@ listener_open(struct loop *l, const struct listener_config *config, struct liste
 }
 
 int
+listener_fd(const struct listener *ls)
+{
+        (void)ls;
+        return -1;
+}
+
+int
 listener_port(const struct listener *ls)
 {
         (void)ls;
