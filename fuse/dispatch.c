@@ -128,7 +128,7 @@ receive_request(struct session *s, struct fuse_buf *buf)
         int64_t spin_end = 0;
         int r;
 
-        while (!fuse_session_exited(s->se)) {
+        while (!fuse_session_exited(s->se) && !atomic_load(&s->is_paused)) {
                 r = fuse_session_receive_buf(s->se, buf);
                 if (r != -EAGAIN && r != -EINTR)
                         return r;
@@ -141,6 +141,18 @@ receive_request(struct session *s, struct fuse_buf *buf)
         return 0;
 }
 
+static void
+keep_init(struct session *s, const struct fuse_buf *buf)
+{
+        struct fuse_in_header in;
+
+        memcpy(&in, buf->mem, sizeof in);
+        if (in.opcode != FUSE_INIT || buf->size > sizeof s->greeting.init)
+                return;
+        memcpy(s->greeting.init, buf->mem, buf->size);
+        s->greeting.init_size = buf->size;
+}
+
 /* Receives and answers until the session ends or a job is left to this thread: returns that job. With the
  * receive lock. */
 static struct work *
@@ -150,6 +162,8 @@ receive_until_job(struct session *s, struct fuse_buf *buf)
         int r = 0;
 
         while (job == NULL && (r = receive_request(s, buf)) > 0) {
+                if (s->greeting.init_size == 0)
+                        keep_init(s, buf);
                 workers_offer(s->n_standing_by > 0 ? &job : NULL);
                 pthread_mutex_lock(&s->lock);
                 process(s, buf);
@@ -171,6 +185,8 @@ dispatch(void *arg)
         struct work *job;
 
         do {
+                pthread_mutex_lock(&s->pause_lock);
+                pthread_mutex_unlock(&s->pause_lock);
                 s->n_standing_by++;
                 pthread_mutex_lock(&s->receive_lock);
                 s->n_standing_by--;
@@ -192,6 +208,28 @@ dispatch_wake(struct session *s)
         (void)n; /* it fails only when it is readable already */
 }
 
+void
+dispatch_pause(struct session *s)
+{
+        uint64_t count;
+        ssize_t n;
+
+        pthread_mutex_lock(&s->pause_lock);
+        atomic_store(&s->is_paused, true);
+        dispatch_wake(s);
+        pthread_mutex_lock(&s->receive_lock);
+        n = read(s->wake_fd, &count, sizeof count);
+        (void)n; /* what it was woken for is done */
+}
+
+void
+dispatch_unpause(struct session *s)
+{
+        atomic_store(&s->is_paused, false);
+        pthread_mutex_unlock(&s->receive_lock);
+        pthread_mutex_unlock(&s->pause_lock);
+}
+
 int
 session_run(struct session *s, struct err *e)
 {
@@ -202,6 +240,7 @@ session_run(struct session *s, struct err *e)
         if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
                 return err_set(e, -errno, "set up the connection to the kernel");
         atomic_store(&s->is_running, true);
+        session_resume(s); /* what another process has left */
         while (n < N_DISPATCHERS - 1 && r == 0) {
                 r = -pthread_create(&others[n], NULL, dispatch, s);
                 n += r == 0;

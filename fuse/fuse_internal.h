@@ -51,6 +51,14 @@ struct parked {
         char bytes[];
 };
 
+/* How the connection to the kernel began: for the process that takes this one's place, which answers none of it anew. */
+#define INIT_BYTES_MAX 256u
+struct session_greeting {
+        char init[INIT_BYTES_MAX]; /* the kernel's first request */
+        size_t init_size;
+        uint32_t want, max_write, proto_minor; /* that was agreed upon */
+};
+
 struct session {
         struct session_config config;
         struct session_halts halts; /* of zeros: none */
@@ -72,13 +80,17 @@ struct session {
         struct parked **parked_tail;
         uint8_t *read_buf;            /* READ_MAX bytes, for the holder of the lock */
         pthread_mutex_t receive_lock; /* held by the thread that receives; above every other lock */
-        atomic_int n_standing_by;     /* threads that wait for it */
+        pthread_mutex_t pause_lock;   /* held while nobody is to receive; above even that */
+        atomic_bool is_paused;
+        struct session_greeting greeting;
+        atomic_int n_standing_by; /* threads that wait for it */
         bool is_spinning;
         int receive_error; /* under receive_lock: why the session ended */
         int wake_fd;       /* eventfd: look again whether the session is over */
         atomic_bool is_running;
         atomic_bool is_stopping;
         atomic_bool is_over;            /* nothing is read any more */
+        bool is_carried_out;            /* the connection is another process's: the mount stays */
         struct workers *historians;     /* read the log for moments, each as long as that takes */
         struct moment_job *moment_jobs; /* that they have, or have done (moments.h) */
         uint64_t moment_pages;          /* of the indexes of all moments that are open */
@@ -130,6 +142,9 @@ void session_resume(struct session *s);
 extern const struct fuse_lowlevel_ops session_ops;
 
 /* --- dispatch.c --- */
+/* Nobody receives from the one to the other; handlers that run on have ended. From a thread that is not the mount's. */
+void dispatch_pause(struct session *s);
+void dispatch_unpause(struct session *s);
 /* Makes the receiving thread see that the session is over. */
 void dispatch_wake(struct session *s);
 

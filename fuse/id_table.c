@@ -1,5 +1,6 @@
 #include "fuse/id_table.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -71,4 +72,30 @@ id_table_remove(struct id_table *t, uint64_t id)
         t->slots[i].item = NULL;
         t->slots[i].next_free = t->first_free;
         t->first_free = i;
+}
+
+int
+id_table_begin(struct id_table *t, uint32_t n)
+{
+        struct id_slot *slots = calloc(n > FIRST_CAPACITY ? n : FIRST_CAPACITY, sizeof *slots);
+
+        if (slots == NULL)
+                return -ENOMEM;
+        *t = (struct id_table){ .slots = slots,
+                                .n = n,
+                                .capacity = n > FIRST_CAPACITY ? n : FIRST_CAPACITY };
+        return 0;
+}
+
+void
+id_table_settle(struct id_table *t)
+{
+        for (uint32_t i = t->n; i > 1; i--) {
+                struct id_slot *slot = &t->slots[i - 1];
+
+                if (slot->item != NULL)
+                        continue;
+                slot->next_free = t->first_free;
+                t->first_free = i - 1;
+        }
 }

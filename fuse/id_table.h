@@ -31,6 +31,11 @@ void *id_table_find(const struct id_table *t, uint64_t id);
 /* @id stands for something. */
 void id_table_remove(struct id_table *t, uint64_t id);
 
+/* An empty table gets @n slots, slots[0] among them, whose generations and items are for the caller to fill in; then the free
+ * ones are found. 0 or -ENOMEM. */
+int id_table_begin(struct id_table *t, uint32_t n);
+void id_table_settle(struct id_table *t);
+
 /* The place in the array: what has one at the same time as others has one of its own. */
 static inline uint32_t
 id_index(uint64_t id)

@@ -160,6 +160,35 @@ inode_add(struct inode_table *t, struct inode *parent, const char *name, enum in
         return in;
 }
 
+struct inode *
+inode_restore(struct inode_table *t, uint64_t id, enum inode_kind kind, struct db *db)
+{
+        struct inode *in = calloc(1, sizeof *in);
+
+        if (in == NULL)
+                return NULL;
+        in->id = id;
+        in->kind = kind;
+        in->db = db;
+        in->fd = -1;
+        t->ids.slots[id_index(id)].item = in;
+        return in;
+}
+
+int
+inode_place_restored(struct inode_table *t, struct inode *in, struct inode *parent, const char *name)
+{
+        if (name != NULL && (in->name = strdup(name)) == NULL)
+                return -ENOMEM;
+        in->parent = parent;
+        parent->n_refs++;
+        if (name != NULL)
+                link_node(t, in);
+        if (name != NULL && t->live != NULL && in->kind != INODE_DIR)
+                show_live(t, in);
+        return 0;
+}
+
 void
 inode_ref(struct inode *in)
 {

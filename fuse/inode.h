@@ -80,6 +80,12 @@ struct inode *inode_child(struct inode_table *t, const struct inode *parent, con
 /* A new linked child with one reference; NULL when memory is out. */
 struct inode *inode_add(struct inode_table *t, struct inode *parent, const char *name,
                         enum inode_kind kind, struct db *db);
+/* A node that another process has made, in the empty slot of its id: nothing holds it, and it has neither place nor name
+ * until inode_place_restored. NULL when memory is out. */
+struct inode *inode_restore(struct inode_table *t, uint64_t id, enum inode_kind kind, struct db *db);
+/* Its @parent, of which it takes a reference, and its name there; NULL: it is unlinked. -ENOMEM. */
+int inode_place_restored(struct inode_table *t, struct inode *in, struct inode *parent,
+                         const char *name);
 void inode_ref(struct inode *in);
 /* Drops @n references; frees the node (closing its fd) and drops its parent's when none is left. */
 void inode_unref(struct inode_table *t, struct inode *in, uint64_t n);

@@ -145,9 +145,8 @@ do_statfs(fuse_req_t req, fuse_ino_t ino)
 static void
 do_init(void *userdata, struct fuse_conn_info *conn)
 {
-        struct session *s = userdata;
+        struct session_greeting *g = &((struct session *)userdata)->greeting;
 
-        (void)s;
         /* Locks stay with the kernel (docs/architecture.md): a read must cost no request. */
         conn->want &= ~(unsigned)(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
         /* Our mtime moves with commits; the kernel must not drop its pages for that. */
@@ -161,6 +160,9 @@ do_init(void *userdata, struct fuse_conn_info *conn)
         conn->max_write = READ_MAX;
         conn->max_background = 64;
         conn->time_gran = 1;
+        g->want = conn->want;
+        g->max_write = conn->max_write;
+        g->proto_minor = conn->proto_minor;
 }
 
 const struct fuse_lowlevel_ops session_ops = {

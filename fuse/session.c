@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "db/remote_commit.h"
+#include "fuse/carry.h"
 #include "fuse/fuse_internal.h"
 #include "fuse/live_nodes.h"
 #include "fuse/kernel_cache.h"
@@ -229,6 +230,8 @@ make_fuse(struct session *s, struct err *e)
                         r = err_text(e, -EINVAL, "libfuse does not accept the mount options");
         }
         fuse_opt_free_args(&args);
+        if (r == 0 && s->config.carried != NULL)
+                return session_carry_in(s, s->config.carried, e);
         if (r == 0 && fuse_session_mount(s->se, s->mount_dir) < 0)
                 r = err_text(
                         e, -EIO,
@@ -255,6 +258,7 @@ session_allocate(struct session *s, const struct session_config *config)
         s->parked_tail = &s->parked;
         pthread_mutex_init(&s->lock, NULL);
         pthread_mutex_init(&s->receive_lock, NULL);
+        pthread_mutex_init(&s->pause_lock, NULL);
         pthread_mutex_init(&s->touched_lock, NULL);
         r = inode_table_init(&s->inodes);
         s->inodes.live = config->live;
@@ -317,7 +321,8 @@ int
 session_mount(const struct session_config *config, struct session **ret, struct err *e)
 {
         struct session *s;
-        int r = os_mkdir_all(os_host(), "fuse:mkdir", config->mount_dir, 0777);
+        int r = config->carried != NULL ? 0
+                                        : os_mkdir_all(os_host(), "fuse:mkdir", config->mount_dir, 0777);
 
         if (r < 0)
                 return err_text(
@@ -332,7 +337,8 @@ session_mount(const struct session_config *config, struct session **ret, struct 
                 session_free(s);
                 return r;
         }
-        tell_owner(s);
+        if (config->carried == NULL)
+                tell_owner(s);
         store_set_callbacks(s->store, s, session_on_committed, on_idle, session_on_tick);
         store_set_detach(s->store, &(struct db_rename_detach){ on_detach, s });
         *ret = s;
@@ -450,7 +456,7 @@ session_free(struct session *s)
         if (s == NULL)
                 return;
         wal_watch_stop(s);
-        if (s->se != NULL)
+        if (s->se != NULL && !s->is_carried_out)
                 fuse_session_unmount(s->se);
         /* Whoever is in the mount got an error by that, and whoever comes finds no mount. */
         workers_drain(s->config.visitors);
@@ -481,6 +487,7 @@ session_free(struct session *s)
         if (s->wake_fd >= 0)
                 close(s->wake_fd);
         pthread_mutex_destroy(&s->touched_lock);
+        pthread_mutex_destroy(&s->pause_lock);
         pthread_mutex_destroy(&s->receive_lock);
         pthread_mutex_destroy(&s->lock);
         free(s->read_buf);

@@ -17,6 +17,7 @@
 #include "store/store.h"
 
 struct live_nodes;
+struct parcel_reader;
 struct session;
 
 /* Who gets a database's halt lock of the primary, so that it may be written on this node, which is a replica. */
@@ -36,6 +37,8 @@ struct session_config {
         struct workers *asker;    /* of session_ask; NULL: none */
         struct workers *appliers; /* NULL: none */
         struct live_nodes *live;  /* NULL: readers that outlive the daemon are not told */
+        struct parcel_reader
+                *carried; /* the mount is there, and this its state (carry.h); NULL: a new one */
         bool is_allow_other;
         bool is_debug;      /* log every request */
         bool is_wal_passed; /* WALs may be passed through; then which ones: */

@@ -188,6 +188,17 @@ workers_has_tid(struct workers *p, pid_t tid)
         return false;
 }
 
+bool
+workers_is_idle(struct workers *p)
+{
+        bool is_idle;
+
+        pthread_mutex_lock(&p->lock);
+        is_idle = p->n_running == 0 && p->head == NULL;
+        pthread_mutex_unlock(&p->lock);
+        return is_idle;
+}
+
 void
 workers_drain(struct workers *p)
 {

@@ -34,6 +34,8 @@ void workers_offer(struct work **slot);
 void workers_run_here(struct workers *p, struct work *w);
 /* Whether the thread @tid belongs to the pool: how the mount tells the daemon's own requests. */
 bool workers_has_tid(struct workers *p, pid_t tid);
+/* Whether no job is queued or running, at this moment. */
+bool workers_is_idle(struct workers *p);
 /* Waits until no job is queued or running. Do not call from a worker. */
 void workers_drain(struct workers *p);
 /* Drains, stops the threads and frees the pool. NULL is fine. */
