@@ -31,7 +31,7 @@ session_may_be_carried(struct session *s, struct err *e)
 
         if (s->config.is_wal_passed)
                 return err_text(e, -EBUSY,
-                                "WALs are passed through to their files (fuse.wal-passthrough: full), "
+                                "WALs are passed through to their files (fuse.wal-passthrough), "
                                 "which a node in place of this one does not take over yet");
         pthread_mutex_lock(&s->lock);
         for (uint32_t i = 1; i < s->handles.n && r == 0; i++) {

@@ -21,11 +21,13 @@ int command_demote(int argc, char **argv);
 int command_backup(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_run(int argc, char **argv);
+int command_upgrade(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
-/* For litefs itself: exec_as.c. */
+/* For litefs itself: exec_as.c; mount.c. */
 int command_exec_as(int argc, char **argv);
+int command_takeover_check(int argc, char **argv);
 
 /* "litefs <version>, commit=<commit>". Static storage. */
 const char *version_text(void);

@@ -30,10 +30,12 @@
 #include "cmd/litefs/port_owner.h"
 #include "cmd/litefs/pulse.h"
 #include "cmd/litefs/service.h"
+#include "cmd/litefs/takeover.h"
 #include "http/api.h"
 #include "http/prom.h"
 #include "net/http_client.h"
 #include "repl/node.h"
+#include "store/carry.h"
 #include "store/leftovers.h"
 #include "store/scrub.h"
 #include "store/store.h"
@@ -69,11 +71,16 @@ open_store(struct daemon *d, struct err *e)
                 .is_compressed = o->is_compressed,
                 .is_strict = o->is_strict,
                 .takes_wal_tail = d->lease->ttl_ms == 0, /* static: no other node leads */
+                .is_resumed = o->takeover != NULL,
+                .lock_fd = o->takeover != NULL ? takeover_facts(o->takeover)->lock_fd : 0,
                 .retention_ms = o->retention_ms,
                 .retention_interval_ms = o->retention_interval_ms,
         };
 
-        return store_open(&config, d->lease, &d->store, e);
+        int r = store_open(&config, d->lease, &d->store, e);
+
+        return r == 0 && o->takeover != NULL ? store_carry_in(d->store, takeover_parcel(o->takeover), e)
+                                             : r;
 }
 
 /* A static lease is decided before anybody can look. */
@@ -84,7 +91,8 @@ settle_files(struct daemon *d)
 
         if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, NULL, 0, &holder, NULL) == 0)
                 store_set_role(d->store, true, &holder);
-        leftovers_settle(d->store);
+        if (d->options->takeover == NULL)
+                leftovers_settle(d->store);
 }
 
 static enum wal_passthrough
@@ -121,6 +129,7 @@ mount_store(struct daemon *d, struct err *e)
                 .asker = d->asker,
                 .appliers = d->appliers,
                 .live = guard_nodes(d->guard),
+                .carried = o->takeover != NULL ? takeover_parcel(o->takeover) : NULL,
                 .is_allow_other = o->is_allow_other,
                 .is_debug = o->is_fuse_debug,
                 .is_wal_passed = passing_any(o->config),
@@ -129,7 +138,9 @@ mount_store(struct daemon *d, struct err *e)
                 .arg = d,
         };
         /* The store is open, so that no other litefs has the data directory. */
-        int r = mount_point_prepare(o->mount_dir, o->data_dir, o->skip_unmount, o->moves_aside, e);
+        int r = o->takeover != NULL ? 0
+                                    : mount_point_prepare(o->mount_dir, o->data_dir, o->skip_unmount,
+                                                          o->moves_aside, e);
 
         return r < 0 ? r : session_mount(&config, &d->session, e);
 }
@@ -326,6 +337,9 @@ open_api(struct daemon *d, struct err *e)
                 .more_metrics = add_metrics,
                 .add_backups = c->n_backups > 0 ? add_backups : NULL,
                 .sync_backups = c->n_backups > 0 ? sync_backups : NULL,
+                .may_upgrade = daemon_may_upgrade,
+                .upgrade = daemon_upgrade,
+                .upgrade_error = takeover_error(),
                 .take_proxy_conn = c->proxy.target[0] != '\0' ? daemon_take_proxy_conn : NULL,
                 .arg = d,
         };
@@ -436,6 +450,17 @@ daemon_pause_writes(void *arg, bool is_paused)
         session_pause_writes(((struct daemon *)arg)->session, is_paused);
 }
 
+/* The socket of the program before this one, where it is for the same address. */
+static int
+inherited_listener(const struct daemon *d)
+{
+        const struct takeover *t = d->options->takeover;
+
+        if (t == NULL || strcmp(takeover_facts(t)->http_addr, d->options->config->http.addr) != 0)
+                return 0;
+        return takeover_facts(t)->http_fd;
+}
+
 static int
 open_node(struct daemon *d, struct err *e)
 {
@@ -446,6 +471,7 @@ open_node(struct daemon *d, struct err *e)
                 .clock = clock_host(),
                 .data_dir = d->options->data_dir,
                 .listen_address = c->http.addr,
+                .listen_fd = inherited_listener(d),
                 .hostname = c->lease.hostname,
                 .advertise_url = config_has_own_address(c) ? c->lease.advertise_url : "",
                 .tls = d->tls,
@@ -520,6 +546,8 @@ start_rest(void *arg)
         const struct daemon_options *o = st->daemon->options;
 
         guard_arm(st->daemon->guard, o->mount_dir, session_connection(st->daemon->session));
+        if (o->takeover != NULL)
+                takeover_end(o->takeover);
         node_start(st->daemon->node);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);
@@ -531,6 +559,7 @@ start_rest(void *arg)
                 st->result = o->on_mounted(o->arg, &st->e);
         if (st->result < 0)
                 daemon_stop();
+        atomic_store(&st->daemon->has_joined, true);
         return NULL;
 }
 
@@ -541,6 +570,8 @@ serve(struct daemon *d, struct err *e)
         pthread_t starter;
         int r;
 
+        if (d->options->takeover != NULL)
+                takeover_commit(d->options->takeover);
         daemon_serves(d);
         r = scrub_new(d->store, &d->scrub);
         if (r < 0)
@@ -549,7 +580,9 @@ serve(struct daemon *d, struct err *e)
         if (r < 0)
                 daemon_stop();
         else
-                log_info("litefs mounted to: %s", d->options->mount_dir);
+                log_info(d->options->takeover != NULL ? "litefs goes on with the mount at: %s"
+                                                      : "litefs mounted to: %s",
+                         d->options->mount_dir);
         r = session_run(d->session, e);
         /* Also when it was unmounted from outside, or the connection broke. */
         daemon_join_signals(d);
@@ -593,7 +626,10 @@ tear_down(struct daemon *d)
         api_free(d->api);
         halting_release(&d->halting);
         release_access(d);
-        guard_stop(d->guard);
+        if (d->is_handed_over)
+                guard_leave(d->guard);
+        else
+                guard_stop(d->guard);
         session_free(d->session);
         pulse_free(d->pulse);
         store_close(d->store);
@@ -638,6 +674,9 @@ start_watching(struct daemon *d, struct err *e)
         r = guard_start(&(struct guarded){ d->options->mount_dir, dbs_dir }, &d->guard);
         if (r < 0)
                 return err_set(e, r, "start the process that guards the mount");
+        r = d->options->on_guarded(d->options->arg, e);
+        if (r < 0)
+                return r;
         r = ending_new(daemon_end_by_force, d, &d->ending);
         return r < 0 ? err_set(e, r, "start the thread that bounds the end")
                      : daemon_await_signals(d, e);
@@ -697,7 +736,8 @@ daemon_run(const struct daemon_options *options, struct err *e)
                 r = make_lease(options->config, &d.lease, e);
         if (r == 0)
                 r = open_store(&d, e);
-        if (r == 0 && !atomic_load(&d.is_stopping))
+        /* One that is to stop ends a mount that it takes over as it does its own. */
+        if (r == 0 && (!atomic_load(&d.is_stopping) || options->takeover != NULL))
                 r = mount_and_serve(&d, e);
         if (d.phase == STARTING)
                 daemon_join_signals(&d);

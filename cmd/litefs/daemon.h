@@ -4,10 +4,12 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
 struct config;
+struct takeover;
 
 struct daemon_options {
         const char *data_dir;
@@ -21,10 +23,16 @@ struct daemon_options {
         int64_t retention_ms;
         int64_t retention_interval_ms;
         const struct config *config; /* for the lease and the network */
+        struct takeover *takeover; /* the node is there, and this process takes it over; NULL: it begins */
+        int *ret_parcel_fd; /* of what the next program of this process takes over; untouched when the node has ended */
+        /* The process of exec that the node's next program is to know; 0: none. Any thread. */
+        pid_t (*application)(void *arg);
         /* Called once the mount serves; a negative result ends the node with that error. @arg is also that of
          * on_signal, called for SIGINT and SIGTERM when another node leads, if one can, and before this one stops: it waits
          * for the application. */
         void *arg;
+        int (*on_guarded)(void *arg,
+                          struct err *e); /* before any signal is heard; threads may be started */
         int (*on_mounted)(void *arg, struct err *e);
         void (*on_signal)(void *arg, int sig);
         /* The node does not end in its time and is about to be ended by force; waits for nothing. NULL is fine. */

@@ -42,8 +42,21 @@ struct daemon {
         atomic_bool is_stopping;
         atomic_llong
                 drained_ms; /* then the proxy's requests are not waited for any longer; CLOCK_BOOTTIME, once it stops */
-        atomic_bool is_ending; /* what is still being received is given up */
+        atomic_bool is_ending;     /* what is still being received is given up */
+        atomic_bool has_joined;    /* its start is over */
+        atomic_bool wants_upgrade; /* SIGUSR2 means that another program takes over */
+        atomic_bool is_leaving;    /* the signal thread ends the session, and itself */
+        bool is_handed_over; /* it does: of what was the node's, nothing ends. The signal thread's, until it has ended */
 };
+
+/* --- daemon_upgrade.c --- */
+/* Hands the node over to the next program of this process, on the signal thread: it goes on as it is, session_run ends, or the
+ * mount did not come to rest and is to be ended, what is around it having ended. */
+enum upgrade_end { UPGRADE_REFUSED, UPGRADE_DONE, UPGRADE_FAILED };
+enum upgrade_end daemon_hand_over(struct daemon *d);
+/* For the API. */
+int daemon_may_upgrade(void *arg, struct err *e);
+void daemon_upgrade(void *arg);
 
 /* The thread that ends the node when a signal comes, or daemon_stop. Before anything that may take long. */
 int daemon_await_signals(struct daemon *d, struct err *e);

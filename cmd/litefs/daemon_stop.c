@@ -30,6 +30,7 @@ signal_set(sigset_t *set)
         sigaddset(set, SIGINT);
         sigaddset(set, SIGTERM);
         sigaddset(set, SIGUSR1);
+        sigaddset(set, SIGUSR2);
 }
 
 void
@@ -176,24 +177,41 @@ stop_serves(struct daemon *d)
         return serves;
 }
 
-/* SIGUSR1 logs the request counts; SIGINT and SIGTERM end the node. */
+/* SIGUSR1 logs the request counts; SIGUSR2 is daemon_upgrade's. */
+static enum upgrade_end
+handle_signal(struct daemon *d, int sig)
+{
+        if (!stop_serves(d))
+                return UPGRADE_REFUSED;
+        if (sig == SIGUSR1)
+                session_log_requests(d->session);
+        else if (atomic_exchange(&d->wants_upgrade, false))
+                return daemon_hand_over(d);
+        return UPGRADE_REFUSED;
+}
+
+/* SIGINT and SIGTERM end the node. */
 static void *
 wait_for_signals(void *arg)
 {
         struct daemon *d = arg;
         const struct config *c = d->options->config;
+        enum upgrade_end end = UPGRADE_REFUSED;
         sigset_t set;
         int sig;
 
         signal_set(&set);
-        for (;;) {
+        while (end == UPGRADE_REFUSED) {
                 if (sigwait(&set, &sig) != 0)
                         continue;
-                if (sig != SIGUSR1)
+                if (sig != SIGUSR1 && sig != SIGUSR2)
                         break;
-                if (stop_serves(d))
-                        session_log_requests(d->session);
+                end = handle_signal(d, sig);
         }
+        if (end == UPGRADE_FAILED)
+                session_stop(d->session, DRAIN_MS);
+        if (end != UPGRADE_REFUSED)
+                return NULL;
         ending_allow(d->ending, "its own start", stop_allowance_ms(c, false));
         atomic_store(&d->drained_ms, clock_boot_ms(clock_host()) + config_to_ms(c->proxy.drain_ns));
         atomic_store(&d->is_stopping, true);
@@ -236,6 +254,7 @@ daemon_join_signals(struct daemon *d)
 {
         if (!stop_serves(d))
                 stop_set_phase(d, NOT_STARTED);
-        daemon_stop(); /* nobody else may have sent one */
+        if (!atomic_load(&d->is_leaving))
+                daemon_stop(); /* nobody else may have sent one */
         pthread_join(d->signal_thread, NULL);
 }

@@ -349,6 +349,32 @@ run_background(struct exec *x, const struct exec_command *command, struct err *e
 }
 
 int
+exec_adopt(struct exec *x, pid_t pid, struct err *e)
+{
+        int r;
+
+        pthread_mutex_lock(&x->lock);
+        x->pid = pid;
+        pthread_mutex_unlock(&x->lock);
+        r = -pthread_create(&x->thread, NULL, watch_command, x);
+        if (r < 0)
+                return err_set(e, r, "watch the application");
+        x->has_thread = true;
+        return 0;
+}
+
+pid_t
+exec_pid(struct exec *x)
+{
+        pid_t pid;
+
+        pthread_mutex_lock(&x->lock);
+        pid = x->pid;
+        pthread_mutex_unlock(&x->lock);
+        return pid;
+}
+
+int
 exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_candidate, struct err *e)
 {
         int r = 0;

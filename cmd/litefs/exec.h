@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "cmd/litefs/config.h"
@@ -35,6 +36,10 @@ void exec_set_environment(struct exec *x, char *const *environment);
  * failed; 0, and starts nothing more, once exec_signal was called. */
 int exec_run(struct exec *x, const struct exec_command *commands, size_t n, bool is_candidate,
              struct err *e);
+/* Instead: the background command, a child of this process, was started by the program before this one. */
+int exec_adopt(struct exec *x, pid_t pid, struct err *e);
+/* Of the command that runs; 0: none does. */
+pid_t exec_pid(struct exec *x);
 /* Passes @sig on to the command that runs, if any, and waits for its end; after @grace_ms (0: never) it is killed. No other is
  * started. */
 void exec_signal(struct exec *x, int sig, int64_t grace_ms);

@@ -264,6 +264,20 @@ guard_arm(struct guard *g, const char *mount_dir, int fuse_fd)
 }
 
 void
+guard_get(const struct guard *g, int *ret_fd, pid_t *ret_pid)
+{
+        *ret_fd = g->fd;
+        *ret_pid = g->pid;
+}
+
+void
+guard_leave(struct guard *g)
+{
+        close(g->fd);
+        free(g);
+}
+
+void
 guard_stop(struct guard *g)
 {
         if (g == NULL)

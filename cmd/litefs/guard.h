@@ -13,6 +13,8 @@
 #ifndef LITEFS_CMD_GUARD_H
 #define LITEFS_CMD_GUARD_H
 
+#include <sys/types.h>
+
 struct guard;
 struct live_nodes;
 
@@ -27,6 +29,11 @@ struct live_nodes *guard_nodes(const struct guard *g);
 /* The mount is there: from now on the guard is needed. @fuse_fd is a descriptor of the connection, of which the guard gets
  * one of its own. Not on the thread that answers the mount. */
 void guard_arm(struct guard *g, const char *mount_dir, int fuse_fd);
+/* The next program of this process is to have the guard until it has one of its own: what to hand it (a borrowed descriptor,
+ * and the guard's id). */
+void guard_get(const struct guard *g, int *ret_fd, pid_t *ret_pid);
+/* After that, instead of guard_stop. */
+void guard_leave(struct guard *g);
 /* Before the connection is closed, which would otherwise stay for as long as the guard has it. Frees @g; NULL is fine. */
 void guard_stop(struct guard *g);
 

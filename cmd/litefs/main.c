@@ -8,6 +8,7 @@
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/help.h"
 #include "cmd/litefs/similar.h"
+#include "cmd/litefs/takeover.h"
 
 static const struct help_command commands[] = {
         { "mount", command_mount, "mount the file system and replicate what is in it" },
@@ -23,6 +24,7 @@ static const struct help_command commands[] = {
         { "promote", command_promote, "make this node the primary" },
         { "handoff", command_handoff, "pass the primary role to another node" },
         { "demote", command_demote, "stop being the primary" },
+        { "upgrade", command_upgrade, "have the installed program take a running node over" },
         { "run", command_run, "run a command that writes on this node" },
         { "clone", command_clone, "copy a past state of a database to a file" },
         { "diff", command_diff, "show what is different in two states of a database" },
@@ -193,6 +195,9 @@ main(int argc, char **argv)
                 return check_output(take_program_flag(argv[1]));
         if (strcmp(argv[1], "exec-as") == 0)
                 return command_exec_as(argc - 2, argv + 2);
+        if (strcmp(argv[1], "takeover-check") == 0)
+                return command_takeover_check(argc - 2, argv + 2);
+        takeover_remember(argv);
         c = find_command(argv[1]);
         if (c == NULL)
                 return fail_unknown_command(argv[1]);

@@ -17,6 +17,7 @@
 #include "cmd/litefs/mount.h"
 #include "cmd/litefs/node_flags.h"
 #include "cmd/litefs/secrets.h"
+#include "cmd/litefs/takeover.h"
 
 struct mount {
         struct config config;
@@ -25,7 +26,9 @@ struct mount {
         const char *config_path;
         struct node_flags node;
         bool no_expand_env, skip_unmount, moves_aside, fuse_debug, debug, tracing;
-        bool is_mounted; /* it started: what goes wrong from now on is no start-up error */
+        struct takeover *takeover; /* of a node that runs; NULL: it starts */
+        int parcel_fd;             /* for the next program of this process; -1: the node has ended */
+        bool is_mounted;           /* it started: what goes wrong from now on is no start-up error */
 };
 
 static int
@@ -223,6 +226,16 @@ parse_mount_words(struct mount *m, int argc, char **argv)
         return 0;
 }
 
+/* However early a signal comes, it is the application's, too. */
+static int
+on_guarded(void *arg, struct err *e)
+{
+        struct mount *m = arg;
+        pid_t pid = m->takeover != NULL ? takeover_facts(m->takeover)->application_pid : 0;
+
+        return pid > 0 ? exec_adopt(m->exec, pid, e) : 0;
+}
+
 static int
 on_mounted(void *arg, struct err *e)
 {
@@ -230,6 +243,8 @@ on_mounted(void *arg, struct err *e)
         int r;
 
         m->is_mounted = true;
+        if (m->takeover != NULL)
+                return 0; /* the application runs */
         if (m->config.n_exec > 0) {
                 m->environment = secrets_strip(&m->config, environ);
                 if (m->environment == NULL)
@@ -251,6 +266,12 @@ on_signal(void *arg, int sig)
         struct mount *m = arg;
 
         exec_signal(m->exec, sig, config_to_ms(m->config.exec_grace_ns));
+}
+
+static pid_t
+on_ask_application(void *arg)
+{
+        return exec_pid(((struct mount *)arg)->exec);
 }
 
 static void
@@ -282,7 +303,11 @@ run_mount(struct mount *m, struct err *e)
                 .retention_ms = config_to_ms(c->data.retention_ns),
                 .retention_interval_ms = config_to_ms(c->data.retention_monitor_interval_ns),
                 .config = c,
+                .takeover = m->takeover,
+                .ret_parcel_fd = &m->parcel_fd,
+                .application = on_ask_application,
                 .arg = m,
+                .on_guarded = on_guarded,
                 .on_mounted = on_mounted,
                 .on_signal = on_signal,
                 .on_forced_end = on_forced_end,
@@ -326,37 +351,93 @@ exit_status(struct mount *m)
         }
 }
 
+/* litefs takeover-check VERSION MOUNT DATA MOUNT'S WORDS...: whether this program could take over the node that asks it. It is
+ * no command for people, and has no help. */
+int
+command_takeover_check(int argc, char **argv)
+{
+        struct mount m = { 0 };
+        struct takeover_facts facts;
+        struct err e = ERR_INIT;
+        int code, r = 0;
+
+        if (argc < 3 || strtoul(argv[0], NULL, 10) != TAKEOVER_VERSION) {
+                fprintf(stderr,
+                        "ERROR: it takes over the state of version %u, and the running node has version %s: "
+                        "restart the node\n",
+                        TAKEOVER_VERSION, argc > 0 ? argv[0] : "0");
+                return 1;
+        }
+        facts = (struct takeover_facts){ .mount_dir = argv[1], .data_dir = argv[2] };
+        code = parse_mount_words(&m, argc - 3, argv + 3) - 1;
+        if (code < 0)
+                r = takeover_check(&facts, &m.config, &e);
+        if (r < 0)
+                fprintf(stderr, "ERROR: %s\n", e.text);
+        config_release(&m.config);
+        return code >= 0 ? code : r < 0;
+}
+
+static int
+open_takeover(struct mount *m, struct err *e)
+{
+        int r = takeover_open(&m->takeover, e);
+
+        return r == 0 && m->takeover != NULL ? takeover_check(takeover_facts(m->takeover), &m->config, e)
+                                             : r;
+}
+
+/* The node has ended, or is the next program's. */
+static int
+end_mount(struct mount *m, int r, struct err *e)
+{
+        if (m->parcel_fd >= 0) {
+                takeover_exec(m->parcel_fd);
+                r = err_set(e, -errno, "become the next program");
+        }
+        if (r == 0) {
+                int code = exit_status(m);
+
+                log_info("litefs shut down complete");
+                return code;
+        }
+        if (!m->is_mounted)
+                takeover_give_back(m->takeover, e->code != 0 ? e->text : err_code_text(r));
+        print_error(r, e);
+        if (!m->config.exit_on_error && !m->is_mounted)
+                linger();
+        return 1;
+}
+
 int
 command_mount(int argc, char **argv)
 {
-        struct mount m = { 0 };
+        struct mount m = { .parcel_fd = -1 };
         struct err e = ERR_INIT;
         int r, code;
 
         code = parse_mount_words(&m, argc, argv) - 1;
-        if (code >= 0)
+        if (code >= 0) {
+                (void)takeover_open(&m.takeover, &e);
+                takeover_give_back(m.takeover, "its configuration is wrong");
                 goto out;
+        }
         print_notice(version_text());
         warn_not_served(&m.config);
         daemon_block_signals();
         /* Capabilities that a service manager gave to litefs are not for what it runs. */
         (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         secrets_warn(&m.config);
-        r = exec_new(on_exec_exit, NULL, &m.exec);
+        r = open_takeover(&m, &e);
+        if (r == 0)
+                r = exec_new(on_exec_exit, NULL, &m.exec);
         if (r == 0)
                 r = run_mount(&m, &e);
-        if (r == 0) {
-                code = exit_status(&m);
-                log_info("litefs shut down complete");
-        } else {
-                print_error(r, &e);
-                code = 1;
-                if (!m.config.exit_on_error && !m.is_mounted)
-                        linger();
-        }
+        code = end_mount(&m, r, &e);
         exec_free(m.exec);
         free(m.environment);
 out:
+        takeover_free(m.takeover);
         config_release(&m.config);
         return code;
 }

@@ -37,6 +37,7 @@ static const struct route {
         { "/handoff", POST, true, false, api_handoff },
         { "/promote", POST, true, false, api_promote },
         { "/demote", POST, true, false, api_demote },
+        { "/upgrade", POST, true, false, api_upgrade },
         { "/halt", POST | DELETE, true, false, api_halt },
         { "/tx", POST, true, false, api_tx },
 };

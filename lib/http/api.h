@@ -42,6 +42,11 @@ struct api_config {
          * there are no destinations. */
         void (*add_backups)(void *arg, struct text *t);
         int (*sync_backups)(void *arg, int64_t timeout_ms, struct err *e);
+        /* What POST /upgrade asks for: whether the program at this one's path can take the node over (0, or why not), on a worker;
+         * and then, that it does. */
+        int (*may_upgrade)(void *arg, struct err *e);
+        void (*upgrade)(void *arg);
+        const char *upgrade_error; /* why one did not, since when this one goes on; NULL: none */
         /* Gets connections that begin with "GET /proxy ", as http_server.h says; NULL: there is no such path. */
         void (*take_proxy_conn)(void *arg, struct conn *c);
         void *arg;

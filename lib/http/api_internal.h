@@ -123,6 +123,7 @@ void api_restore(struct api *a, struct http_call *call);
 void api_handoff(struct api *a, struct http_call *call);
 void api_promote(struct api *a, struct http_call *call);
 void api_demote(struct api *a, struct http_call *call);
+void api_upgrade(struct api *a, struct http_call *call);
 void api_halt(struct api *a, struct http_call *call);
 void api_tx(struct api *a, struct http_call *call);
 void api_events(struct api *a, struct http_call *call);

@@ -1,4 +1,4 @@
-/* Who is the primary: /handoff, /promote, /demote. */
+/* Who is the primary: /handoff, /promote, /demote; and which program runs: /upgrade. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,4 +176,30 @@ api_demote(struct api *a, struct http_call *call)
 {
         if (make_control(a, call) != NULL)
                 http_call_run(call, run_demote);
+}
+
+/* --- upgrade --- */
+
+/* The answer says that it begins: what becomes of it, the next program's /info says. */
+static void
+run_upgrade(struct http_call *call, void *data)
+{
+        const struct api_config *c = &((struct control *)data)->api->config;
+        struct err e = ERR_INIT;
+
+        if (c->may_upgrade(c->arg, &e) < 0) {
+                api_reply_error(call, 409, "%s", e.text);
+                return;
+        }
+        api_reply_empty(call);
+        c->upgrade(c->arg);
+}
+
+void
+api_upgrade(struct api *a, struct http_call *call)
+{
+        if (a->config.may_upgrade == NULL)
+                api_reply_error(call, 404, "404 page not found");
+        else if (make_control(a, call) != NULL)
+                http_call_run(call, run_upgrade);
 }

@@ -68,6 +68,8 @@ reply_info(struct http_call *call, void *view)
         if (self->wait.cause != NODE_WAIT_NOTHING)
                 json_object_set_new(o, "waits", api_wait_json(&self->wait));
         json_object_set_new(o, "version", json_string(c->version));
+        if (c->upgrade_error != NULL)
+                json_object_set_new(o, "upgradeError", json_string(c->upgrade_error));
         json_object_set_new(o, "replicas", node_replicas_json(&v->nodes));
         api_reply_json(call, 200, o);
 }

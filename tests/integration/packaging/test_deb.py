@@ -74,8 +74,14 @@ test "$(systemctl show -P Result litefs)" = success
 ! grep ' /litefs ' /proc/self/mountinfo
 timeout 60 systemctl start litefs
 main=$(systemctl show -P MainPID litefs)
-dpkg -i /litefs.deb | grep 'still running as the version before'
+exec 3</litefs/app.db
+dpkg -i /litefs.deb | grep 'the running node is of this version now'
 test "$(systemctl show -P MainPID litefs)" = $main
+cat <&3 | head -c 15 | grep 'SQLite format 3'
+systemctl reload litefs
+test "$(systemctl show -P MainPID litefs)" = $main
+exec 3<&-
+test "$(sqlite3 /litefs/app.db 'SELECT count(*) FROM t')" = 2
 dpkg --remove litefs
 ! grep ' /litefs ' /proc/self/mountinfo
 dpkg -i /litefs.deb

@@ -161,7 +161,7 @@ def test_unit_is_valid():
     with tempfile.TemporaryDirectory() as root:
         copy = os.path.join(root, "litefs.service")
         with open(copy, "w", encoding="utf-8") as f:  # the program is not installed here; nor are its pages
-            text = re.sub(r"^ExecStart=\S+", "ExecStart=" + os.path.abspath(litefs_fixture.LITEFS), text, flags=re.M)
+            text = re.sub(r"^(Exec\w+=)\S+", r"\1" + os.path.abspath(litefs_fixture.LITEFS), text, flags=re.M)
             f.write(re.sub(r"^Documentation=.*\n", "", text, flags=re.M))
         p = subprocess.run(["systemd-analyze", "verify", "--recursive-errors=no", copy], capture_output=True, text=True,
                            timeout=60, check=False)

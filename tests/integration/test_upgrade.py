@@ -1,0 +1,312 @@
+"""`litefs upgrade`: another program takes a node over while applications have files of the mount open, and they do not notice."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+import litefs_fixture
+from litefs_fixture import LITEFS, Node, in_step, replica_of, wait_until
+
+MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
+
+
+class Upgradable(Node):
+    """Its program is a copy, at whose path another one can be put."""
+
+    def __init__(self, **kw):
+        super().__init__(**kw)
+        self.program = os.path.join(self.root, "litefs")
+        self.install(LITEFS)
+
+    def install(self, program):
+        new = self.program + ".new"
+        shutil.copy(program, new)
+        os.rename(new, self.program)
+
+    def install_script(self, text):
+        script = os.path.join(self.root, "script")
+        with open(script, "w", encoding="utf-8") as f:
+            f.write(f"#!{sys.executable}\n{text}")
+        os.chmod(script, 0o755)
+        self.install(script)
+
+    def url(self):
+        return f"http://127.0.0.1:{self.port()}"
+
+    def info(self):
+        with urllib.request.urlopen(self.url() + "/info", timeout=60) as answer:
+            return json.load(answer)
+
+    def try_upgrade(self):
+        return subprocess.run([LITEFS, "upgrade", "-url", self.url()], capture_output=True, text=True, timeout=120)
+
+    def upgrade(self):
+        before, pid = self.info()["nodeID"], self.process.pid
+        r = self.try_upgrade()
+        assert r.returncode == 0, r.stderr
+        assert self.process.poll() is None and self.process.pid == pid
+        assert self.info()["nodeID"] != before
+
+
+def test_open_transactions_go_on():
+    """In each journal mode, with nothing written yet, with pages that have spilled, and between transactions."""
+    with Upgradable() as n:
+        connections = {mode: n.connect(mode + ".db") for mode in MODES}
+        for mode, c in connections.items():
+            c.execute(f"pragma journal_mode={mode}")
+            c.execute("pragma cache_size=5")
+            c.execute("create table t(id integer primary key, a)")
+        rows = 0
+        for batch in (1, 300):
+            for c in connections.values():
+                c.execute("begin immediate")
+                c.executemany("insert into t(a) values(?)", [("x" * 500,)] * batch)
+            n.upgrade()
+            rows += batch
+            for mode, c in connections.items():
+                c.execute("insert into t(a) values(1)")
+                c.execute("commit")
+                assert c.execute("select count(*) from t").fetchone()[0] == rows + 1, mode
+            rows += 1
+        for mode, c in connections.items():
+            c.execute("begin immediate")
+            c.execute("delete from t")
+        n.upgrade()
+        for mode, c in connections.items():
+            if mode != "off":
+                c.execute("rollback")
+                assert c.execute("select count(*) from t").fetchone()[0] == rows, mode
+                assert c.execute("pragma integrity_check").fetchone()[0] == "ok", mode
+            c.close()
+            n.check(mode + ".db")
+
+
+APPLICATION = """
+import sqlite3, sys, threading
+path, mode = sys.argv[1:]
+end = threading.Event()
+def connect():
+    return sqlite3.connect(path, isolation_level=None, timeout=120, check_same_thread=False)
+writer, reader = connect(), connect()
+writer.execute("pragma journal_mode=" + mode)
+writer.execute("create table t(id integer primary key, a)")
+print("ready", flush=True)
+def read():
+    last = 0
+    while not end.is_set():
+        n, top = reader.execute("select count(*), coalesce(max(id), 0) from t").fetchone()
+        assert n == top and n >= last and n % 2 == 0, (n, top, last)
+        last = n
+thread = threading.Thread(target=read)
+failed = []
+threading.excepthook = lambda a: (failed.append(a.exc_value), end.set())
+thread.start()
+stop = threading.Thread(target=lambda: (sys.stdin.read(), end.set()))
+stop.start()
+n = 0
+while not end.is_set():
+    writer.execute("begin immediate")
+    writer.execute("insert into t(a) values(randomblob(700))")
+    writer.execute("insert into t(a) values(randomblob(9000))")
+    writer.execute("commit")
+    n += 2
+thread.join()
+assert not failed, failed
+assert writer.execute("select count(*) from t").fetchone()[0] == n
+assert writer.execute("pragma integrity_check").fetchone()[0] == "ok"
+print(n, flush=True)
+"""
+
+
+def test_under_load():
+    """Writers and readers of each journal mode, in processes of their own, while the program is replaced again and again."""
+    with Upgradable() as n:
+        applications = []
+        for mode in ("wal", "delete", "truncate", "persist"):
+            applications.append((mode, subprocess.Popen(
+                [sys.executable, "-c", APPLICATION, n.path(mode + ".db"), mode], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)))
+        try:
+            for mode, a in applications:
+                assert a.stdout.readline() == "ready\n", a.communicate()[1]
+            for _ in range(3):
+                positions = {mode: n.pos(mode + ".db") for mode, _ in applications}
+                n.upgrade()
+                for mode, a in applications:
+                    wait_until(lambda: a.poll() is not None or n.pos(mode + ".db") != positions[mode], f"{mode} to go on")
+                    assert a.poll() is None, (mode, a.communicate()[1])
+            for mode, a in applications:
+                out, error = a.communicate(timeout=120)
+                assert a.returncode == 0 and int(out) > 0, (mode, error)
+        finally:
+            for _, a in applications:
+                a.kill()
+                a.wait()
+        for mode, _ in applications:
+            n.check(mode + ".db")
+
+
+def test_files_stay():
+    """Plain files, one without a name, directories and a listing; and what is remembered of them."""
+    with Upgradable() as n:
+        os.makedirs(n.path("a/b"))
+        named, nameless = open(n.path("a/b/f"), "w+"), open(n.path("a/g"), "w+")
+        for f in (named, nameless):
+            f.write("before ")
+            f.flush()
+        os.unlink(n.path("a/g"))
+        n.upgrade()
+        for f in (named, nameless):
+            f.write("after")
+            f.flush()
+            f.seek(0)
+            assert f.read() == "before after"
+            f.close()
+        assert os.listdir(n.path("a")) == ["b"] and os.listdir(n.path("a/b")) == ["f"]
+        os.rename(n.path("a/b/f"), n.path("a/h"))
+        with open(n.path("a/h")) as f:
+            assert f.read() == "before after"
+
+
+def test_replica():
+    """A reader stays open, what the primary commits arrives, and the primary is the next to be upgraded."""
+    with Upgradable() as p:
+        c = p.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(a)")
+        r = Upgradable(extra=f"  candidate: false\n  advertise-url: {p.url()}\n  reconnect-delay: 100ms\n")
+        with r:
+            in_step(p, r)
+            reader = r.connect()
+            for i, node in enumerate((r, p), 1):
+                reader.execute("select * from t").fetchall()
+                node.upgrade()
+                c.execute("insert into t values(1)")
+                in_step(p, r)
+                assert reader.execute("select count(*) from t").fetchone()[0] == i
+            reader.close()
+            r.check()
+        c.close()
+        p.check()
+
+
+def still_the_same(n, c, before):
+    assert n.info()["nodeID"] == before
+    c.execute("insert into t values(1)")
+
+
+def test_refusals_change_nothing():
+    with Upgradable() as n:
+        c = n.connect()
+        c.execute("create table t(a)")
+        before = n.info()["nodeID"]
+        with open(n.config, encoding="utf-8") as f:
+            config = f.read()
+        for wrong, reason in ((config.replace(n.mnt, n.mnt + "2"), "stop it and start it instead"),
+                              (config + "nonsense: 1\n", "nonsense")):
+            with open(n.config, "w", encoding="utf-8") as f:
+                f.write(wrong)
+            r = n.try_upgrade()
+            assert r.returncode == 1 and reason in r.stderr, r.stderr
+            still_the_same(n, c, before)
+        with open(n.config, "w", encoding="utf-8") as f:
+            f.write(config)
+        n.install_script("import sys\nsys.exit('ERROR: litefs has no command ' + sys.argv[1])\n")
+        r = n.try_upgrade()
+        assert r.returncode == 1 and "has no command takeover-check" in r.stderr, r.stderr
+        still_the_same(n, c, before)
+        r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "-config", n.config], capture_output=True, text=True)
+        assert r.returncode == 1 and "restart the node" in r.stderr, r.stderr
+        n.install(LITEFS)
+        n.upgrade()
+        c.execute("insert into t values(1)")
+        c.close()
+        n.check()
+
+
+GIVES_BACK = """
+import os, sys
+if sys.argv[1] == "takeover-check":
+    sys.exit(0)
+parcel, program = os.environ["LITEFS_TAKEOVER"].split(":")
+os.environ["LITEFS_TAKEOVER"] = parcel + ":-1"
+os.environ["LITEFS_TAKEOVER_ERROR"] = "it does not like it here"
+os.execve(int(program), sys.argv, os.environ)
+"""
+CANNOT_BE_RUN = """
+import os, sys
+with open(sys.argv[0] + ".new", "wb") as f:
+    f.write(b"\\177ELF nonsense")
+os.chmod(sys.argv[0] + ".new", 0o755)
+os.rename(sys.argv[0] + ".new", sys.argv[0])
+"""
+
+
+def test_old_program_goes_on():
+    """The new program fails although it has said that it would not: the old one has everything back."""
+    with Upgradable() as n:
+        c = n.connect()
+        c.execute("create table t(a)")
+        for i, (script, reason) in enumerate(((GIVES_BACK, "does not like it"), (CANNOT_BE_RUN, "cannot run it")), 1):
+            c.execute("begin immediate")
+            c.execute("insert into t values(1)")
+            n.install_script(script)
+            r = n.try_upgrade()
+            assert r.returncode == 1 and reason in r.stderr, r.stderr
+            c.execute("commit")
+            assert c.execute("select count(*) from t").fetchone()[0] == i
+            assert reason in n.info()["upgradeError"]
+        n.install(LITEFS)
+        n.upgrade()
+        assert "upgradeError" not in n.info()
+        c.close()
+        n.check()
+
+
+def test_application_stays():
+    """The application of `exec` is the same process, and still ends with its node."""
+    with Upgradable() as n:
+        assert n.stop() == 0
+        with open(n.root + "/application", "w", encoding="utf-8") as f:
+            f.write(f"echo $$ >> {n.root}/pid\nexec sleep 100000\n")
+        with open(n.config, "a", encoding="utf-8") as f:
+            f.write(f"exec: sh {n.root}/application\n")
+        n.start()
+        wait_until(lambda: os.path.exists(n.root + "/pid") and open(n.root + "/pid").read().endswith("\n"), "the application")
+        pids = open(n.root + "/pid").read().split()
+        n.upgrade()
+        n.upgrade()  # a stop may come before the next program's start is over
+        assert open(n.root + "/pid").read().split() == pids and os.path.exists("/proc/" + pids[0])
+        assert n.stop() == 0
+        assert not os.path.exists("/proc/" + pids[0])
+
+
+def n_guards(parent):
+    """Children of that name, dead ones that were not waited for among them."""
+    n = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                head, _, tail = f.read().rpartition(")")
+        except OSError:
+            continue  # it has ended meanwhile
+        n += head.endswith("(litefs-guard") and int(tail.split()[1]) == parent
+    return n
+
+
+def test_killed_afterwards():
+    """The guard of the old program has gone with it, and the new program's ends the mount."""
+    with Upgradable() as n:
+        n.upgrade()
+        wait_until(lambda: n_guards(n.process.pid) == 1, "one guard")
+        c = n.connect()
+        c.execute("create table t(a)")
+        n.kill()
+        n.start()
+        assert n.connect().execute("select count(*) from t").fetchone()[0] == 0
+
+
+if __name__ == "__main__":
+    litefs_fixture.run(sys.modules[__name__])
