@@ -47,10 +47,30 @@ is_encrypted(struct session *s, struct inode *in)
                fstat(in->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size % SECTOR == 0;
 }
 
+/* A database but for its names: what is written by one of them would not be seen in the pages of the other. */
+static void
+tell_of_links(struct session *s, struct inode *in)
+{
+        uint8_t head[SQLITE_DBHEADER_SIZE];
+        struct sqlite_dbheader h;
+        char path[PATH_MAX];
+        struct stat st;
+
+        if (read_head(s, in, head, sizeof head) && fstat(in->fd, &st) == 0 && st.st_nlink > 1 &&
+            sqlite_dbheader_parse(head, sizeof head, &h) == 0 &&
+            inode_path(in, path, sizeof path) == 0 && is_news(s, path))
+                log_event(
+                        LOG_WARN, path,
+                        "it is a SQLite database, but the file has another name, too (a hard link): it is kept on "
+                        "this node alone, neither logged nor replicated; copy it to a file with one name");
+}
+
 void
 unprotected_by_journal(struct session *s, struct inode *in)
 {
         char path[PATH_MAX];
+
+        tell_of_links(s, in);
 
         if (is_encrypted(s, in) && inode_path(in, path, sizeof path) == 0 && is_news(s, path))
                 log_event(
@@ -92,6 +112,8 @@ unprotected_by_sync(struct session *s, struct inode *in)
         if (in->kind != INODE_PLAIN || in->name == NULL)
                 return;
         kind = dbname_classify(in->name, &len);
+        if (kind == DBNAME_DATABASE)
+                tell_of_links(s, in);
         if (kind == DBNAME_DATABASE || !read_head(s, in, head, 32))
                 return;
         if (kind == DBNAME_WAL && is_wal(head))

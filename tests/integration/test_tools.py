@@ -262,6 +262,7 @@ def test_hard_links():
         write(n.path("x"), read(copy))
         fails_with(errno.ENOENT, os.stat, n.path("x-pos"))
         assert read(n.path("y")) == read(copy)
+        assert 'db="x"' in n.log() and n.log().count("the file has another name, too") == 1, "it is told of, once"
         n.restart()
         fails_with(errno.ENOENT, os.stat, n.path("x-pos"))
         os.unlink(n.path("y"))
