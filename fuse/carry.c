@@ -10,6 +10,7 @@
 
 #include "base/monotonic.h"
 #include "fuse/fuse_internal.h"
+#include "fuse/moments.h"
 
 #define SESSION_TAG 0x73657373696f6eu
 #define WORK_MS 5000 /* that a pause may last for work to end that may wait for a disk; */
@@ -302,7 +303,7 @@ struct place {
 static void
 leave_moment(struct inode *in, struct place *place)
 {
-        in->kind = in->kind == INODE_HISTORY ? INODE_DIR : INODE_PLAIN;
+        in->kind = INODE_PLAIN;
         in->db = NULL;
         in->is_moved = in->is_revoked = true;
         place->name = "";
@@ -334,8 +335,10 @@ take_node(struct session *s, uint32_t i, struct place *place, struct parcel_read
         in->is_revoked = parcel_get_flag(r);
         in->is_moved = parcel_get_flag(r);
         in->was_passed = parcel_get_flag(r);
-        if (is_moment)
+        if (is_moment && kind == INODE_MOMENT)
                 leave_moment(in, place);
+        else if (is_moment && (in->moment = calloc(1, sizeof *in->moment)) == NULL)
+                return err_set(e, -ENOMEM, "take over the mount");
         return 0;
 }
 

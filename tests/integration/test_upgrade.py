@@ -192,6 +192,28 @@ def test_replica():
         p.check()
 
 
+def test_past_states():
+    """One that is open is in the way; the nodes of others are made anew by who opens them."""
+    with Upgradable() as n:
+        c = n.connect()
+        c.execute("create table t(a)")
+        past = n.path("t.db@" + n.pos().split("/")[0])
+        c.execute("insert into t values(1)")
+        with open(past, "rb") as f:
+            before = f.read()
+            r = n.try_upgrade()
+            assert r.returncode == 1 and "a past state of t.db is open" in r.stderr, r.stderr
+        states = os.listdir(n.path(".history/t.db"))
+        wait_until(lambda: n.try_upgrade().returncode == 0, "the file's close to arrive")  # which nobody waits for
+        for _ in range(2):
+            with open(past, "rb") as f:
+                assert f.read() == before
+            assert os.listdir(n.path(".history/t.db")) == states
+        c.execute("insert into t values(2)")
+        c.close()
+        n.check()
+
+
 def still_the_same(n, c, before):
     assert n.info()["nodeID"] == before
     c.execute("insert into t values(1)")
