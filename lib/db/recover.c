@@ -341,7 +341,8 @@ check_replayed(struct db_access *a, struct replay *rp, struct err *e)
         struct db *db = a->db;
         int r = 0;
 
-        qsort(rp->pgnos, rp->n_pgnos, sizeof *rp->pgnos, compare_replayed_pgno);
+        if (rp->n_pgnos > 0) /* else there is no list, and qsort wants one */
+                qsort(rp->pgnos, rp->n_pgnos, sizeof *rp->pgnos, compare_replayed_pgno);
         for (size_t i = 0; i < rp->n_pgnos && r == 0; i++)
                 if (rp->pgnos[i] <= db->image.page_count && (i == 0 || rp->pgnos[i] != rp->pgnos[i - 1]))
                         r = verify_read_page(db, a->room, rp->pgnos[i], e);
