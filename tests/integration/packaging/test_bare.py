@@ -73,7 +73,7 @@ class Bare:
 def test_demo():
     with Bare() as bare:
         lines = bare.do("scripts/demo --once")
-        assert lines[-1] == "All of it is there.", lines[-20:]
+        assert lines[-1] == "All of it is there, on all three nodes.", lines[-20:]
 
 
 def test_tests():
