@@ -320,6 +320,26 @@ doctor_is_named_as_companion(int dir_fd, const char *name)
         return n == sizeof head && memcmp(head, "SQLite format 3", 16) == 0;
 }
 
+/* A database in a file that has another name, too (a hard link). */
+static bool
+is_linked_database(int dir_fd, const char *name)
+{
+        unsigned char head[16] = { 0 };
+        struct stat st;
+        ssize_t n;
+        int fd;
+
+        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
+            st.st_nlink < 2)
+                return false;
+        fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0)
+                return false;
+        n = pread(fd, head, sizeof head, 0);
+        close(fd);
+        return n == sizeof head && memcmp(head, "SQLite format 3", 16) == 0;
+}
+
 /* What is named as a database and is a plain file for litefs: an encrypted one, as a rule. */
 static bool
 is_unreadable_database(int dir_fd, const char *name)
@@ -381,6 +401,14 @@ check_plain_files(struct doctor *d, int fd, const char *path, int depth, unsigne
                         doctor_add(
                                 d, DOCTOR_WARN, "database", next,
                                 "%s is a database, but its name is that of a companion of another one: it is neither "
+                                "logged nor replicated",
+                                below + 1);
+                } else if (is_linked_database(dirfd(dir), entry->d_name)) {
+                        snprintf(next, sizeof next, "find %s -samefile %s%s", d->config.fuse.dir,
+                                 d->config.fuse.dir, below);
+                        doctor_add(
+                                d, DOCTOR_WARN, "database", next,
+                                "%s is a database, but its file has another name, too (a hard link): it is neither "
                                 "logged nor replicated",
                                 below + 1);
                 }

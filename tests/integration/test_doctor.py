@@ -348,10 +348,16 @@ def test_who_may_use_the_databases():
             to.write(f.read())
         with open(n.path("other-wal"), "wb") as f:
             f.write(bytes(8192))
+        with open(n.path("linked"), "wb") as f:
+            pass
+        os.link(n.path("linked"), n.path("second"))
+        with open(n.path("t.db"), "rb") as f, open(n.path("linked"), "wb") as to:
+            to.write(f.read())
         found = doctor(n, code=0)
         expect(found, "database", "WARN", "everybody may write shared.db (mode 666)", "chmod o-w")
         expect(found, "database", "WARN", "secret.db is no database that litefs can read", "file ")
         expect(found, "database", "WARN", "old-wal is a database, but its name is that of a companion", "mv ")
+        expect(found, "database", "WARN", "linked is a database, but its file has another name", "find ")
         assert not any("other-wal" in text for _, text, _ in found["database"]), found
         assert not any("t.db (" in text or "notes" in text for _, text, _ in found["database"]), found
         os.chown(n.path("t.db"), 65534, 65534)
