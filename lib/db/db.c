@@ -38,6 +38,7 @@ db_allocate(const struct db_env *env, const char *name, const char *dir)
                 return NULL;
         db->env = env;
         db->passed.index_fd = -1;
+        atomic_init(&db->kept_txid, env->keeps_log ? 0 : UINT64_MAX);
         pthread_mutex_init(&db->lock, NULL);
         pthread_mutex_init(&db->shown.lock, NULL);
         spool_init(&db->journal.content, env->os, env->tmp_dir, DB_JOURNAL_CAP);

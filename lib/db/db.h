@@ -51,6 +51,7 @@ struct db_env {
          * since. */
         bool takes_wal_tail;
         bool is_compressed; /* LZ4 in the log */
+        bool keeps_log;     /* all of it, until db_keep_log says otherwise */
         bool is_strict;     /* recompute the whole checksum after each commit */
         uint64_t node_id;
         uint64_t segment_bytes;   /* of the log (txlog/txlog.h); 0: its own choice */
@@ -242,6 +243,10 @@ bool db_housekeep(struct db *db, const struct db_retention *retention, struct er
 #define DB_N_HOLDS 4
 #define DB_HELD_BYTES (1ull << 30)
 void db_hold_log(struct db *db, unsigned slot, uint64_t txid);
+
+/* What comes after @txid stays in the log whatever its age and size, for past states; UINT64_MAX: nothing has to. Any
+ * thread, any lock. */
+void db_keep_log(struct db *db, uint64_t txid);
 
 /* Closes what it has open, which the next use opens again: how many descriptors. One that was used since the last call
  * stays, and one that has something to do (its base is moved meanwhile, for the next call). Waits for the disk: worker

@@ -178,10 +178,17 @@ db_hold_log(struct db *db, unsigned slot, uint64_t txid)
         atomic_store_explicit(&db->holds[slot], txid + 1, memory_order_relaxed);
 }
 
-/* @txid, or less while a backup needs what follows on less. */
-static uint64_t
-keep_for_backups(struct db *db, uint64_t txid)
+void
+db_keep_log(struct db *db, uint64_t txid)
 {
+        atomic_store_explicit(&db->kept_txid, txid, memory_order_relaxed);
+}
+
+/* @txid, or less while a backup, or a past state, needs what follows on less. */
+static uint64_t
+keep_for_others(struct db *db, uint64_t txid)
+{
+        uint64_t kept = atomic_load_explicit(&db->kept_txid, memory_order_relaxed);
         struct txlog_stat stat;
 
         txlog_get_stat(db->log, &stat);
@@ -191,7 +198,7 @@ keep_for_backups(struct db *db, uint64_t txid)
                 if (held != 0 && held - 1 < txid)
                         txid = held - 1;
         }
-        return txid;
+        return kept < txid ? kept : txid;
 }
 
 static int
@@ -220,7 +227,7 @@ housekeep_with_access(struct db_access *a, const struct db_retention *retention,
                 r = move_base(a, e);
         if (r == 0 && retention->max_age_ms > 0) {
                 struct txlog_retention policy = {
-                        .keep_after_txid = keep_for_backups(db, db->base_txid),
+                        .keep_after_txid = keep_for_others(db, db->base_txid),
                         .now_ms = clock_wall_ms(db->env->clock),
                         .max_age_ms = retention->max_age_ms,
                 };

@@ -485,6 +485,7 @@ fill_env(struct store *s, uint64_t node_id)
                 .remote_committers = s->config.remote_committers,
                 .tmp_dir = s->tmp_dir,
                 .is_compressed = s->config.is_compressed,
+                .keeps_log = s->config.keeps_log,
                 .is_strict = s->config.is_strict,
                 .takes_wal_tail = s->config.takes_wal_tail,
                 .is_resumed = s->config.is_resumed,

@@ -33,6 +33,7 @@ struct store_config {
         bool takes_wal_tail; /* see struct db_env */
         bool is_resumed;     /* likewise */
         int lock_fd; /* of DATA/lock, that the process before this one has handed over; borrowed. 0: there was none */
+        bool keeps_log;                /* see struct db_env */
         int64_t retention_ms;          /* <= 0: keep everything */
         int64_t retention_interval_ms; /* <= 0: never enforce */
         const atomic_bool *is_ending;  /* see struct db_env */

@@ -113,6 +113,8 @@ struct txlog_stat {
         uint64_t allocated_bytes; /* on disk, with the space ahead */
 };
 void txlog_get_stat(struct txlog *log, struct txlog_stat *ret);
+/* Bytes of the segments that have only what follows on @txid. */
+uint64_t txlog_bytes_behind(struct txlog *log, uint64_t txid);
 
 /* Positions a reader so that the first next() returns the oldest record with max_txid > @after_txid.
  * E_NOT_FOUND when retention has dropped the record that follows @after_txid, -EAGAIN after txlog_swap_begin. A reader sees records that

@@ -49,6 +49,19 @@ txlog_get_stat(struct txlog *log, struct txlog_stat *ret)
         pthread_mutex_unlock(&log->lock);
 }
 
+uint64_t
+txlog_bytes_behind(struct txlog *log, uint64_t txid)
+{
+        uint64_t bytes = 0;
+
+        pthread_mutex_lock(&log->lock);
+        for (struct segment *s = log->head; s != NULL; s = s->next)
+                if (s->has_records && s->first.max_txid > txid)
+                        bytes += s->end;
+        pthread_mutex_unlock(&log->lock);
+        return bytes;
+}
+
 /* --- retention --- */
 
 static bool
