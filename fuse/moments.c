@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/rfc3339.h"
 #include "base/text.h"
+#include "history/images.h"
 
 #define LIST_NAME "." /* which the kernel never asks for */
 #define TRIES 100     /* while the log is being replaced */
@@ -60,9 +61,10 @@ struct listed {
 };
 
 struct listing_states {
+        uint64_t kept_txid; /* of the oldest whole database beside the log; UINT64_MAX: there is none */
         struct listed ring[LISTED_MAX];
         uint64_t n;
-        bool is_whole; /* the log leads on from a whole database */
+        bool is_whole; /* the log leads on from a whole database, in it or beside it */
 };
 
 static int
@@ -71,7 +73,7 @@ note_state(void *arg, const struct txlog_record *rec)
         struct listing_states *l = arg;
         int64_t minute = rec->timestamp_ms / 60000;
 
-        l->is_whole = l->is_whole || rec->min_txid == 1;
+        l->is_whole = l->is_whole || rec->min_txid == 1 || rec->max_txid >= l->kept_txid;
         if (!l->is_whole)
                 return 0;
         if (l->n == 0 || l->ring[(l->n - 1) % LISTED_MAX].minute != minute)
@@ -81,11 +83,22 @@ note_state(void *arg, const struct txlog_record *rec)
 }
 
 static int
+each_state(struct moment_job *job, struct listing_states *l, uint64_t last_txid)
+{
+        char buf[PATH_MAX];
+        const char *dir = history_images_dir(job->s->store, job->db, buf);
+
+        l->kept_txid = dir == NULL ? UINT64_MAX
+                                   : history_images_begin(store_env(job->s->store)->os, dir);
+        return moment_each(db_log(job->db), last_txid, note_state, l, &job->e);
+}
+
+static int
 list_states(struct moment_job *job, uint64_t last_txid)
 {
         struct listing_states *l = calloc(1, sizeof *l);
         int r = l == NULL ? err_set(&job->e, -ENOMEM, "list past states")
-                          : moment_each(db_log(job->db), last_txid, note_state, l, &job->e);
+                          : each_state(job, l, last_txid);
 
         for (uint64_t i = r == 0 && l->n > LISTED_MAX ? l->n - LISTED_MAX : 0; r == 0 && i < l->n; i++) {
                 char name[RFC3339_SIZE];
@@ -103,9 +116,11 @@ static int
 work_once(struct moment_job *job)
 {
         struct db_info info;
+        char dir[PATH_MAX];
 
         if (job->name == NULL)
-                return moment_open(store_env(job->s->store)->os, db_log(job->db), &job->info,
+                return moment_open(store_env(job->s->store)->os, db_log(job->db),
+                                   history_images_dir(job->s->store, job->db, dir), &job->info,
                                    &job->moment, &job->e);
         db_get_info(job->db, &info);
         if (strcmp(job->name, LIST_NAME) == 0)

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "history/images.h"
 #include "ltx/checksum.h"
 #include "ltx/header.h"
 #include "ltx/page_frame.h"
 
 #define BUFFER_SIZE 65536u
+#define IMAGES_TRIED 2 /* of those that are kept beside the log, the newest first */
+#define IMAGE_SEQ 0    /* instead of a segment's number, which is 1 or more */
 
 typedef unsigned long long ull;
 
@@ -18,7 +21,7 @@ typedef unsigned long long ull;
 #define PLACE_OFFSET ((1ull << PLACE_SHIFT) - 1)
 
 struct kept_segment {
-        uint64_t seq;
+        uint64_t seq; /* IMAGE_SEQ: it is no segment, but a whole database beside the log */
         int fd;
         bool is_used;
 };
@@ -29,6 +32,7 @@ struct moment {
         uint64_t *index; /* [pgno - 1] */
         struct kept_segment *segments;
         unsigned n_segments;
+        uint64_t *image_sums; /* of the pages of that database, [pgno - 1]; NULL: there is none */
 };
 
 /* --- the index --- */
@@ -40,6 +44,7 @@ struct indexing {
         uint32_t capacity; /* pages that m->index has room for */
         uint8_t *buf;      /* BUFFER_SIZE */
         uint8_t *large;    /* the index of a larger record */
+        bool is_at_image;  /* nothing has followed on a whole database beside the log yet */
 };
 
 static int
@@ -159,6 +164,10 @@ check_log_follows(const struct indexing *ix, const struct txlog_record *rec, str
         if (rec->min_txid == 1 ||
             (rec->min_txid == ix->pos.txid + 1 && rec->pre_apply_checksum == ix->pos.checksum))
                 return 0;
+        if (ix->is_at_image)
+                return err_text(e, E_NOT_FOUND,
+                                "the log does not lead on from the whole database of %016llx",
+                                (ull)ix->pos.txid);
         return err_text(e, E_CORRUPT_DB, "transaction %016llx does not follow %016llx in the log",
                         (ull)rec->max_txid, (ull)ix->pos.txid);
 }
@@ -186,6 +195,36 @@ index_record(struct indexing *ix, const struct txlog_record *rec, struct txlog_r
         if (r == 0)
                 r = index_pages(ix, rec, &place, &c, e);
         ix->pos = (struct ltx_pos){ rec->max_txid, rec->post_apply_checksum };
+        ix->is_at_image = false;
+        return r;
+}
+
+static int
+index_image(struct indexing *ix, const char *dir, const struct history_image *image, struct err *e)
+{
+        struct moment *m = ix->m;
+        struct history_image_reader reader;
+        struct txlog_record whole;
+        struct txlog_place place;
+        int r = history_image_open(m->os, dir, image, &reader, e);
+
+        if (r < 0)
+                return r;
+        whole = (struct txlog_record){ .max_txid = image->pos.txid,
+                                       .commit = reader.page_count,
+                                       .size_bytes = reader.ltx_bytes };
+        place = (struct txlog_place){ IMAGE_SEQ, reader.fd, 0 };
+        r = resize_index(ix, reader.page_count, e);
+        if (r == 0)
+                r = keep_segment(m, &place, e);
+        if (r == 0)
+                r = index_pages(ix, &whole, &place, &reader.cursor, e);
+        ix->page_size = reader.page_size;
+        ix->pos = image->pos;
+        ix->is_at_image = true;
+        m->image_sums = reader.sums;
+        reader.sums = NULL;
+        history_image_close(m->os, &reader);
         return r;
 }
 
@@ -235,8 +274,10 @@ let_segments_go(struct moment *m)
         }
 }
 
+/* @image: what the log is to lead on from; NULL: the log itself has it. */
 static int
-make_index(struct moment *m, struct txlog *log, struct err *e)
+index_from(struct moment *m, struct txlog *log, const char *images_dir,
+           const struct history_image *image, struct err *e)
 {
         struct indexing ix = { .m = m, .buf = malloc(BUFFER_SIZE) };
         struct txlog_reader *reader = NULL;
@@ -247,21 +288,73 @@ make_index(struct moment *m, struct txlog *log, struct err *e)
                 r = err_set(e, -ENOMEM, "index of the log");
         if (r == 0 && !txlog_first(log, &first))
                 r = err_text(e, E_NOT_FOUND, "the log is empty");
+        if (r == 0 && image != NULL)
+                r = index_image(&ix, images_dir, image, e);
         if (r == 0)
-                r = txlog_reader_open(log, first.min_txid - 1, &reader, e);
+                r = txlog_reader_open(log, image != NULL ? image->pos.txid : first.min_txid - 1, &reader,
+                                      e);
         if (r == 0)
                 r = index_log(&ix, reader, e);
         txlog_reader_close(reader);
         free(ix.large);
         free(ix.buf);
+        return r;
+}
+
+static void
+forget_index(struct moment *m)
+{
+        for (unsigned i = 0; i < m->n_segments; i++)
+                os_close(m->os, "history:read", m->segments[i].fd);
+        free(m->segments);
+        free(m->index);
+        free(m->image_sums);
+        m->segments = NULL;
+        m->n_segments = 0;
+        m->index = NULL;
+        m->image_sums = NULL;
+}
+
+/* From the newest whole database beside the log that leads there, or from one in the log. */
+static int
+make_index(struct moment *m, struct txlog *log, const char *images_dir, struct err *e)
+{
+        struct history_images images = { 0 };
+        struct err trouble = ERR_INIT;
+        int r = images_dir == NULL ? 0 : history_images_list(m->os, images_dir, &images, e), damage = 0;
+        unsigned n_tried = 0;
+        bool is_done = r < 0;
+
+        for (size_t i = images.n; i > 0 && !is_done && n_tried < IMAGES_TRIED; i--) {
+                if (images.items[i - 1].pos.txid > m->info.pos.txid)
+                        continue;
+                n_tried++;
+                r = index_from(m, log, images_dir, &images.items[i - 1], e);
+                is_done = r == 0 || r == -EAGAIN;
+                if (is_done)
+                        break;
+                forget_index(m);
+                if (damage == 0 && r != E_NOT_FOUND && r != -ENOENT) {
+                        damage = r;
+                        trouble = e != NULL ? *e : trouble;
+                }
+        }
+        history_images_release(&images);
+        if (!is_done)
+                r = index_from(m, log, NULL, NULL, e);
+        if (r == E_NOT_FOUND && damage != 0) {
+                r = damage;
+                if (e != NULL)
+                        *e = trouble;
+        }
         if (r == 0)
                 let_segments_go(m);
         return r;
 }
 
 int
-moment_open(const struct os *os, struct txlog *log, const struct moment_info *info, struct moment **ret,
-            struct err *e)
+moment_open(const struct os *os, struct txlog *log, const char *images_dir,
+            const struct moment_info *info, struct moment **ret, struct err *e)
 {
         struct moment *m = calloc(1, sizeof *m);
         int r;
@@ -270,7 +363,7 @@ moment_open(const struct os *os, struct txlog *log, const struct moment_info *in
                 return err_set(e, -ENOMEM, "open a moment");
         m->os = os;
         m->info = *info;
-        r = make_index(m, log, e);
+        r = make_index(m, log, images_dir, e);
         if (r < 0) {
                 moment_close(m);
                 return r;
@@ -284,10 +377,7 @@ moment_close(struct moment *m)
 {
         if (m == NULL)
                 return;
-        for (unsigned i = 0; i < m->n_segments; i++)
-                os_close(m->os, "history:read", m->segments[i].fd);
-        free(m->segments);
-        free(m->index);
+        forget_index(m);
         free(m);
 }
 
@@ -298,6 +388,19 @@ moment_get_info(const struct moment *m)
 }
 
 /* --- reading --- */
+
+/* A record of the log was proved as a whole when it was indexed; a database beside the log is proved page by page. */
+static int
+decode_moment_page(const struct moment *m, const struct kept_segment *s, uint32_t pgno,
+                   const uint8_t *frame, size_t n, void *ret)
+{
+        int r = ltx_page_frame_decode(frame, n, pgno, m->info.page_size, ret);
+
+        if (r == 0 && s->seq == IMAGE_SEQ &&
+            ltx_page_checksum(pgno, ret, m->info.page_size) != m->image_sums[pgno - 1])
+                r = E_CHECKSUM;
+        return r;
+}
 
 /* @room: ltx_page_frame_max bytes. */
 static int
@@ -318,7 +421,9 @@ read_moment_page(const struct moment *m, uint32_t pgno, uint8_t *room, void *ret
         s = &m->segments[(at >> PLACE_SHIFT) - 1];
         n = os_pread_all(m->os, "history:read", s->fd, room, ltx_page_frame_max(m->info.page_size),
                          (off_t)(at & PLACE_OFFSET));
-        r = n < 0 ? (int)n : ltx_page_frame_decode(room, (size_t)n, pgno, m->info.page_size, ret);
+        r = n < 0 ? (int)n : decode_moment_page(m, s, pgno, room, (size_t)n, ret);
+        if (r < 0 && s->seq == IMAGE_SEQ)
+                return err_set(e, r, "page %u of a whole database in history/", pgno);
         return r < 0 ? err_set(e, r, "page %u in %016llx.seg at offset %llu", pgno, (ull)s->seq,
                                (ull)(at & PLACE_OFFSET))
                      : 0;

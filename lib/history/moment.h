@@ -7,7 +7,8 @@
  *   read    as a file, or page by page
  *
  * A moment that is open stays as it is: it has the log's segments open that it reads, also when retention lets them go. It
- * costs 8 bytes a page, and a descriptor for each of those segments.
+ * costs 8 bytes a page, as much again where it begins with a whole database that is kept beside the log, and a descriptor for
+ * each of those files.
  *
  * Threads: any; of the reads any number at once. */
 #ifndef LITEFS_HISTORY_MOMENT_H
@@ -48,10 +49,11 @@ int moment_each(struct txlog *log, uint64_t last_txid,
                 int (*fn)(void *arg, const struct txlog_record *record), void *arg, struct err *e);
 
 struct moment;
-/* @info of moment_find. E_NOT_FOUND also when the log does not lead there from a whole database; -EAGAIN as before. The log
- * may be closed while the moment is open. */
-int moment_open(const struct os *os, struct txlog *log, const struct moment_info *info,
-                struct moment **ret, struct err *e);
+/* @info of moment_find. @images_dir has whole databases that are kept beside the log (images.h); NULL: none are. E_NOT_FOUND
+ * also when the log does not lead there from a whole database, be it in the log or beside it; -EAGAIN as before. The log may
+ * be closed while the moment is open. */
+int moment_open(const struct os *os, struct txlog *log, const char *images_dir,
+                const struct moment_info *info, struct moment **ret, struct err *e);
 const struct moment_info *moment_get_info(const struct moment *m);
 /* Page @pgno, from 1 to page_count, as it was. The lock page is zeros. */
 int moment_read_page(const struct moment *m, uint32_t pgno, void *ret, struct err *e);

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/rfc3339.h"
 #include "db/import.h"
+#include "history/images.h"
 #include "history/moment.h"
 #include "http/api_internal.h"
 
@@ -280,12 +281,14 @@ find_and_copy(struct import *im, struct db *db, const struct moment_spec *spec)
 {
         struct moment *m = NULL;
         struct db_info info;
+        char dir[PATH_MAX];
         int r;
 
         db_get_info(db, &info);
         r = moment_find(db_log(db), spec, info.pos.txid, &im->restored, &im->e);
         if (r == 0)
-                r = moment_open(store_env(im->api->config.store)->os, db_log(db), &im->restored, &m,
+                r = moment_open(store_env(im->api->config.store)->os, db_log(db),
+                                history_images_dir(im->api->config.store, db, dir), &im->restored, &m,
                                 &im->e);
         if (r == 0)
                 r = copy_moment(im, m);

@@ -128,7 +128,7 @@ open_txid(uint64_t txid)
         struct moment *m = NULL;
 
         ck_assert_msg(find_txid(txid, &info) == 0, "%s", fx.e.text);
-        ck_assert_msg(moment_open(&fx.os, fx.tl, &info, &m, &fx.e) == 0, "%s", fx.e.text);
+        ck_assert_msg(moment_open(&fx.os, fx.tl, NULL, &info, &m, &fx.e) == 0, "%s", fx.e.text);
         return m;
 }
 
@@ -236,7 +236,7 @@ START_TEST(log_that_lost_its_beginning_has_states_from_the_next_whole_one_on)
         check_state(held, 8); /* reads on */
         moment_close(held);
         ck_assert_int_eq(find_txid(25, &info), 0);
-        ck_assert_int_eq(moment_open(&fx.os, fx.tl, &info, &m, &fx.e), E_NOT_FOUND);
+        ck_assert_int_eq(moment_open(&fx.os, fx.tl, NULL, &info, &m, &fx.e), E_NOT_FOUND);
         for (uint64_t txid = 30; txid <= 40; txid++) {
                 m = open_txid(txid);
                 check_state(m, txid);
@@ -265,7 +265,7 @@ START_TEST(damaged_log_is_never_read)
                 ck_assert(fd >= 0 && pread(fd, &byte, 1, at) == 1);
                 other = byte ^ (uint8_t)(1 << rand() % 8);
                 ck_assert(pwrite(fd, &other, 1, at) == 1);
-                r = moment_open(&fx.os, fx.tl, &info, &m, &fx.e);
+                r = moment_open(&fx.os, fx.tl, NULL, &info, &m, &fx.e);
                 if (r == 0) { /* in the bytes between two records */
                         check_state(m, 20);
                         moment_close(m);
