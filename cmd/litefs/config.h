@@ -52,6 +52,8 @@ struct config {
                 bool compress;
                 int64_t retention_ns;
                 int64_t retention_monitor_interval_ns;
+                int64_t history_ns; /* 0: past states are those that the log happens to have */
+                int64_t history_size_bytes;
         } data;
         struct {
                 char *dir;

@@ -40,6 +40,8 @@ const struct config_key config_keys[] = {
         BOOL("data.compress", data.compress, true),
         DURATION("data.retention", data.retention_ns, 600 * SECOND),
         DURATION("data.retention-monitor-interval", data.retention_monitor_interval_ns, 60 * SECOND),
+        DURATION("data.history", data.history_ns, 0),
+        OTHER("data.history-size", T_MEGABYTES, data.history_size_bytes, 10240LL << 20),
 
         STRING("fuse.dir", fuse.dir, "/litefs"),
         BOOL("fuse.allow-other", fuse.allow_other, false),

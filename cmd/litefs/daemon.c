@@ -73,6 +73,7 @@ open_store(struct daemon *d, struct err *e)
                 .takes_wal_tail = d->lease->ttl_ms == 0, /* static: no other node leads */
                 .is_resumed = o->takeover != NULL,
                 .lock_fd = o->takeover != NULL ? takeover_facts(o->takeover)->lock_fd : 0,
+                .keeps_log = o->config->data.history_ns > 0,
                 .retention_ms = o->retention_ms,
                 .retention_interval_ms = o->retention_interval_ms,
         };
@@ -576,6 +577,7 @@ serve(struct daemon *d, struct err *e)
         r = scrub_new(d->store, &d->scrub);
         if (r < 0)
                 log_warn("databases are not verified: %s", strerror(-r));
+        d->keeper = make_keeper(d->options->config, d->store);
         r = -pthread_create(&starter, NULL, start_rest, &st);
         if (r < 0)
                 daemon_stop();
@@ -607,6 +609,7 @@ static void
 tear_down(struct daemon *d)
 {
         scrub_free(d->scrub);
+        keeper_free(d->keeper);
         workers_drain(d->remote_committers);
         workers_drain(d->workers);
         if (d->store != NULL)

@@ -29,6 +29,7 @@ struct daemon {
         struct tls_context *tls, *tls_peer, *tls_proxy;
         struct api *api;
         struct scrub *scrub;
+        struct keeper *keeper; /* NULL: no past states are kept beside the log */
         struct guard *guard;
         struct proxy *proxy;     /* NULL: none is asked for */
         struct backups *backups; /* NULL: none are asked for */

@@ -14,6 +14,7 @@
 #include "base/os.h"
 #include "cmd/litefs/doctor.h"
 #include "db/adopt_litefs.h"
+#include "history/images.h"
 #include "txlog/txlog.h"
 #include "store/dbname.h"
 
@@ -165,10 +166,29 @@ doctor_each_database(const struct doctor *d, void (*fn)(void *arg, const char *n
                 closedir(dir);
 }
 
+/* Past states that are wanted, and that nothing leads to. */
+static void
+check_past(struct doctor *d, const char *name, const char *dir, struct txlog *log)
+{
+        char images[PATH_MAX + 16], next[PATH_MAX];
+        struct txlog_record first, last;
+
+        snprintf(images, sizeof images, "%s/%s", dir, HISTORY_DIR);
+        snprintf(next, sizeof next, "litefs log %s", name);
+        if (d->config.data.history_ns > 0 && d->lock_pid != 0 && txlog_first(log, &first) &&
+            txlog_last(log, &last) && last.commit > 0 && first.min_txid != 1 &&
+            history_images_begin(os_host(), images) == UINT64_MAX)
+                doctor_add(
+                        d, DOCTOR_WARN, "database", next,
+                        "no past state of %s can be opened, though data.history wants them: no whole database "
+                        "is kept beside its log, and if it stays so the log of litefs says why",
+                        name);
+}
+
 /* The end of the log of a stopped node: bytes that are no record are cut at the next start, which is harmless after a
  * crash; but a start is also the time to look. */
 static void
-check_log(struct doctor *d, const char *name)
+check_log(struct doctor *d, const char *name, const char *dir)
 {
         struct err e = ERR_INIT;
         struct txlog *log = NULL;
@@ -187,6 +207,8 @@ check_log(struct doctor *d, const char *name)
                         "that, and the next start cuts it",
                         name, (unsigned long long)txlog_torn_bytes(log), end);
         }
+        if (r == 0)
+                check_past(d, name, dir, log);
         txlog_close(log);
 }
 
@@ -242,7 +264,7 @@ check_database(void *arg, const char *name)
                 doctor_add(l->d, DOCTOR_FAIL, "database", next, "%s has no log: %s: %s", name, path,
                            strerror(errno));
         else
-                check_log(l->d, name);
+                check_log(l->d, name, dir);
 }
 
 /* What was set aside, and what is no database, under dbs/. */

@@ -11,6 +11,7 @@
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/log_of.h"
 #include "history/changes.h"
+#include "history/images.h"
 #include "history/moment.h"
 
 #define SHOWN_DEFAULT 20u
@@ -23,6 +24,9 @@ struct log_view {
         bool is_json, shows_all;
         struct moment_spec from; /* of `since` */
         struct txlog *log;
+        struct history_images images;
+        uint64_t begin_txid; /* with which the states begin that can be opened; UINT64_MAX: there is none */
+        int64_t begin_ms;
         struct history_change *rows; /* a ring of the last ones */
         size_t n_rows, capacity, n_seen;
 };
@@ -33,6 +37,10 @@ keep_row(void *arg, const struct history_change *change)
         const struct txlog_record *record = &change->record;
         struct log_view *v = arg;
 
+        if (record->min_txid == 1 && record->max_txid < v->begin_txid) {
+                v->begin_txid = record->max_txid;
+                v->begin_ms = record->timestamp_ms;
+        }
         if (v->since != NULL && (v->from.txid != 0 ? record->max_txid < v->from.txid
                                                    : record->timestamp_ms < v->from.time_ms))
                 return 0;
@@ -75,18 +83,41 @@ print_row(const struct history_change *row)
 }
 
 static json_t *
-row_json(const struct history_change *row)
+row_json(const struct log_view *v, const struct history_change *row)
 {
         const struct txlog_record *rec = &row->record;
         char when[RFC3339_SIZE];
 
         rfc3339_format(rec->timestamp_ms, when);
-        return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:b}", "txid",
+        return json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:o, s:b, s:b}", "txid",
                          json_sprintf("%016llx", (ull)rec->max_txid), "timestamp", when, "logBytes",
                          (json_int_t)rec->size_bytes, "changedPages", (json_int_t)row->n_changed,
                          "pages", (json_int_t)rec->commit, "pageSize", (json_int_t)rec->page_size,
                          "postApplyChecksum", json_sprintf("%016llx", (ull)rec->post_apply_checksum),
-                         "isWhole", (int)(rec->min_txid == 1));
+                         "isWhole", (int)(rec->min_txid == 1), "hasState",
+                         (int)(rec->max_txid >= v->begin_txid && rec->commit > 0));
+}
+
+/* How far back NAME@MOMENT goes. */
+static void
+print_reach(const struct log_view *v)
+{
+        char when[RFC3339_SIZE];
+        uint64_t bytes = 0;
+
+        if (v->begin_txid == UINT64_MAX) {
+                puts("No past state can be opened: the log has lost its beginning, and no whole database is kept beside "
+                     "it (data.history).");
+                return;
+        }
+        for (size_t i = 0; i < v->images.n; i++)
+                bytes += v->images.items[i].size_bytes;
+        rfc3339_format(v->begin_ms, when);
+        printf("Past states begin with %016llx of %s.", (ull)v->begin_txid, when);
+        if (v->images.n > 0)
+                printf(" Kept for them: %zu times the whole database, %llu bytes.", v->images.n,
+                       (ull)bytes);
+        putchar('\n');
 }
 
 static int
@@ -102,14 +133,34 @@ print_rows(const struct log_view *v, struct err *e)
                 const struct history_change *row = &v->rows[(v->n_seen - 1 - i) % v->capacity];
 
                 if (v->is_json)
-                        json_array_append_new(list, row_json(row));
+                        json_array_append_new(list, row_json(v, row));
                 else
                         print_row(row);
         }
         if (v->is_json)
                 r = client_print_json(list, e);
+        else if (v->n_seen > 0)
+                print_reach(v);
         json_decref(list);
         return r;
+}
+
+static int
+look_into_log(struct log_view *v, const char *dir, struct err *e)
+{
+        char images_dir[PATH_MAX + 16];
+        int r;
+
+        snprintf(images_dir, sizeof images_dir, "%s/%s", dir, HISTORY_DIR);
+        r = history_images_list(os_host(), images_dir, &v->images, e);
+        if (r < 0)
+                return r;
+        v->begin_txid = UINT64_MAX;
+        if (v->images.n > 0) {
+                v->begin_txid = v->images.items[0].pos.txid;
+                v->begin_ms = v->images.items[0].time_ms;
+        }
+        return history_each_change(os_host(), v->log, keep_row, v, e);
 }
 
 static int
@@ -141,7 +192,8 @@ static const struct help log_help = {
         .about =
                 "Shows the transactions that the log of a database has, the newest first: when each was made, how many\n"
                 "bytes of log it took, how many pages it changed, and how many the database then had. DB is the\n"
-                "database's path in the mount, and DB@TXID there is the state after that transaction. The node may run.",
+                "database's path in the mount, and DB@TXID there is the state after that transaction, from where the last line\n"
+                "says that past states begin. The node may run.",
         .examples =
                 (const struct help_row[]){
                         { "litefs log app.db", "the last 20" },
@@ -155,6 +207,7 @@ int
 command_log(int argc, char **argv)
 {
         struct log_view v = { 0 };
+        char dir[PATH_MAX];
         const struct flag flags[] = {
                 { "n", "N", "how many, 0: all; default: 20, or all with -since", NULL, &v.count },
                 { "since", "MOMENT",
@@ -174,12 +227,13 @@ command_log(int argc, char **argv)
                 return help_mistake("log", "the database is missing");
         if (parse_log_flags(&v, &e) < 0)
                 return help_mistake("log", e.text);
-        r = log_of(&v.place, w.n > 0 ? w.words[0] : w.rest[0], &v.log, &e);
+        r = log_of(&v.place, w.n > 0 ? w.words[0] : w.rest[0], &v.log, dir, &e);
         if (r == 0)
-                r = history_each_change(os_host(), v.log, keep_row, &v, &e);
+                r = look_into_log(&v, dir, &e);
         if (r == 0)
                 r = print_rows(&v, &e);
         txlog_close(v.log);
+        history_images_release(&v.images);
         free(v.rows);
         return client_exit(r, &e);
 }

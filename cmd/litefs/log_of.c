@@ -17,11 +17,12 @@ is_directory_path(const char *db)
 }
 
 static int
-log_in_directory(const char *db, struct txlog **ret, struct err *e)
+log_in_directory(const char *db, struct txlog **ret, char ret_dir[PATH_MAX], struct err *e)
 {
-        char path[PATH_MAX];
+        char path[PATH_MAX + 8];
 
-        snprintf(path, sizeof path, "%s/log", db);
+        snprintf(ret_dir, PATH_MAX, "%s", db);
+        snprintf(path, sizeof path, "%s/log", ret_dir);
         if (access(path, R_OK) < 0)
                 return err_text(
                         e, -ENOENT,
@@ -31,14 +32,16 @@ log_in_directory(const char *db, struct txlog **ret, struct err *e)
 }
 
 static int
-log_in_data(const char *data, const char *db, struct txlog **ret, struct err *e)
+log_in_data(const char *data, const char *db, struct txlog **ret, char ret_dir[PATH_MAX], struct err *e)
 {
-        char dir[DBNAME_MAX + 1], path[PATH_MAX];
+        char dir[DBNAME_MAX + 1], path[PATH_MAX + 8];
         int r = dbname_encode(db, dir);
 
         if (r < 0)
                 return err_set(e, r, "database %s", db);
-        snprintf(path, sizeof path, "%s/dbs/%s/log", data, dir);
+        if (snprintf(ret_dir, PATH_MAX, "%s/dbs/%s", data, dir) >= PATH_MAX)
+                return err_set(e, -ENAMETOOLONG, "%s", data);
+        snprintf(path, sizeof path, "%s/log", ret_dir);
         if (access(path, R_OK) < 0)
                 return err_text(
                         e, -ENOENT,
@@ -49,20 +52,21 @@ log_in_data(const char *data, const char *db, struct txlog **ret, struct err *e)
 }
 
 int
-log_of(const struct log_place *place, const char *db, struct txlog **ret, struct err *e)
+log_of(const struct log_place *place, const char *db, struct txlog **ret, char ret_dir[PATH_MAX],
+       struct err *e)
 {
         struct config config;
         int r;
 
         if (is_directory_path(db))
-                return log_in_directory(db, ret, e);
+                return log_in_directory(db, ret, ret_dir, e);
         if (place->data_dir != NULL)
-                return log_in_data(place->data_dir, db, ret, e);
+                return log_in_data(place->data_dir, db, ret, ret_dir, e);
         r = config_init(&config);
         if (r == 0)
                 r = config_load(&config, place->config_path, false, e);
         if (r == 0)
-                r = log_in_data(config.data.dir, db, ret, e);
+                r = log_in_data(config.data.dir, db, ret, ret_dir, e);
         config_release(&config);
         return r;
 }

@@ -2,6 +2,8 @@
 #ifndef LITEFS_CMD_LOG_OF_H
 #define LITEFS_CMD_LOG_OF_H
 
+#include <limits.h>
+
 #include "base/err.h"
 #include "txlog/txlog.h"
 
@@ -14,7 +16,8 @@ struct log_place {
                 "data-dir", "DIR", "data directory", NULL, &(p)->data_dir \
         }
 
-/* @db: a database's path in the mount, or the directory of one, which begins with / or ./. */
-int log_of(const struct log_place *place, const char *db, struct txlog **ret, struct err *e);
+/* @db: a database's path in the mount, or the directory of one, which begins with / or ./. That directory in @ret_dir. */
+int log_of(const struct log_place *place, const char *db, struct txlog **ret, char ret_dir[PATH_MAX],
+           struct err *e);
 
 #endif

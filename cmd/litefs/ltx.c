@@ -370,6 +370,7 @@ command_ltx(int argc, char **argv)
                 { 0 },
         };
         const char *help = "";
+        char dir[PATH_MAX];
         struct err e = ERR_INIT;
         size_t i = argc > 0 ? 0 : N_ACTIONS;
         int r = 0;
@@ -392,7 +393,7 @@ command_ltx(int argc, char **argv)
         if (r < 0)
                 return help_mistake("ltx", e.text);
         if (r == 0)
-                r = log_of(&rq.place, rq.db, &rq.log, &e);
+                r = log_of(&rq.place, rq.db, &rq.log, dir, &e);
         if (r == 0) {
                 if (!rq.is_json && !rq.is_quiet)
                         fputs(work[i].heading, stdout);

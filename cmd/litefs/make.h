@@ -1,8 +1,9 @@
-/* cmd/litefs/make.h - what the configuration asks for, made: its lease, the sides of TLS, the proxy. */
+/* cmd/litefs/make.h - what the configuration asks for, made: its lease, the sides of TLS, the proxy, what keeps past states. */
 #ifndef LITEFS_CMD_MAKE_H
 #define LITEFS_CMD_MAKE_H
 
 #include "base/text.h"
+#include "history/keeper.h"
 #include "lease/lease.h"
 #include "net/tls_context.h"
 #include "proxy/proxy.h"
@@ -27,5 +28,9 @@ int make_tls(const struct config *c, struct tls_context **ret_server, struct tls
 int make_proxy(const struct config *c, struct store *store, struct tls_context *tls, struct token *token,
                struct proxy **ret, struct err *e);
 void proxy_add_metrics(struct proxy *p, struct text *t);
+
+/* --- make_keeper.c, as data.history says --- */
+/* NULL: past states are not to be kept, or cannot be, which is logged. */
+struct keeper *make_keeper(const struct config *c, struct store *store);
 
 #endif

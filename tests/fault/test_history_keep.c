@@ -220,7 +220,7 @@ START_TEST(all_states_are_there_however_much_is_written)
 {
         int n_made = 0;
 
-        for (int i = 0; i < 240; i++) {
+        for (int i = 0; i < 150; i++) {
                 work(i);
                 if (i % 10 == 0) {
                         int r = keep();
@@ -231,7 +231,7 @@ START_TEST(all_states_are_there_however_much_is_written)
         }
         ck_assert_int_gt(n_made, 3);
         ck_assert_uint_eq(first_in_log(), 1);
-        ck_assert_uint_gt(check_all(), 235);
+        ck_assert_uint_gt(check_all(), 145);
         for (uint64_t txid = 1; txid <= last_txid(); txid++)
                 if (states[txid].image != NULL)
                         ck_assert_int_eq(check_state(txid), 0);
@@ -249,7 +249,7 @@ END_TEST
 
 START_TEST(log_without_its_beginning_gets_a_base_at_once)
 {
-        for (int i = 0; i < 200; i++)
+        for (int i = 0; i < 100; i++)
                 work(i);
         db_keep_log(the_db(), UINT64_MAX);
         for (int i = 0; i < 50; i++)
@@ -270,8 +270,8 @@ START_TEST(space_is_bounded_and_the_oldest_states_go)
         struct history_images l;
         uint64_t bytes;
 
-        policy.max_bytes = 500000;
-        for (int i = 0; i < 500; i++) {
+        policy.max_bytes = 400000;
+        for (int i = 0; i < 300; i++) {
                 work(i % 49);
                 if (i % 10 == 0)
                         ck_assert_msg(keep() >= 0, "%s", e.text);
@@ -294,7 +294,7 @@ END_TEST
 
 START_TEST(deleted_database_keeps_its_past_for_as_long_as_is_wanted)
 {
-        for (int i = 0; i < 200; i++) {
+        for (int i = 0; i < 120; i++) {
                 work(i);
                 if (i % 20 == 0)
                         ck_assert_int_ge(keep(), 0);
@@ -303,7 +303,7 @@ START_TEST(deleted_database_keeps_its_past_for_as_long_as_is_wanted)
         c = NULL;
         ck_assert_int_eq(db_driver_drop(driver, &e), 0);
         ck_assert_int_eq(keep(), 0);
-        ck_assert_uint_gt(check_all(), 180);
+        ck_assert_uint_gt(check_all(), 100);
         fake_ms += 3700000;
         ck_assert_int_eq(keep(), 0);
         ck_assert_uint_eq(count_images(), 0);
@@ -390,6 +390,6 @@ main(void)
         tcase_add_test(tc, space_is_bounded_and_the_oldest_states_go);
         tcase_add_test(tc, deleted_database_keeps_its_past_for_as_long_as_is_wanted);
         tcase_add_test(tc, damaged_base_is_never_read);
-        tcase_add_loop_test(tc, nth_call_fails, 0, 90);
+        tcase_add_loop_test(tc, nth_call_fails, 0, 60);
         return run_tests("history_keep", tc);
 }

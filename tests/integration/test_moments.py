@@ -318,7 +318,9 @@ def test_log_shows_what_has_happened():
             image = read_at(n, row["txid"])
             assert len(image) == row["pages"] * row["pageSize"]
         shown = log(n, "-n", "2").splitlines()
-        assert len(shown) == 3 and shown[1].endswith("deleted") and shown[2].startswith(last), shown
+        assert len(shown) == 4 and shown[1].endswith("deleted") and shown[2].startswith(last), shown
+        assert shown[3].startswith(f"Past states begin with {1:016x} of "), shown
+        assert [row["hasState"] for row in rows] == [False] + [True] * (len(rows) - 1)
         assert [row["txid"] for row in json.loads(log(n, "-json", "-since", middle))][-1] == middle
         assert json.loads(log(n, "-json", "-since", "-0s")) == []
         assert len(json.loads(log(n, "-json", "-since", "-1d"))) == len(rows)
@@ -411,6 +413,74 @@ def test_history_is_a_directory():
                      lambda: os.rename(n.path(".history/d"), n.path("e")), lambda: os.chmod(n.path(".history"), 0o700)):
             assert error_of(call) != 0
         assert sorted(os.listdir(n.mnt)) == ["d", "t.db"]
+
+
+def test_history_reaches_back_whatever_is_written():
+    """The log loses its beginning, and what was before is there by a whole database that is kept."""
+    n = Node()
+
+    def configure(text):
+        with open(n.config, encoding="utf-8") as f:
+            before = f.read()
+        with open(n.config, "w", encoding="utf-8") as f:
+            f.write(before.replace("data:\n", "data:\n" + text))
+
+    def segments():
+        return sorted(os.listdir(os.path.join(n.data, "dbs", "t.db", "log")))
+
+    def log(*args):
+        return subprocess.run([LITEFS, "log", "-data-dir", n.data, *args, "t.db"], capture_output=True, text=True, check=True).stdout
+
+    def write():
+        c = n.connect()
+        for _ in range(200):  # 40 MB, which are at least two segments
+            c.execute("insert or replace into t values (abs(random()) % 20, randomblob(200000))")
+        c.close()
+
+    configure("  retention: 1s\n  retention-monitor-interval: 100ms\n")
+    with n:
+        c = n.connect()
+        c.execute("create table t(a integer primary key, b)")
+        c.close()
+        write()
+        n.restart()  # moves the base, in front of which whole segments may go
+        wait_until(lambda: len(segments()) == 1, "retention")
+        assert "No past state can be opened" in log("-n", "1")
+        assert n.stop() == 0
+        configure("  history: 1h\n  history-size: 1MB\n")
+        n.start()
+        wait_until(lambda: "its history is not kept: data.history-size allows" in n.log(), "the warning")
+        p = subprocess.run([LITEFS, "doctor", "-config", n.config, "-json"], capture_output=True, text=True, check=False)
+        assert "no past state of t.db can be opened" in p.stdout, p
+        assert n.stop() == 0
+        with open(n.config, encoding="utf-8") as f:
+            text = f.read()
+        with open(n.config, "w", encoding="utf-8") as f:
+            f.write(text.replace("history-size: 1MB", "history-size: 1GB"))
+        n.start()
+        history = os.path.join(n.data, "dbs", "t.db", "history")
+        wait_until(lambda: os.path.isdir(history) and any(x.endswith(".ltx") for x in os.listdir(history)), "a whole database")
+        c = n.connect()
+        c.execute("insert into t values (1000, 'old')")
+        c.close()
+        old, last = txid_of(n), segments()[-1]
+        want = digest(read_at(n, old))
+        write()
+        n.restart()
+        write()
+        assert segments()[0] <= last < segments()[-1]
+        assert digest(read_at(n, old)) == want
+        assert os.listdir(n.path(".history/t.db"))
+        p = subprocess.run([LITEFS, "restore", "-url", f"http://127.0.0.1:{n.port()}", "-config", n.config, "-name", "t.db",
+                            "-txid", old], capture_output=True, text=True, check=False)
+        assert p.returncode == 0, p
+        c = n.connect()
+        assert c.execute("select b from t where a = 1000").fetchall() == [("old",)]
+        assert c.execute("pragma integrity_check").fetchone() == ("ok",)
+        c.close()
+        assert n.stop() == 0
+        assert {row["txid"]: row["hasState"] for row in json.loads(log("-json", "-n", "0"))}[old]
+        assert "Past states begin with" in log("-n", "1") and "times the whole database" in log("-n", "1")
 
 
 if __name__ == "__main__":
