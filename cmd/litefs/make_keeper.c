@@ -18,7 +18,8 @@ make_keeper(const struct config *c, struct store *store)
         struct err e = ERR_INIT;
 
         if (c->data.history_ns > 0 && keeper_new(&config, &keeper, &e) < 0)
-                log_error("the logs grow without end, for nobody looks after past states; restart litefs: %s",
-                          e.text);
+                log_error(
+                        "the logs grow without end, for nobody looks after past states; restart litefs: %s",
+                        e.text);
         return keeper;
 }

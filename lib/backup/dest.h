@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backup/aws_keys.h"
 #include "backup/layout.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -84,11 +85,12 @@ struct dest {
 int dest_file_open(const struct os *os, const char *url, struct dest **ret, struct err *e);
 
 /* A bucket that speaks S3's protocol: "s3://BUCKET/PREFIX", where `?endpoint=`, `region=` and `forcePathStyle=` may follow, which
- * go before what is here. "" is not set. */
+ * go before what is here. "" is not set. The strings of `sources` are borrowed for as long as the destination is open. */
 struct dest_s3_options {
         const char *endpoint; /* http:// or https://; "": AWS */
         const char *region;   /* "": us-east-1 */
         const char *access_key_id, *secret_access_key, *session_token;
+        const struct aws_sources *sources; /* of keys, when none are given; NULL: there is none */
         bool is_path_style; /* the bucket is a part of the path; else of the host, with AWS's endpoint only */
         const char *ca; /* PEM file of the authority to trust, instead of the system's */
         const struct clock *clock;

@@ -152,7 +152,8 @@ s3_free(struct dest *dest)
         struct s3 *s = s3_of(dest);
 
         http_client_free(s->http);
-        explicit_bzero(s->secret_access_key, sizeof s->secret_access_key);
+        explicit_bzero(&s->given, sizeof s->given);
+        explicit_bzero(&s->keys, sizeof s->keys);
         free(s);
 }
 
@@ -244,6 +245,25 @@ from_query(const char *url, const char *name, const char *other, char *buf, size
         return other != NULL ? other : "";
 }
 
+/* Keys that are wrong, or nowhere, are told now; a service that is to have them need not answer yet. */
+static int
+look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
+{
+        static const struct aws_sources none = { "", "", "", "", "", "", "",   "",
+                                                 "", "", "", "", "", "", true, "" };
+        int r = 0;
+
+        s->sources = sources != NULL ? *sources : none;
+        s->sources.access_key_id = s->given.access_key_id;
+        s->sources.secret_access_key = s->given.secret_access_key;
+        s->sources.session_token = s->given.session_token;
+        if (aws_keys_are_at_hand(&s->sources) || !aws_keys_are_set_up(&s->sources))
+                r = aws_keys_find(&s->sources, &s->keys, e);
+        if (r < 0)
+                err_prefix(e, "%s", s->base.url);
+        return r;
+}
+
 static int
 set_up_s3(struct s3 *s, const char *url, const struct dest_s3_options *o, struct err *e)
 {
@@ -253,18 +273,16 @@ set_up_s3(struct s3 *s, const char *url, const struct dest_s3_options *o, struct
 
         if (r < 0)
                 return r;
-        if (!copy_option(s->access_key_id, sizeof s->access_key_id, o->access_key_id) ||
-            !copy_option(s->secret_access_key, sizeof s->secret_access_key, o->secret_access_key) ||
-            !copy_option(s->session_token, sizeof s->session_token, o->session_token) ||
+        if (!copy_option(s->given.access_key_id, sizeof s->given.access_key_id, o->access_key_id) ||
+            !copy_option(s->given.secret_access_key, sizeof s->given.secret_access_key,
+                         o->secret_access_key) ||
+            !copy_option(s->given.session_token, sizeof s->given.session_token, o->session_token) ||
             !copy_option(s->region, sizeof s->region,
                          from_query(url, "region", o->region, region, sizeof region)))
                 return err_set(e, -ENAMETOOLONG, "%s: key, token or region", s->base.url);
-        if (s->access_key_id[0] == '\0' || s->secret_access_key[0] == '\0')
-                return err_text(
-                        e, E_CONFIG,
-                        "%s: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                        "backup.access-key-id and backup.secret-access-key",
-                        s->base.url);
+        r = look_for_keys(s, o->sources, e);
+        if (r < 0)
+                return r;
         if (s->region[0] == '\0')
                 copy_option(s->region, sizeof s->region, "us-east-1");
         r = set_origin(

@@ -2,6 +2,7 @@
 #ifndef LITEFS_BACKUP_S3_H
 #define LITEFS_BACKUP_S3_H
 
+#include "backup/aws_keys.h"
 #include "backup/dest.h"
 #include "net/http_client.h"
 #include "net/sigv4.h"
@@ -18,7 +19,9 @@ struct s3 {
         char host[400];   /* as it is sent */
         char bucket[256]; /* "/BUCKET" in the path, or "" when it is in the host */
         char prefix[512]; /* of all keys, with its slash; or "" */
-        char region[64], access_key_id[256], secret_access_key[256], session_token[4096];
+        char region[64];
+        struct aws_sources sources; /* its given keys are those of `given` */
+        struct aws_keys given, keys;
         bool is_unquoted; /* its If-Match wants an ETag without quotes */
         int64_t skew_ms;  /* of the server's clock to ours, when it has complained */
 };

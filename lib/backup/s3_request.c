@@ -101,7 +101,8 @@ make_stamp(int64_t time_ms, char *ret, size_t size)
 static int
 sign(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q)
 {
-        const struct sigv4_key key = { s->access_key_id, s->secret_access_key, s->region, "s3" };
+        const struct sigv4_key key = { s->keys.access_key_id, s->keys.secret_access_key, s->region,
+                                       "s3" };
         struct sigv4_header headers[5] = { { "host", s->host },
                                            { "x-amz-content-sha256", hash },
                                            { "x-amz-date", q->date } };
@@ -116,9 +117,9 @@ sign(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_r
                 headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-meta-litestream-timestamp",
                                                                  q->stamp };
         }
-        if (s->session_token[0] != '\0')
+        if (s->keys.session_token[0] != '\0')
                 headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-security-token",
-                                                                 s->session_token };
+                                                                 s->keys.session_token };
         r = sigv4_sign(&key, &rq, q->date, q->authorization);
         for (size_t i = 1; i < rq.n_headers; i++, n++) { /* the host is curl's */
                 snprintf(q->lines[n], sizeof q->lines[n], "%s: %s", headers[i].name, headers[i].value);
@@ -198,6 +199,8 @@ check_answer(struct s3 *s, const struct s3_call *call, const struct http_respons
         (void)s3_xml_find(rs->body, rs->body_size, "Message", message, sizeof message);
         if (strcmp(code, "NoSuchBucket") == 0)
                 r = -ENXIO;
+        if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "InvalidAccessKeyId") == 0)
+                s->keys.expires_ms = 1; /* there may be new ones */
         if (strcmp(code, "RequestTimeTooSkewed") == 0 && rs->date_s > 0)
                 s->skew_ms = rs->date_s * 1000 - clock_wall_ms(s->clock);
         return err_text(e, r, "%s: %s %s: %d %s%s%s", s->base.url, call->method,
@@ -214,6 +217,23 @@ is_transient(int r, const struct http_response *rs, int64_t old_skew_ms, int64_t
         if (r == -EACCES)
                 return old_skew_ms != skew_ms;
         return rs->status == 0 || r == -EIO;
+}
+
+/* Before they run out; while they have not, no error of asking for others counts. */
+static int
+renew_keys(struct s3 *s, struct err *e)
+{
+        int64_t now_ms = clock_wall_ms(s->clock);
+        struct aws_keys keys;
+        int r;
+
+        if (!aws_keys_are_due(&s->keys, now_ms))
+                return 0;
+        r = aws_keys_find(&s->sources, &keys, e);
+        if (r == 0)
+                s->keys = keys;
+        explicit_bzero(&keys, sizeof keys);
+        return r < 0 && !aws_keys_are_valid(&s->keys, now_ms) ? r : 0;
 }
 
 static void
@@ -247,6 +267,11 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
                         break;
                 }
                 *ret = (struct http_response){ 0 };
+                r = renew_keys(s, &why);
+                if (r < 0) {
+                        err_prefix(&why, "%s", s->base.url);
+                        break;
+                }
                 r = attempt(s, call, hash, q, ret, &why);
                 if (r == 0)
                         r = check_answer(s, call, ret, &why);

@@ -81,8 +81,8 @@ struct reading_back {
         struct byte_src src;
         struct history_image_writer *w;
         uint64_t off, end;
-        uint8_t *page;  /* PAGE_MAX */
-        uint8_t *sums;  /* as they are in the file */
+        uint8_t *page; /* PAGE_MAX */
+        uint8_t *sums; /* as they are in the file */
         struct ltx_header header;
         struct ltx_trailer trailer;
 };

@@ -147,8 +147,7 @@ read_image_header(const struct os *os, struct history_image_reader *r, uint64_t 
                 result = ltx_header_decode(buf, LTX_V3, &h, NULL);
         if (result < 0)
                 return result;
-        if (h.min_txid != 1 ||
-            size_bytes < LTX_HEADER_SIZE + LTX_INDEX_TAIL + (uint64_t)h.commit * 8)
+        if (h.min_txid != 1 || size_bytes < LTX_HEADER_SIZE + LTX_INDEX_TAIL + (uint64_t)h.commit * 8)
                 return E_FORMAT;
         r->page_size = h.page_size;
         r->page_count = h.commit;

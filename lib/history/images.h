@@ -52,7 +52,7 @@ struct history_image_reader {
         uint64_t ltx_bytes;
         uint8_t *index;
         struct ltx_index_cursor cursor; /* at the beginning of the index */
-        uint64_t *sums; /* [pgno - 1], proved; 0 for the lock page */
+        uint64_t *sums;                 /* [pgno - 1], proved; 0 for the lock page */
 };
 /* E_CHECKSUM, E_FORMAT: it is damaged. */
 int history_image_open(const struct os *os, const char *dir, const struct history_image *image,
@@ -73,8 +73,8 @@ struct history_image_writer {
 int history_image_begin(const struct os *os, const char *dir, struct history_image_writer *ret,
                         struct err *e);
 /* All has been written: reads it again, proves it, and gives it its name. @goes_on is asked now and then; false: -ECANCELED. */
-int history_image_finish(struct history_image_writer *w, int64_t time_ms,
-                         bool (*goes_on)(void *arg), void *arg, struct err *e);
+int history_image_finish(struct history_image_writer *w, int64_t time_ms, bool (*goes_on)(void *arg),
+                         void *arg, struct err *e);
 /* Whatever finish returned. What was not finished is removed. */
 void history_image_end(struct history_image_writer *w);
 

@@ -74,8 +74,8 @@ count_unwanted(const struct keeping *k)
         /* A database that was deleted so long ago has no state in that time. */
         if (k->info.page_count == 0 && k->info.timestamp_ms < cutoff_ms)
                 return count_bases(k);
-        while (n + 1 < count_bases(k) && (base_at(k, n + 1)->time_ms <= cutoff_ms ||
-                                          bytes_from(k, n) > k->policy->max_bytes))
+        while (n + 1 < count_bases(k) &&
+               (base_at(k, n + 1)->time_ms <= cutoff_ms || bytes_from(k, n) > k->policy->max_bytes))
                 n++;
         return n;
 }
@@ -134,8 +134,8 @@ check_room(const struct keeping *k, struct err *e)
                                 "data.history-size allows %llu bytes for each database, and this one "
                                 "has %llu: it needs twice that, and better four times",
                                 (ull)k->policy->max_bytes, (ull)need);
-        if (snprintf(path, sizeof path, "%s/..", k->dir) >= (int)sizeof path ||
-            statvfs(path, &v) < 0 || (uint64_t)v.f_bavail * v.f_frsize >= 2 * need)
+        if (snprintf(path, sizeof path, "%s/..", k->dir) >= (int)sizeof path || statvfs(path, &v) < 0 ||
+            (uint64_t)v.f_bavail * v.f_frsize >= 2 * need)
                 return 0;
         return err_text(e, -ENOSPC,
                         "a whole database of %llu bytes is due, and less than twice that is free",
@@ -191,7 +191,8 @@ make_base(const struct keeping *k, struct err *e)
                 return r;
         r = db_snapshot_open(k->db, &snap, &rec, e);
         if (r == 0 && count_bases(k) == 0)
-                db_keep_log(k->db, rec.max_txid); /* what is committed until it is there leads on from it */
+                db_keep_log(k->db,
+                            rec.max_txid); /* what is committed until it is there leads on from it */
         if (r == 0 && rec.commit > 0)
                 r = write_base(k, snap, &rec, e);
         db_snapshot_close(snap);

@@ -130,9 +130,8 @@ work(int i)
         char sql[200];
 
         snprintf(sql, sizeof sql,
-                 i % 50 == 49
-                         ? "delete from t where id %% 3 = %d"
-                         : "insert or replace into t values(abs(random()) %% 60, randomblob(%d))",
+                 i % 50 == 49 ? "delete from t where id %% 3 = %d"
+                              : "insert or replace into t values(abs(random()) %% 60, randomblob(%d))",
                  i % 50 == 49 ? i % 3 : 100 + rand() % 3000);
         run_sql(sql);
         note_state();

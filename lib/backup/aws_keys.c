@@ -1,0 +1,414 @@
+#include "backup/aws_keys.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup/s3.h"
+#include "base/os.h"
+#include "base/rfc3339.h"
+
+#define ANSWER_MAX (64u << 10)
+#define FILE_MAX (256u << 10)
+#define ASK_MS 5000
+#define METADATA_CONNECT_MS 1000 /* on a machine that has no such service nobody answers */
+#define EARLY_MS 300000          /* before they run out */
+
+/* A link-local address that only a container's own host answers at. */
+#define CONTAINER_ORIGIN "http://169.254.170.2"
+#define METADATA_ORIGIN "http://169.254.169.254"
+
+bool
+aws_keys_are_due(const struct aws_keys *k, int64_t now_ms)
+{
+        return k->access_key_id[0] == '\0' || (k->expires_ms != 0 && k->expires_ms - EARLY_MS <= now_ms);
+}
+
+bool
+aws_keys_are_valid(const struct aws_keys *k, int64_t now_ms)
+{
+        return k->access_key_id[0] != '\0' && (k->expires_ms == 0 || k->expires_ms > now_ms);
+}
+
+static bool
+copy_key(char *to, size_t size, const char *from)
+{
+        return snprintf(to, size, "%s", from != NULL ? from : "") < (int)size;
+}
+
+static bool
+set_keys(struct aws_keys *k, const char *id, const char *secret, const char *token)
+{
+        return copy_key(k->access_key_id, sizeof k->access_key_id, id) &&
+               copy_key(k->secret_access_key, sizeof k->secret_access_key, secret) &&
+               copy_key(k->session_token, sizeof k->session_token, token) && k->access_key_id[0] != '\0' &&
+               k->secret_access_key[0] != '\0';
+}
+
+/* --- files --- */
+
+/* The whole file with a NUL behind it, without white space at its end: the caller's, or NULL. */
+static char *
+read_key_file(const char *path)
+{
+        char *text = malloc(FILE_MAX);
+        ssize_t n = text == NULL ? -ENOMEM
+                                 : os_read_file(os_host(), "backup:keys", path, text, FILE_MAX - 1);
+
+        if (n < 0) {
+                free(text);
+                return NULL;
+        }
+        while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL)
+                n--;
+        text[n] = '\0';
+        return text;
+}
+
+static char *
+trim_word(char *s)
+{
+        size_t n;
+
+        s += strspn(s, " \t\r");
+        n = strlen(s);
+        while (n > 0 && strchr(" \t\r", s[n - 1]) != NULL)
+                s[--n] = '\0';
+        return s;
+}
+
+static bool
+take_file_line(struct aws_keys *k, const char *name, const char *value)
+{
+        if (strcmp(name, "aws_access_key_id") == 0)
+                return copy_key(k->access_key_id, sizeof k->access_key_id, value);
+        if (strcmp(name, "aws_secret_access_key") == 0)
+                return copy_key(k->secret_access_key, sizeof k->secret_access_key, value);
+        if (strcmp(name, "aws_session_token") == 0)
+                return copy_key(k->session_token, sizeof k->session_token, value);
+        return true;
+}
+
+int
+aws_keys_parse_file(const char *text, const char *profile, struct aws_keys *ret)
+{
+        char *copy = strdup(text), *rest = copy, *line;
+        bool is_ours = false, is_there = false, fits = true;
+
+        *ret = (struct aws_keys){ 0 };
+        if (copy == NULL)
+                return -ENOMEM;
+        while ((line = strsep(&rest, "\n")) != NULL) {
+                char *s = trim_word(line), *value = strchr(s, '='), *end = strchr(s, ']');
+
+                if (s[0] == '[' && end != NULL) {
+                        *end = '\0';
+                        is_ours = strcmp(trim_word(s + 1), profile) == 0;
+                        is_there = is_there || is_ours;
+                } else if (is_ours && s[0] != '#' && s[0] != ';' && value != NULL) {
+                        *value = '\0';
+                        fits = fits && take_file_line(ret, trim_word(s), trim_word(value + 1));
+                }
+        }
+        free(copy);
+        if (!is_there)
+                return 0;
+        return fits && ret->access_key_id[0] != '\0' && ret->secret_access_key[0] != '\0' ? 1 : E_FORMAT;
+}
+
+/* 1, 0: there is no such file or profile, or E_CONFIG. */
+static int
+find_in_file(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        const char *profile = s->profile[0] != '\0' ? s->profile : "default";
+        char *text = s->credentials_file[0] != '\0' ? read_key_file(s->credentials_file) : NULL;
+        int r = text == NULL ? 0 : aws_keys_parse_file(text, profile, ret);
+
+        if (text != NULL)
+                explicit_bzero(text, strlen(text));
+        free(text);
+        if (r < 0)
+                return err_text(e, E_CONFIG,
+                                "%s: profile %s has no aws_access_key_id and aws_secret_access_key",
+                                s->credentials_file, profile);
+        if (r == 0 && s->profile[0] != '\0')
+                return err_text(e, E_CONFIG, "AWS_PROFILE is %s, and %s has no such profile", profile,
+                                s->credentials_file[0] != '\0' ? s->credentials_file
+                                                               : "no credentials file");
+        return r;
+}
+
+bool
+aws_keys_are_at_hand(const struct aws_sources *s)
+{
+        struct aws_keys k;
+        bool is_there = s->access_key_id[0] != '\0' && s->secret_access_key[0] != '\0';
+
+        if (!is_there && s->role_arn[0] == '\0')
+                is_there = find_in_file(s, &k, NULL) != 0;
+        return is_there;
+}
+
+bool
+aws_keys_are_set_up(const struct aws_sources *s)
+{
+        return aws_keys_are_at_hand(s) ||
+               (s->role_arn[0] != '\0' && s->web_identity_token_file[0] != '\0') ||
+               s->container_relative_uri[0] != '\0' || s->container_full_uri[0] != '\0';
+}
+
+/* --- services --- */
+
+struct question {
+        const char *method, *url;
+        const char *headers[3];
+        const char *body;
+        int64_t connect_ms;
+};
+
+/* The answer to a 200, the caller's to free; or NULL. */
+static char *
+ask_service(const struct question *q, struct err *e)
+{
+        struct http_client_options options = { 0 };
+        struct http_request rq = { .method = q->method,
+                                   .url = q->url,
+                                   .timeout_ms = ASK_MS,
+                                   .connect_timeout_ms = q->connect_ms,
+                                   .max_response_size = ANSWER_MAX,
+                                   .headers = q->headers,
+                                   .body = q->body,
+                                   .body_size = q->body != NULL ? strlen(q->body) : 0 };
+        struct http_response rs = { 0 };
+        struct http_client *http = NULL;
+        char *answer = NULL;
+        int r = http_client_new(&options, &http, e);
+
+        if (r == 0)
+                r = http_client_do(http, &rq, &rs, e);
+        if (r == 0 && rs.status == 200)
+                answer = strndup(rs.body, rs.body_size);
+        else if (r == 0)
+                err_text(e, rs.status == 401 || rs.status == 403 ? -EACCES : -EIO,
+                         "%s answers with status %d", q->url, rs.status);
+        http_client_free(http);
+        return answer;
+}
+
+/* What a container's and a machine's service answer with. */
+static int
+take_json(const char *text, const char *url, struct aws_keys *ret, struct err *e)
+{
+        json_t *o = json_loads(text, 0, NULL);
+        const char *expires = json_string_value(json_object_get(o, "Expiration"));
+        bool is_right = set_keys(ret, json_string_value(json_object_get(o, "AccessKeyId")),
+                                 json_string_value(json_object_get(o, "SecretAccessKey")),
+                                 json_string_value(json_object_get(o, "Token")));
+
+        if (expires != NULL && rfc3339_parse(expires, &ret->expires_ms) < 0)
+                is_right = false;
+        json_decref(o);
+        return is_right ? 0 : err_text(e, E_FORMAT, "%s: the answer has no keys", url);
+}
+
+static int
+ask_for_json(const struct question *q, struct aws_keys *ret, struct err *e)
+{
+        struct err why = ERR_INIT;
+        char *answer = ask_service(q, &why);
+        int r;
+
+        if (answer == NULL) {
+                if (e != NULL)
+                        *e = why;
+                return why.code != 0 ? why.code : -ENOMEM;
+        }
+        r = take_json(answer, q->url, ret, e);
+        explicit_bzero(answer, strlen(answer));
+        free(answer);
+        return r;
+}
+
+/* Keys and the token are told to nobody by mistake: the container's host, this machine, or by TLS. */
+static bool
+may_be_asked(const char *url)
+{
+        static const char *const hosts[] = { "https://", "http://127.0.0.1", "http://localhost",
+                                             "http://[::1]", CONTAINER_ORIGIN, "http://169.254.170.23",
+                                             "http://[fd00:ec2::23]" };
+
+        for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
+                size_t n = strlen(hosts[i]);
+
+                if (strncmp(url, hosts[i], n) == 0 && (i == 0 || url[n] == ':' || url[n] == '/'))
+                        return true;
+        }
+        return false;
+}
+
+static int
+ask_container(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        char url[1024], header[8300];
+        char *token = s->container_token_file[0] != '\0' ? read_key_file(s->container_token_file) : NULL;
+        const char *word = token != NULL ? token : s->container_token;
+        struct question q = { .method = "GET", .url = url };
+        bool is_relative = s->container_relative_uri[0] != '\0';
+        int r = 0;
+
+        if (snprintf(url, sizeof url, "%s%s", is_relative ? CONTAINER_ORIGIN : "",
+                     is_relative ? s->container_relative_uri : s->container_full_uri) >= (int)sizeof url ||
+            !may_be_asked(url))
+                r = err_text(e, E_CONFIG,
+                             "AWS_CONTAINER_CREDENTIALS_FULL_URI %s: want https://, or this machine or "
+                             "169.254.170.2 or .23",
+                             s->container_full_uri);
+        if (r == 0 && s->container_token_file[0] != '\0' && token == NULL)
+                r = err_text(e, E_CONFIG, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: cannot read %s",
+                             s->container_token_file);
+        if (r == 0 && word[0] != '\0') {
+                if (snprintf(header, sizeof header, "authorization: %s", word) >= (int)sizeof header)
+                        r = err_text(e, E_CONFIG, "the container's authorization token is too long");
+                q.headers[0] = header;
+        }
+        free(token);
+        return r < 0 ? r : ask_for_json(&q, ret, e);
+}
+
+/* IMDSv2: a token, the role, its keys. */
+static int
+ask_metadata(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        const char *origin = s->metadata_endpoint[0] != '\0' ? s->metadata_endpoint : METADATA_ORIGIN;
+        char url[1024], header[600];
+        struct question q = { .method = "PUT",
+                              .url = url,
+                              .headers = { "x-aws-ec2-metadata-token-ttl-seconds: 21600" },
+                              .connect_ms = METADATA_CONNECT_MS };
+        char *token, *role;
+        struct err why = ERR_INIT;
+        size_t n = strlen(origin);
+
+        while (n > 0 && origin[n - 1] == '/')
+                n--;
+        snprintf(url, sizeof url, "%.*s/latest/api/token", (int)n, origin);
+        token = ask_service(&q, &why);
+        if (token == NULL)
+                goto failed;
+        snprintf(header, sizeof header, "x-aws-ec2-metadata-token: %.500s", token);
+        free(token);
+        q.method = "GET";
+        q.headers[0] = header;
+        snprintf(url, sizeof url, "%.*s/latest/meta-data/iam/security-credentials/", (int)n, origin);
+        role = ask_service(&q, &why);
+        if (role == NULL)
+                goto failed;
+        role[strcspn(role, "\r\n")] = '\0';
+        snprintf(url, sizeof url, "%.*s/latest/meta-data/iam/security-credentials/%.256s", (int)n,
+                 origin, role);
+        free(role);
+        return ask_for_json(&q, ret, e);
+failed:
+        return err_text(e, why.code != 0 ? why.code : -ENOMEM,
+                        "no credentials: none are configured, and this machine's role has none: %s",
+                        why.text);
+}
+
+/* --- web identity --- */
+
+static int
+take_sts_answer(const char *text, const char *url, struct aws_keys *ret, struct err *e)
+{
+        char id[256] = "", secret[256] = "", token[sizeof ret->session_token] = "", expires[64] = "";
+        size_t n = strlen(text);
+
+        if (!s3_xml_find(text, n, "AccessKeyId", id, sizeof id) ||
+            !s3_xml_find(text, n, "SecretAccessKey", secret, sizeof secret) ||
+            !s3_xml_find(text, n, "SessionToken", token, sizeof token) ||
+            !s3_xml_find(text, n, "Expiration", expires, sizeof expires) ||
+            !set_keys(ret, id, secret, token) || rfc3339_parse(expires, &ret->expires_ms) < 0)
+                return err_text(e, E_FORMAT, "%s: the answer has no keys", url);
+        return 0;
+}
+
+/* @body: as a form. False: it does not fit. */
+static bool
+make_sts_form(const struct aws_sources *s, const char *token, char *body, size_t size)
+{
+        const char *session = s->role_session_name[0] != '\0' ? s->role_session_name : "litefs";
+        char arn[2048], name[512], *encoded = malloc(3 * strlen(token) + 1);
+        bool fits = encoded != NULL && sigv4_encode(token, false, encoded, 3 * strlen(token) + 1) &&
+                    sigv4_encode(s->role_arn, false, arn, sizeof arn) &&
+                    sigv4_encode(session, false, name, sizeof name) &&
+                    snprintf(body, size,
+                             "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=%s"
+                             "&RoleSessionName=%s&WebIdentityToken=%s",
+                             arn, name, encoded) < (int)size;
+
+        free(encoded);
+        return fits;
+}
+
+static int
+ask_sts(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        char url[600], body[32768], *token = read_key_file(s->web_identity_token_file), *answer;
+        struct question q = { .method = "POST",
+                              .url = url,
+                              .headers = { "content-type: application/x-www-form-urlencoded" },
+                              .body = body };
+        struct err why = ERR_INIT;
+        int r;
+
+        if (token == NULL)
+                return err_text(e, E_CONFIG, "AWS_WEB_IDENTITY_TOKEN_FILE: cannot read %s",
+                                s->web_identity_token_file);
+        if (s->sts_endpoint[0] != '\0')
+                snprintf(url, sizeof url, "%.500s", s->sts_endpoint);
+        else if (s->region[0] != '\0')
+                snprintf(url, sizeof url, "https://sts.%.60s.amazonaws.com/", s->region);
+        else
+                snprintf(url, sizeof url, "https://sts.amazonaws.com/");
+        r = make_sts_form(s, token, body, sizeof body) ? 0 : -ENAMETOOLONG;
+        free(token);
+        if (r < 0)
+                return err_set(e, r, "the web identity of %s", s->web_identity_token_file);
+        answer = ask_service(&q, &why);
+        if (answer == NULL)
+                return err_text(e, why.code != 0 ? why.code : -ENOMEM, "role %s: %s", s->role_arn,
+                                why.text);
+        r = take_sts_answer(answer, url, ret, e);
+        explicit_bzero(answer, strlen(answer));
+        free(answer);
+        return r;
+}
+
+/* --- the order --- */
+
+int
+aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        int r;
+
+        *ret = (struct aws_keys){ 0 };
+        if (s->access_key_id[0] != '\0' || s->secret_access_key[0] != '\0')
+                return set_keys(ret, s->access_key_id, s->secret_access_key, s->session_token)
+                               ? 0
+                               : err_text(e, E_CONFIG,
+                                          "a key without its secret, or a secret without its key: set "
+                                          "both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+        if (s->role_arn[0] != '\0' && s->web_identity_token_file[0] != '\0')
+                return ask_sts(s, ret, e);
+        r = find_in_file(s, ret, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        if (s->container_relative_uri[0] != '\0' || s->container_full_uri[0] != '\0')
+                return ask_container(s, ret, e);
+        if (s->is_metadata_disabled)
+                return err_text(e, E_CONFIG,
+                                "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                                "backup.access-key-id and backup.secret-access-key");
+        return ask_metadata(s, ret, e);
+}

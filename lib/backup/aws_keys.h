@@ -1,0 +1,45 @@
+/* lib/backup/aws_keys.h - the keys that requests are signed with, from where AWS's own tools look for them.
+ *
+ * In this order, the first place that is set up: what is given (configuration, environment); a web identity; a profile of the
+ * shared credentials file; a container's service; the machine's metadata service. The last three kinds run out and are asked
+ * for again in time. Requests go out without proxies, each for a few seconds at the most. One thread at a time. */
+#ifndef LITEFS_BACKUP_AWS_KEYS_H
+#define LITEFS_BACKUP_AWS_KEYS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+
+/* "" is not set. Borrowed by those who keep them. */
+struct aws_sources {
+        const char *access_key_id, *secret_access_key, *session_token; /* given */
+        const char *role_arn, *web_identity_token_file, *role_session_name, *sts_endpoint, *region;
+        const char *profile; /* of the credentials file; "" is "default" */
+        const char *container_relative_uri, *container_full_uri, *container_token, *container_token_file;
+        const char *metadata_endpoint;
+        bool is_metadata_disabled;
+        char credentials_file[1024]; /* which may not be there */
+};
+
+struct aws_keys {
+        char access_key_id[256], secret_access_key[256], session_token[4096];
+        int64_t expires_ms; /* wall clock; 0: never */
+};
+
+/* Whether keys can be had without asking another service: given ones, or the file's. */
+bool aws_keys_are_at_hand(const struct aws_sources *s);
+/* Whether any place is set up, but for the metadata service, of which only asking tells. */
+bool aws_keys_are_set_up(const struct aws_sources *s);
+/* E_CONFIG: a place is set up wrongly, or there is none; -EACCES: it says no; else what came of asking. */
+int aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e);
+/* Whether they run out within some minutes of @now_ms, or there are none yet. */
+bool aws_keys_are_due(const struct aws_keys *k, int64_t now_ms);
+bool aws_keys_are_valid(const struct aws_keys *k, int64_t now_ms);
+
+/* --- for tests --- */
+/* The keys of [profile] in an ini file's text: 1, 0 when there is no such profile, or E_FORMAT when it has no keys. */
+int aws_keys_parse_file(const char *text, const char *profile, struct aws_keys *ret);
+
+#endif

@@ -1,0 +1,72 @@
+/* links: litefs_backup */
+/* AWS's shared credentials file, and when keys are due. */
+#include <string.h>
+
+#include "backup/aws_keys.h"
+#include "tests/lib/run.h"
+
+static const char file[] = "# mine\n"
+                           "[default]\n"
+                           "aws_access_key_id = DEFAULT\n"
+                           "aws_secret_access_key=s1==\n"
+                           "region = eu-central-1\n"
+                           "\n"
+                           "[ other ]\r\n"
+                           "  aws_access_key_id=OTHER\r\n"
+                           "; aws_access_key_id = NOT\n"
+                           "aws_secret_access_key = s2 \n"
+                           "aws_session_token = t\n"
+                           "[half]\n"
+                           "aws_access_key_id = HALF\n";
+
+START_TEST(profile_has_its_keys)
+{
+        struct aws_keys k;
+
+        ck_assert_int_eq(aws_keys_parse_file(file, "default", &k), 1);
+        ck_assert_str_eq(k.access_key_id, "DEFAULT");
+        ck_assert_str_eq(k.secret_access_key, "s1==");
+        ck_assert_str_eq(k.session_token, "");
+        ck_assert_int_eq(aws_keys_parse_file(file, "other", &k), 1);
+        ck_assert_str_eq(k.access_key_id, "OTHER");
+        ck_assert_str_eq(k.secret_access_key, "s2");
+        ck_assert_str_eq(k.session_token, "t");
+        ck_assert_int_eq(aws_keys_parse_file(file, "half", &k), E_FORMAT);
+        ck_assert_int_eq(aws_keys_parse_file(file, "none", &k), 0);
+        ck_assert_int_eq(aws_keys_parse_file("", "default", &k), 0);
+}
+END_TEST
+
+START_TEST(key_that_does_not_fit_is_none)
+{
+        char text[2000] = "[default]\naws_secret_access_key = s\naws_access_key_id = ";
+        struct aws_keys k;
+
+        memset(text + strlen(text), 'A', 500);
+        ck_assert_int_eq(aws_keys_parse_file(text, "default", &k), E_FORMAT);
+}
+END_TEST
+
+START_TEST(keys_are_due_some_minutes_before_they_run_out)
+{
+        struct aws_keys k = { .access_key_id = "A", .expires_ms = 1000000 };
+
+        ck_assert(!aws_keys_are_due(&k, 600000) && aws_keys_are_due(&k, 800000));
+        ck_assert(aws_keys_are_valid(&k, 800000) && !aws_keys_are_valid(&k, 1000000));
+        k.expires_ms = 0;
+        ck_assert(!aws_keys_are_due(&k, 800000) && aws_keys_are_valid(&k, 800000));
+        k.access_key_id[0] = '\0';
+        ck_assert(aws_keys_are_due(&k, 0) && !aws_keys_are_valid(&k, 0));
+}
+END_TEST
+
+int
+main(void)
+{
+        TCase *tc = tcase_create("aws_keys");
+
+        tcase_add_test(tc, profile_has_its_keys);
+        tcase_add_test(tc, key_that_does_not_fit_is_none);
+        tcase_add_test(tc, keys_are_due_some_minutes_before_they_run_out);
+        return run_tests("aws_keys", tc);
+}
