@@ -15,6 +15,7 @@
 #include "cmd/litefs/takeover.h"
 #include "fuse/carry.h"
 #include "fuse/session.h"
+#include "history/keeper.h"
 #include "http/api.h"
 #include "proxy/proxy.h"
 #include "repl/node.h"
@@ -82,6 +83,8 @@ end_what_is_around(struct daemon *d)
         halting_stop(&d->halting);
         pulse_stop(d->pulse);
         node_stop(d->node);
+        keeper_free(d->keeper); /* the next program's begins anew what it had half done */
+        d->keeper = NULL;
         store_stop_housekeeping(d->store);
 }
 
