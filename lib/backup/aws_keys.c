@@ -43,8 +43,8 @@ set_keys(struct aws_keys *k, const char *id, const char *secret, const char *tok
 {
         return copy_key(k->access_key_id, sizeof k->access_key_id, id) &&
                copy_key(k->secret_access_key, sizeof k->secret_access_key, secret) &&
-               copy_key(k->session_token, sizeof k->session_token, token) && k->access_key_id[0] != '\0' &&
-               k->secret_access_key[0] != '\0';
+               copy_key(k->session_token, sizeof k->session_token, token) &&
+               k->access_key_id[0] != '\0' && k->secret_access_key[0] != '\0';
 }
 
 /* --- files --- */
@@ -235,9 +235,10 @@ ask_for_json(const struct question *q, struct aws_keys *ret, struct err *e)
 static bool
 may_be_asked(const char *url)
 {
-        static const char *const hosts[] = { "https://", "http://127.0.0.1", "http://localhost",
-                                             "http://[::1]", CONTAINER_ORIGIN, "http://169.254.170.23",
-                                             "http://[fd00:ec2::23]" };
+        static const char *const hosts[] = {
+                "https://",       "http://127.0.0.1",      "http://localhost",     "http://[::1]",
+                CONTAINER_ORIGIN, "http://169.254.170.23", "http://[fd00:ec2::23]"
+        };
 
         for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
                 size_t n = strlen(hosts[i]);
@@ -259,7 +260,8 @@ ask_container(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
         int r = 0;
 
         if (snprintf(url, sizeof url, "%s%s", is_relative ? CONTAINER_ORIGIN : "",
-                     is_relative ? s->container_relative_uri : s->container_full_uri) >= (int)sizeof url ||
+                     is_relative ? s->container_relative_uri : s->container_full_uri) >=
+                    (int)sizeof url ||
             !may_be_asked(url))
                 r = err_text(e, E_CONFIG,
                              "AWS_CONTAINER_CREDENTIALS_FULL_URI %s: want https://, or this machine or "
