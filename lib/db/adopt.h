@@ -1,4 +1,5 @@
-/* lib/db/adopt.h - a plain file, with its companions, becomes a database.
+/* lib/db/adopt.h - a plain file, with its companions, becomes a database: adopt_file.c, and its companions in journal_file.c
+ * and wal_file.c.
  *
  * All of it under one access (DB_BY_ADOPTION, or whoever applies what makes the database): in between nobody else may
  * find a database of which parts are still plain files. One thread. */

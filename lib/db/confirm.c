@@ -1,5 +1,5 @@
 /* Whether an application may be told that its transaction is committed: the lease is asked once more, when the work is done
- * (store/authority.c). */
+ * (store/authority.c). A prepared commit is confirmed by itself: prepared_confirm. */
 #include "db/db_internal.h"
 
 static int

@@ -42,7 +42,8 @@ int prepared_find(struct db_access *a);
 int prepared_publish(struct db_access *a);
 /* It is committed if its frames are there, else undone. */
 int prepared_publish_if_there(struct db_access *a);
-/* It is taken out of the log; the database stops if it cannot be. */
+/* It is taken out of the log; the database stops if it cannot be. Its frames stay, for others to write over, or for the caller to
+ * revoke (wal_revoke_last). */
 int prepared_undo(struct db_access *a);
 /* Publishes or undoes it if the wal-index, which shows @shown frames, says so. Also with none. */
 int prepared_settle(struct db_access *a, uint32_t shown);

@@ -1,4 +1,5 @@
-/* The file NAME-wal (wal/wal.h) but for writes to it, which are capture_wal.c's. */
+/* The file NAME-wal (wal/wal.h) but for writes to it, which are capture_wal.c's. Its fsync is where a WAL commit becomes
+ * durable: sync.c; where the WAL is passed through, capture_passed.c first. */
 #include <errno.h>
 #include <limits.h>
 

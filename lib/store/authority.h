@@ -1,5 +1,7 @@
 /* lib/store/authority.h - whether this node may commit, and whether it may say that something is committed.
  *
+ * Asked by lib/db through its environment: db/commit.c, env->may_commit, store_may_commit (store_role.c), and here.
+ *
  * A commit asks twice. Before its record enters the log: authority_may_commit, with the term that it is made in. Before its
  * application is told: authority_may_confirm, with that term; for in between the disk may have stood still, and the lease
  * been lost, and even regained after another node led. Where the lease was passed on, what the other node had when it was

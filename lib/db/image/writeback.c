@@ -2,7 +2,7 @@
  *
  * The rule that recovery stands on: a page enters the database file only when the log record that carries it is durable.
  * So whatever part of the file's unsynced writes a power loss keeps, replaying the log from the base writes each page
- * that may be wrong. */
+ * that may be wrong. Whether it is durable is asked in flush.c, before image_write_back. */
 #include <errno.h>
 #include <stdlib.h>
 
