@@ -345,7 +345,7 @@ fs_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                 return;
         }
         if (request_parks(req, in) ||
-            (in->kind == INODE_DB && in->fd < 0 && request_was_busy(req, db_flush(in->db))) ||
+            (in->kind == INODE_DB && in->fd < 0 && request_was_busy(req, db_may_close(in->db))) ||
             classify_by_sync(req, in, &error))
                 return;
         if (in->kind == INODE_DB && in->fd < 0 && db_has_unjournaled(in->db) &&

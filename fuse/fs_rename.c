@@ -234,7 +234,7 @@ run_rename(struct work *w)
         if (r == E_BUSY)
                 return; /* and it is the waiter's by now */
         if (r == 0)
-                r = renames_carry_out(job->renames, &detach, &e);
+                r = renames_perform(job->renames, &detach, &e);
         if (r < 0 && r != -EBUSY && r != E_NOT_PRIMARY && r != E_UNCONFIRMED)
                 log_event(LOG_ERROR, job->rn.from, "not renamed to %s: %s", job->rn.to,
                           e.code != 0 ? e.text : err_code_text(r));

@@ -147,7 +147,7 @@ finish_capture(struct db_access *a, uint32_t old_page_size, struct err *e)
                 r = cut_committed_file(a, db->image.uncommitted_floor, e);
         access_lock(a);
         if (r == 0)
-                r = flush_keep_committed(a);
+                r = keep_committed(a);
         access_unlock(a);
         if (r < 0)
                 return err_set(e, r, "keep committed pages");

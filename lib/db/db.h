@@ -180,7 +180,7 @@ int db_write(struct db *db, const void *buf, size_t n, uint64_t off, struct db_d
 int db_truncate(struct db *db, uint64_t size_bytes);
 int db_fsync(struct db *db, struct db_done done);
 /* A handle that had written is closed: E_BUSY while what it wrote may be somebody's to commit, else 0. */
-int db_flush(struct db *db);
+int db_may_close(struct db *db);
 /* Deletes the database: a transaction with commit 0. Journal, WAL and wal-index go with it: beside the next database of
  * this name they would be another's. *@ret_fd and *@ret_wal_fd (-1: none) are the old files, for handles still open. */
 int db_drop(struct db *db, int *ret_fd, int *ret_wal_fd, struct err *e);

@@ -192,7 +192,7 @@ db_fsync(struct db *db, struct db_done done)
 }
 
 int
-db_flush(struct db *db)
+db_may_close(struct db *db)
 {
         return db_looks_busy(db) ? E_BUSY : 0;
 }

@@ -229,18 +229,18 @@ int commit_transaction(struct db_access *a, const struct commit_request *rq, str
 struct commit;
 int commit_append(struct db_access *a, const struct commit_request *rq, struct commit **ret,
                   struct err *e);
-void commit_publish(struct commit *b);
+void commit_publish(struct commit *c);
 /* 0, or why the record may be there after a restart. */
-int commit_undo(struct commit *b, struct err *e);
-void commit_forget(struct commit *b);
+int commit_undo(struct commit *c, struct err *e);
+void commit_forget(struct commit *c);
 /* For one that waits between the two, without the access that it was made with. */
 struct commit_facts {
         struct ltx_pos pos; /* after it */
         uint64_t lsn;       /* of its end */
         uint64_t term;      /* that it may be committed in */
 };
-void commit_look(const struct commit *b, struct commit_facts *ret);
-void commit_move_to(struct commit *b, struct db_access *a);
+void commit_look(const struct commit *c, struct commit_facts *ret);
+void commit_move_to(struct commit *c, struct db_access *a);
 
 /* --- confirm.c --- */
 /* The commit is in the log, and as durable as it is to be: 0 after @then (NULL: nothing), or E_UNCONFIRMED and its journal
@@ -326,7 +326,7 @@ int recover_wal_tail(struct db_access *a, struct err *e);
 
 /* --- flush.c --- */
 /* The uncommitted pages were committed at last_lsn: they wait to enter the file. With the lock. */
-int flush_keep_committed(struct db_access *a);
+int keep_committed(struct db_access *a);
 /* Committed pages go into the file if the log is durable that far, else -EAGAIN. */
 int flush_writeback(struct db_access *a);
 /* flush_writeback now if it can be, without the lock. What does not go now goes later: it is in the log. An owner's pages

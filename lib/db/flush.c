@@ -5,7 +5,7 @@
 #include "db/db_internal.h"
 
 int
-flush_keep_committed(struct db_access *a)
+keep_committed(struct db_access *a)
 {
         struct db *db = a->db;
         int r = image_commit_uncommitted(&db->image, db->last_lsn);

@@ -339,7 +339,7 @@ confirm_all(struct renames *rs)
 }
 
 int
-renames_carry_out(struct renames *rs, const struct db_rename_detach *detach, struct err *e)
+renames_perform(struct renames *rs, const struct db_rename_detach *detach, struct err *e)
 {
         bool is_begun = false;
         int r = check_and_prepare(rs, e);

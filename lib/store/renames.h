@@ -4,7 +4,7 @@
  * becomes what its source was (db/rename.h), then plain files follow, then the sources go. From the note on a crash is made
  * good by renames_redo. On replicas a source goes after its target has come: see db_set_follow.
  *
- *   renames_new, renames_add and the like, renames_begin until it is not E_BUSY, renames_carry_out, renames_free
+ *   renames_new, renames_add and the like, renames_begin until it is not E_BUSY, renames_perform, renames_free
  *
  * One thread at a time, a worker or what waits for nobody. */
 #ifndef LITEFS_STORE_RENAMES_H
@@ -34,7 +34,7 @@ int renames_set_plain(struct renames *rs, const char *from, const char *to);
 int renames_begin(struct renames *rs, struct db_waiter *w, struct err *e);
 /* As rename(2), and atomic like it. -EBUSY, E_NOT_PRIMARY: nothing was done. Should it fail after the targets have come,
  * which takes a disk that fails, it is tried again later. */
-int renames_carry_out(struct renames *rs, const struct db_rename_detach *detach, struct err *e);
+int renames_perform(struct renames *rs, const struct db_rename_detach *detach, struct err *e);
 /* Gives all that was begun back. Without locks. */
 void renames_free(struct renames *rs);
 

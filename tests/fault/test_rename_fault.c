@@ -203,7 +203,7 @@ do_rename(struct world *w)
         if (r == 0)
                 r = renames_begin(rs, NULL, &w->e);
         if (r == 0)
-                r = renames_carry_out(rs, NULL, &w->e);
+                r = renames_perform(rs, NULL, &w->e);
         renames_free(rs);
         return r;
 }
