@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,9 @@
         4u /* records that are half sent: each lasts as much longer, and a snapshot costs while it lasts */
 #define SNAPSHOT_RETRY_MS 20
 #define LAST_TRANSACTIONS_MS 500 /* that a stream which ends has for what is in the log */
+
+/* A worker reads for it. A job that was left frees the sender when it ends: on the loop, or, when that has stopped, itself. */
+enum sender_job { JOB_NONE, JOB_RUNNING, JOB_LEFT };
 
 struct stream_sender {
         struct stream_sender_config config;
@@ -38,7 +42,7 @@ struct stream_sender {
         const char *end_text;
         struct frame_successor end_successor; /* of boot id 0: none is told */
 
-        bool has_job;
+        _Atomic enum sender_job job;
         struct work work;
         struct mail mail;
         struct sender_entry *job_entries;
@@ -49,6 +53,12 @@ struct stream_sender {
 };
 
 static void schedule(struct stream_sender *f);
+
+static bool
+has_job(const struct stream_sender *f)
+{
+        return atomic_load(&f->job) != JOB_NONE;
+}
 
 static void
 sender_retry(void *arg)
@@ -119,7 +129,7 @@ stream_sender_free(struct stream_sender *f)
         loop_timer_free(f->retry);
         loop_timer_free(f->end);
         f->retry = f->end = NULL;
-        if (!f->has_job)
+        if (atomic_exchange(&f->job, JOB_LEFT) == JOB_NONE)
                 destroy(f);
 }
 
@@ -242,7 +252,7 @@ stream_sender_end_after_all(struct stream_sender *f, int code, const char *text,
         if (f->has_positions)
                 store_each(f->config.store, mark_all, f);
         schedule(f);
-        if (!f->has_job)
+        if (!has_job(f))
                 end_now(f);
 }
 
@@ -345,8 +355,8 @@ sender_run(struct work *w)
 
         f->result = read_entries(f);
         f->mail = (struct mail){ sender_report, NULL };
-        if (loop_post(f->config.loop, &f->mail) < 0)
-                f->has_job = false; /* the loop has stopped: its owner frees what is left */
+        if (loop_post(f->config.loop, &f->mail) < 0 && atomic_exchange(&f->job, JOB_NONE) == JOB_LEFT)
+                destroy(f);
 }
 
 /* A database that was renamed goes there once it has come under its new name. */
@@ -367,14 +377,14 @@ set_limit(struct stream_sender *f, struct sender_entry *en)
 static void
 schedule(struct stream_sender *f)
 {
-        if (f->has_job || f->is_blocked || f->transport == NULL || !f->has_positions)
+        if (has_job(f) || f->is_blocked || f->transport == NULL || !f->has_positions)
                 return;
         f->job_entries = sender_table_take(&f->table);
         if (f->job_entries == NULL)
                 return;
         for (struct sender_entry *en = f->job_entries; en != NULL; en = en->next_in_turn)
                 set_limit(f, en);
-        f->has_job = true;
+        atomic_store(&f->job, JOB_RUNNING);
         f->e = (struct err)ERR_INIT;
         f->out.n = 0;
         f->work = (struct work){ sender_run, NULL };
@@ -408,8 +418,7 @@ sender_report(struct mail *m)
                 (struct stream_sender *)((char *)m - offsetof(struct stream_sender, mail));
         int r = 0;
 
-        f->has_job = false;
-        if (f->transport == NULL) {
+        if (atomic_exchange(&f->job, JOB_NONE) == JOB_LEFT) {
                 destroy(f);
                 return;
         }
@@ -428,7 +437,7 @@ sender_report(struct mail *m)
         send_ready(f);
         if (f->result == 0)
                 schedule(f);
-        if (f->end_code != 0 && !f->has_job && !f->is_blocked && f->result == 0)
+        if (f->end_code != 0 && !has_job(f) && !f->is_blocked && f->result == 0)
                 end_now(f);
 }
 
