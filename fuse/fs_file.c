@@ -45,6 +45,11 @@ handle_new(fuse_req_t req, struct inode *in, struct fuse_file_info *fi)
         }
         h->inode = in;
         h->is_internal = session_is_internal(req);
+        if (!passthrough_add_handle(h)) {
+                id_table_remove(&session_of(req)->handles, h->id);
+                free(h);
+                return NULL;
+        }
         inode_ref(in);
         in->n_handles++;
         fi->fh = h->id;
@@ -54,7 +59,6 @@ handle_new(fuse_req_t req, struct inode *in, struct fuse_file_info *fi)
         fi->noflush = !wants_flush(h, in, fi->flags);
         if (!h->is_internal)
                 atomic_fetch_add(&session_of(req)->n_open, 1);
-        passthrough_add_handle(session_of(req), h);
         return h;
 }
 

@@ -67,7 +67,7 @@ stat_shm(struct session *s, struct inode *in, struct stat *ret)
 }
 
 /* Who reads needs an index, also on a disk that is full; and what is in it ends with those who have it open. In memory, then,
- * and in the descriptor that all use: the file keeps its name. */
+ * and in the descriptor that all use: the file keeps its name, and is empty, so that who finds it later makes it anew. */
 static int
 move_to_memory(struct inode *in)
 {
@@ -82,6 +82,8 @@ move_to_memory(struct inode *in)
                            : os_pwrite_all(os_host(), "shm:write", fd, buf, (size_t)n, (off_t)off);
                 off += n > 0 ? (uint64_t)n : 0;
         }
+        if (r == 0)
+                r = os_ftruncate(os_host(), "shm:truncate", in->fd, 0);
         if (r == 0 && dup3(fd, in->fd, O_CLOEXEC) < 0)
                 r = -errno;
         if (fd >= 0)

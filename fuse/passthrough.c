@@ -330,16 +330,22 @@ passthrough_reply_create(fuse_req_t req, const struct inode *in, const struct fu
 
 /* --- handles --- */
 
-void
-passthrough_add_handle(struct session *s, const struct handle *h)
+bool
+passthrough_add_handle(const struct handle *h)
 {
         struct inode *in = h->inode;
+        int fd;
 
-        (void)s;
         if (in->backing_id == 0 || in->kind != INODE_SHM || h->is_internal)
-                return;
-        if (in->n_index_users++ == 0)
-                db_wal_set_index(in->db, fcntl(in->fd, F_DUPFD_CLOEXEC, 3));
+                return true;
+        if (in->n_index_users == 0) {
+                fd = fcntl(in->fd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return false;
+                db_wal_set_index(in->db, fd);
+        }
+        in->n_index_users++;
+        return true;
 }
 
 static void

@@ -29,8 +29,8 @@ int passthrough_open(struct session *s, struct inode *in);
 int passthrough_reply_open(fuse_req_t req, const struct inode *in, const struct fuse_file_info *fi);
 int passthrough_reply_create(fuse_req_t req, const struct inode *in,
                              const struct fuse_entry_param *entry, const struct fuse_file_info *fi);
-/* After a handle of it was made, and before it goes. */
-void passthrough_add_handle(struct session *s, const struct handle *h);
+/* Of a handle that is being made: false when it cannot be, for want of a descriptor. And before it goes. */
+bool passthrough_add_handle(const struct handle *h);
 void passthrough_drop_handle(struct session *s, const struct handle *h);
 /* @in is no database's any more; those who have it open go on with its file. */
 void passthrough_detach(struct inode *in);

@@ -43,6 +43,7 @@ prepared_undo(struct db_access *a)
                 commit_move_to(p->commit, a);
                 r = commit_undo(p->commit, &e);
         }
+        db->passed.last_undone = p->number;
         end_prepared(db);
         wal_forget_uncaptured(db->wal);
         if (r < 0)
@@ -185,6 +186,8 @@ prepared_confirm(struct db_access *a, uint64_t number)
         struct prepared *p = db->passed.prepared;
         int r;
 
+        if (db->passed.last_undone == number)
+                return -EIO;
         if (p == NULL || p->number != number)
                 return confirm_commit(db, NULL); /* it is published by now */
         if (p->commit == NULL || db->env->may_confirm == NULL ||
