@@ -198,6 +198,7 @@ session_carry_out(struct session *s, struct parcel *p)
 
         pthread_mutex_lock(&s->lock);
         parcel_put(p, SESSION_TAG);
+        parcel_put_text(p, s->mount_dir);
         parcel_put_fd(p, fuse_session_fd(s->se));
         parcel_put_bytes(p, g->init, g->init_size);
         parcel_put(p, g->want);
@@ -449,7 +450,8 @@ session_carry_in(struct session *s, struct parcel_reader *r, struct err *e)
         int error;
 
         parcel_expect(r, SESSION_TAG);
-        error = parcel_check(r, e);
+        s->mount_dir = strdup(parcel_get_text(r));
+        error = s->mount_dir == NULL ? err_set(e, -ENOMEM, "take over the mount") : parcel_check(r, e);
         if (error == 0)
                 error = take_connection(s, r, e);
         if (error == 0) {

@@ -272,6 +272,8 @@ session_allocate(struct session *s, const struct session_config *config)
         s->files_fd = open(store_files_dir(s->store), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (s->files_fd < 0)
                 return -errno;
+        if (config->carried != NULL)
+                return 0; /* the mount's path is handed over: nobody answers who asks where it leads */
         /* Workers reach the mount by its full path, wherever the process stands. */
         s->mount_dir = realpath(config->mount_dir, path) != NULL ? strdup(path) : NULL;
         return s->mount_dir == NULL ? -ENOMEM : 0;

@@ -10,6 +10,7 @@
 
 #include "cmd/litefs/config_keys.h"
 #include "cmd/litefs/node_flags.h"
+#include "cmd/litefs/real_path.h"
 #include "cmd/litefs/similar.h"
 #include "net/addr.h"
 
@@ -59,7 +60,7 @@ make_real(const char *dir, char buf[PATH_MAX])
 
         while (n > 1 && n < sizeof head && head[n - 1] == '/')
                 head[--n] = '\0';
-        while (realpath(head, buf) == NULL) {
+        while (real_path(head, buf) < 0) {
                 buf[0] = '\0';
                 slash = strrchr(head, '/');
                 if (slash == NULL)

@@ -12,6 +12,7 @@
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/config_keys.h"
 #include "cmd/litefs/config_lease.h"
+#include "cmd/litefs/real_path.h"
 
 const char *
 node_flags_any(const struct node_flags *f)
@@ -51,17 +52,21 @@ make_absolute(const char *path, char ret[PATH_MAX], struct err *e)
         char up[PATH_MAX], real[PATH_MAX], *slash;
         const char *last = up;
         size_t n = (size_t)snprintf(up, sizeof up, "%s", path);
+        int r;
 
         if (path[0] == '\0')
                 return err_text(e, -EINVAL, "\"\" is no directory: name one");
-        if (realpath(path, ret) != NULL)
-                return 0;
-        if ((errno != ENOENT && errno != ENOTCONN) ||
-            n >= sizeof up) /* ENOTCONN: of a litefs that was killed */
-                return err_text(e, -errno, "%s cannot be used: %s; choose another directory", path,
-                                err_code_text(-errno));
+        if (n >= sizeof up)
+                return err_text(e, -ENAMETOOLONG, "%s cannot be used: %s; choose another directory",
+                                path, err_code_text(-ENAMETOOLONG));
         while (n > 1 && up[n - 1] == '/')
                 up[--n] = '\0';
+        r = real_path(up, ret);
+        if (r == 0)
+                return 0;
+        if (r != -ENOENT && r != -ENOTCONN) /* the latter of a litefs that was killed */
+                return err_text(e, r, "%s cannot be used: %s; choose another directory", path,
+                                err_code_text(r));
         slash = strrchr(up, '/');
         if (slash != NULL) {
                 *slash = '\0';

@@ -19,7 +19,7 @@
 struct config;
 
 /* Of the parcels that this program writes and reads; another one with each change of what is in them. */
-#define TAKEOVER_VERSION 1u
+#define TAKEOVER_VERSION 2u
 
 /* What is said of the process, before its parts. Strings are borrowed. */
 struct takeover_facts {

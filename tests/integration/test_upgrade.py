@@ -318,6 +318,30 @@ def n_guards(parent):
     return n
 
 
+def test_slash_behind_the_directory():
+    """The new program asks the mount nothing before it answers there, however fuse.dir is spelled."""
+    with Upgradable() as n:
+        assert n.stop() == 0
+        link = os.path.join(n.root, "link")
+        os.symlink(n.mnt + "/", link)
+        with open(n.config, encoding="utf-8") as f:
+            config = f.read()
+        for directory in (n.mnt + "/", link):
+            with open(n.config, "w", encoding="utf-8") as f:
+                f.write(config.replace(f"dir: {n.mnt}\n", f"dir: {directory}\n"))
+            n.start()
+            c = n.connect()
+            c.execute("create table if not exists t(a)")
+            c.execute("begin immediate")
+            c.execute("insert into t values(1)")
+            n.upgrade()
+            c.execute("commit")
+            c.close()
+            assert n.stop() == 0
+        n.start()
+        n.check()
+
+
 def test_killed_afterwards():
     """The guard of the old program has gone with it, and the new program's ends the mount."""
     with Upgradable() as n:
