@@ -49,22 +49,46 @@ set_keys(struct aws_keys *k, const char *id, const char *secret, const char *tok
 
 /* --- files --- */
 
-/* The whole file with a NUL behind it, without white space at its end: the caller's, or NULL. */
-static char *
-read_key_file(const char *path)
+/* NULL is fine. */
+static void
+free_secret(char *text)
+{
+        if (text != NULL)
+                explicit_bzero(text, strlen(text));
+        free(text);
+}
+
+/* The whole file with a NUL behind it, without white space at its end: *@ret is the caller's. A negative errno. */
+static int
+read_key_file(const char *path, char **ret)
 {
         char *text = malloc(FILE_MAX);
         ssize_t n = text == NULL ? -ENOMEM
                                  : os_read_file(os_host(), "backup:keys", path, text, FILE_MAX - 1);
 
+        if (n == FILE_MAX - 1) { /* and there may be more */
+                explicit_bzero(text, FILE_MAX);
+                n = -EFBIG;
+        }
         if (n < 0) {
                 free(text);
-                return NULL;
+                return (int)n;
         }
         while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL)
                 n--;
         text[n] = '\0';
-        return text;
+        *ret = text;
+        return 0;
+}
+
+/* @variable names it. */
+static int
+read_token(const char *variable, const char *path, char **ret, struct err *e)
+{
+        int r = read_key_file(path, ret);
+
+        return r < 0 ? err_text(e, E_CONFIG, "%s: cannot read %s: %s", variable, path, err_code_text(r))
+                     : 0;
 }
 
 static char *
@@ -94,6 +118,7 @@ take_file_line(struct aws_keys *k, const char *name, const char *value)
 int
 aws_keys_parse_file(const char *text, const char *profile, struct aws_keys *ret)
 {
+        size_t n = strlen(text);
         char *copy = strdup(text), *rest = copy, *line;
         bool is_ours = false, is_there = false, fits = true;
 
@@ -112,23 +137,30 @@ aws_keys_parse_file(const char *text, const char *profile, struct aws_keys *ret)
                         fits = fits && take_file_line(ret, trim_word(s), trim_word(value + 1));
                 }
         }
+        explicit_bzero(copy, n); /* it is in pieces */
         free(copy);
         if (!is_there)
                 return 0;
         return fits && ret->access_key_id[0] != '\0' && ret->secret_access_key[0] != '\0' ? 1 : E_FORMAT;
 }
 
-/* 1, 0: there is no such file or profile, or E_CONFIG. */
+/* 1, 0: there is no such file or profile, or E_CONFIG. What is there and cannot be read may be what was meant: no other
+ * place is taken for it. */
 static int
 find_in_file(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
         const char *profile = s->profile[0] != '\0' ? s->profile : "default";
-        char *text = s->credentials_file[0] != '\0' ? read_key_file(s->credentials_file) : NULL;
-        int r = text == NULL ? 0 : aws_keys_parse_file(text, profile, ret);
+        char *text = NULL;
+        int r = s->credentials_file[0] != '\0' ? read_key_file(s->credentials_file, &text) : -ENOENT;
 
-        if (text != NULL)
-                explicit_bzero(text, strlen(text));
-        free(text);
+        if (r < 0 && r != -ENOENT && r != -ENOTDIR)
+                return err_text(
+                        e, E_CONFIG,
+                        "cannot read the credentials file %s: %s: mend that, or name another one "
+                        "with AWS_SHARED_CREDENTIALS_FILE",
+                        s->credentials_file, err_code_text(r));
+        r = r < 0 ? 0 : aws_keys_parse_file(text, profile, ret);
+        free_secret(text);
         if (r < 0)
                 return err_text(e, E_CONFIG,
                                 "%s: profile %s has no aws_access_key_id and aws_secret_access_key",
@@ -168,9 +200,18 @@ struct question {
         int64_t connect_ms;
 };
 
-/* The answer to a 200, the caller's to free; or NULL. */
+/* E_CONFIG and -EACCES are its word; after any other it may be asked again. */
+static int
+code_of_service_answer(int status)
+{
+        if (status == 401 || status == 403)
+                return -EACCES;
+        return status >= 400 && status < 500 && status != 408 && status != 429 ? E_CONFIG : -EIO;
+}
+
+/* The answer to a 200, for free_secret; or NULL. */
 static char *
-ask_service(const struct question *q, struct err *e)
+ask_service(const struct aws_sources *s, const struct question *q, struct err *e)
 {
         struct http_client_options options = { 0 };
         struct http_request rq = { .method = q->method,
@@ -184,15 +225,19 @@ ask_service(const struct question *q, struct err *e)
         struct http_response rs = { 0 };
         struct http_client *http = NULL;
         char *answer = NULL;
-        int r = http_client_new(&options, &http, e);
+        int r = 0;
 
+        if (s->is_cancelled != NULL && atomic_load(s->is_cancelled))
+                r = err_set(e, -ECANCELED, "%s", q->url);
+        if (r == 0)
+                r = http_client_new(&options, &http, e);
         if (r == 0)
                 r = http_client_do(http, &rq, &rs, e);
         if (r == 0 && rs.status == 200)
                 answer = strndup(rs.body, rs.body_size);
         else if (r == 0)
-                err_text(e, rs.status == 401 || rs.status == 403 ? -EACCES : -EIO,
-                         "%s answers with status %d", q->url, rs.status);
+                err_text(e, code_of_service_answer(rs.status), "%s answers with status %d", q->url,
+                         rs.status);
         http_client_free(http);
         return answer;
 }
@@ -214,10 +259,10 @@ take_json(const char *text, const char *url, struct aws_keys *ret, struct err *e
 }
 
 static int
-ask_for_json(const struct question *q, struct aws_keys *ret, struct err *e)
+ask_for_json(const struct aws_sources *s, const struct question *q, struct aws_keys *ret, struct err *e)
 {
         struct err why = ERR_INIT;
-        char *answer = ask_service(q, &why);
+        char *answer = ask_service(s, q, &why);
         int r;
 
         if (answer == NULL) {
@@ -226,8 +271,7 @@ ask_for_json(const struct question *q, struct aws_keys *ret, struct err *e)
                 return why.code != 0 ? why.code : -ENOMEM;
         }
         r = take_json(answer, q->url, ret, e);
-        explicit_bzero(answer, strlen(answer));
-        free(answer);
+        free_secret(answer);
         return r;
 }
 
@@ -240,6 +284,11 @@ may_be_asked(const char *url)
                 CONTAINER_ORIGIN, "http://169.254.170.23", "http://[fd00:ec2::23]"
         };
 
+        const char *authority = strstr(url, "://");
+
+        /* "http://127.0.0.1:x@host" is a user's name at another host. */
+        if (authority == NULL || memchr(authority + 3, '@', strcspn(authority + 3, "/")) != NULL)
+                return false;
         for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++) {
                 size_t n = strlen(hosts[i]);
 
@@ -249,34 +298,66 @@ may_be_asked(const char *url)
         return false;
 }
 
+/* Where its keys are to be asked for. Errors do not repeat it: a password may be in it. */
+static int
+make_container_url(const struct aws_sources *s, char *ret, size_t size, struct err *e)
+{
+        const char *relative = s->container_relative_uri;
+        bool is_relative = relative[0] != '\0';
+
+        if (is_relative && relative[0] != '/')
+                return err_text(e, E_CONFIG,
+                                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: want a path, from / on");
+        if (snprintf(ret, size, "%s%s", is_relative ? CONTAINER_ORIGIN : "",
+                     is_relative ? relative : s->container_full_uri) < (int)size &&
+            may_be_asked(ret))
+                return 0;
+        return err_text(e, E_CONFIG,
+                        "AWS_CONTAINER_CREDENTIALS_%s_URI: want https://, or this machine or "
+                        "169.254.170.2 or .23, without a user's name and shorter than %zu bytes",
+                        is_relative ? "RELATIVE" : "FULL", size);
+}
+
 static int
 ask_container(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
-        char url[1024], header[8300];
-        char *token = s->container_token_file[0] != '\0' ? read_key_file(s->container_token_file) : NULL;
-        const char *word = token != NULL ? token : s->container_token;
+        char url[1024], header[8300], *token = NULL;
+        const char *word;
         struct question q = { .method = "GET", .url = url };
-        bool is_relative = s->container_relative_uri[0] != '\0';
-        int r = 0;
+        int r = make_container_url(s, url, sizeof url, e);
 
-        if (snprintf(url, sizeof url, "%s%s", is_relative ? CONTAINER_ORIGIN : "",
-                     is_relative ? s->container_relative_uri : s->container_full_uri) >=
-                    (int)sizeof url ||
-            !may_be_asked(url))
-                r = err_text(e, E_CONFIG,
-                             "AWS_CONTAINER_CREDENTIALS_FULL_URI %s: want https://, or this machine or "
-                             "169.254.170.2 or .23",
-                             s->container_full_uri);
-        if (r == 0 && s->container_token_file[0] != '\0' && token == NULL)
-                r = err_text(e, E_CONFIG, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: cannot read %s",
-                             s->container_token_file);
-        if (r == 0 && word[0] != '\0') {
-                if (snprintf(header, sizeof header, "authorization: %s", word) >= (int)sizeof header)
-                        r = err_text(e, E_CONFIG, "the container's authorization token is too long");
+        if (r == 0 && s->container_token_file[0] != '\0')
+                r = read_token("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", s->container_token_file, &token,
+                               e);
+        if (r < 0)
+                return r;
+        word = token != NULL ? token : s->container_token;
+        if (word[0] != '\0')
                 q.headers[0] = header;
-        }
-        free(token);
-        return r < 0 ? r : ask_for_json(&q, ret, e);
+        if (snprintf(header, sizeof header, "authorization: %s", word) >= (int)sizeof header)
+                r = err_text(e, E_CONFIG, "the container's authorization token is too long");
+        else
+                r = ask_for_json(s, &q, ret, e);
+        free_secret(token);
+        explicit_bzero(header, sizeof header);
+        return r;
+}
+
+/* Whether the machine has no keys to give, or its service was not to be had at this moment. */
+static int
+explain_metadata(const struct err *why, struct err *e)
+{
+        if (why->code == E_CONFIG || why->code == -EACCES)
+                return err_text(
+                        e, why->code,
+                        "no credentials: none are configured, and this machine's role has none: %s",
+                        why->text);
+        return err_text(
+                e, why->code != 0 ? why->code : -ENOMEM,
+                "no credentials: none are configured, and the machine's metadata service does not "
+                "answer: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+                "backup.access-key-id and backup.secret-access-key, if it is not to have them: %s",
+                why->text);
 }
 
 /* IMDSv2: a token, the role, its keys. */
@@ -284,53 +365,55 @@ static int
 ask_metadata(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
         const char *origin = s->metadata_endpoint[0] != '\0' ? s->metadata_endpoint : METADATA_ORIGIN;
-        char url[1024], header[600];
+        char url[1024], header[600], *token, *role;
         struct question q = { .method = "PUT",
                               .url = url,
                               .headers = { "x-aws-ec2-metadata-token-ttl-seconds: 21600" },
                               .connect_ms = METADATA_CONNECT_MS };
-        char *token, *role;
         struct err why = ERR_INIT;
         size_t n = strlen(origin);
+        int r;
 
         while (n > 0 && origin[n - 1] == '/')
                 n--;
         snprintf(url, sizeof url, "%.*s/latest/api/token", (int)n, origin);
-        token = ask_service(&q, &why);
+        token = ask_service(s, &q, &why);
         if (token == NULL)
-                goto failed;
+                return explain_metadata(&why, e);
         snprintf(header, sizeof header, "x-aws-ec2-metadata-token: %.500s", token);
-        free(token);
+        free_secret(token);
         q.method = "GET";
         q.headers[0] = header;
         snprintf(url, sizeof url, "%.*s/latest/meta-data/iam/security-credentials/", (int)n, origin);
-        role = ask_service(&q, &why);
-        if (role == NULL)
-                goto failed;
-        role[strcspn(role, "\r\n")] = '\0';
-        snprintf(url, sizeof url, "%.*s/latest/meta-data/iam/security-credentials/%.256s", (int)n,
-                 origin, role);
+        role = ask_service(s, &q, &why);
+        if (role != NULL) {
+                role[strcspn(role, "\r\n")] = '\0';
+                snprintf(url, sizeof url, "%.*s/latest/meta-data/iam/security-credentials/%.256s",
+                         (int)n, origin, role);
+                r = ask_for_json(s, &q, ret, e);
+        } else {
+                r = explain_metadata(&why, e);
+        }
         free(role);
-        return ask_for_json(&q, ret, e);
-failed:
-        return err_text(e, why.code != 0 ? why.code : -ENOMEM,
-                        "no credentials: none are configured, and this machine's role has none: %s",
-                        why.text);
+        explicit_bzero(header, sizeof header);
+        return r;
 }
 
 /* --- web identity --- */
 
 static int
-take_sts_answer(const char *text, const char *url, struct aws_keys *ret, struct err *e)
+take_sts_answer(const char *text, const char *url, struct aws_keys *k, struct err *e)
 {
-        char id[256] = "", secret[256] = "", token[sizeof ret->session_token] = "", expires[64] = "";
+        char expires[64] = "";
         size_t n = strlen(text);
 
-        if (!s3_xml_find(text, n, "AccessKeyId", id, sizeof id) ||
-            !s3_xml_find(text, n, "SecretAccessKey", secret, sizeof secret) ||
-            !s3_xml_find(text, n, "SessionToken", token, sizeof token) ||
+        if (!s3_xml_find(text, n, "AccessKeyId", k->access_key_id, sizeof k->access_key_id) ||
+            !s3_xml_find(text, n, "SecretAccessKey", k->secret_access_key,
+                         sizeof k->secret_access_key) ||
+            !s3_xml_find(text, n, "SessionToken", k->session_token, sizeof k->session_token) ||
             !s3_xml_find(text, n, "Expiration", expires, sizeof expires) ||
-            !set_keys(ret, id, secret, token) || rfc3339_parse(expires, &ret->expires_ms) < 0)
+            k->access_key_id[0] == '\0' || k->secret_access_key[0] == '\0' ||
+            rfc3339_parse(expires, &k->expires_ms) < 0)
                 return err_text(e, E_FORMAT, "%s: the answer has no keys", url);
         return 0;
 }
@@ -349,6 +432,8 @@ make_sts_form(const struct aws_sources *s, const char *token, char *body, size_t
                              "&RoleSessionName=%s&WebIdentityToken=%s",
                              arn, name, encoded) < (int)size;
 
+        if (encoded != NULL)
+                explicit_bzero(encoded, 3 * strlen(token) + 1);
         free(encoded);
         return fits;
 }
@@ -356,34 +441,33 @@ make_sts_form(const struct aws_sources *s, const char *token, char *body, size_t
 static int
 ask_sts(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
-        char url[600], body[32768], *token = read_key_file(s->web_identity_token_file), *answer;
+        char url[600], body[32768], *token = NULL, *answer = NULL;
         struct question q = { .method = "POST",
                               .url = url,
                               .headers = { "content-type: application/x-www-form-urlencoded" },
                               .body = body };
         struct err why = ERR_INIT;
-        int r;
+        int r = read_token("AWS_WEB_IDENTITY_TOKEN_FILE", s->web_identity_token_file, &token, e);
 
-        if (token == NULL)
-                return err_text(e, E_CONFIG, "AWS_WEB_IDENTITY_TOKEN_FILE: cannot read %s",
-                                s->web_identity_token_file);
+        if (r < 0)
+                return r;
         if (s->sts_endpoint[0] != '\0')
                 snprintf(url, sizeof url, "%.500s", s->sts_endpoint);
         else if (s->region[0] != '\0')
                 snprintf(url, sizeof url, "https://sts.%.60s.amazonaws.com/", s->region);
         else
                 snprintf(url, sizeof url, "https://sts.amazonaws.com/");
-        r = make_sts_form(s, token, body, sizeof body) ? 0 : -ENAMETOOLONG;
-        free(token);
-        if (r < 0)
-                return err_set(e, r, "the web identity of %s", s->web_identity_token_file);
-        answer = ask_service(&q, &why);
-        if (answer == NULL)
-                return err_text(e, why.code != 0 ? why.code : -ENOMEM, "role %s: %s", s->role_arn,
-                                why.text);
-        r = take_sts_answer(answer, url, ret, e);
-        explicit_bzero(answer, strlen(answer));
-        free(answer);
+        if (!make_sts_form(s, token, body, sizeof body)) {
+                r = err_set(e, -ENAMETOOLONG, "the web identity of %s", s->web_identity_token_file);
+        } else {
+                answer = ask_service(s, &q, &why);
+                r = answer != NULL ? take_sts_answer(answer, url, ret, e)
+                                   : err_text(e, why.code != 0 ? why.code : -ENOMEM, "role %s: %s",
+                                              s->role_arn, why.text);
+        }
+        free_secret(token);
+        free_secret(answer);
+        explicit_bzero(body, sizeof body);
         return r;
 }
 

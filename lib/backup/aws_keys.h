@@ -6,6 +6,7 @@
 #ifndef LITEFS_BACKUP_AWS_KEYS_H
 #define LITEFS_BACKUP_AWS_KEYS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,7 +21,8 @@ struct aws_sources {
         const char *container_relative_uri, *container_full_uri, *container_token, *container_token_file;
         const char *metadata_endpoint;
         bool is_metadata_disabled;
-        char credentials_file[1024]; /* which may not be there */
+        char credentials_file[1024];     /* which may not be there */
+        const atomic_bool *is_cancelled; /* looked at before each request; NULL: nobody cancels */
 };
 
 struct aws_keys {
@@ -32,7 +34,8 @@ struct aws_keys {
 bool aws_keys_are_at_hand(const struct aws_sources *s);
 /* Whether any place is set up, but for the metadata service, of which only asking tells. */
 bool aws_keys_are_set_up(const struct aws_sources *s);
-/* E_CONFIG: a place is set up wrongly, or there is none; -EACCES: it says no; else what came of asking. */
+/* E_CONFIG: a place is set up wrongly, cannot be read, or there is none; -EACCES: it says no; else what came of asking, which
+ * may go well the next time. Never E_NOT_FOUND or -EEXIST: those would be taken for an object's. */
 int aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e);
 /* Whether they run out within some minutes of @now_ms, or there are none yet. */
 bool aws_keys_are_due(const struct aws_keys *k, int64_t now_ms);

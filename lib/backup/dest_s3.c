@@ -249,14 +249,15 @@ from_query(const char *url, const char *name, const char *other, char *buf, size
 static int
 look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
 {
-        static const struct aws_sources none = { "", "", "", "", "", "", "",   "",
-                                                 "", "", "", "", "", "", true, "" };
+        static const struct aws_sources none = { "", "", "", "", "", "",   "", "",  "",
+                                                 "", "", "", "", "", true, "", NULL };
         int r = 0;
 
         s->sources = sources != NULL ? *sources : none;
         s->sources.access_key_id = s->given.access_key_id;
         s->sources.secret_access_key = s->given.secret_access_key;
         s->sources.session_token = s->given.session_token;
+        s->sources.is_cancelled = &s->is_cancelled;
         if (aws_keys_are_at_hand(&s->sources) || !aws_keys_are_set_up(&s->sources))
                 r = aws_keys_find(&s->sources, &s->keys, e);
         if (r < 0)

@@ -1,5 +1,7 @@
 /* links: litefs_backup */
 /* AWS's shared credentials file, and when keys are due. */
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "backup/aws_keys.h"
@@ -60,6 +62,45 @@ START_TEST(keys_are_due_some_minutes_before_they_run_out)
 }
 END_TEST
 
+static const struct aws_sources nothing = { "",    "", "",  "", "", "", "",
+                                            "",    "", "",  "", "", "", "http://127.0.0.1:1",
+                                            false, "", NULL };
+
+START_TEST(nobody_is_asked_after_the_end)
+{
+        atomic_bool is_cancelled = false;
+        struct aws_sources s = nothing;
+        struct aws_keys k;
+
+        s.is_cancelled = &is_cancelled;
+        ck_assert_int_eq(aws_keys_find(&s, &k, NULL), -ECONNREFUSED);
+        atomic_store(&is_cancelled, true);
+        ck_assert_int_eq(aws_keys_find(&s, &k, NULL), -ECANCELED);
+}
+END_TEST
+
+START_TEST(only_a_file_that_is_not_there_is_passed_over)
+{
+        static const struct {
+                const char *path;
+                int r;
+        } cases[] = { { "/nothing/is/here", -ECONNREFUSED },
+                      { "/dev/null/credentials", -ECONNREFUSED },
+                      { "/dev/null", -ECONNREFUSED }, /* empty */
+                      { "/", E_CONFIG },
+                      { "/dev/zero", E_CONFIG } }; /* longer than any */
+        struct aws_sources s = nothing;
+        struct err e = ERR_INIT;
+        struct aws_keys k;
+
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+                snprintf(s.credentials_file, sizeof s.credentials_file, "%s", cases[i].path);
+                ck_assert_msg(aws_keys_find(&s, &k, &e) == cases[i].r, "%s: %s", cases[i].path, e.text);
+        }
+        ck_assert_ptr_nonnull(strstr(e.text, "/dev/zero"));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -68,5 +109,7 @@ main(void)
         tcase_add_test(tc, profile_has_its_keys);
         tcase_add_test(tc, key_that_does_not_fit_is_none);
         tcase_add_test(tc, keys_are_due_some_minutes_before_they_run_out);
+        tcase_add_test(tc, nobody_is_asked_after_the_end);
+        tcase_add_test(tc, only_a_file_that_is_not_there_is_passed_over);
         return run_tests("aws_keys", tc);
 }
