@@ -22,8 +22,10 @@ struct s3 {
         char region[64];
         struct aws_sources sources; /* its given keys are those of `given` */
         struct aws_keys given, keys;
-        bool is_unquoted; /* its If-Match wants an ETag without quotes */
-        int64_t skew_ms;  /* of the server's clock to ours, when it has complained */
+        int64_t asked_ms;      /* for keys the last time, CLOCK_MONOTONIC; 0: never */
+        bool are_keys_refused; /* by the last answer: they are old, or gone */
+        bool is_unquoted;      /* its If-Match wants an ETag without quotes */
+        int64_t skew_ms;       /* of the server's clock to ours, when it has complained */
 };
 
 static inline struct s3 *
@@ -50,6 +52,9 @@ struct s3_call {
         const char *headers[3]; /* "Name: value", which are not signed; NULL at the end */
         struct s3_chunk *chunk;
 };
+
+/* Looks for keys now: aws_keys_find(). Those that there are stay when there are no others. */
+int s3_find_keys(struct s3 *s, struct err *e);
 
 /* The answer of the last attempt: 0 when its status is of the 200s. E_NOT_FOUND (404), -EEXIST (412), -EACCES (403), -EINVAL
  * (other 400s), -ERANGE (416), -EIO (500s), -ECANCELED, or what http_client_do says. What may succeed later is tried again a

@@ -6,6 +6,7 @@
 
 #include "backup/s3.h"
 #include "base/backoff.h"
+#include "base/monotonic.h"
 
 #define STALL_MS 30000 /* that nothing moves */
 #define CONNECT_MS 10000
@@ -13,6 +14,7 @@
 #define ATTEMPTS 4
 #define PAUSE_MS 200
 #define PAUSE_MAX_MS 2000
+#define ASK_AGAIN_MS 15000 /* for other keys, while those that there are still do */
 #define URL_SIZE 8192
 
 /* --- bodies --- */
@@ -199,8 +201,10 @@ check_answer(struct s3 *s, const struct s3_call *call, const struct http_respons
         (void)s3_xml_find(rs->body, rs->body_size, "Message", message, sizeof message);
         if (strcmp(code, "NoSuchBucket") == 0)
                 r = -ENXIO;
-        if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "InvalidAccessKeyId") == 0)
+        if (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "InvalidAccessKeyId") == 0) {
+                s->are_keys_refused = true;
                 s->keys.expires_ms = 1; /* there may be new ones */
+        }
         if (strcmp(code, "RequestTimeTooSkewed") == 0 && rs->date_s > 0)
                 s->skew_ms = rs->date_s * 1000 - clock_wall_ms(s->clock);
         return err_text(e, r, "%s: %s %s: %d %s%s%s", s->base.url, call->method,
@@ -219,21 +223,34 @@ is_transient(int r, const struct http_response *rs, int64_t old_skew_ms, int64_t
         return rs->status == 0 || r == -EIO;
 }
 
-/* Before they run out; while they have not, no error of asking for others counts. */
+int
+s3_find_keys(struct s3 *s, struct err *e)
+{
+        struct aws_keys keys;
+        int r = aws_keys_find(&s->sources, &keys, e);
+
+        s->asked_ms = monotonic_ms();
+        if (r == 0)
+                s->keys = keys;
+        explicit_bzero(&keys, sizeof keys);
+        return r;
+}
+
+/* Before they run out; while they have not, no error of asking for others counts, and a service that is in trouble is not
+ * asked with each request. */
 static int
 renew_keys(struct s3 *s, struct err *e)
 {
         int64_t now_ms = clock_wall_ms(s->clock);
-        struct aws_keys keys;
+        bool are_valid = aws_keys_are_valid(&s->keys, now_ms);
         int r;
 
         if (!aws_keys_are_due(&s->keys, now_ms))
                 return 0;
-        r = aws_keys_find(&s->sources, &keys, e);
-        if (r == 0)
-                s->keys = keys;
-        explicit_bzero(&keys, sizeof keys);
-        return r < 0 && !aws_keys_are_valid(&s->keys, now_ms) ? r : 0;
+        if (are_valid && s->asked_ms != 0 && monotonic_ms() - s->asked_ms < ASK_AGAIN_MS)
+                return 0;
+        r = s3_find_keys(s, e);
+        return r < 0 && !are_valid ? r : 0;
 }
 
 static void
@@ -251,6 +268,7 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
         char hash[SIGV4_HASH_SIZE];
         struct backoff backoff;
         struct err why = ERR_INIT;
+        bool were_refused = false;
         int r = q == NULL ? -ENOMEM : make_s3_path(s, call, q);
 
         if (r < 0) {
@@ -267,6 +285,7 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
                         break;
                 }
                 *ret = (struct http_response){ 0 };
+                s->are_keys_refused = false;
                 r = renew_keys(s, &why);
                 if (r < 0) {
                         err_prefix(&why, "%s", s->base.url);
@@ -275,6 +294,11 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
                 r = attempt(s, call, hash, q, ret, &why);
                 if (r == 0)
                         r = check_answer(s, call, ret, &why);
+                /* With other keys it goes once more; if those are refused, too, there are none. */
+                if (r < 0 && s->are_keys_refused && !were_refused) {
+                        were_refused = true;
+                        continue;
+                }
                 if (r == 0 || !is_transient(r, ret, skew_ms, s->skew_ms))
                         break;
                 if (i + 1 < ATTEMPTS)
