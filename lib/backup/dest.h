@@ -78,6 +78,8 @@ struct dest {
         enum backup_layout layout;
         char url[DEST_URL_SIZE];        /* for messages: no secrets in it */
         atomic_bool ignores_conditions; /* as dest_probe has found: then nobody notices another writer */
+        /* What was not to be had when it was opened, for a log; code 0: nothing. Requests try again. */
+        struct err not_ready;
         struct dest_counters counters;
 };
 

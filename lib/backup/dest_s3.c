@@ -245,12 +245,14 @@ from_query(const char *url, const char *name, const char *other, char *buf, size
         return other != NULL ? other : "";
 }
 
-/* Keys that are wrong, or nowhere, are told now; a service that is to have them need not answer yet. */
+/* Keys that are wrong, or nowhere, are told now; a service that is to have them need not answer yet: a backup that cannot go
+ * out now keeps nobody from opening his database. */
 static int
 look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
 {
         static const struct aws_sources none = { "", "", "", "", "", "",   "", "",  "",
                                                  "", "", "", "", "", true, "", NULL };
+        struct err why = ERR_INIT;
         int r = 0;
 
         s->sources = sources != NULL ? *sources : none;
@@ -259,10 +261,16 @@ look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
         s->sources.session_token = s->given.session_token;
         s->sources.is_cancelled = &s->is_cancelled;
         if (aws_keys_are_at_hand(&s->sources) || !aws_keys_are_set_up(&s->sources))
-                r = aws_keys_find(&s->sources, &s->keys, e);
+                r = s3_find_keys(s, &why);
         if (r < 0)
-                err_prefix(e, "%s", s->base.url);
-        return r;
+                err_prefix(&why, "%s", s->base.url);
+        if (r == E_CONFIG || r == -EACCES) {
+                if (e != NULL)
+                        *e = why;
+                return r;
+        }
+        s->base.not_ready = why;
+        return 0;
 }
 
 static int

@@ -126,6 +126,18 @@ note_trouble(struct uploader *up, int code, const struct err *e)
                 log_warn("backup to %s: %s%s", up->config.dest->url, e->text, count);
 }
 
+/* At the start: a node that does not lead would find out only when it has to. */
+static void
+say_what_is_not_ready(struct uploader *up)
+{
+        const struct err *e = &up->config.dest->not_ready;
+        char count[TROUBLE_COUNT_SIZE];
+
+        if (e->code != 0 && trouble_note(&up->said, monotonic_ms(), e->code, count))
+                log_warn("backup to %s: it is asked again when something is to go there%s", e->text,
+                         count);
+}
+
 static void
 note_success(struct uploader *up)
 {
@@ -452,6 +464,7 @@ uploader_new(const struct uploader_config *config, struct uploader **ret, struct
                                         .keep_ms = config->keep_ms };
         backoff_init(&up->backoff, RETRY_MS, RETRY_MAX_MS, (uint64_t)monotonic_ms() ^ (uintptr_t)up);
         init_conditions(up);
+        say_what_is_not_ready(up);
         r = thread_start(&up->thread, run_uploader, up);
         if (r < 0) {
                 release_uploader(up);

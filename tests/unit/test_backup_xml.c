@@ -137,6 +137,23 @@ START_TEST(what_is_missing_is_said)
 }
 END_TEST
 
+/* A machine that starts before its services do, or that has none. */
+START_TEST(service_that_does_not_answer_is_waited_for)
+{
+        static const struct aws_sources sources = { "",    "", "",  "", "", "", "",
+                                                    "",    "", "",  "", "", "", "http://127.0.0.1:1",
+                                                    false, "", NULL };
+        struct dest_s3_options o = { .endpoint = "", .clock = clock_host(), .sources = &sources };
+        struct err e = ERR_INIT;
+        struct dest *d;
+
+        ck_assert_msg(dest_s3_open("s3://b/p", &o, &d, &e) == 0, "%s", e.text);
+        ck_assert_int_eq(d->not_ready.code, -ECONNREFUSED);
+        ck_assert_ptr_nonnull(strstr(d->not_ready.text, "set AWS_ACCESS_KEY_ID"));
+        dest_free(d);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -147,5 +164,6 @@ main(void)
         tcase_add_test(tc, element_is_found);
         tcase_add_loop_test(tc, url_says_where_requests_go, 0, COUNT(urls));
         tcase_add_test(tc, what_is_missing_is_said);
+        tcase_add_test(tc, service_that_does_not_answer_is_waited_for);
         return run_tests("backup_xml", tc);
 }
