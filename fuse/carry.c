@@ -51,6 +51,22 @@ session_may_be_carried(struct session *s, struct err *e)
         return r;
 }
 
+unsigned
+session_count_carried_fds(struct session *s)
+{
+        const struct id_table *t = &s->inodes.ids;
+        unsigned n = 0;
+
+        pthread_mutex_lock(&s->lock);
+        for (uint32_t i = 1; i < t->n; i++) {
+                const struct inode *in = t->slots[i].item;
+
+                n += in != NULL && in->fd >= 0;
+        }
+        pthread_mutex_unlock(&s->lock);
+        return n;
+}
+
 static void
 carry_sleep_ms(long ms)
 {

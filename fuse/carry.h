@@ -9,6 +9,8 @@
 
 /* What cannot be handed over now: 0, or -EBUSY and what has to end first. Any thread. */
 int session_may_be_carried(struct session *s, struct err *e);
+/* How many descriptors of files session_carry_out would duplicate now. Any thread. */
+unsigned session_count_carried_fds(struct session *s);
 /* Stops receiving at a moment at which every request that was received is answered or put aside, and no pool of threads has
  * work; -ETIMEDOUT, and it serves on: there was no such moment within @timeout_ms. @others: more pools, up to a NULL, of
  * threads that do not enter the mount. From a thread that is not the mount's, when nobody posts to the pools but requests. */

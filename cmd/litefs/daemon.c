@@ -593,6 +593,10 @@ serve(struct daemon *d, struct err *e)
                 *e = st.e;
                 r = st.result;
         }
+        if (r == 0 && d->upgrade_error.code < 0) {
+                *e = d->upgrade_error;
+                r = e->code;
+        }
         return r;
 }
 

@@ -47,7 +47,9 @@ struct daemon {
         atomic_bool has_joined;    /* its start is over */
         atomic_bool wants_upgrade; /* SIGUSR2 means that another program takes over */
         atomic_bool is_leaving;    /* the signal thread ends the session, and itself */
-        bool is_handed_over; /* it does: of what was the node's, nothing ends. The signal thread's, until it has ended */
+        /* Of the signal thread, until it has ended: */
+        bool is_handed_over; /* another program takes over, and of what was the node's nothing ends; */
+        struct err upgrade_error; /* or why none can, and all ends */
 };
 
 /* --- daemon_upgrade.c --- */

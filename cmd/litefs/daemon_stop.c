@@ -151,6 +151,17 @@ end_service(struct daemon *d)
         session_stop(d->session, DRAIN_MS);
 }
 
+/* What is around the mount has ended for the next program, which there will not be. */
+static void
+end_after_upgrade(struct daemon *d)
+{
+        ending_allow(d->ending, "its own end", stop_allowance_ms(d->options->config, false));
+        service_stopping(d->service);
+        end_exec(d, SIGTERM);
+        ending_at(d->ending, "requests to the mount");
+        session_stop(d->session, DRAIN_MS);
+}
+
 /* --- signals --- */
 
 static bool
@@ -209,7 +220,7 @@ wait_for_signals(void *arg)
                 end = handle_signal(d, sig);
         }
         if (end == UPGRADE_FAILED)
-                session_stop(d->session, DRAIN_MS);
+                end_after_upgrade(d);
         if (end != UPGRADE_REFUSED)
                 return NULL;
         ending_allow(d->ending, "its own start", stop_allowance_ms(c, false));

@@ -1,8 +1,10 @@
 /* A planned upgrade, on the side of the program that goes (takeover.h): what is around the mount ends as it does at a stop,
  * while the mount still answers; then the mount comes to rest, and its state is gathered. Nobody who has a file open hears of
  * it. */
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -13,6 +15,7 @@
 #include "cmd/litefs/guard.h"
 #include "cmd/litefs/pulse.h"
 #include "cmd/litefs/takeover.h"
+#include "db/db.h"
 #include "fuse/carry.h"
 #include "fuse/session.h"
 #include "history/keeper.h"
@@ -25,8 +28,11 @@
 #define AROUND_MS 120000 /* that it may take to end what is around the mount, which answers meanwhile, */
 #define UPGRADE_MS 60000 /* and from then on up to the next program; else the node is ended by force */
 #define JOIN_MS 10000    /* before it, for a start that is not over yet */
-#define REST_MS 30000    /* of which the mount may take to come to rest */
+#define REST_MS \
+        30000 /* that the mount may take to come to rest, when that is tried first and then for good */
 #define PROXY_MS 2000    /* and requests that the proxy has begun to be answered */
+#define N_DATABASE_FDS 2 /* that a database hands over at the most: of its journal and of its pages */
+#define N_OWN_FDS 16     /* the daemon's own, and those of the hand-over itself */
 
 static int
 check_lease(struct daemon *d, struct err *e)
@@ -39,13 +45,68 @@ check_lease(struct daemon *d, struct err *e)
                         d->lease->type);
 }
 
+struct databases {
+        unsigned n;
+        struct err *e;
+};
+
+static int
+check_carried_database(void *arg, struct db *db)
+{
+        struct databases *all = arg;
+        struct db_info info;
+
+        all->n++;
+        db_get_info(db, &info);
+        if (!info.is_failed)
+                return 0;
+        return err_text(all->e, -EBUSY,
+                        "database %s has failed and would not open in the next program: mend it first "
+                        "(`litefs doctor` says how), or restart the node",
+                        db_name(db));
+}
+
+static unsigned
+count_open_descriptors(void)
+{
+        DIR *dir = opendir("/proc/self/fd");
+        unsigned n = 0;
+
+        while (dir != NULL && readdir(dir) != NULL)
+                n++;
+        if (dir != NULL)
+                closedir(dir);
+        return n;
+}
+
+/* What is handed over is open twice meanwhile: files of the mount, and what databases have spilled. */
+static int
+check_descriptors(struct daemon *d, unsigned n_databases, struct err *e)
+{
+        unsigned n = count_open_descriptors() + session_count_carried_fds(d->session) +
+                     N_DATABASE_FDS * n_databases + N_OWN_FDS;
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || n <= limit.rlim_cur)
+                return 0;
+        return err_text(e, -EMFILE,
+                        "up to %u files may have to be open meanwhile, and the limit is %llu: raise it "
+                        "(LimitNOFILE, ulimit -n) and restart the node",
+                        n, (unsigned long long)limit.rlim_cur);
+}
+
 static int
 check_node(struct daemon *d, struct err *e)
 {
+        struct databases all = { .e = e };
         int r = check_lease(d, e);
 
         if (r == 0 && !atomic_load(&d->has_joined))
                 r = err_text(e, -EBUSY, "the node is still starting: try again when it is ready");
+        if (r == 0)
+                r = store_each(d->store, check_carried_database, &all);
+        if (r == 0)
+                r = check_descriptors(d, all.n, e);
         return r == 0 ? session_may_be_carried(d->session, e) : r;
 }
 
@@ -113,6 +174,32 @@ gather_state(struct daemon *d, struct err *e)
         return fd;
 }
 
+/* Whether the mount comes to rest at all is tried while nothing has ended yet. */
+static int
+try_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
+{
+        int r = check_node(d, e);
+
+        if (r == 0)
+                r = session_quiesce(d->session, others, REST_MS, e);
+        if (r == 0)
+                session_go_on(d->session);
+        return r;
+}
+
+static int
+rest_and_gather(struct daemon *d, struct workers *const *others, struct err *e)
+{
+        int fd = session_quiesce(d->session, others, REST_MS, e);
+
+        if (fd == 0) {
+                fd = gather_state(d, e);
+                if (fd < 0)
+                        session_go_on(d->session);
+        }
+        return fd;
+}
+
 enum upgrade_end
 daemon_hand_over(struct daemon *d)
 {
@@ -120,7 +207,7 @@ daemon_hand_over(struct daemon *d)
         struct err e = ERR_INIT;
         int fd;
 
-        if (check_node(d, &e) < 0) {
+        if (try_to_rest(d, others, &e) < 0) {
                 log_error("no upgrade: %s", e.text);
                 return UPGRADE_REFUSED;
         }
@@ -129,14 +216,10 @@ daemon_hand_over(struct daemon *d)
         end_what_is_around(d);
         ending_allow(d->ending, "the node to be handed over", UPGRADE_MS);
         atomic_store(&d->is_leaving, true);
-        if (session_quiesce(d->session, others, REST_MS, &e) < 0) {
-                log_error("the node ends, for it cannot be handed over: %s", e.text);
-                return UPGRADE_FAILED;
-        }
-        fd = gather_state(d, &e);
+        fd = rest_and_gather(d, others, &e);
         if (fd < 0) {
-                log_error("the node ends, for it cannot be handed over: %s", e.text);
-                session_go_on(d->session);
+                err_prefix(&e, "the node ends, for it could not be handed over");
+                d->upgrade_error = e;
                 return UPGRADE_FAILED;
         }
         *d->options->ret_parcel_fd = fd;

@@ -19,6 +19,8 @@
 #include "cmd/litefs/secrets.h"
 #include "cmd/litefs/takeover.h"
 
+#define ABANDONED_MS 10000 /* for an application that nobody answers any more */
+
 struct mount {
         struct config config;
         struct exec *exec;
@@ -29,6 +31,7 @@ struct mount {
         struct takeover *takeover; /* of a node that runs; NULL: it starts */
         int parcel_fd;             /* for the next program of this process; -1: the node has ended */
         bool is_mounted;           /* it started: what goes wrong from now on is no start-up error */
+        bool is_adopted;           /* exec has the application of the program before */
 };
 
 static int
@@ -232,8 +235,10 @@ on_guarded(void *arg, struct err *e)
 {
         struct mount *m = arg;
         pid_t pid = m->takeover != NULL ? takeover_facts(m->takeover)->application_pid : 0;
+        int r = pid > 0 ? exec_adopt(m->exec, pid, e) : 0;
 
-        return pid > 0 ? exec_adopt(m->exec, pid, e) : 0;
+        m->is_adopted = pid > 0 && r == 0;
+        return r;
 }
 
 static int
@@ -387,6 +392,28 @@ open_takeover(struct mount *m, struct err *e)
                                              : r;
 }
 
+/* No program has the mount any more. The application may wait for an answer of it, and then only its death ends it. */
+static void
+end_abandoned(struct mount *m)
+{
+        pid_t pid = m->takeover != NULL ? takeover_facts(m->takeover)->application_pid : 0;
+
+        if (m->exec != NULL && exec_pid(m->exec) > 0)
+                exec_signal(m->exec, SIGTERM, ABANDONED_MS);
+        else if (pid > 0 && !m->is_adopted)
+                kill(pid, SIGTERM);
+}
+
+/* Returns only when the node that was to be taken over is lost. */
+static void
+give_back(struct mount *m, const char *why)
+{
+        if (m->takeover == NULL)
+                return;
+        takeover_give_back(m->takeover, why);
+        end_abandoned(m);
+}
+
 /* The node has ended, or is the next program's. */
 static int
 end_mount(struct mount *m, int r, struct err *e)
@@ -394,6 +421,7 @@ end_mount(struct mount *m, int r, struct err *e)
         if (m->parcel_fd >= 0) {
                 takeover_exec(m->parcel_fd);
                 r = err_set(e, -errno, "become the next program");
+                end_abandoned(m);
         }
         if (r == 0) {
                 int code = exit_status(m);
@@ -402,7 +430,7 @@ end_mount(struct mount *m, int r, struct err *e)
                 return code;
         }
         if (!m->is_mounted)
-                takeover_give_back(m->takeover, e->code != 0 ? e->text : err_code_text(r));
+                give_back(m, e->code != 0 ? e->text : err_code_text(r));
         print_error(r, e);
         if (!m->config.exit_on_error && !m->is_mounted)
                 linger();
@@ -419,7 +447,7 @@ command_mount(int argc, char **argv)
         code = parse_mount_words(&m, argc, argv) - 1;
         if (code >= 0) {
                 (void)takeover_open(&m.takeover, &e);
-                takeover_give_back(m.takeover, "its configuration is wrong");
+                give_back(&m, "its configuration is wrong");
                 goto out;
         }
         print_notice(version_text());

@@ -1,6 +1,7 @@
 """`litefs upgrade`: another program takes a node over while applications have files of the mount open, and they do not notice."""
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,10 @@ class Upgradable(Node):
     def info(self):
         with urllib.request.urlopen(self.url() + "/info", timeout=60) as answer:
             return json.load(answer)
+
+    def has_failed(self, name):
+        with urllib.request.urlopen(self.url() + "/db", timeout=60) as answer:
+            return next(d["isFailed"] for d in json.load(answer)["databases"] if d["name"] == name)
 
     def try_upgrade(self):
         return subprocess.run([LITEFS, "upgrade", "-url", self.url()], capture_output=True, text=True, timeout=120)
@@ -246,6 +251,81 @@ def test_refusals_change_nothing():
         c.execute("insert into t values(1)")
         c.close()
         n.check()
+
+
+def test_refused_with_a_failed_database():
+    """The next program would not open it, and the others are not to end for that."""
+    with Upgradable() as n:
+        for name in ("damaged.db", "t.db"):
+            c = n.connect(name)
+            c.execute("create table t(a)")
+            c.execute("insert into t values(zeroblob(50000))")
+            c.close()
+        assert n.stop() == 0
+        with open(os.path.join(n.data, "dbs/damaged.db/database"), "r+b") as f:
+            f.seek(30000)
+            f.write(b"damage")
+        n.start()
+        c = n.connect()
+        wait_until(lambda: n.has_failed("damaged.db"), "the damage to be seen")
+        before = n.info()["nodeID"]
+        r = n.try_upgrade()
+        assert r.returncode == 1 and "damaged.db has failed" in r.stderr, r.stderr
+        still_the_same(n, c, before)
+        c.close()
+        n.check()
+
+
+def test_refused_without_descriptors():
+    with Upgradable() as n:
+        c = n.connect()
+        c.execute("create table t(a)")
+        files = [open(n.path(f"f{i}"), "w") for i in range(100)]  # each open twice while it is handed over
+        n_open = len(os.listdir(f"/proc/{n.process.pid}/fd"))
+        _, most = resource.prlimit(n.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(n.process.pid, resource.RLIMIT_NOFILE, (n_open + 50, most))
+        before = n.info()["nodeID"]
+        r = n.try_upgrade()
+        assert r.returncode == 1 and "LimitNOFILE" in r.stderr, r.stderr
+        still_the_same(n, c, before)
+        resource.prlimit(n.process.pid, resource.RLIMIT_NOFILE, (most, most))
+        n.upgrade()
+        c.close()
+        for f in files:
+            f.close()
+        n.check()
+
+
+def is_traced(pid):
+    """Every thread of it."""
+    return not any("TracerPid:\t0\n" in open(f"/proc/{pid}/task/{t}/status", encoding="utf-8").read() for t in os.listdir(f"/proc/{pid}/task"))
+
+
+def test_node_ends_when_it_cannot_go_on():
+    """With an error, and with the application of `exec` told."""
+    if shutil.which("strace") is None:
+        return
+    with Upgradable() as n:
+        assert n.stop() == 0
+        with open(n.root + "/application", "w", encoding="utf-8") as f:
+            f.write(f"trap 'echo told > {n.root}/told; exit 0' TERM\necho > {n.root}/runs\nwhile :; do sleep 0.1; done\n")
+        with open(n.config, "a", encoding="utf-8") as f:
+            f.write(f"exec: sh {n.root}/application\n")
+        n.start()
+        wait_until(lambda: os.path.exists(n.root + "/runs"), "the application")
+        tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=memfd_create", "-e",
+                                   "inject=memfd_create:error=ENOMEM", "-p", str(n.process.pid)])
+        try:
+            wait_until(lambda: is_traced(n.process.pid), "strace")
+            with urllib.request.urlopen(urllib.request.Request(n.url() + "/upgrade", method="POST"), timeout=60):
+                pass
+            assert n.process.wait(60) == 1
+        finally:
+            tracer.kill()
+            tracer.wait(30)
+        n.process = None
+        assert os.path.exists(n.root + "/told")
+        assert "could not be handed over" in n.log()
 
 
 GIVES_BACK = """
