@@ -174,9 +174,10 @@ def test_a_credentials_file_that_cannot_be_read_is_not_passed_over():
 
 def test_what_runs_out_is_asked_for_once_in_a_while():
     with Server() as s:
-        s.http.valid_for = 60
-        assert s.ask(AWS_EC2_METADATA_SERVICE_ENDPOINT=s.url) == ("MACHINE", "token-1")
-        assert s.http.n_asked == 1
+        s.http.valid_for = 240
+        began = time.monotonic()
+        assert s.ask(AWS_EC2_METADATA_SERVICE_ENDPOINT=s.url)[0] == "MACHINE"
+        assert s.http.n_asked <= 1 + (time.monotonic() - began) // 15, s.http.n_asked
 
 
 def test_keys_that_are_refused_are_asked_for_again():
