@@ -398,6 +398,13 @@ open_proxy(struct daemon *d, struct err *e)
         return 0;
 }
 
+/* A node that is taken over serves: nothing that a start waits for, or fails for, ends it. */
+static bool
+survives_errors(const struct daemon *d)
+{
+        return d->options->takeover != NULL || !d->options->config->exit_on_error;
+}
+
 /* After the node knows its part, before the application runs: it is waited for. */
 static int
 start_proxy(struct daemon *d, struct err *e)
@@ -412,9 +419,9 @@ start_proxy(struct daemon *d, struct err *e)
                 port_owner_explain("proxy.addr", c->proxy.addr, r, e);
         if (r == 0)
                 log_info("proxy server listening on: %s (port %d)", c->proxy.addr, proxy_port(d->proxy));
-        else if (!c->exit_on_error)
+        else if (survives_errors(d))
                 log_error("no proxy: %s", e->text);
-        return r < 0 && !c->exit_on_error ? 0 : r;
+        return r < 0 && survives_errors(d) ? 0 : r;
 }
 
 /* --- backups --- */
@@ -530,9 +537,9 @@ static int
 join_cluster(struct daemon *d, struct err *e)
 {
         const struct config *c = d->options->config;
-        int r = joining_wait(c, d->node, d->api, &d->is_stopping, e);
+        int r = d->options->takeover != NULL ? 0 : joining_wait(c, d->node, d->api, &d->is_stopping, e);
 
-        if (r < 0 && !c->exit_on_error) {
+        if (r < 0 && survives_errors(d)) {
                 log_error("%s", e->text);
                 return 0;
         }
@@ -609,6 +616,14 @@ release_access(struct daemon *d)
         tls_context_free(d->tls_proxy);
 }
 
+/* From one program to the next nobody else says so: the manager's patience begins anew at both ends. */
+static void
+notify_alive(struct daemon *d)
+{
+        if (d->notifier.watchdog_ms > 0 && (d->is_handed_over || d->options->takeover != NULL))
+                (void)notifier_send(&d->notifier, "WATCHDOG=1");
+}
+
 static void
 tear_down(struct daemon *d)
 {
@@ -627,7 +642,6 @@ tear_down(struct daemon *d)
         if (d->store != NULL)
                 store_set_listener(d->store, NULL, NULL); /* closing may still sync commits */
         service_free(d->service);
-        notifier_close(&d->notifier);
         proxy_free(d->proxy); /* the node tells it of positions */
         backups_free(d->backups);
         api_free(d->api);
@@ -648,6 +662,8 @@ tear_down(struct daemon *d)
         workers_free(d->asker);
         workers_free(d->remote_committers);
         workers_free(d->workers);
+        notify_alive(d);
+        notifier_close(&d->notifier);
 }
 
 /* That it cannot be told is no reason not to run. */
@@ -658,6 +674,7 @@ open_notifier(struct daemon *d)
 
         if (notifier_open(&d->notifier, &e) < 0)
                 log_warn("%s: the service manager is told nothing", e.text);
+        notify_alive(d);
 }
 
 /* The application is not to outlive its node, nor to meet the next one. */
