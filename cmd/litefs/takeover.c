@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -153,6 +154,25 @@ judge_try(int status, bool has_ended, char *text, struct err *e)
                                      : "it did not answer");
 }
 
+/* It gets all that this process has: nobody may have put it there who may not change this one. */
+static int
+check_program(struct err *e)
+{
+        struct stat now, self;
+
+        if (stat(origin.program, &now) < 0)
+                return err_set(e, -errno, "run %s", origin.program);
+        if (now.st_uid != 0 && now.st_uid != geteuid() &&
+            (stat("/proc/self/exe", &self) < 0 || now.st_uid != self.st_uid))
+                return err_text(e, -EPERM,
+                                "%s belongs to user %u: it has to be root's, or of who runs litefs",
+                                origin.program, (unsigned)now.st_uid);
+        if ((now.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+                return err_text(e, -EPERM, "others may write to %s: type chmod go-w %s", origin.program,
+                                origin.program);
+        return 0;
+}
+
 int
 takeover_try(const struct config *c, struct err *e)
 {
@@ -165,6 +185,9 @@ takeover_try(const struct config *c, struct err *e)
         snprintf(version, sizeof version, "%u", TAKEOVER_VERSION);
         if (origin.argv == NULL || origin.environment == NULL || origin.program[0] == '\0')
                 return err_text(e, -ENOENT, "it is not known where the program lies");
+        r = check_program(e);
+        if (r < 0)
+                return r;
         words = make_try_words(c, version);
         if (words == NULL)
                 return err_set(e, -ENOMEM, "ask the program");
@@ -214,18 +237,28 @@ set_variables(int parcel_fd, int old_program, const char *why)
         origin.environment[origin.n_environment + 1] = why != NULL ? error : NULL;
 }
 
+/* What is run does not inherit the descriptor of itself. */
+static void
+run_descriptor(int program)
+{
+        (void)fcntl(program, F_SETFD, FD_CLOEXEC);
+        (void)fexecve(program, origin.argv, origin.environment);
+}
+
 void
 takeover_exec(int parcel_fd)
 {
         int self = open("/proc/self/exe", O_RDONLY);
-        char why[128];
+        struct err e = ERR_INIT;
 
-        set_variables(parcel_fd, self, NULL);
-        (void)execve(origin.program, origin.argv, origin.environment);
-        snprintf(why, sizeof why, "cannot run it: %s", strerror(errno));
-        set_variables(parcel_fd, -1, why);
+        if (check_program(&e) == 0) {
+                set_variables(parcel_fd, self, NULL);
+                (void)execve(origin.program, origin.argv, origin.environment);
+                err_text(&e, -errno, "cannot run it: %s", strerror(errno));
+        }
+        set_variables(parcel_fd, -1, e.text);
         if (self >= 0)
-                (void)fexecve(self, origin.argv, origin.environment);
+                run_descriptor(self);
 }
 
 /* --- the new program --- */
@@ -355,7 +388,7 @@ takeover_give_back(struct takeover *t, const char *why)
                 return;
         log_error("this program does not take the node over, the one before goes on: %s", why);
         set_variables(t->parcel_fd, -1, why);
-        (void)fexecve(t->old_program, origin.argv, origin.environment);
+        run_descriptor(t->old_program);
         log_error("the program before cannot be run: %s", strerror(errno));
 }
 

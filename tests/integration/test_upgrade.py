@@ -24,6 +24,7 @@ class Upgradable(Node):
     def install(self, program):
         new = self.program + ".new"
         shutil.copy(program, new)
+        os.chmod(new, 0o755)
         os.rename(new, self.program)
 
     def install_script(self, text):
@@ -246,6 +247,11 @@ def test_refusals_change_nothing():
         still_the_same(n, c, before)
         r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "-config", n.config], capture_output=True, text=True)
         assert r.returncode == 1 and "restart the node" in r.stderr, r.stderr
+        n.install(LITEFS)
+        os.chmod(n.program, 0o775)
+        r = n.try_upgrade()
+        assert r.returncode == 1 and "chmod go-w" in r.stderr, r.stderr
+        still_the_same(n, c, before)
         n.install(LITEFS)
         n.upgrade()
         c.execute("insert into t values(1)")
