@@ -267,12 +267,14 @@ static int
 wait_for_command(struct exec *x, enum exec_end end)
 {
         siginfo_t info;
-        int status = 0;
+        int status;
 
         while (waitid(P_PID, (id_t)x->pid, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR)
                 ;
         pthread_mutex_lock(&x->lock);
-        waitpid(x->pid, &status, 0);
+        if (waitpid(x->pid, &status, 0) < 0)
+                status =
+                        SIGKILL; /* the program that it was adopted from has waited for it: how it ended is lost */
         x->pid = 0;
         if (end != EXEC_NONE) {
                 x->end = x->is_stopping ? EXEC_STOPPED : end;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -193,6 +194,23 @@ START_TEST(death_by_a_signal_is_255)
 }
 END_TEST
 
+/* The program before this one may have waited for it in the moment in which it became this one. */
+START_TEST(adopted_command_whose_end_is_lost_has_not_succeeded)
+{
+        pid_t pid = fork();
+        int code;
+
+        if (pid == 0)
+                _exit(0);
+        ck_assert_int_gt(pid, 0);
+        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        ck_assert_int_eq(exec_adopt(x, pid, &error), 0);
+        sem_wait(&exited);
+        ck_assert_int_eq(exec_result(x, &code), EXEC_EXITED);
+        ck_assert_int_eq(code, 255);
+}
+END_TEST
+
 START_TEST(signal_is_passed_on_and_the_end_waited_for)
 {
         int code;
@@ -359,6 +377,7 @@ main(void)
         tcase_set_timeout(processes, 30);
         tcase_add_test(processes, background_command_that_ends_gives_its_status);
         tcase_add_test(processes, death_by_a_signal_is_255);
+        tcase_add_test(processes, adopted_command_whose_end_is_lost_has_not_succeeded);
         tcase_add_test(processes, signal_is_passed_on_and_the_end_waited_for);
         tcase_add_test(processes, status_after_a_signal_is_kept_apart);
         tcase_add_test(processes, who_does_not_end_is_killed_after_the_grace);
