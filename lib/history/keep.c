@@ -53,11 +53,18 @@ look_for_bases(struct keeping *k, struct err *e)
         return r;
 }
 
+/* The log behind that transaction has to stay with the @i-th base: what is in the log itself is part of it. */
+static uint64_t
+log_needed_after(const struct keeping *k, size_t i)
+{
+        return base_at(k, i)->pos.txid - (base_at(k, i) == &k->log_base);
+}
+
 /* With the bases from the @i-th on, and the log behind that. */
 static uint64_t
 bytes_from(const struct keeping *k, size_t i)
 {
-        uint64_t bytes = txlog_bytes_behind(db_log(k->db), base_at(k, i)->pos.txid);
+        uint64_t bytes = txlog_bytes_behind(db_log(k->db), log_needed_after(k, i));
 
         for (; i < count_bases(k); i++)
                 bytes += base_at(k, i)->size_bytes;
@@ -92,7 +99,7 @@ let_bases_go(struct keeping *k, struct err *e)
         if (r < 0)
                 return r;
         /* One without a transaction is about to get its first, which is a base. */
-        db_keep_log(k->db, n < count_bases(k)      ? base_at(k, n)->pos.txid
+        db_keep_log(k->db, n < count_bases(k)      ? log_needed_after(k, n)
                            : k->info.pos.txid == 0 ? 0
                                                    : UINT64_MAX);
         return 0;

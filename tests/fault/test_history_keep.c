@@ -291,6 +291,38 @@ START_TEST(space_is_bounded_and_the_oldest_states_go)
 }
 END_TEST
 
+static void
+work_and_keep(int n)
+{
+        for (int i = 0; i < n; i++) {
+                work(i % 49);
+                if (i % 10 == 0)
+                        (void)keep();
+        }
+}
+
+/* A segment with nothing but the whole database, as a replica's log begins with: nothing follows in it that is kept. */
+START_TEST(base_that_is_the_beginning_of_the_log_stays)
+{
+        uint64_t txid;
+
+        run_sql("insert or replace into t values(1000, randomblob(25000))");
+        run_sql("pragma page_size = 8192");
+        run_sql("vacuum");
+        note_state();
+        txid = last_txid();
+        db_keep_log(the_db(), txid - 1);
+        for (int i = 0; i < 40; i++)
+                work(i);
+        ck_assert_uint_eq(first_in_log(), 1);
+        ck_assert_int_eq(check_state(txid), 0);
+        work_and_keep(100);
+        ck_assert_uint_eq(first_in_log(), 1);
+        for (; txid <= last_txid(); txid++)
+                ck_assert_int_eq(check_state(txid), 0);
+}
+END_TEST
+
 START_TEST(deleted_database_keeps_its_past_for_as_long_as_is_wanted)
 {
         for (int i = 0; i < 120; i++) {
@@ -387,6 +419,7 @@ main(void)
         tcase_add_test(tc, all_states_are_there_however_much_is_written);
         tcase_add_test(tc, log_without_its_beginning_gets_a_base_at_once);
         tcase_add_test(tc, space_is_bounded_and_the_oldest_states_go);
+        tcase_add_test(tc, base_that_is_the_beginning_of_the_log_stays);
         tcase_add_test(tc, deleted_database_keeps_its_past_for_as_long_as_is_wanted);
         tcase_add_test(tc, damaged_base_is_never_read);
         tcase_add_loop_test(tc, nth_call_fails, 0, 60);
