@@ -170,17 +170,38 @@ is_settled(const struct keeping *k, uint64_t txid, struct err *e)
         return r < 0 ? r : db_replicable_txid(k->db) >= txid;
 }
 
+/* The snapshot, of which a database has one at a time, is there for the copy alone. 1: @ret_record is what was copied. */
 static int
-write_base(const struct keeping *k, struct db_snapshot *snap, const struct txlog_record *rec,
-           struct err *e)
+copy_database(const struct keeping *k, struct history_image_writer *w, struct txlog_record *ret_record,
+              struct err *e)
+{
+        struct db_snapshot *snap = NULL;
+        int r = db_snapshot_open(k->db, &snap, ret_record, e);
+
+        if (r < 0)
+                return r;
+        /* What is committed until the base is there leads on from it. */
+        if (count_bases(k) == 0)
+                db_keep_log(k->db, ret_record->max_txid);
+        if (ret_record->commit > 0) {
+                r = copy_snapshot(k, snap, w, e);
+                r = r == 0 ? 1 : r;
+        }
+        db_snapshot_close(snap);
+        return r;
+}
+
+static int
+write_base(const struct keeping *k, struct err *e)
 {
         struct history_image_writer w;
+        struct txlog_record rec;
         int r = history_image_begin(k->policy->os, k->dir, &w, e);
 
         if (r == 0)
-                r = copy_snapshot(k, snap, &w, e);
-        if (r == 0 && (r = is_settled(k, rec->max_txid, e)) > 0) {
-                r = history_image_finish(&w, rec->timestamp_ms, k->policy->goes_on, k->policy->arg, e);
+                r = copy_database(k, &w, &rec, e);
+        if (r > 0 && (r = is_settled(k, rec.max_txid, e)) > 0) {
+                r = history_image_finish(&w, rec.timestamp_ms, k->policy->goes_on, k->policy->arg, e);
                 r = r == 0 ? 1 : r;
         }
         history_image_end(&w);
@@ -190,19 +211,11 @@ write_base(const struct keeping *k, struct db_snapshot *snap, const struct txlog
 static int
 make_base(const struct keeping *k, struct err *e)
 {
-        struct db_snapshot *snap = NULL;
-        struct txlog_record rec;
         int r = check_room(k, e);
 
         if (r < 0)
                 return r;
-        r = db_snapshot_open(k->db, &snap, &rec, e);
-        if (r == 0 && count_bases(k) == 0)
-                db_keep_log(k->db,
-                            rec.max_txid); /* what is committed until it is there leads on from it */
-        if (r == 0 && rec.commit > 0)
-                r = write_base(k, snap, &rec, e);
-        db_snapshot_close(snap);
+        r = write_base(k, e);
         return r == -EAGAIN || r == -ENOENT ? 0 : r;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "db/snapshot.h"
 #include "history/images.h"
 #include "history/keep.h"
 #include "history/moment.h"
@@ -323,6 +324,36 @@ START_TEST(base_that_is_the_beginning_of_the_log_stays)
 }
 END_TEST
 
+static bool
+try_a_snapshot(void *arg)
+{
+        struct db_snapshot *snap = NULL;
+        struct txlog_record rec;
+
+        *(bool *)arg |= db_snapshot_open(the_db(), &snap, &rec, NULL) == 0;
+        db_snapshot_close(snap);
+        return true;
+}
+
+/* A replica, or a backup, waits for the copy alone. */
+START_TEST(snapshot_is_to_be_had_while_a_base_is_proved)
+{
+        bool had_one = false;
+
+        run_sql("insert or replace into t values(1000, randomblob(3000000))");
+        note_state();
+        db_keep_log(the_db(), UINT64_MAX);
+        for (int i = 0; i < 40; i++)
+                work(i);
+        ck_assert_uint_gt(first_in_log(), 1);
+        policy.goes_on = try_a_snapshot;
+        policy.arg = &had_one;
+        ck_assert_int_eq(keep(), 1);
+        ck_assert(had_one);
+        ck_assert_int_eq(check_state(last_txid()), 0);
+}
+END_TEST
+
 START_TEST(deleted_database_keeps_its_past_for_as_long_as_is_wanted)
 {
         for (int i = 0; i < 120; i++) {
@@ -420,6 +451,7 @@ main(void)
         tcase_add_test(tc, log_without_its_beginning_gets_a_base_at_once);
         tcase_add_test(tc, space_is_bounded_and_the_oldest_states_go);
         tcase_add_test(tc, base_that_is_the_beginning_of_the_log_stays);
+        tcase_add_test(tc, snapshot_is_to_be_had_while_a_base_is_proved);
         tcase_add_test(tc, deleted_database_keeps_its_past_for_as_long_as_is_wanted);
         tcase_add_test(tc, damaged_base_is_never_read);
         tcase_add_loop_test(tc, nth_call_fails, 0, 60);
