@@ -244,9 +244,10 @@ bool db_housekeep(struct db *db, const struct db_retention *retention, struct er
 #define DB_HELD_BYTES (1ull << 30)
 void db_hold_log(struct db *db, unsigned slot, uint64_t txid);
 
-/* What comes after @txid stays in the log whatever its age and size, for past states; UINT64_MAX: nothing has to. Any
- * thread, any lock. */
+/* What comes after @txid stays in the log whatever its age and size, for past states; UINT64_MAX: nothing has to. kept_log is
+ * what was said last. Any thread, any lock. */
 void db_keep_log(struct db *db, uint64_t txid);
+uint64_t db_kept_log(const struct db *db);
 
 /* Closes what it has open, which the next use opens again: how many descriptors. One that was used since the last call
  * stays, and one that has something to do (its base is moved meanwhile, for the next call). Waits for the disk: worker

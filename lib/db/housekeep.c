@@ -184,11 +184,17 @@ db_keep_log(struct db *db, uint64_t txid)
         atomic_store_explicit(&db->kept_txid, txid, memory_order_relaxed);
 }
 
+uint64_t
+db_kept_log(const struct db *db)
+{
+        return atomic_load_explicit(&db->kept_txid, memory_order_relaxed);
+}
+
 /* @txid, or less while a backup, or a past state, needs what follows on less. */
 static uint64_t
 keep_for_others(struct db *db, uint64_t txid)
 {
-        uint64_t kept = atomic_load_explicit(&db->kept_txid, memory_order_relaxed);
+        uint64_t kept = db_kept_log(db);
         struct txlog_stat stat;
 
         txlog_get_stat(db->log, &stat);

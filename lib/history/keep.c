@@ -20,6 +20,7 @@ struct keeping {
         struct history_images images;
         bool has_log_base; /* the log's first record is a base, older than all images */
         struct history_image log_base;
+        size_t n_gone; /* of the oldest bases, which need not stay */
 };
 
 /* --- what has to stay --- */
@@ -53,11 +54,26 @@ look_for_bases(struct keeping *k, struct err *e)
         return r;
 }
 
+static bool
+has_base(const struct keeping *k)
+{
+        return count_bases(k) > k->n_gone;
+}
+
 /* The log behind that transaction has to stay with the @i-th base: what is in the log itself is part of it. */
 static uint64_t
 log_needed_after(const struct keeping *k, size_t i)
 {
         return base_at(k, i)->pos.txid - (base_at(k, i) == &k->log_base);
+}
+
+/* False: the log went on without it, as after a time in which nothing was kept, and no state begins with it. */
+static bool
+is_led_on_from(const struct keeping *k, const struct history_image *base)
+{
+        struct txlog_record first;
+
+        return !txlog_first(db_log(k->db), &first) || first.min_txid <= base->pos.txid + 1;
 }
 
 /* With the bases from the @i-th on, and the log behind that. */
@@ -71,6 +87,15 @@ bytes_from(const struct keeping *k, size_t i)
         return bytes;
 }
 
+/* The last one goes when no state begins with it, or for the space that it takes with the log behind it. */
+static bool
+is_unwanted(const struct keeping *k, size_t i, int64_t cutoff_ms)
+{
+        return !is_led_on_from(k, base_at(k, i)) ||
+               (i + 1 < count_bases(k) && base_at(k, i + 1)->time_ms <= cutoff_ms) ||
+               bytes_from(k, i) > k->policy->max_bytes;
+}
+
 /* How many of the oldest bases go. */
 static size_t
 count_unwanted(const struct keeping *k)
@@ -81,8 +106,7 @@ count_unwanted(const struct keeping *k)
         /* A database that was deleted so long ago has no state in that time. */
         if (k->info.page_count == 0 && k->info.timestamp_ms < cutoff_ms)
                 return count_bases(k);
-        while (n + 1 < count_bases(k) &&
-               (base_at(k, n + 1)->time_ms <= cutoff_ms || bytes_from(k, n) > k->policy->max_bytes))
+        while (n < count_bases(k) && is_unwanted(k, n, cutoff_ms))
                 n++;
         return n;
 }
@@ -90,19 +114,27 @@ count_unwanted(const struct keeping *k)
 static int
 let_bases_go(struct keeping *k, struct err *e)
 {
-        size_t n = count_unwanted(k);
         int r = 0;
 
-        for (size_t i = 0; i < n && r == 0; i++)
+        k->n_gone = count_unwanted(k);
+        for (size_t i = 0; i < k->n_gone && r == 0; i++)
                 if (base_at(k, i) != &k->log_base)
                         r = history_image_remove(k->policy->os, k->dir, base_at(k, i), e);
         if (r < 0)
                 return r;
         /* One without a transaction is about to get its first, which is a base. */
-        db_keep_log(k->db, n < count_bases(k)      ? log_needed_after(k, n)
+        db_keep_log(k->db, has_base(k)             ? log_needed_after(k, k->n_gone)
                            : k->info.pos.txid == 0 ? 0
                                                    : UINT64_MAX);
         return 0;
+}
+
+/* Whatever has failed, no log grows beyond what all may take. */
+static void
+bound_log(const struct keeping *k)
+{
+        if (txlog_bytes_behind(db_log(k->db), db_kept_log(k->db)) > k->policy->max_bytes)
+                db_keep_log(k->db, UINT64_MAX);
 }
 
 /* --- the next one --- */
@@ -121,7 +153,7 @@ is_due(const struct keeping *k)
 
         if (k->info.page_count == 0 || k->info.is_failed)
                 return false;
-        if (count_bases(k) == 0)
+        if (!has_base(k))
                 return true;
         if (database_bytes(k) > every)
                 every = database_bytes(k);
@@ -129,20 +161,30 @@ is_due(const struct keeping *k)
         return txlog_bytes_behind(db_log(k->db), last->pos.txid) >= every;
 }
 
+static uint64_t
+free_bytes(const struct keeping *k)
+{
+        char path[PATH_MAX];
+        struct statvfs v;
+
+        if (k->policy->free_bytes > 0)
+                return k->policy->free_bytes;
+        if (snprintf(path, sizeof path, "%s/..", k->dir) >= (int)sizeof path || statvfs(path, &v) < 0)
+                return UINT64_MAX;
+        return (uint64_t)v.f_bavail * v.f_frsize;
+}
+
 static int
 check_room(const struct keeping *k, struct err *e)
 {
         uint64_t need = database_bytes(k);
-        char path[PATH_MAX];
-        struct statvfs v;
 
         if (need > k->policy->max_bytes / 2)
                 return err_text(e, -EFBIG,
                                 "data.history-size allows %llu bytes for each database, and this one "
                                 "has %llu: it needs twice that, and better four times",
                                 (ull)k->policy->max_bytes, (ull)need);
-        if (snprintf(path, sizeof path, "%s/..", k->dir) >= (int)sizeof path || statvfs(path, &v) < 0 ||
-            (uint64_t)v.f_bavail * v.f_frsize >= 2 * need)
+        if (free_bytes(k) >= 2 * need)
                 return 0;
         return err_text(e, -ENOSPC,
                         "a whole database of %llu bytes is due, and less than twice that is free",
@@ -181,7 +223,7 @@ copy_database(const struct keeping *k, struct history_image_writer *w, struct tx
         if (r < 0)
                 return r;
         /* What is committed until the base is there leads on from it. */
-        if (count_bases(k) == 0)
+        if (!has_base(k))
                 db_keep_log(k->db, ret_record->max_txid);
         if (ret_record->commit > 0) {
                 r = copy_snapshot(k, snap, w, e);
@@ -213,6 +255,9 @@ make_base(const struct keeping *k, struct err *e)
 {
         int r = check_room(k, e);
 
+        /* The next base may be long in coming, and no disk is filled for the sake of the past. */
+        if (r == -ENOSPC)
+                db_keep_log(k->db, UINT64_MAX);
         if (r < 0)
                 return r;
         r = write_base(k, e);
@@ -229,6 +274,8 @@ history_keep(const struct keep_policy *p, struct db *db, const char *dir, struct
                 r = let_bases_go(&k, e);
         if (r == 0 && is_due(&k))
                 r = make_base(&k, e);
+        if (r < 0)
+                bound_log(&k);
         history_images_release(&k.images);
         return r;
 }

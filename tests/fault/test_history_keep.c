@@ -292,6 +292,15 @@ START_TEST(space_is_bounded_and_the_oldest_states_go)
 }
 END_TEST
 
+static uint64_t
+log_bytes(void)
+{
+        struct txlog_stat stat;
+
+        txlog_get_stat(db_log(the_db()), &stat);
+        return stat.bytes;
+}
+
 static void
 work_and_keep(int n)
 {
@@ -301,6 +310,65 @@ work_and_keep(int n)
                         (void)keep();
         }
 }
+
+/* States from now on are kept again. */
+static void
+check_keeps_again(void)
+{
+        ck_assert_msg(keep() >= 0, "%s", e.text);
+        for (int i = 0; i < 20; i++)
+                work(i);
+        ck_assert_int_ge(keep(), 0);
+        ck_assert_uint_ge(check_all(), 20);
+}
+
+/* No call of that kind works any more, while much is written. */
+START_TEST(log_is_bounded_while_calls_fail)
+{
+        static const char *const tags[] = { "history:list", "history:remove", "history:write",
+                                            "history:prove" };
+        struct os_fault_plan plan = {
+                .op = OS_ANY_OP, .tag = tags[_i], .nth = 1, .is_for_ever = true, .error = -EIO
+        };
+
+        policy.max_bytes = 400000;
+        work_and_keep(60);
+        os_fault_plan(&faults, &plan);
+        work_and_keep(250);
+        ck_assert_uint_gt(os_fault_failed(&faults), 0);
+        os_fault_plan(&faults, NULL);
+        ck_assert_uint_lt(log_bytes(), policy.max_bytes + 4 * SEGMENT_BYTES);
+        check_keeps_again();
+}
+END_TEST
+
+START_TEST(log_is_bounded_when_the_database_is_too_large_to_be_kept)
+{
+        policy.max_bytes = 400000;
+        work_and_keep(60);
+        policy.max_bytes = 2 * db_size_bytes(the_db()) - 1;
+        work_and_keep(250);
+        ck_assert_int_eq(keep(), -EFBIG);
+        ck_assert_uint_eq(count_images(), 0);
+        ck_assert_uint_lt(log_bytes(), policy.max_bytes + 4 * SEGMENT_BYTES);
+        policy.max_bytes = 400000;
+        check_keeps_again();
+}
+END_TEST
+
+START_TEST(log_does_not_fill_a_disk_without_room_for_a_base)
+{
+        work_and_keep(60);
+        policy.free_bytes = 1;
+        work_and_keep(150);
+        ck_assert_uint_lt(log_bytes(), policy.every + 4 * SEGMENT_BYTES);
+        /* What the log does not lead on from takes no room either. */
+        ck_assert_int_eq(keep(), -ENOSPC);
+        ck_assert_uint_eq(count_images(), 0);
+        policy.free_bytes = 0;
+        check_keeps_again();
+}
+END_TEST
 
 /* A segment with nothing but the whole database, as a replica's log begins with: nothing follows in it that is kept. */
 START_TEST(base_that_is_the_beginning_of_the_log_stays)
@@ -450,6 +518,9 @@ main(void)
         tcase_add_test(tc, all_states_are_there_however_much_is_written);
         tcase_add_test(tc, log_without_its_beginning_gets_a_base_at_once);
         tcase_add_test(tc, space_is_bounded_and_the_oldest_states_go);
+        tcase_add_loop_test(tc, log_is_bounded_while_calls_fail, 0, 4);
+        tcase_add_test(tc, log_is_bounded_when_the_database_is_too_large_to_be_kept);
+        tcase_add_test(tc, log_does_not_fill_a_disk_without_room_for_a_base);
         tcase_add_test(tc, base_that_is_the_beginning_of_the_log_stays);
         tcase_add_test(tc, snapshot_is_to_be_had_while_a_base_is_proved);
         tcase_add_test(tc, deleted_database_keeps_its_past_for_as_long_as_is_wanted);
