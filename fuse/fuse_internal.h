@@ -93,7 +93,7 @@ struct session {
         bool is_carried_out;            /* the connection is another process's: the mount stays */
         struct workers *historians;     /* read the log for moments, each as long as that takes */
         struct moment_job *moment_jobs; /* that they have, or have done (moments.h) */
-        uint64_t moment_pages;          /* of the indexes of all moments that are open */
+        uint64_t moment_bytes;          /* that all moments take which are open, or are being opened */
         atomic_int n_open;              /* handles */
         atomic_ullong counts[N_REQUEST_TYPES];
         atomic_ullong n_io_errors, n_no_space, n_readonly; /* answers of EIO, ENOSPC, EROFS */

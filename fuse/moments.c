@@ -12,8 +12,9 @@
 #include "base/text.h"
 #include "history/images.h"
 
-#define LIST_NAME "." /* which the kernel never asks for */
-#define TRIES 100     /* while the log is being replaced */
+#define LIST_NAME "."                 /* which the kernel never asks for */
+#define TRIES 100                     /* while the log is being replaced */
+#define OPEN_BYTES_MAX (512ull << 20) /* of memory that all states take which are open */
 
 /* What a historian does for a request: finds what a name stands for, or opens what a node is. */
 struct moment_job {
@@ -328,42 +329,69 @@ moment_lookup(fuse_req_t req, struct inode *parent, const char *name)
 
 /* --- OPEN and the end --- */
 
+/* What the state takes at the least: whether it begins with a database beside the log shows only once it is opened. */
+static uint64_t
+least_bytes(const struct inode *in)
+{
+        return in->moment->info.page_count * 8ull;
+}
+
+static int
+begin_open(fuse_req_t req, struct inode *in)
+{
+        struct session *s = session_of(req);
+        int r = s->moment_bytes + least_bytes(in) > OPEN_BYTES_MAX
+                        ? -ENFILE
+                        : start_job(req, in, NULL, in->db, NULL);
+
+        if (r == 0)
+                s->moment_bytes += least_bytes(in);
+        return r;
+}
+
+static int
+finish_moment_open(struct session *s, struct inode *in, struct moment_job *job)
+{
+        int r = job->result;
+
+        s->moment_bytes -= least_bytes(in);
+        if (r == 0 && s->moment_bytes + moment_bytes(job->moment) > OPEN_BYTES_MAX)
+                r = err_text(&job->e, -ENFILE,
+                             "with it those that are open would take more than %llu MiB",
+                             OPEN_BYTES_MAX >> 20);
+        if (r == 0) {
+                in->moment->moment = job->moment;
+                s->moment_bytes += moment_bytes(job->moment);
+                job->moment = NULL;
+        } else if (r == E_NOT_FOUND) {
+                tell_missing(job, in->name != NULL ? in->name : db_name(in->db));
+        } else {
+                log_event(LOG_ERROR, db_name(in->db), "cannot open a past state: %s", job->e.text);
+        }
+        end_job(s, job);
+        return r;
+}
+
 bool
 moment_open_node(fuse_req_t req, struct inode *in, int *ret_error)
 {
         struct session *s = session_of(req);
-        struct moment_job **p = find_job(s, in, NULL), *job;
-        uint64_t n = in->moment->info.page_count;
+        struct moment_job **p = find_job(s, in, NULL);
 
         *ret_error = 0;
         if (in->moment->moment != NULL)
                 return false;
         if (*p == NULL) {
-                *ret_error = s->moment_pages + n > MOMENT_PAGES_MAX
-                                     ? -ENFILE
-                                     : start_job(req, in, NULL, in->db, NULL);
+                *ret_error = begin_open(req, in);
                 if (*ret_error < 0)
                         return false;
-                s->moment_pages += n;
         }
         p = find_job(s, in, NULL);
         if (!(*p)->is_done) {
                 session_park(s, req);
                 return true;
         }
-        job = take_job(p);
-        *ret_error = job->result;
-        if (job->result == E_NOT_FOUND)
-                tell_missing(job, in->name != NULL ? in->name : db_name(in->db));
-        else if (job->result < 0)
-                log_event(LOG_ERROR, db_name(in->db), "cannot open a past state: %s", job->e.text);
-        if (job->result < 0) {
-                s->moment_pages -= n;
-        } else {
-                in->moment->moment = job->moment;
-                job->moment = NULL;
-        }
-        end_job(s, job);
+        *ret_error = finish_moment_open(s, in, take_job(p));
         return false;
 }
 
@@ -372,7 +400,7 @@ moment_close_node(struct session *s, struct inode *in)
 {
         if (in->moment == NULL || in->moment->moment == NULL)
                 return;
-        s->moment_pages -= in->moment->info.page_count;
+        s->moment_bytes -= moment_bytes(in->moment->moment);
         moment_close(in->moment->moment);
         in->moment->moment = NULL;
 }

@@ -33,6 +33,7 @@ struct moment {
         struct kept_segment *segments;
         unsigned n_segments;
         uint64_t *image_sums; /* of the pages of that database, [pgno - 1]; NULL: there is none */
+        uint32_t image_pages; /* that it has; 0: there is none */
 };
 
 /* --- the index --- */
@@ -223,6 +224,7 @@ index_image(struct indexing *ix, const char *dir, const struct history_image *im
         ix->pos = image->pos;
         ix->is_at_image = true;
         m->image_sums = reader.sums;
+        m->image_pages = reader.page_count;
         reader.sums = NULL;
         history_image_close(m->os, &reader);
         return r;
@@ -313,6 +315,16 @@ forget_index(struct moment *m)
         m->n_segments = 0;
         m->index = NULL;
         m->image_sums = NULL;
+        m->image_pages = 0;
+}
+
+/* Room for pages that the database had once, or was to get. */
+static void
+let_room_go(struct moment *m)
+{
+        uint64_t *p = realloc(m->index, m->info.page_count * sizeof *p);
+
+        m->index = p != NULL ? p : m->index;
 }
 
 /* From the newest whole database beside the log that leads there, or from one in the log. */
@@ -347,8 +359,10 @@ make_index(struct moment *m, struct txlog *log, const char *images_dir, struct e
                 if (e != NULL)
                         *e = trouble;
         }
-        if (r == 0)
+        if (r == 0) {
                 let_segments_go(m);
+                let_room_go(m);
+        }
         return r;
 }
 
@@ -385,6 +399,12 @@ const struct moment_info *
 moment_get_info(const struct moment *m)
 {
         return &m->info;
+}
+
+uint64_t
+moment_bytes(const struct moment *m)
+{
+        return ((uint64_t)m->info.page_count + m->image_pages) * sizeof *m->index;
 }
 
 /* --- reading --- */

@@ -7,8 +7,8 @@
  *   read    as a file, or page by page
  *
  * A moment that is open stays as it is: it has the log's segments open that it reads, also when retention lets them go. It
- * costs 8 bytes a page, as much again where it begins with a whole database that is kept beside the log, and a descriptor for
- * each of those files.
+ * costs 8 bytes a page, 8 more for each page of the whole database that is kept beside the log where it begins with one, and a
+ * descriptor for each of those files.
  *
  * Threads: any; of the reads any number at once. */
 #ifndef LITEFS_HISTORY_MOMENT_H
@@ -55,6 +55,8 @@ struct moment;
 int moment_open(const struct os *os, struct txlog *log, const char *images_dir,
                 const struct moment_info *info, struct moment **ret, struct err *e);
 const struct moment_info *moment_get_info(const struct moment *m);
+/* Of memory that it takes. */
+uint64_t moment_bytes(const struct moment *m);
 /* Page @pgno, from 1 to page_count, as it was. The lock page is zeros. */
 int moment_read_page(const struct moment *m, uint32_t pgno, void *ret, struct err *e);
 /* The file: bytes read, less than @n only at its end, or a negative error. Bytes 18 and 19 are 1: SQLite opens no file in

@@ -160,6 +160,18 @@ open_state(uint64_t txid, struct moment **ret)
         return r < 0 ? r : moment_open(&faults.os, db_log(the_db()), dir, &info, ret, &e);
 }
 
+/* The memory that the state after @txid takes which begins with a base of @base_size bytes. */
+static void
+check_cost(uint64_t txid, size_t base_size)
+{
+        struct moment *m = NULL;
+
+        ck_assert_msg(open_state(txid, &m) == 0, "%s", e.text);
+        ck_assert_uint_eq(moment_bytes(m),
+                          (states[txid].size + base_size) / moment_get_info(m)->page_size * 8);
+        moment_close(m);
+}
+
 /* What is read of it is what was committed. 0, or why not all of it could be read. */
 static int
 check_state(uint64_t txid)
@@ -249,6 +261,8 @@ END_TEST
 
 START_TEST(log_without_its_beginning_gets_a_base_at_once)
 {
+        uint64_t base_txid;
+
         for (int i = 0; i < 100; i++)
                 work(i);
         db_keep_log(the_db(), UINT64_MAX);
@@ -257,10 +271,15 @@ START_TEST(log_without_its_beginning_gets_a_base_at_once)
         ck_assert_uint_gt(first_in_log(), 1);
         ck_assert_int_eq(check_state(last_txid()), E_NOT_FOUND);
         ck_assert_int_eq(keep(), 1);
+        base_txid = last_txid();
         ck_assert_int_eq(keep(), 0);
         for (int i = 0; i < 20; i++)
                 work(i);
         ck_assert_uint_ge(check_all(), 20);
+        run_sql("delete from t");
+        run_sql("vacuum");
+        note_state();
+        check_cost(last_txid(), states[base_txid].size);
 }
 END_TEST
 

@@ -184,6 +184,7 @@ START_TEST(every_state_is_what_it_was)
                 }
                 m = open_txid(txid);
                 check_state(m, txid);
+                ck_assert_uint_eq(moment_bytes(m), states[txid].page_count * 8);
                 ck_assert(moment_get_info(m)->is_of_deleted == is_deleted_after(txid));
                 moment_close(m);
         }
