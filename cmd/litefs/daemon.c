@@ -340,11 +340,12 @@ open_api(struct daemon *d, struct err *e)
                 .sync_backups = c->n_backups > 0 ? sync_backups : NULL,
                 .may_upgrade = daemon_may_upgrade,
                 .upgrade = daemon_upgrade,
-                .upgrade_error = takeover_error(),
+                .upgrade_error = daemon_upgrade_error,
                 .take_proxy_conn = c->proxy.target[0] != '\0' ? daemon_take_proxy_conn : NULL,
                 .arg = d,
         };
 
+        daemon_note_refusal(d, takeover_error());
         return api_new(&config, &d->api, e);
 }
 

@@ -25,7 +25,8 @@ struct daemon_options {
         const struct config *config; /* for the lease and the network */
         struct takeover *takeover; /* the node is there, and this process takes it over; NULL: it begins */
         int *ret_parcel_fd; /* of what the next program of this process takes over; untouched when the node has ended */
-        /* The process of exec that the node's next program is to know; 0: none. Any thread. */
+        /* The process of exec that the node's next program is to know; 0: none; -1: it has ended by itself, and so
+         * does the node. Any thread. */
         pid_t (*application)(void *arg);
         /* Called once the mount serves; a negative result ends the node with that error. @arg is also that of
          * on_signal, called for SIGINT and SIGTERM when another node leads, if one can, and before this one stops: it waits

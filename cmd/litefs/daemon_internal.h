@@ -40,6 +40,7 @@ struct daemon {
         pthread_mutex_t lock; /* guards what follows; leaf */
         pthread_cond_t started;
         enum { STARTING, SERVING, NOT_STARTED } phase;
+        char refusal[ERR_TEXT_SIZE]; /* why no other program has taken over; "": none was to */
         atomic_bool is_stopping;
         atomic_llong
                 drained_ms; /* then the proxy's requests are not waited for any longer; CLOCK_BOOTTIME, once it stops */
@@ -60,6 +61,9 @@ enum upgrade_end daemon_hand_over(struct daemon *d);
 /* For the API. */
 int daemon_may_upgrade(void *arg, struct err *e);
 void daemon_upgrade(void *arg);
+bool daemon_upgrade_error(void *arg, char *buf, size_t size);
+/* NULL: there is none. */
+void daemon_note_refusal(struct daemon *d, const char *why);
 
 /* The thread that ends the node when a signal comes, or daemon_stop. Before anything that may take long. */
 int daemon_await_signals(struct daemon *d, struct err *e);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -43,6 +44,12 @@ check_lease(struct daemon *d, struct err *e)
                         "this node is the primary by a lease of %s, which cannot be handed to another "
                         "program yet: run `litefs handoff` first, or restart the node",
                         d->lease->type);
+}
+
+static bool
+has_application_ended(struct daemon *d)
+{
+        return d->options->application(d->options->arg) < 0;
 }
 
 struct databases {
@@ -101,6 +108,8 @@ check_node(struct daemon *d, struct err *e)
         struct databases all = { .e = e };
         int r = check_lease(d, e);
 
+        if (r == 0 && has_application_ended(d))
+                r = err_text(e, -ECHILD, "the application of exec has ended, and the node ends with it");
         if (r == 0 && !atomic_load(&d->has_joined))
                 r = err_text(e, -EBUSY, "the node is still starting: try again when it is ready");
         if (r == 0)
@@ -108,6 +117,25 @@ check_node(struct daemon *d, struct err *e)
         if (r == 0)
                 r = check_descriptors(d, all.n, e);
         return r == 0 ? session_may_be_carried(d->session, e) : r;
+}
+
+void
+daemon_note_refusal(struct daemon *d, const char *why)
+{
+        pthread_mutex_lock(&d->lock);
+        snprintf(d->refusal, sizeof d->refusal, "%s", why != NULL ? why : "");
+        pthread_mutex_unlock(&d->lock);
+}
+
+bool
+daemon_upgrade_error(void *arg, char *buf, size_t size)
+{
+        struct daemon *d = arg;
+
+        pthread_mutex_lock(&d->lock);
+        snprintf(buf, size, "%s", d->refusal);
+        pthread_mutex_unlock(&d->lock);
+        return buf[0] != '\0';
 }
 
 int
@@ -119,7 +147,11 @@ daemon_may_upgrade(void *arg, struct err *e)
         for (int i = 0; i < JOIN_MS / 10 && !atomic_load(&d->has_joined); i++)
                 (void)usleep(10000);
         r = check_node(d, e);
-        return r == 0 ? takeover_try(d->options->config, e) : r;
+        if (r == 0)
+                r = takeover_try(d->options->config, e);
+        if (r == 0)
+                daemon_note_refusal(d, NULL); /* what is there from now on is of this attempt */
+        return r;
 }
 
 void
@@ -165,6 +197,8 @@ gather_state(struct daemon *d, struct err *e)
         struct parcel p = { 0 };
         int fd;
 
+        if (facts.application_pid < 0)
+                return err_text(e, -ECHILD, "the application of exec has ended");
         guard_get(d->guard, &facts.guard_fd, &facts.guard_pid);
         takeover_put(&p, &facts);
         store_carry_out(d->store, &p);
@@ -209,6 +243,7 @@ daemon_hand_over(struct daemon *d)
 
         if (try_to_rest(d, others, &e) < 0) {
                 log_error("no upgrade: %s", e.text);
+                daemon_note_refusal(d, e.text);
                 return UPGRADE_REFUSED;
         }
         log_info("upgrade: the node is handed over to the program that is installed now");
@@ -217,6 +252,8 @@ daemon_hand_over(struct daemon *d)
         ending_allow(d->ending, "the node to be handed over", UPGRADE_MS);
         atomic_store(&d->is_leaving, true);
         fd = rest_and_gather(d, others, &e);
+        if (fd < 0 && has_application_ended(d))
+                return UPGRADE_FAILED; /* its status is the node's */
         if (fd < 0) {
                 err_prefix(&e, "the node ends, for it could not be handed over");
                 d->upgrade_error = e;

@@ -276,7 +276,11 @@ on_signal(void *arg, int sig)
 static pid_t
 on_ask_application(void *arg)
 {
-        return exec_pid(((struct mount *)arg)->exec);
+        struct mount *m = arg;
+        pid_t pid = exec_pid(m->exec);
+        int code;
+
+        return pid == 0 && exec_result(m->exec, &code) == EXEC_EXITED ? -1 : pid;
 }
 
 static void

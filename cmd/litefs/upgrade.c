@@ -38,7 +38,7 @@ ask_program(struct client *c, struct program *ret, struct err *e)
         return 0;
 }
 
-/* Until another one answers, which may be the old one that has begun anew. */
+/* Until another one answers, which may be the old one that has begun anew; or the same says why none does. */
 static int
 wait_for_next(struct client *c, const struct program *before, struct program *ret, struct err *e)
 {
@@ -46,7 +46,8 @@ wait_for_next(struct client *c, const struct program *before, struct program *re
         struct err ignored = ERR_INIT;
 
         for (int waited_ms = 0; waited_ms < WAIT_MS; waited_ms += 10) {
-                if (ask_program(c, ret, &ignored) == 0 && strcmp(ret->id, before->id) != 0)
+                if (ask_program(c, ret, &ignored) == 0 &&
+                    (strcmp(ret->id, before->id) != 0 || ret->error[0] != '\0'))
                         return ret->error[0] == '\0'
                                        ? 0
                                        : err_text(e, -EBUSY, "the node goes on with version %s: %s",

@@ -46,7 +46,8 @@ struct api_config {
          * and then, that it does. */
         int (*may_upgrade)(void *arg, struct err *e);
         void (*upgrade)(void *arg);
-        const char *upgrade_error; /* why one did not, since when this one goes on; NULL: none */
+        /* Why the last one did not, and this program goes on; false: none failed. On a worker. */
+        bool (*upgrade_error)(void *arg, char *buf, size_t size);
         /* Gets connections that begin with "GET /proxy ", as http_server.h says; NULL: there is no such path. */
         void (*take_proxy_conn)(void *arg, struct conn *c);
         void *arg;

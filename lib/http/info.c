@@ -45,7 +45,7 @@ reply_info(struct http_call *call, void *view)
         const struct node_status *self = &v->nodes.self;
         struct lease_state primary;
         json_t *o = json_object();
-        char id[17];
+        char id[17], text[ERR_TEXT_SIZE];
 
         find_primary(v->api, self->is_primary, &primary);
         api_format_boot_id(self->boot_id, id);
@@ -68,8 +68,8 @@ reply_info(struct http_call *call, void *view)
         if (self->wait.cause != NODE_WAIT_NOTHING)
                 json_object_set_new(o, "waits", api_wait_json(&self->wait));
         json_object_set_new(o, "version", json_string(c->version));
-        if (c->upgrade_error != NULL)
-                json_object_set_new(o, "upgradeError", json_string(c->upgrade_error));
+        if (c->upgrade_error != NULL && c->upgrade_error(c->arg, text, sizeof text))
+                json_object_set_new(o, "upgradeError", json_string(text));
         json_object_set_new(o, "replicas", node_replicas_json(&v->nodes));
         api_reply_json(call, 200, o);
 }

@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -334,6 +335,39 @@ def test_node_ends_when_it_cannot_go_on():
         assert "could not be handed over" in n.log()
 
 
+OPENS_A_PAST_STATE = """
+import os, sys, time
+f = open({past!r}, "rb")
+if os.fork() == 0:
+    os.closerange(0, 3)
+    while not os.path.exists({done!r}):
+        time.sleep(0.05)
+"""
+
+
+def test_refused_after_it_has_begun():
+    """What has come up since the node was asked is told to who asked."""
+    with Upgradable() as n:
+        c = n.connect()
+        c.execute("create table t(a)")
+        past, done = n.path("t.db@" + n.pos().split("/")[0]), os.path.join(n.root, "done")
+        before = n.info()["nodeID"]
+        n.install_script(OPENS_A_PAST_STATE.format(past=past, done=done))
+        try:
+            r = n.try_upgrade()
+        finally:
+            with open(done, "w"):
+                pass
+        assert r.returncode == 1 and "a past state of t.db is open" in r.stderr, r.stderr
+        assert "a past state of t.db is open" in n.info()["upgradeError"]
+        still_the_same(n, c, before)
+        n.install(LITEFS)
+        wait_until(lambda: n.try_upgrade().returncode == 0, "the file's close to arrive")
+        assert "upgradeError" not in n.info()
+        c.close()
+        n.check()
+
+
 GIVES_BACK = """
 import os, sys
 if sys.argv[1] == "takeover-check":
@@ -389,6 +423,22 @@ def test_application_stays():
         assert open(n.root + "/pid").read().split() == pids and os.path.exists("/proc/" + pids[0])
         assert n.stop() == 0
         assert not os.path.exists("/proc/" + pids[0])
+
+
+def test_proxy_that_cannot_listen():
+    """The node serves, and goes on to."""
+    with Upgradable() as n, socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        c = n.connect()
+        c.execute("create table t(a)")
+        with open(n.config, "a", encoding="utf-8") as f:
+            f.write(f"proxy:\n  addr: 127.0.0.1:{other.getsockname()[1]}\n  target: 127.0.0.1:1\n  db: t.db\n")
+        n.upgrade()
+        wait_until(lambda: "no proxy: " in n.log(), "the proxy's error")
+        still_the_same(n, c, n.info()["nodeID"])
+        c.close()
+        n.check()
 
 
 def n_guards(parent):
