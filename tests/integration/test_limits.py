@@ -272,7 +272,8 @@ def wakeups(n):
 
 
 def test_idle_daemon_sleeps():
-    """No more than one wake-up a second, of all threads together, with an open connection of either mode."""
+    """No more than two wake-ups a second, of all threads together, with an open connection of either mode: for the heartbeat and
+    for what ticks once a second, which are one where they fall into the same millisecond."""
     with Node() as n:
         open_ones = []
         for mode in ("wal", "delete"):
@@ -285,13 +286,13 @@ def test_idle_daemon_sleeps():
         def is_settled():
             before = wakeups(n)
             time.sleep(2)
-            return wakeups(n) <= before + 3  # a timer of one second may fire at both ends
+            return wakeups(n) <= before + 2 * 3  # a timer of one second may fire at both ends
         wait_until(is_settled, "the daemon to finish what follows a commit")
         before = wakeups(n)
         time.sleep(10)
         made = wakeups(n) - before
         print(f"idle for 10 s: {made} wake-ups", flush=True)
-        assert made <= 11, made  # at both ends here, too
+        assert made <= 2 * 11, made  # at both ends here, too
         for c in open_ones:
             c.close()
 
