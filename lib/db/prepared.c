@@ -187,7 +187,7 @@ prepared_confirm(struct db_access *a, uint64_t number)
         int r;
 
         if (db->passed.last_undone == number)
-                return -EIO;
+                return -EIO; /* by whoever came in between */
         if (p == NULL || p->number != number)
                 return confirm_commit(db, NULL); /* it is published by now */
         if (p->commit == NULL || db->env->may_confirm == NULL ||

@@ -4,52 +4,28 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/log.h"
-#include "base/monotonic.h"
+#include "base/pacer.h"
 #include "base/thread.h"
 #include "history/images.h"
 #include "history/keep.h"
 
-#define REST_MIN_MS 1
-#define REST_MAX_MS 1000
-
 struct keeper {
         struct keeper_config config;
         struct keep_policy policy;
-        pthread_mutex_t lock; /* a leaf */
-        pthread_cond_t wake;
-        bool is_stopping; /* under lock */
-        int64_t began_ms; /* when it last went back to work */
+        struct pacer pacer;
         struct trouble trouble;
         bool has_failed; /* in this round */
         pthread_t thread;
 };
 
-/* False: the end. */
-static bool
-keeper_rest(struct keeper *k, int64_t ms)
-{
-        struct timespec until = monotonic_after_ms(ms);
-        bool goes_on;
-
-        pthread_mutex_lock(&k->lock);
-        while (!k->is_stopping && pthread_cond_timedwait(&k->wake, &k->lock, &until) == 0)
-                ;
-        goes_on = !k->is_stopping;
-        pthread_mutex_unlock(&k->lock);
-        k->began_ms = monotonic_ms();
-        return goes_on;
-}
-
 static bool
 keeper_goes_on(void *arg)
 {
         struct keeper *k = arg;
-        int64_t ms = monotonic_ms() - k->began_ms;
 
-        return keeper_rest(k, ms < REST_MIN_MS ? REST_MIN_MS : ms > REST_MAX_MS ? REST_MAX_MS : ms);
+        return pacer_rest_from_work(&k->pacer, 1);
 }
 
 static void
@@ -87,20 +63,19 @@ run_keeper(void *arg)
 {
         struct keeper *k = arg;
 
-        k->began_ms = monotonic_ms();
+        pacer_begin(&k->pacer);
         do {
                 k->has_failed = false;
                 if (store_each(k->config.store, keep_one, k) == 0 && !k->has_failed)
                         k->trouble = (struct trouble){ 0 };
-        } while (keeper_rest(k, k->config.interval_ms));
+        } while (pacer_rest(&k->pacer, k->config.interval_ms));
         return NULL;
 }
 
 static void
 release_keeper(struct keeper *k)
 {
-        pthread_cond_destroy(&k->wake);
-        pthread_mutex_destroy(&k->lock);
+        pacer_release(&k->pacer);
         free(k);
 }
 
@@ -122,8 +97,7 @@ keeper_new(const struct keeper_config *config, struct keeper **ret, struct err *
                 .arg = k,
                 .goes_on = keeper_goes_on,
         };
-        pthread_mutex_init(&k->lock, NULL);
-        thread_cond_init(&k->wake);
+        pacer_init(&k->pacer);
         r = thread_start(&k->thread, run_keeper, k);
         if (r < 0) {
                 release_keeper(k);
@@ -138,10 +112,7 @@ keeper_free(struct keeper *k)
 {
         if (k == NULL)
                 return;
-        pthread_mutex_lock(&k->lock);
-        k->is_stopping = true;
-        pthread_cond_signal(&k->wake);
-        pthread_mutex_unlock(&k->lock);
+        pacer_stop(&k->pacer);
         pthread_join(k->thread, NULL);
         release_keeper(k);
 }

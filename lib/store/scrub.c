@@ -4,49 +4,27 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/log.h"
-#include "base/monotonic.h"
+#include "base/pacer.h"
 #include "base/thread.h"
 
-#define REST_FACTOR 4 /* rests so many times as long as it worked */
-#define REST_MIN_MS 1
-#define REST_MAX_MS 1000
+#define REST_FACTOR 4       /* rests so many times as long as it worked */
+#define DESCRIPTORS_MS 1000 /* until it asks again for those that others have */
 
 struct scrub {
         struct store *store;
-        pthread_mutex_t lock;
-        pthread_cond_t wake;
-        bool is_stopping; /* under lock */
-        int64_t began_ms; /* when it last went back to work */
+        struct pacer pacer;
         unsigned n_verified, n_damaged;
         pthread_t thread;
 };
-
-/* True to go on. */
-static bool
-rest_for(struct scrub *sc, int64_t ms)
-{
-        struct timespec until = monotonic_after_ms(ms);
-        bool goes_on;
-
-        pthread_mutex_lock(&sc->lock);
-        while (!sc->is_stopping && pthread_cond_timedwait(&sc->wake, &sc->lock, &until) == 0)
-                ;
-        goes_on = !sc->is_stopping;
-        pthread_mutex_unlock(&sc->lock);
-        sc->began_ms = monotonic_ms();
-        return goes_on;
-}
 
 static bool
 scrub_rest(void *arg)
 {
         struct scrub *sc = arg;
-        int64_t ms = (monotonic_ms() - sc->began_ms) * REST_FACTOR;
 
-        return rest_for(sc, ms < REST_MIN_MS ? REST_MIN_MS : ms > REST_MAX_MS ? REST_MAX_MS : ms);
+        return pacer_rest_from_work(&sc->pacer, REST_FACTOR);
 }
 
 static void
@@ -77,7 +55,7 @@ verify_one(struct scrub *sc, struct db *db)
         int r = db_verify(db, &pace, &e);
 
         while (r == -ENFILE) {
-                if (!rest_for(sc, REST_MAX_MS))
+                if (!pacer_rest(&sc->pacer, DESCRIPTORS_MS))
                         return 1;
                 e = (struct err)ERR_INIT;
                 r = db_verify(db, &pace, &e);
@@ -120,7 +98,7 @@ run_scrub(void *arg)
         struct scrub *sc = arg;
         struct list l = { 0 };
 
-        sc->began_ms = monotonic_ms();
+        pacer_begin(&sc->pacer);
         (void)store_each(sc->store, count_db, &l);
         l.dbs = calloc(l.capacity + 1, sizeof *l.dbs);
         if (l.dbs == NULL) {
@@ -140,8 +118,7 @@ run_scrub(void *arg)
 static void
 release_scrub(struct scrub *sc)
 {
-        pthread_cond_destroy(&sc->wake);
-        pthread_mutex_destroy(&sc->lock);
+        pacer_release(&sc->pacer);
         free(sc);
 }
 
@@ -154,8 +131,7 @@ scrub_new(struct store *s, struct scrub **ret)
         if (sc == NULL)
                 return -ENOMEM;
         sc->store = s;
-        pthread_mutex_init(&sc->lock, NULL);
-        thread_cond_init(&sc->wake);
+        pacer_init(&sc->pacer);
         r = thread_start(&sc->thread, run_scrub, sc);
         if (r < 0) {
                 release_scrub(sc);
@@ -170,10 +146,7 @@ scrub_free(struct scrub *sc)
 {
         if (sc == NULL)
                 return;
-        pthread_mutex_lock(&sc->lock);
-        sc->is_stopping = true;
-        pthread_cond_signal(&sc->wake);
-        pthread_mutex_unlock(&sc->lock);
+        pacer_stop(&sc->pacer);
         pthread_join(sc->thread, NULL);
         release_scrub(sc);
 }
