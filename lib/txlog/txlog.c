@@ -1,4 +1,4 @@
-/* Segments, and appending to the last one. How a crash is survived:
+/* Appending to the last segment, and taking back what was appended. How a crash is survived:
  *
  * A record is one frame, and a frame checks out only when all its bytes are there; the frames of a segment are
  * a chain. So the valid records of the last segment are a prefix of what was appended, and synced ones are in
@@ -24,51 +24,7 @@
 #define GATHER_MIN 8192u
 #define CUT_SIZE 8u /* bytes that make a frame none */
 
-int
-txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size)
-{
-        int n = snprintf(buf, size, "%s/%016llx.seg", log->dir, (unsigned long long)seq);
-
-        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
-}
-
-void
-segment_free(const struct os *os, struct segment *s)
-{
-        os_close(os, "txlog:close", s->fd);
-        free(s->marks);
-        free(s);
-}
-
-void
-segment_note_record(struct segment *s, const struct record_frame *f, uint64_t off,
-                    uint64_t previous_chain)
-{
-        /* A snapshot begins at 1 whatever came before it. */
-        uint64_t after_txid = s->has_records ? s->last.max_txid : f->record.min_txid - 1;
-
-        s->before = (struct segment_end){ off, previous_chain, s->has_records, s->last };
-        if (!s->has_records)
-                s->first = f->record;
-        s->has_records = true;
-        s->last = f->record;
-        s->chain = f->chain;
-        s->end = record_frame_end(off, f->record.size_bytes);
-        if (s->n_marks > 0 && off - s->marks[s->n_marks - 1].off < MARK_EVERY)
-                return;
-        if (s->n_marks == s->marks_capacity) {
-                uint32_t want = s->marks_capacity == 0 ? 4 : s->marks_capacity * 2;
-                struct mark *p = realloc(s->marks, want * sizeof *p);
-
-                if (p == NULL)
-                        return; /* a longer walk for readers, no more */
-                s->marks = p;
-                s->marks_capacity = want;
-        }
-        s->marks[s->n_marks++] = (struct mark){ after_txid + 1, off, previous_chain };
-}
-
-/* --- segments --- */
+/* --- the last segment --- */
 
 static int64_t
 wall_ms(void)
@@ -77,15 +33,6 @@ wall_ms(void)
 
         clock_gettime(CLOCK_REALTIME, &ts);
         return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-int
-txlog_write_header(const struct txlog *log, const struct segment *s)
-{
-        uint8_t buf[SEGMENT_HEADER_SIZE];
-
-        segment_header_encode(&s->header, buf);
-        return os_pwrite_all(log->os, "txlog:header", s->fd, buf, sizeof buf, 0);
 }
 
 static uint64_t
@@ -138,17 +85,6 @@ create_segment(struct txlog *log, struct segment **ret, struct err *e)
         }
         *ret = s;
         return 0;
-}
-
-/* Nobody writes to it or syncs it any more, but for make_space; it is not the tail, or about to be that no more.
- * With the lock. */
-void
-txlog_close_if_durable(struct txlog *log, struct segment *s)
-{
-        if (!s->is_durable || s == log->filling)
-                return;
-        os_close(log->os, "txlog:close", s->fd);
-        s->fd = -1;
 }
 
 /* The segment that the next record goes to. */

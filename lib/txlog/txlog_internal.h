@@ -1,4 +1,10 @@
-/* lib/txlog/txlog_internal.h - the inside of the log, for txlog.c and txlog_*.c. */
+/* lib/txlog/txlog_internal.h - the inside of the log, for txlog.c and txlog_*.c. They call each other downwards in this order:
+ *
+ *   txlog_open.c               what is valid of what is found
+ *   txlog.c                    appends
+ *   txlog_sync.c, txlog_rest.c   durability and space ahead; idle logs
+ *   txlog_retain.c, txlog_reader.c
+ *   txlog_segments.c           the list of segments, and one of them */
 #ifndef LITEFS_TXLOG_INTERNAL_H
 #define LITEFS_TXLOG_INTERNAL_H
 
@@ -98,11 +104,15 @@ struct txlog_reader {
         uint64_t crc;
 };
 
+/* --- txlog_segments.c --- */
 int txlog_segment_path(const struct txlog *log, uint64_t seq, char *buf, size_t size);
 /* Takes a record at @off into the segment's summary and index. 0 or -ENOMEM (then only the index lacks it). */
 void segment_note_record(struct segment *s, const struct record_frame *f, uint64_t off,
                          uint64_t previous_chain);
 void segment_free(const struct os *os, struct segment *s);
+int txlog_write_header(const struct txlog *log, const struct segment *s);
+/* With the lock: the descriptor of a segment that will not be written or synced any more. */
+void txlog_close_if_durable(struct txlog *log, struct segment *s);
 
 /* --- txlog_sync.c --- */
 /* Takes sync_lock, which somebody may hold over an fdatasync. */
@@ -111,10 +121,5 @@ void txlog_lock_syncs(struct txlog *log);
 /* --- txlog_rest.c --- */
 /* Opens what rests, for who appends. */
 int txlog_wake(struct txlog *log);
-
-/* --- txlog.c --- */
-int txlog_write_header(const struct txlog *log, const struct segment *s);
-/* With the lock: the descriptor of a segment that will not be written or synced any more. */
-void txlog_close_if_durable(struct txlog *log, struct segment *s);
 
 #endif

@@ -1,68 +1,7 @@
-/* What the log holds, and letting go of its old end. */
+/* Letting go of the log's old end. */
 #include "txlog/txlog_internal.h"
 
 #include <errno.h>
-
-/* --- what there is --- */
-
-bool
-txlog_last(struct txlog *log, struct txlog_record *ret)
-{
-        bool found = false;
-
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL; s = s->next) {
-                if (!s->has_records)
-                        continue;
-                *ret = s->last;
-                found = true;
-        }
-        pthread_mutex_unlock(&log->lock);
-        return found;
-}
-
-bool
-txlog_first(struct txlog *log, struct txlog_record *ret)
-{
-        bool found = false;
-
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL && !found; s = s->next) {
-                found = s->has_records;
-                if (found)
-                        *ret = s->first;
-        }
-        pthread_mutex_unlock(&log->lock);
-        return found;
-}
-
-void
-txlog_get_stat(struct txlog *log, struct txlog_stat *ret)
-{
-        *ret = (struct txlog_stat){ 0 };
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL; s = s->next) {
-                ret->segments++;
-                ret->bytes += s->end;
-                ret->allocated_bytes += s->allocated > s->end ? s->allocated : s->end;
-        }
-        pthread_mutex_unlock(&log->lock);
-}
-
-uint64_t
-txlog_bytes_behind(struct txlog *log, uint64_t txid)
-{
-        uint64_t bytes = 0;
-
-        pthread_mutex_lock(&log->lock);
-        for (struct segment *s = log->head; s != NULL; s = s->next)
-                if (s->has_records && s->first.max_txid > txid)
-                        bytes += s->end;
-        pthread_mutex_unlock(&log->lock);
-        return bytes;
-}
-
-/* --- retention --- */
 
 static bool
 is_pinned(const struct txlog *log, const struct segment *s)

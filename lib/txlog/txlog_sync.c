@@ -104,28 +104,6 @@ txlog_sync(struct txlog *log, uint64_t lsn, struct err *e)
         return r;
 }
 
-uint64_t
-txlog_end_lsn(struct txlog *log)
-{
-        uint64_t lsn;
-
-        pthread_mutex_lock(&log->lock);
-        lsn = log->end_lsn;
-        pthread_mutex_unlock(&log->lock);
-        return lsn;
-}
-
-uint64_t
-txlog_synced_lsn(struct txlog *log)
-{
-        uint64_t lsn;
-
-        pthread_mutex_lock(&log->lock);
-        lsn = log->synced_lsn;
-        pthread_mutex_unlock(&log->lock);
-        return lsn;
-}
-
 /* --- space ahead --- */
 
 /* Grows with the segment, so that a log of few records stays small. */

@@ -13,7 +13,7 @@ import sys
 
 from include_direction import sources
 
-ONE_WAY = ("lib/base", "lib/ltx", "lib/sqlite", "lib/history", "lib/db", "lib/db/wal", "lease")
+ONE_WAY = ("lib/base", "lib/ltx", "lib/sqlite", "lib/history", "lib/txlog", "lib/db", "lib/db/wal", "lease")
 
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 # As the layout has it: the type on a line, then the name at the start of the next one.
