@@ -40,12 +40,6 @@ upload_free(struct upload *u)
         free(u);
 }
 
-int64_t
-upload_now(const struct upload *u)
-{
-        return clock_wall_ms(u->config->clock);
-}
-
 struct db *
 upload_db(const struct upload *u)
 {
@@ -82,77 +76,6 @@ upload_forget(struct upload *u)
         u->has_said_blocked = false;
         db_hold_log(u->db, u->config->slot, UINT64_MAX);
         show_upload(u);
-}
-
-/* --- objects --- */
-
-int
-upload_added(struct upload *u, const struct backup_object *o, struct err *e)
-{
-        int r = backup_objects_add(&u->objects, o);
-
-        u->n_objects++;
-        return r < 0 ? err_set(e, r, "objects of %s", u->place) : 0;
-}
-
-/* A key that is taken: ours, of a request whose answer did not come, if it is the same piece of the same history. */
-static int
-resolve_taken(struct upload *u, const struct backup_object *o, const struct ltx_header *want,
-              struct err *e)
-{
-        struct ltx_header h;
-        int r = backup_read_header(u->dest, u->place, o, &h, e);
-
-        if (r < 0)
-                return r;
-        if (h.chain_post == want->chain_post && h.chain_pre == want->chain_pre &&
-            h.commit == want->commit && h.page_size == want->page_size)
-                return 0;
-        return err_text(e, -EEXIST, "%s has another object of %016llx to %016llx", u->dest->url,
-                        (ull)o->min_txid, (ull)o->max_txid);
-}
-
-static int
-begin_object(struct upload *u, const struct backup_object *o, struct dest_put **ret, struct err *e)
-{
-        struct dest_put_options options = { .condition = DEST_IF_ABSENT, .time_ms = o->time_ms };
-        char name[BACKUP_NAME_SIZE], key[DEST_KEY_SIZE];
-        int r;
-
-        backup_object_name(u->dest->layout, o, name);
-        r = dest_key(u->place, name, key);
-        return r < 0 ? err_set(e, r, "%s", u->place) : dest_put_begin(u->dest, key, &options, ret, e);
-}
-
-/* After everything was written, or @r says why not. */
-static int
-end_object(struct upload *u, struct dest_put *p, int r, const struct backup_object *o,
-           const struct ltx_header *h, struct err *e)
-{
-        char etag[DEST_ETAG_SIZE];
-
-        if (r < 0) {
-                dest_put_abort(p);
-                return r;
-        }
-        r = dest_put_finish(p, etag, e);
-        if (r == -EEXIST)
-                r = resolve_taken(u, o, h, e);
-        return r == 0 ? upload_added(u, o, e) : r;
-}
-
-int
-upload_put_range(struct upload *u, struct backup_range *rg, unsigned level, struct err *e)
-{
-        const struct ltx_header *h = backup_range_header(rg);
-        struct backup_object o = { .level = level,
-                                   .min_txid = h->min_txid,
-                                   .max_txid = h->max_txid,
-                                   .time_ms = h->timestamp_ms };
-        struct dest_put *p = NULL;
-        int r = begin_object(u, &o, &p, e);
-
-        return r < 0 ? r : end_object(u, p, backup_range_write(rg, &p->sink, e), &o, h, e);
 }
 
 /* --- a whole database --- */
@@ -198,10 +121,10 @@ put_snapshot(struct upload *u, struct db_snapshot *snap, const struct txlog_reco
         /* As durable as what comes record by record: see db_replicable_txid. */
         r = txlog_sync(db_log(u->db), txlog_end_lsn(db_log(u->db)), e);
         if (r == 0)
-                r = begin_object(u, &o, &p, e);
+                r = upload_begin_object(u, &o, &p, e);
         if (r < 0)
                 return r;
-        r = end_object(u, p, write_snapshot(snap, &p->sink, e), &o, &h, e);
+        r = upload_end_object(u, p, write_snapshot(snap, &p->sink, e), &o, &h, e);
         if (r == 0)
                 note_snapshot(u, record);
         return r;

@@ -1,4 +1,9 @@
-/* lib/backup/upload_internal.h - the inside of an upload, for upload*.c. */
+/* lib/backup/upload_internal.h - the inside of an upload, for upload*.c, which call each other downwards:
+ *
+ *   upload.c          what was committed, step by step
+ *   upload_keep.c     longer pieces; what is not needed any more
+ *   upload_look.c     whose the place is, and where it ends
+ *   upload_objects.c  one object: put, removed */
 #ifndef LITEFS_BACKUP_UPLOAD_INTERNAL_H
 #define LITEFS_BACKUP_UPLOAD_INTERNAL_H
 
@@ -39,19 +44,34 @@ struct upload {
         struct upload_status shown;
 };
 
-int64_t upload_now(const struct upload *u);
+static inline int64_t
+upload_now(const struct upload *u)
+{
+        return clock_wall_ms(u->config->clock);
+}
+
+/* --- upload_look.c --- */
 /* Finds out whose the place is and where it ends. */
 int upload_look(struct upload *u, struct err *e);
 /* Tells the place that we are here, and where. -ESTALE or -EEXIST: another one has, since we looked. */
 int upload_write_head(struct upload *u, struct err *e);
-/* Removes an object: 0, also where that is not allowed, which is kept in mind and said once. */
-int upload_remove(struct upload *u, size_t i, struct err *e);
 /* Whole databases of another history that a new one of ours replaces. */
 int upload_remove_superseded(struct upload *u, struct err *e);
+
+/* --- upload_keep.c --- */
 /* Longer pieces, and what is not needed any more. */
 int upload_keep(struct upload *u, struct backup_range *rg, struct err *e);
-/* What was gathered, as an object of @level. 0; -EEXIST: one is there that is not ours. */
+
+/* --- upload_objects.c --- */
+/* Puts @o: what the caller writes into *@ret in between. The end is told by @r whether all of it was written, and takes @p
+ * either way. 0; -EEXIST: one is there that is not ours, which is told by @h. */
+int upload_begin_object(struct upload *u, const struct backup_object *o, struct dest_put **ret,
+                        struct err *e);
+int upload_end_object(struct upload *u, struct dest_put *p, int r, const struct backup_object *o,
+                      const struct ltx_header *h, struct err *e);
+/* The same of what was gathered, as an object of @level. */
 int upload_put_range(struct upload *u, struct backup_range *rg, unsigned level, struct err *e);
-int upload_added(struct upload *u, const struct backup_object *o, struct err *e);
+/* Removes an object: 0, also where that is not allowed, which is kept in mind and said once. */
+int upload_remove(struct upload *u, size_t i, struct err *e);
 
 #endif

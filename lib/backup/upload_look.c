@@ -79,34 +79,6 @@ find_common(struct upload *u, uint64_t *ret, struct err *e)
         return r;
 }
 
-int
-upload_remove(struct upload *u, size_t i, struct err *e)
-{
-        char name[BACKUP_NAME_SIZE], key[DEST_KEY_SIZE];
-        struct err why = ERR_INIT;
-        int r;
-
-        backup_object_name(u->dest->layout, &u->objects.items[i], name);
-        r = dest_key(u->place, name, key);
-        if (r == 0)
-                r = dest_remove(u->dest, key, &why);
-        if (r == -EACCES || r == -EPERM || r == -EROFS) {
-                if (!u->cannot_remove)
-                        log_event(LOG_WARN, u->place,
-                                  "backup to %s: objects cannot be removed there (%s): they stay",
-                                  u->dest->url, why.text);
-                u->cannot_remove = true;
-                return 0;
-        }
-        if (r < 0) {
-                if (e != NULL)
-                        *e = why;
-                return r;
-        }
-        u->objects.items[i] = u->objects.items[--u->objects.n];
-        return 0;
-}
-
 /* The newest object behind @common, whole databases (@of_level_9) but the one that we have put, or others: its index, or
  * objects.n. */
 static size_t

@@ -17,12 +17,6 @@
 #define N_THREADS 2
 #define TICK_MS 500
 
-int64_t
-halt_holder_now_ms(const struct halt_holder *rh)
-{
-        return clock_boot_ms(rh->config.clock);
-}
-
 static void
 answer_waiters(struct waiter *list, int r)
 {

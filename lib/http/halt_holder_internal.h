@@ -1,7 +1,7 @@
-/* lib/http/halt_holder_internal.h - the inside of the halt locks that this node holds, for remote_halt*.c only.
+/* lib/http/halt_holder_internal.h - the inside of the halt locks that this node holds, for its two files only.
  *
- *   halt_holder.c  the locks of all databases: states, users, threads
- *   remote_halt.c   one lock: what is asked of the primary, which waits */
+ *   halt_holder.c   the locks of all databases: states, users, threads; calls remote_halt.c
+ *   remote_halt.c   one lock: what is asked of the primary, which waits; calls nothing of halt_holder.c */
 #ifndef LITEFS_HTTP_HALT_HOLDER_INTERNAL_H
 #define LITEFS_HTTP_HALT_HOLDER_INTERNAL_H
 
@@ -50,7 +50,11 @@ struct halt_holder {
         struct ticker ticker;
 };
 
-int64_t halt_holder_now_ms(const struct halt_holder *rh);
+static inline int64_t
+halt_holder_now_ms(const struct halt_holder *rh)
+{
+        return clock_boot_ms(rh->config.clock);
+}
 
 /* --- remote_halt.c --- */
 /* What @h is of, while nothing else changes it. */

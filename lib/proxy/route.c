@@ -62,7 +62,7 @@ route_decide(const struct route_rules *rules, enum route_kind kind, const struct
 }
 
 int
-route_primary(const char *advertise_url, int proxy_port, struct destination *ret)
+route_primary(const char *advertise_url, int port, struct destination *ret)
 {
         struct addr a;
         int r = addr_of_url(advertise_url, &a, NULL);
@@ -71,7 +71,7 @@ route_primary(const char *advertise_url, int proxy_port, struct destination *ret
                 return r;
         ret->is_node = strncasecmp(advertise_url, "https://", 8) == 0;
         if (!ret->is_node)
-                a.port = proxy_port;
+                a.port = port;
         if (a.port <= 0 || a.port > 65535)
                 return -EINVAL;
         addr_format(&a, ret->address);

@@ -61,6 +61,6 @@ struct destination {
 
 /* The primary's proxy, by the URL that the primary is reached at by its peers: an https:// one is the destination, port
  * and all; else its host, and the port that proxies listen on, which is the same on all nodes. -EINVAL. */
-int route_primary(const char *advertise_url, int proxy_port, struct destination *ret);
+int route_primary(const char *advertise_url, int port, struct destination *ret);
 
 #endif

@@ -13,7 +13,10 @@ import sys
 
 from include_direction import sources
 
-ONE_WAY = ("lib/base", "lib/ltx", "lib/sqlite", "lib/history", "lib/txlog", "lib/db", "lib/db/wal", "lease")
+ONE_WAY = (
+    "lib/base", "lib/ltx", "lib/sqlite", "lib/txlog", "lib/db", "lib/db/wal", "lib/db/image", "lib/history", "lib/backup",
+    "lib/http", "lib/proxy", "lease",
+)
 
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 # As the layout has it: the type on a line, then the name at the start of the next one.

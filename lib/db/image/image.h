@@ -56,6 +56,7 @@ void image_follow_page_size(struct db_image *img);
 /* What @from has becomes @img's, its file too. Nothing is left over either. */
 void image_take(struct db_image *img, struct db_image *from);
 
+/* --- layers.c --- */
 /* As applications see it, outside the WAL; less than @n only at the end. Zeros in holes. */
 ssize_t image_read(struct db_image *img, void *buf, size_t n, uint64_t off);
 /* The same of any bytes, also past the end (zeros). */
@@ -68,6 +69,7 @@ const uint8_t *image_visible_page(const struct db_image *img, uint32_t page_size
 const uint8_t *image_committed_page(const struct db_image *img, uint32_t page_size, uint32_t pgno,
                                     uint8_t *room, int *ret_error);
 
+/* --- image.c: the file --- */
 /* Into the file itself; what is there is saved for the snapshot. The owner may, where readers see the same before and
  * after. @tag: as for the calls of base/os.h. */
 int image_write_file(struct db_image *img, const char *tag, const void *buf, size_t n, uint64_t off);
