@@ -66,9 +66,10 @@ struct db_passed {
         bool is_fast; /* commits come unsynced, as is wished */
         int index_fd; /* NAME-shm, while an application has it open; -1 */
         struct prepared *prepared;
-        uint64_t n_prepared;  /* that there were */
-        uint64_t last_undone; /* which of them; 0: none */
-        bool was_told;        /* that commits come unsynced */
+        uint64_t n_prepared;      /* that there were */
+        uint64_t last_undone;     /* which of them; 0: none */
+        bool is_removal_volatile; /* of a WAL that was one: a power cut may bring it back */
+        bool was_told;            /* that commits come unsynced */
 };
 
 /* What is told of a database without its lock, which somebody may hold over a read or a write of the file: the state that the

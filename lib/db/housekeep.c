@@ -207,13 +207,31 @@ keep_for_others(struct db *db, uint64_t txid)
         return kept < txid ? kept : txid;
 }
 
+/* Recovery tells a WAL that a power cut has brought back by the records that the log has of it. */
 static int
-retain(struct db *db, const struct txlog_retention *policy, struct err *e)
+end_removed_wal(struct db_access *a, struct err *e)
 {
+        struct db *db = a->db;
+        int r = 0;
+
+        if (db->passed.is_removal_volatile)
+                r = os_sync_dir(db->env->os, "housekeep:removed", db->dir);
+        if (r < 0)
+                return err_set(e, r, "sync %s", db->dir);
+        db->passed.is_removal_volatile = false;
+        return 0;
+}
+
+static int
+retain(struct db_access *a, const struct txlog_retention *policy, struct err *e)
+{
+        struct db *db = a->db;
         struct txlog_record before, after;
         bool had = txlog_first(db->log, &before);
-        int r = txlog_retain(db->log, policy, e);
+        int r = end_removed_wal(a, e);
 
+        if (r == 0)
+                r = txlog_retain(db->log, policy, e);
         if (r > 0 && had && txlog_first(db->log, &after) && after.min_txid > before.min_txid)
                 db_count_many(db, DB_COUNT_DROPPED, after.min_txid - before.min_txid);
         return r;
@@ -238,7 +256,7 @@ housekeep_with_access(struct db_access *a, const struct db_retention *retention,
                         .max_age_ms = retention->max_age_ms,
                 };
 
-                r = retain(db, &policy, e);
+                r = retain(a, &policy, e);
         }
         db_lock(db);
         wants_more = !overlay_is_empty(&db->image.writeback);

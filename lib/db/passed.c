@@ -127,8 +127,10 @@ passed_end(struct db_access *a)
 
         if (db->passed.prepared != NULL)
                 (void)prepared_undo(a);
-        if (db->passed.is_on)
+        if (db->passed.is_on) {
                 db_remove_file(db, "passed");
+                db->passed.is_removal_volatile = true;
+        }
         db->passed.is_on = db->passed.was_told = false;
 }
 

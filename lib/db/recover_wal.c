@@ -11,43 +11,103 @@
 #include "ltx/decoder.h"
 #include "sqlite/wal_format.h"
 
-/* Of the log's last record. */
+#define CHAINS_BACK \
+        65536u /* a chain whose salt is as little below another's is older; one that is drawn seldom is */
+
+/* The headers of the log's records, from the one that follows @after_txid. */
+struct header_walk {
+        struct txlog_reader *reader;
+        struct ltx_decoder *decoder;
+};
+
+static int
+header_walk_open(struct db *db, uint64_t after_txid, struct header_walk *ret, struct err *e)
+{
+        int r = ltx_decoder_new(&ret->decoder);
+
+        return r == 0 ? txlog_reader_open(db->log, after_txid, &ret->reader, e) : r;
+}
+
+/* 1; 0: there is no more; <0. */
+static int
+header_walk_next(struct header_walk *hw, struct ltx_header *ret, struct err *e)
+{
+        struct txlog_record record;
+        struct byte_src *src;
+        int r = txlog_reader_next(hw->reader, &record, &src, e);
+
+        if (r <= 0)
+                return r;
+        r = ltx_decoder_begin(hw->decoder, LTX_V3, src, ret, e);
+        return r < 0 ? r : 1;
+}
+
+static void
+header_walk_close(struct header_walk *hw)
+{
+        txlog_reader_close(hw->reader);
+        ltx_decoder_free(hw->decoder);
+}
+
 static int
 read_last_header(struct db *db, struct ltx_header *ret, struct err *e)
 {
-        struct txlog_reader *reader = NULL;
-        struct ltx_decoder *decoder = NULL;
-        struct txlog_record record;
-        struct byte_src *src;
-        int r = ltx_decoder_new(&decoder);
+        struct header_walk hw = { 0 };
+        int r = header_walk_open(db, db->pos.txid - 1, &hw, e);
 
         if (r == 0)
-                r = txlog_reader_open(db->log, db->pos.txid - 1, &reader, e);
-        if (r == 0)
-                r = txlog_reader_next(reader, &record, &src, e);
-        if (r > 0)
-                r = ltx_decoder_begin(decoder, LTX_V3, src, ret, e);
-        else if (r == 0)
-                r = -ENOENT;
-        txlog_reader_close(reader);
-        ltx_decoder_free(decoder);
+                r = header_walk_next(&hw, ret, e);
+        header_walk_close(&hw);
+        return r > 0 ? 0 : r < 0 ? r : -ENOENT;
+}
+
+static bool
+is_of_chain(const struct ltx_header *h, const struct wal_state *ws)
+{
+        return h->wal_size > 0 && h->wal_salt1 == ws->salt1 && h->wal_salt2 == ws->salt2;
+}
+
+/* 1: a record is of this chain; 0. */
+static int
+log_knows_chain(struct db *db, const struct wal_state *ws, struct err *e)
+{
+        struct header_walk hw = { 0 };
+        struct txlog_record first;
+        struct ltx_header h;
+        int r = txlog_first(db->log, &first) ? header_walk_open(db, first.max_txid - 1, &hw, e) : 0;
+
+        while (r == 0 && hw.reader != NULL && (r = header_walk_next(&hw, &h, e)) > 0) {
+                if (is_of_chain(&h, ws))
+                        break;
+                r = 0;
+        }
+        header_walk_close(&hw);
         return r;
 }
 
-/* How many frames of the WAL the log has: -ENOENT when the one does not follow the other. */
-static int64_t
-count_logged_frames(struct db *db, const struct ltx_header *last)
+/* How many frames of the WAL the log has, of which the last record is @last. -ESTALE: all of them, and what came after; a
+ * power cut can bring a removed WAL back. -ENOENT: the one does not follow the other. */
+static int
+count_logged_frames(struct db *db, const struct ltx_header *last, int64_t *ret, struct err *e)
 {
         uint32_t frame_size = WAL_FRAME_HEADER_SIZE + db->image.page_size;
         struct wal_state ws;
+        int r;
 
+        *ret = 0;
         wal_get_state(db->wal, &ws);
+        if (is_of_chain(last, &ws)) {
+                *ret = (last->wal_offset + last->wal_size - WAL_HEADER_SIZE) / frame_size;
+                return last->node_id == db->env->node_id ? 0 : -ENOENT;
+        }
+        r = log_knows_chain(db, &ws, e);
+        if (r != 0)
+                return r < 0 ? r : -ESTALE;
         if (last->node_id != db->env->node_id)
                 return -ENOENT;
-        if (last->wal_size > 0 && last->wal_salt1 == ws.salt1 && last->wal_salt2 == ws.salt2)
-                return (last->wal_offset + last->wal_size - WAL_HEADER_SIZE) / frame_size;
-        /* It has begun anew since, for which all of it must have been in the log; or there was none before. */
-        return last->wal_size == 0 || last->wal_salt1 + 1 == ws.salt1 ? 0 : -ENOENT;
+        /* It has begun since, for which all of the one before must have been in the log. The first salt counts up: this is an
+         * older one, of which retention has taken the records. */
+        return last->wal_size > 0 && last->wal_salt1 - ws.salt1 - 1 < CHAINS_BACK ? -ENOENT : 0;
 }
 
 /* Commits behind the first @n_logged frames, one after the other: how many; negative, and those before it stand. */
@@ -92,11 +152,15 @@ take_tail(struct db_access *a, const char *path, struct err *e)
         r = read_last_header(db, &last, e);
         if (r < 0)
                 return r;
-        n_logged = count_logged_frames(db, &last);
-        if (n_logged < 0 || !db->env->takes_wal_tail) {
+        r = count_logged_frames(db, &last, &n_logged, e);
+        if (r == -ESTALE)
+                return 0;
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r < 0 || !db->env->takes_wal_tail) {
                 keep_wal_beside(db, path,
-                                n_logged < 0 ? "it does not follow the log's end"
-                                             : "another node may have led meanwhile");
+                                r < 0 ? "it does not follow the log's end"
+                                      : "another node may have led meanwhile");
                 return 0;
         }
         r = capture_tail(a, n_logged, &n, e);

@@ -254,6 +254,15 @@ START_TEST(exclusive_connection_without_a_wal_index)
 }
 END_TEST
 
+/* The copy of a node that was killed at that moment goes on. */
+static void
+go_on_with_copy(void)
+{
+        db_driver_close(d);
+        ck_assert_int_lt(snprintf(root, sizeof root, "%s/copy", tmp), (int)sizeof root);
+        ck_assert_int_eq(db_driver_open(os_host(), root, &d, &e), 0);
+}
+
 /* Killed: what was not looked at is in the WAL alone. */
 START_TEST(unsynced_commits_survive_a_kill)
 {
@@ -271,12 +280,74 @@ START_TEST(unsynced_commits_survive_a_kill)
         ck_assert_uint_eq(position(), before + 1);
         db_driver_copy_tree(root, copy);
         sqlite3_close(c);
-        db_driver_close(d);
-        ck_assert_int_lt(snprintf(root, sizeof root, "%s/copy", tmp), (int)sizeof root);
-        ck_assert_int_eq(db_driver_open(os_host(), root, &d, &e), 0);
+        go_on_with_copy();
         ck_assert_uint_eq(position(), before + 4);
         check_log("a b b b");
         ck_assert_uint_eq(position(), before + 4);
+}
+END_TEST
+
+/* Its salts are drawn anew then, and so are none that the log knows. */
+START_TEST(unsynced_commits_of_a_new_wal_survive_a_kill)
+{
+        char copy[PATH_MAX + 8];
+        sqlite3 *c = connect_db();
+        uint64_t before = position();
+
+        snprintf(copy, sizeof copy, "%s/copy", tmp);
+        ck_assert_int_eq(db_driver_exec(c, "insert into t values(101,'a')"), SQLITE_OK);
+        ck_assert_int_eq(sqlite3_close(c), SQLITE_OK); /* the WAL goes */
+        c = connect_db();
+        ck_assert_int_eq(db_driver_exec(c, "pragma synchronous=normal; insert into t values(102,'b')"),
+                         SQLITE_OK);
+        ck_assert_uint_eq(position(), before + 1);
+        db_driver_copy_tree(root, copy);
+        sqlite3_close(c);
+        go_on_with_copy();
+        ck_assert_uint_eq(position(), before + 2);
+        check_log("a b");
+}
+END_TEST
+
+/* As after a power cut: that the WAL was removed did not get to the disk, what was committed without one since did. */
+static void
+bring_back_a_wal(bool begins_another)
+{
+        char was[PATH_MAX + 8], copy[PATH_MAX + 8], cmd[4 * PATH_MAX];
+        sqlite3 *c = connect_db();
+        uint64_t before;
+
+        snprintf(was, sizeof was, "%s/was", tmp);
+        snprintf(copy, sizeof copy, "%s/copy", tmp);
+        ck_assert_int_eq(
+                db_driver_exec(c, "insert into t values(101,'a'); insert into t values(102,'a')"),
+                SQLITE_OK);
+        db_driver_copy_tree(root, was);
+        ck_assert_int_eq(db_driver_exec(c, "pragma journal_mode=delete; update t set x='b' where x='a'"),
+                         SQLITE_OK);
+        if (begins_another)
+                ck_assert_int_eq(
+                        db_driver_exec(c, "pragma journal_mode=wal; update t set x='c' where x='b'"),
+                        SQLITE_OK);
+        ck_assert_int_eq(sqlite3_close(c), SQLITE_OK);
+        before = position();
+        db_driver_copy_tree(root, copy);
+        snprintf(cmd, sizeof cmd, "cp %s/dbs/t.db/wal %s/dbs/t.db/passed %s/dbs/t.db", was, was, copy);
+        ck_assert_int_eq(system(cmd), 0);
+        go_on_with_copy();
+        ck_assert_uint_eq(position(), before);
+        check_log(begins_another ? "c c" : "b b");
+}
+
+START_TEST(wal_that_was_removed_stays_so)
+{
+        bring_back_a_wal(false);
+}
+END_TEST
+
+START_TEST(wal_that_another_followed_stays_removed)
+{
+        bring_back_a_wal(true);
 }
 END_TEST
 
@@ -416,6 +487,9 @@ main(void)
         tcase_add_test(tc, commit_without_the_lease_fails_and_comes_back_to_nobody);
         tcase_add_test(tc, exclusive_connection_without_a_wal_index);
         tcase_add_test(tc, unsynced_commits_survive_a_kill);
+        tcase_add_test(tc, unsynced_commits_of_a_new_wal_survive_a_kill);
+        tcase_add_test(tc, wal_that_was_removed_stays_so);
+        tcase_add_test(tc, wal_that_another_followed_stays_removed);
         tcase_add_test(tc, savepoint_that_was_rolled_back_over_rewritten_frames);
         tcase_add_loop_test(tc, killed_writers_at_random, 0, n_runs != NULL ? atoi(n_runs) : 30);
         return run_tests("passed", tc);
