@@ -15,6 +15,8 @@
 #define DEFAULT_MAX (8u * 1024 * 1024)
 #define KEEPALIVE_S 15
 #define UNSENT_MAX (256 * 1024)
+#define HANDSHAKE_MS 10000
+#define ALERT_MS 1000 /* that a peer has to read why its TLS is refused */
 
 void
 conn_free(struct conn *c)
@@ -78,15 +80,6 @@ conn_close_with(struct conn *c, int code)
         if (c->has_tcp && !uv_is_closing((uv_handle_t *)&c->tcp))
                 uv_close((uv_handle_t *)&c->tcp, tcp_closed);
         uv_close((uv_handle_t *)&c->timer, conn_timer_closed);
-}
-
-/* For words: one that has gone already is called what we have called it. */
-void
-conn_name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
-{
-        conn_peer(c, ret);
-        if (ret[0] == '\0' && c->target.port != 0)
-                addr_format(&c->target, ret);
 }
 
 void
@@ -201,7 +194,7 @@ conn_set_options(struct conn *c)
                 (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 }
 
-void
+static void
 conn_peer_ended(struct conn *c)
 {
         uv_read_stop((uv_stream_t *)&c->tcp);
@@ -225,11 +218,60 @@ conn_give_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
         *ret = uv_buf_init((char *)c->loop->read_buf, sizeof c->loop->read_buf);
 }
 
-void
+static void
 conn_deliver(struct conn *c, const uint8_t *data, size_t n)
 {
         if (n > 0 && c->state == CONN_OPEN && c->handler->read != NULL)
                 c->handler->read(c->arg, c, data, n);
+}
+
+static void begin_finish(struct conn *c, int64_t timeout_ms);
+
+/* Closes with @e, but not before the peer could read the alert that says so. */
+static void
+refuse_tls(struct conn *c, int code, const struct err *e)
+{
+        char peer[ADDR_TEXT_SIZE];
+
+        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
+                return;
+        conn_name_peer(c, peer);
+        err_text(&c->err, code, "TLS with %s: %s", peer, e->text);
+        c->end_code = code;
+        begin_finish(c, ALERT_MS);
+}
+
+static void
+handshake_done(struct conn *c)
+{
+        uv_timer_stop(&c->timer);
+        c->state = CONN_OPEN;
+        if (c->target.port != 0 && c->handler->opened != NULL)
+                c->handler->opened(c->arg, c);
+}
+
+static void
+conn_read_tls(struct conn *c, const uint8_t *data, size_t n)
+{
+        struct err e = ERR_INIT;
+        size_t n_plain;
+        int r, sent_r;
+
+        if (c->state != CONN_HANDSHAKE && c->state != CONN_OPEN)
+                return; /* finishing: nobody wants it */
+        r = tls_input(c->tls, data, n, c->loop->plain_buf, &n_plain, &e);
+        sent_r = conn_tls_flush(c);
+        if (sent_r < 0) {
+                conn_fail(c, sent_r, "write to");
+                return;
+        }
+        if (c->state == CONN_HANDSHAKE && tls_is_open(c->tls))
+                handshake_done(c);
+        conn_deliver(c, c->loop->plain_buf, n_plain);
+        if (r < 0)
+                refuse_tls(c, r, &e);
+        else if (c->state == CONN_OPEN && !c->is_ended && tls_is_ended(c->tls))
+                conn_peer_ended(c);
 }
 
 static void
@@ -244,7 +286,7 @@ conn_have_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         else if (n < 0)
                 conn_fail(c, (int)n, "read from");
         else if (n > 0 && c->tls != NULL)
-                conn_tls_read(c, (const uint8_t *)buf->base, (size_t)n);
+                conn_read_tls(c, (const uint8_t *)buf->base, (size_t)n);
         else if (n > 0)
                 conn_deliver(c, (const uint8_t *)buf->base, (size_t)n);
 }
@@ -378,8 +420,9 @@ finish_timed_out(uv_timer_t *timer)
         conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "wait for the end of");
 }
 
-void
-conn_begin_finish(struct conn *c, int64_t timeout_ms)
+/* Sends our end behind what is queued, and waits for the peer's. */
+static void
+begin_finish(struct conn *c, int64_t timeout_ms)
 {
         int r;
 
@@ -432,7 +475,7 @@ conn_finish(struct conn *c, int64_t timeout_ms)
                         return;
                 }
         }
-        conn_begin_finish(c, timeout_ms);
+        begin_finish(c, timeout_ms);
 }
 
 void
@@ -441,11 +484,26 @@ conn_close(struct conn *c)
         conn_close_with(c, 0);
 }
 
+static void
+begin_handshake(struct conn *c)
+{
+        int r;
+
+        c->state = CONN_HANDSHAKE;
+        conn_set_options(c);
+        tls_begin(c->tls);
+        r = conn_tls_flush(c);
+        if (r < 0)
+                conn_fail(c, r, "write to");
+        else
+                conn_read_start(c);
+}
+
 void
 conn_begin(struct conn *c)
 {
         if (c->tls != NULL) {
-                conn_tls_begin(c);
+                begin_handshake(c);
                 return;
         }
         uv_timer_stop(&c->timer);
@@ -455,6 +513,12 @@ conn_begin(struct conn *c)
                 c->handler->opened(c->arg, c);
         if (c->state == CONN_OPEN)
                 conn_read_start(c);
+}
+
+static void
+handshake_timed_out(uv_timer_t *timer)
+{
+        conn_fail(conn_of_item(timer->data), -ETIMEDOUT, "TLS handshake with");
 }
 
 int
@@ -482,39 +546,12 @@ conn_accept(struct loop *l, uv_stream_t *server, const struct conn_limits *limit
         }
         c->state = c->tls != NULL ? CONN_HANDSHAKE : CONN_OPEN;
         if (c->tls != NULL)
-                conn_tls_expect(c);
+                conn_start_timer(c, HANDSHAKE_MS, handshake_timed_out);
         c->gone = gone;
         c->gone_arg = gone_arg;
         conn_set_options(c);
         *ret = c;
         return 0;
-}
-
-/* IP and port of @sa as text. */
-static void
-format_sockaddr(const struct sockaddr_storage *sa, char ret[ADDR_TEXT_SIZE])
-{
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
-        const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
-        struct addr a = { .host = "" };
-
-        if (sa->ss_family == AF_INET6) {
-                uv_ip6_name(in6, a.host, sizeof a.host);
-                a.port = ntohs(in6->sin6_port);
-        } else {
-                uv_ip4_name(in, a.host, sizeof a.host);
-                a.port = ntohs(in->sin_port);
-        }
-        addr_format(&a, ret);
-}
-
-int
-conn_address(const struct conn *c, struct sockaddr_storage *ret)
-{
-        int n = sizeof *ret;
-
-        *ret = (struct sockaddr_storage){ 0 };
-        return c->has_tcp ? uv_tcp_getpeername(&c->tcp, (struct sockaddr *)ret, &n) : -ENOTCONN;
 }
 
 static void
@@ -545,14 +582,4 @@ bool
 conn_is_extra(const struct conn *c)
 {
         return c->guest.is_extra;
-}
-
-void
-conn_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE])
-{
-        struct sockaddr_storage sa;
-
-        ret[0] = '\0';
-        if (conn_address(c, &sa) == 0)
-                format_sockaddr(&sa, ret);
 }

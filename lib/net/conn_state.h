@@ -1,4 +1,5 @@
-/* lib/net/conn_state.h - what a connection consists of; for conn*.c only.
+/* lib/net/conn_state.h - what a connection consists of; for conn*.c only. conn_connect.c and conn_move.c call conn.c; that calls
+ * conn_queue.c, conn_tls.c and conn_peer.c, which call nothing back.
  *
  * RESOLVING --> CONNECTING --> HANDSHAKE --> OPEN --> FINISHING
  *     |           |  ^  |          |          |           |
@@ -6,8 +7,7 @@
  *     +-----------------+----------+----------+-----------+--> CLOSING --> closed(), freed
  *
  * resolved() and try_next() lead to CONNECTING, conn_begin() to HANDSHAKE with TLS and else to OPEN (conn_accept
- * and conn_adopt
- * begin there), conn_tls_read() from the one to the other, conn_begin_finish() to FINISHING, conn_close_with()
+ * and conn_adopt begin there), conn_read_tls() from the one to the other, begin_finish() to FINISHING, conn_close_with()
  * from anywhere to CLOSING. The struct is freed when uv has let go of both handles and of the look-up, which cannot
  * be called back once its thread has begun. */
 #ifndef LITEFS_NET_CONN_STATE_H
@@ -67,27 +67,22 @@ void conn_begin(struct conn *c);
 void conn_close_with(struct conn *c, int code);
 /* The same with "@what PEER" for words. */
 void conn_fail(struct conn *c, int code, const char *what);
-/* Its peer for words, also when that has gone. */
-void conn_name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE]);
 /* What its socket is set to, once it has one. */
 void conn_set_options(struct conn *c);
-/* What has come for the handler; the peer's end. */
-void conn_deliver(struct conn *c, const uint8_t *data, size_t n);
-void conn_peer_ended(struct conn *c);
-/* Sends the end behind what is queued and waits for the peer's. */
-void conn_begin_finish(struct conn *c, int64_t timeout_ms);
 
 /* To call when uv has let go of a handle of it that is closed. */
 void conn_free_if_let_go(struct conn *c);
 void conn_free(struct conn *c);
 
-/* --- conn_tls.c: where it has TLS --- */
+/* --- conn_peer.c --- */
 
-/* The handshake: to begin as a client, or to be waited for. */
-void conn_tls_begin(struct conn *c);
-void conn_tls_expect(struct conn *c);
-/* What its socket has read. */
-void conn_tls_read(struct conn *c, const uint8_t *data, size_t n);
+/* Its peer for words, also when that has gone. */
+void conn_name_peer(const struct conn *c, char ret[ADDR_TEXT_SIZE]);
+
+/* --- conn_tls.c: what is sent where it has TLS --- */
+
+/* What the session has to say by itself. */
+int conn_tls_flush(struct conn *c);
 /* Sends the bytes of @iov in @p, which it takes. As conn_queue_send. */
 int conn_tls_send(struct conn *c, struct conn_piece *p, const struct iovec *iov, int n_iov);
 /* Queues our end. */

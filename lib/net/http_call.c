@@ -120,14 +120,6 @@ begin_call(struct http_calls *calls, struct MHD_Connection *connection, const ch
         return call;
 }
 
-void
-http_call_heard(struct http_call *call)
-{
-        if (call->conn != NULL)
-                crowd_set_rank(&call->conn->guest, call->is_proved ? CROWD_KEPT : CROWD_HELD,
-                               loop_now_ms(call->calls->daemon->loop));
-}
-
 /* A body that is too long to be dropped is not awaited: the peer may read the answer now. */
 static bool
 is_body_unwanted(const struct http_call *call)

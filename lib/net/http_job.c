@@ -139,3 +139,11 @@ http_call_make_buf(struct http_call *call)
         call->buf_capacity = BUF_SIZE;
         return 0;
 }
+
+void
+http_call_heard(struct http_call *call)
+{
+        if (call->conn != NULL)
+                crowd_set_rank(&call->conn->guest, call->is_proved ? CROWD_KEPT : CROWD_HELD,
+                               loop_now_ms(call->calls->daemon->loop));
+}
