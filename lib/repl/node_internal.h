@@ -1,13 +1,17 @@
 /* lib/repl/node_internal.h - the inside of a node, for node*.c only.
  *
  *   node.c           life, and the role machine's wishes
- *   node_handover.c  the lease to another node
- *   node_lease.c     lease requests, on a thread of their own
- *   node_members.c   who has left
- *   node_primary.c   the stream from the primary
- *   node_replicas.c  streams to replicas, and the listener
  *   node_status.c    what operators look at
+ *   node_handover.c  the lease to another node
+ *   node_primary.c   the stream from the primary
+ *   node_lead.c      from the lease to leading, and back
+ *   node_replicas.c  streams to replicas, and the listener
+ *   node_lease.c     lease requests, on a thread of their own
  *   node_wait.c      why it neither leads nor follows
+ *   node_members.c   what this node says of itself; who has left
+ *   node_watchers.c  who is told of what happens, and who waits for it
+ *
+ * They call each other downwards.
  *
  * All of it is the loop thread's, but where a field says otherwise. */
 #ifndef LITEFS_REPL_NODE_INTERNAL_H
@@ -160,20 +164,39 @@ struct node {
         bool is_holder;
 };
 
-int64_t node_now_ms(const struct node *n);
-/* Until when this node is the primary for sure. */
-int64_t node_deadline_ms(const struct node *n);
+static inline int64_t
+node_now_ms(const struct node *n)
+{
+        return clock_boot_ms(n->config.clock);
+}
+
+/* --- node_watchers.c --- */
 void node_set_ready(struct node *n);
+void node_set_holder(struct node *n, bool is_holder);
 /* The watchers: who is the primary. */
 void node_tell_role_changed(struct node *n);
-/* Makes durable what is applied; the primary hears of it. */
-void node_sync(struct node *n);
-/* The watchers: @db may show a new position. */
+/* @db may show a new position. */
 void node_tell_shown(struct node *n, struct db *db);
 void node_tell_connected(struct node *n);
 void node_tell_pong(struct node *n, const struct frame_pong *p);
 
+/* --- node_lead.c --- */
+/* This node has the lease: it leads once what it has received is applied and durable. */
+void node_begin_to_lead(struct node *n, const struct lease_state *held);
+/* At once, if there is nothing left to apply. What waits for a reader may take as long as the reader likes: until
+ * it is applied, that database alone takes no writes (db_set_receiving). */
+void node_lead_if_drained(struct node *n);
+/* The last step but one: what was received is applied, or has had its time. */
+void node_end_drain(struct node *n);
+void node_step_down(struct node *n);
+/* Makes durable what is applied; the primary hears of it. */
+void node_sync(struct node *n);
+/* After the loop has stopped. */
+void node_wait_for_syncs(struct node *n);
+
 /* --- node_lease.c --- */
+/* Until when this node is the primary for sure. */
+int64_t node_deadline_ms(const struct node *n);
 void node_lease_request(struct node *n, enum role_request what, const struct lease_state *seen);
 /* Watches over the lease that this node holds now, until it does not. */
 void node_watch_lease(struct node *n, const struct lease_state *held);
@@ -199,6 +222,8 @@ void node_stream_is_well(struct node *n);
 void node_get_wait(const struct node *n, struct node_wait *ret);
 
 /* --- node_members.c --- */
+/* What it says of itself as one that has been in @term. */
+void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);
 void node_member_joined(struct node *n, const struct frame_hello *peer);
 /* Its stream has ended. */
 void node_member_left(struct node *n, const struct frame_hello *peer);
@@ -214,11 +239,9 @@ void node_hand_over_last(struct node *n);
 
 /* --- node_replicas.c --- */
 extern const struct upgrade_protocol node_protocol;
-void node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret);
 /* All replicas: @code and @text as in stream_sender_end. */
 void node_end_senders(struct node *n, int code, const char *text);
 void node_heartbeat(struct node *n);
-void node_send_commits(struct node *n);
 
 /* --- node_primary.c --- */
 /* Connects to @holder, or only leaves whom it follows. */

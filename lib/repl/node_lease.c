@@ -554,3 +554,12 @@ node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct err
 
         return workers_call(n->lease_worker, run_lease_call, &call);
 }
+
+int64_t
+node_deadline_ms(const struct node *n)
+{
+        struct lease *l = n->config.lease;
+
+        /* The replicas' streams stay until the one that the lease is offered to has heard of it. */
+        return n->is_offering ? n->offer_deadline_ms : l->ops->deadline_ms(l);
+}

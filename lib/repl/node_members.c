@@ -1,4 +1,5 @@
-/* Who followed this primary and does so no more: for operators, who else would see "2 of 2 in sync". */
+/* Who is who: what this node says of itself, and who followed this primary and does so no more, for operators, who else would
+ * see "2 of 2 in sync". */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,4 +146,13 @@ node_each_gone(struct node *n, void (*fn)(void *arg, const struct member *m), vo
 {
         for (unsigned i = 0; n->is_primary && i < n->members.n; i++)
                 fn(arg, &n->members.v[i]);
+}
+
+void
+node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret)
+{
+        *ret = (struct frame_hello){ .version = FRAME_VERSION, .boot_id = n->boot_id, .term = term };
+        memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);
+        snprintf(ret->hostname, sizeof ret->hostname, "%s", n->config.hostname);
+        snprintf(ret->advertise_url, sizeof ret->advertise_url, "%s", n->config.advertise_url);
 }

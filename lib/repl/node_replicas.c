@@ -13,15 +13,6 @@
 
 const struct upgrade_protocol node_protocol = { "/stream", FRAME_UPGRADE };
 
-void
-node_fill_hello(const struct node *n, uint64_t term, struct frame_hello *ret)
-{
-        *ret = (struct frame_hello){ .version = FRAME_VERSION, .boot_id = n->boot_id, .term = term };
-        memcpy(ret->cluster_id, n->cluster_id, sizeof ret->cluster_id);
-        snprintf(ret->hostname, sizeof ret->hostname, "%s", n->config.hostname);
-        snprintf(ret->advertise_url, sizeof ret->advertise_url, "%s", n->config.advertise_url);
-}
-
 static struct replica *
 replica_of(struct stream_transport *l)
 {
@@ -391,9 +382,13 @@ node_heartbeat(struct node *n)
                         stream_sender_heartbeat(rp->sender, clock_wall_ms(n->config.clock), fence);
 }
 
-void
-node_send_commits(struct node *n)
+/* --- commits --- */
+
+static void
+send_commits(struct mail *m)
 {
+        struct node *n = (struct node *)((char *)m - offsetof(struct node, commits) -
+                                         offsetof(struct commits, mail));
         struct commits *cs = &n->commits;
         struct db *dbs[64];
         uint32_t count;
@@ -415,4 +410,33 @@ node_send_commits(struct node *n)
                         node_tell_shown(n, dbs[i]);
                 }
         } while (count == 64);
+}
+
+void
+node_committed(struct node *n, struct db *db)
+{
+        struct commits *cs = &n->commits;
+        bool is_new = true;
+
+        pthread_mutex_lock(&cs->lock);
+        for (uint32_t i = 0; i < cs->n && is_new; i++)
+                is_new = cs->dbs[i] != db;
+        if (is_new && cs->n == cs->capacity) {
+                uint32_t want = cs->capacity == 0 ? 64 : cs->capacity * 2;
+                struct db **p = realloc(cs->dbs, want * sizeof(struct db *));
+
+                if (p != NULL) {
+                        cs->dbs = p;
+                        cs->capacity = want;
+                }
+        }
+        if (is_new && cs->n < cs->capacity) /* else it goes with the next one */
+                cs->dbs[cs->n++] = db;
+        if (!cs->is_posted) {
+                cs->is_posted = true;
+                cs->mail = (struct mail){ send_commits, NULL };
+                if (loop_post(n->loop, &cs->mail) < 0)
+                        cs->is_posted = false;
+        }
+        pthread_mutex_unlock(&cs->lock);
 }

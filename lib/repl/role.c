@@ -7,11 +7,8 @@
 
 #define READ_RETRY_MAX_MS 2000 /* of a service that does not answer: how late its return may be seen */
 #define CHANGE_RETRY_MAX_MS 5000
-#define PASSING_MS 2000      /* how long a planned change may take, */
-#define PASSING_READ_MS 50   /* while the lease is looked at so often */
-#define REFUSED_MS 1000      /* after a refusal that has its cause in this node's data */
-#define STATIC_READ_MS 60000 /* nothing changes there */
-#define REGAIN_MS 300
+#define PASSING_MS 2000                    /* how long a planned change may take */
+#define REFUSED_MS 1000                    /* after a refusal that has its cause in this node's data */
 #define OUTRANKED_MS 3000                  /* and the TTL, that a node with a later term has to lead */
 #define HEARD_TERM_MAX ((uint64_t)1 << 53) /* of those that are gone on from */
 
@@ -30,29 +27,6 @@ role_init(struct role *r, const struct role_config *config)
 
 /* --- what comes next --- */
 
-int64_t
-role_read_interval(const struct role *r, int64_t now_ms)
-{
-        int64_t ms = r->config.ttl_ms / 10;
-
-        if (r->config.ttl_ms == 0)
-                return STATIC_READ_MS;
-        if (now_ms < r->passing_until_ms)
-                return PASSING_READ_MS;
-        return ms > READ_MAX_MS ? READ_MAX_MS : ms < RETRY_MS ? RETRY_MS : ms;
-}
-
-void
-role_ask(struct role *r, enum role_request what)
-{
-        if (r->has_request || r->state == ROLE_STOPPED)
-                return;
-        r->has_request = true;
-        r->request = what;
-        r->config.ops->request(r->config.arg, what,
-                               what == ROLE_ACQUIRE || what == ROLE_RAISE ? &r->seen : &r->holder);
-}
-
 static void
 set_timer(struct role *r)
 {
@@ -68,65 +42,6 @@ set_timer(struct role *r)
                 at = role_earlier(at, r->regain_until_ms);
         if (r->state != ROLE_STOPPED)
                 r->config.ops->wake(r->config.arg, at);
-}
-
-void
-role_set_state(struct role *r, enum role_state state)
-{
-        static const char *const names[] = { "start",     "waiting", "following",
-                                             "acquiring", "primary", "stopped" };
-
-        if (r->state == state)
-                return;
-        log_debug("role: %s -> %s, term %llu", names[r->state], names[state],
-                  (unsigned long long)r->term);
-        r->state = state;
-}
-
-/* From here on others may take the lease. */
-static void
-leave_primary(struct role *r, int64_t now_ms)
-{
-        r->holder.has_holder = false;
-        r->word_term = r->term; /* of the own term, for it is the last */
-        r->own_until_ms = r->regain_until_ms = 0;
-        role_set_state(r, ROLE_WAITING);
-        r->next_read_ms = now_ms;
-        r->config.ops->changed(r->config.arg, false, NULL);
-}
-
-void
-role_give_up_regaining(struct role *r, int64_t now_ms)
-{
-        if (r->regain_until_ms != 0)
-                leave_primary(r, now_ms);
-}
-
-/* Before its time; nothing is committed any more, and nobody else has it yet while own_until_ms has not passed. The session
- * may still be there, with the key or without it. */
-static void
-lose_primary(struct role *r, int64_t now_ms)
-{
-        r->owes_release = true;
-        if (!r->config.is_candidate || now_ms >= r->own_until_ms) {
-                leave_primary(r, now_ms);
-                return;
-        }
-        r->holder.has_holder = false;
-        r->regain_until_ms = now_ms + REGAIN_MS;
-        r->unmoved_since_ms = 0;
-        role_set_state(r, ROLE_WAITING);
-        r->next_read_ms = now_ms;
-}
-
-void
-role_stop_following(struct role *r)
-{
-        if (r->state != ROLE_FOLLOWING)
-                return;
-        r->is_connected = false;
-        role_set_state(r, ROLE_WAITING);
-        r->config.ops->follow(r->config.arg, NULL);
 }
 
 /* --- events --- */
@@ -153,7 +68,7 @@ give_up_if_unable(struct role *r, int64_t now_ms)
 {
         if (!r->is_unable || r->state != ROLE_PRIMARY || r->config.ttl_ms == 0)
                 return;
-        leave_primary(r, now_ms);
+        role_leave_primary(r, now_ms);
         r->owes_release = true;
 }
 
@@ -169,7 +84,7 @@ role_timer(struct role *r, int64_t now_ms)
                 if (now_ms >= deadline_ms) {
                         log_warn(
                                 "the lease could not be renewed in time: this node is no longer the primary");
-                        leave_primary(r, now_ms);
+                        role_leave_primary(r, now_ms);
                         r->owes_release = deadline_ms != INT64_MIN; /* else it was given up already */
                 } else if (now_ms >= r->next_renew_ms && r->config.ttl_ms > 0 && !r->has_request) {
                         r->next_renew_ms = now_ms + r->config.ttl_ms / 4;
@@ -193,26 +108,6 @@ role_timer(struct role *r, int64_t now_ms)
                 r->wants_take_over = false;
         }
         set_timer(r);
-}
-
-static void
-become_primary(struct role *r, int64_t now_ms, const struct lease_state *s)
-{
-        role_stop_following(r);
-        role_give_up_regaining(r, now_ms); /* the old term has ended for its replicas */
-        r->unmoved_since_ms = 0;
-        r->own_until_ms = r->config.ops->deadline_ms(r->config.arg);
-        r->last_ttl_ms = r->config.ttl_ms;
-        r->last_ttl_term = r->last_complete_term = s->term;
-        r->holder = *s;
-        r->term = s->term;
-        r->is_behind = false;
-        r->owes_release = false;
-        r->free_since_ms = 0;
-        backoff_reset(&r->renewals);
-        r->next_renew_ms = r->config.ttl_ms > 0 ? now_ms + r->config.ttl_ms / 4 : INT64_MAX;
-        role_set_state(r, ROLE_PRIMARY);
-        r->config.ops->changed(r->config.arg, true, s);
 }
 
 static void
@@ -251,7 +146,7 @@ static void
 on_acquired(struct role *r, int64_t now_ms, int code, const struct lease_state *state)
 {
         if (code == 0) {
-                become_primary(r, now_ms, state);
+                role_become_primary(r, now_ms, state);
                 return;
         }
         if (r->state == ROLE_ACQUIRING)
@@ -270,7 +165,7 @@ on_renewed(struct role *r, int64_t now_ms, int code)
 {
         if (code == E_NOT_PRIMARY && r->state == ROLE_PRIMARY) {
                 log_warn("the lease was lost before its time");
-                lose_primary(r, now_ms);
+                role_lose_primary(r, now_ms);
         } else if (code == 0 && r->state == ROLE_PRIMARY) {
                 r->own_until_ms = r->config.ops->deadline_ms(r->config.arg);
                 backoff_reset(&r->renewals);
@@ -362,7 +257,7 @@ role_lost(struct role *r, int64_t now_ms, uint64_t term)
         if (r->state != ROLE_PRIMARY || r->holder.term != term)
                 return;
         log_warn("the lease was lost before its time");
-        lose_primary(r, now_ms);
+        role_lose_primary(r, now_ms);
         role_timer(r, now_ms);
 }
 
@@ -418,7 +313,7 @@ role_demote(struct role *r, int64_t now_ms, int64_t pause_ms)
         if (r->state != ROLE_PRIMARY)
                 return;
         r->no_acquire_until_ms = now_ms + pause_ms;
-        leave_primary(r, now_ms);
+        role_leave_primary(r, now_ms);
         set_timer(r);
 }
 
@@ -428,8 +323,8 @@ role_regained(struct role *r, int64_t now_ms, const struct lease_state *state)
         if (r->state == ROLE_STOPPED)
                 return;
         if (r->state == ROLE_PRIMARY) /* what was begun in the old term ends with it */
-                leave_primary(r, now_ms);
-        become_primary(r, now_ms, state);
+                role_leave_primary(r, now_ms);
+        role_become_primary(r, now_ms, state);
         role_timer(r, now_ms);
 }
 
