@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "cmd/litefs/config.h"
 #include "repl/cluster_id.h"
+#include "s3/s3.h"
 
 struct destination {
         struct backups *backups;
@@ -123,7 +124,7 @@ open_bucket(const struct config_backup *backup, struct dest **ret, struct err *e
         /* A key belongs to its secret, and both to a token. */
         bool is_given = backup->access_key_id[0] != '\0';
         const struct aws_sources sources = sources_of_keys();
-        const struct dest_s3_options options = {
+        const struct s3_options options = {
                 .endpoint = choose_credential(backup->endpoint, "AWS_ENDPOINT_URL_S3",
                                               "AWS_ENDPOINT_URL"),
                 .region = choose_credential(backup->region, "AWS_REGION", "AWS_DEFAULT_REGION"),

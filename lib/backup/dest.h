@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backup/aws_keys.h"
 #include "backup/layout.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -86,19 +85,9 @@ struct dest {
 /* A directory: "/path" or "file:///path", made when something is put there. */
 int dest_file_open(const struct os *os, const char *url, struct dest **ret, struct err *e);
 
-/* A bucket that speaks S3's protocol: "s3://BUCKET/PREFIX", where `?endpoint=`, `region=` and `forcePathStyle=` may follow, which
- * go before what is here. "" is not set. The strings of `sources` are borrowed for as long as the destination is open. */
-struct dest_s3_options {
-        const char *endpoint; /* http:// or https://; "": AWS */
-        const char *region;   /* "": us-east-1 */
-        const char *access_key_id, *secret_access_key, *session_token;
-        const struct aws_sources *sources; /* of keys, when none are given; NULL: there is none */
-        bool is_path_style; /* the bucket is a part of the path; else of the host, with AWS's endpoint only */
-        const char *ca; /* PEM file of the authority to trust, instead of the system's */
-        const struct clock *clock;
-};
-int dest_s3_open(const char *url, const struct dest_s3_options *options, struct dest **ret,
-                 struct err *e);
+/* A bucket, as s3_init() has it. */
+struct s3_options;
+int dest_s3_open(const char *url, const struct s3_options *options, struct dest **ret, struct err *e);
 
 /* "PLACE/NAME"; -ENAMETOOLONG. */
 int dest_key(const char *place, const char *name, char ret[DEST_KEY_SIZE]);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup/s3.h"
+#include "backup/dest_s3.h"
 
 #define PIECE_SIZE (8u << 20)
 

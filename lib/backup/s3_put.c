@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup/s3.h"
+#include "backup/dest_s3.h"
+#include "net/sigv4.h"
 
 #define PART_SIZE (8u << 20)
 #define PARTS_MAX 10000
@@ -14,7 +15,7 @@
 struct s3_put {
         struct dest_put base;
         char key[DEST_KEY_SIZE];
-        char condition[DEST_ETAG_SIZE + 32]; /* the header, or "" */
+        char condition[S3_CONDITION_SIZE]; /* the header, or "" */
         bool is_match;
         int64_t time_ms;
         uint8_t *buf;
@@ -121,18 +122,6 @@ s3_write(struct byte_sink *sink, const void *buf, size_t n)
         return r;
 }
 
-/* Some servers compare it as it is, quotes and all: the probe finds out. */
-void
-s3_make_if_match(const struct s3 *s, const char *etag, char *ret, size_t size)
-{
-        size_t n = strlen(etag);
-
-        if (s->is_unquoted && n >= 2 && etag[0] == '"' && etag[n - 1] == '"')
-                snprintf(ret, size, "if-match: %.*s", (int)n - 2, etag + 1);
-        else
-                snprintf(ret, size, "if-match: %s", etag);
-}
-
 int
 s3_put_begin(struct dest *dest, const char *key, const struct dest_put_options *options,
              struct dest_put **ret, struct err *e)
@@ -148,7 +137,7 @@ s3_put_begin(struct dest *dest, const char *key, const struct dest_put_options *
         if (options->condition == DEST_IF_ABSENT && !dest->ignores_conditions)
                 snprintf(p->condition, sizeof p->condition, "if-none-match: *");
         if (options->condition == DEST_IF_MATCH && !dest->ignores_conditions)
-                s3_make_if_match(s3_of(dest), options->etag, p->condition, sizeof p->condition);
+                s3_make_if_match(s3_of(dest), options->etag, p->condition);
         p->is_match = options->condition == DEST_IF_MATCH;
         *ret = &p->base;
         return 0;

@@ -3,7 +3,8 @@
 
     cmd > {fuse http proxy} > repl > store > db > {txlog sqlite} > base;  txlog > ltx > base
     {fuse http cmd} > history > store;  db > db/wal > db/image > {ltx sqlite};  db > db/record > {txlog db/image}
-    cmd > backup > store, net;  net > base;  lease.h > base;  repl, http, proxy and the lease backends also use net
+    cmd > backup > store, s3;  s3 > net > base;  lease.h > base;  repl, http, proxy and the lease backends also use net,
+    the lease backends and backup s3
 
 The rooms of the database (db/image, db/wal) know nothing of it, and nobody else sees into them.
 Within a part whose files have an order (ORDER) a file includes only those of the lines below its own.
@@ -31,12 +32,13 @@ MAY_INCLUDE = {
     "store": STORAGE,
     "repl": NODE | {"net"},
     "net": {"base"},
-    "backup": NODE | {"net"},
+    "s3": {"base", "net"},
+    "backup": NODE | {"net", "s3"},
     "fuse": NODE | {"repl", "history"},
     "http": NODE | {"repl", "net", "history"},
     "proxy": NODE | {"repl", "net"},
-    "lease": {"base", "net"},
-    "cmd": NODE | {"repl", "net", "fuse", "http", "proxy", "lease", "backup", "history"},
+    "lease": {"base", "net", "s3"},
+    "cmd": NODE | {"repl", "net", "fuse", "http", "proxy", "lease", "backup", "history", "s3"},
 }
 # One header of another part, for some parts only.
 ALSO = {
@@ -51,8 +53,8 @@ ONLY_IN = {
     r"uv\.h": {"net", "cmd"},
     r"microhttpd\.h|curl/.*|openssl/.*": {"net"},
     r"http_parser\.h": {"proxy"},
-    r"expat\.h": {"backup"},
-    r"jansson\.h": {"http", "lease", "cmd", "backup"},
+    r"expat\.h": {"s3"},
+    r"jansson\.h": {"http", "lease", "cmd", "backup", "s3"},
     r"libfyaml\.h": {"cmd"},
     r"lz4\w*\.h|isa-l(/.*)?": {"ltx"},
     # A daemon that opens a database through its own mount waits for itself.

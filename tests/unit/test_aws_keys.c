@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backup/aws_keys.h"
+#include "s3/aws_keys.h"
 #include "tests/lib/run.h"
 
 static const char file[] = "# mine\n"
@@ -62,9 +62,9 @@ START_TEST(keys_are_due_some_minutes_before_they_run_out)
 }
 END_TEST
 
-static const struct aws_sources nothing = { "",    "", "",  "", "", "", "",
-                                            "",    "", "",  "", "", "", "http://127.0.0.1:1",
-                                            false, "", NULL };
+static const struct aws_sources nothing = { "",    "", "",   "", "", "", "",
+                                            "",    "", "",   "", "", "", "http://127.0.0.1:1",
+                                            false, "", NULL, 0 };
 
 START_TEST(nobody_is_asked_after_the_end)
 {
@@ -73,9 +73,9 @@ START_TEST(nobody_is_asked_after_the_end)
         struct aws_keys k;
 
         s.is_cancelled = &is_cancelled;
-        ck_assert_int_eq(aws_keys_find(&s, &k, NULL), -ECONNREFUSED);
+        ck_assert_int_eq(aws_keys_find(&s, 0, &k, NULL), -ECONNREFUSED);
         atomic_store(&is_cancelled, true);
-        ck_assert_int_eq(aws_keys_find(&s, &k, NULL), -ECANCELED);
+        ck_assert_int_eq(aws_keys_find(&s, 0, &k, NULL), -ECANCELED);
 }
 END_TEST
 
@@ -95,7 +95,8 @@ START_TEST(only_a_file_that_is_not_there_is_passed_over)
 
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
                 snprintf(s.credentials_file, sizeof s.credentials_file, "%s", cases[i].path);
-                ck_assert_msg(aws_keys_find(&s, &k, &e) == cases[i].r, "%s: %s", cases[i].path, e.text);
+                ck_assert_msg(aws_keys_find(&s, 0, &k, &e) == cases[i].r, "%s: %s", cases[i].path,
+                              e.text);
         }
         ck_assert_ptr_nonnull(strstr(e.text, "/dev/zero"));
 }

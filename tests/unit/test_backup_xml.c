@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backup/s3.h"
+#include "backup/dest_s3.h"
 #include "tests/lib/run.h"
 
 #define HEAD "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
@@ -98,19 +98,19 @@ static const struct {
 
 START_TEST(url_says_where_requests_go)
 {
-        struct dest_s3_options o = { .endpoint = urls[_i].endpoint,
-                                     .region = "",
-                                     .access_key_id = "a",
-                                     .secret_access_key = "s",
-                                     .session_token = "",
-                                     .is_path_style = urls[_i].is_path_style,
-                                     .clock = clock_host() };
+        struct s3_options o = { .endpoint = urls[_i].endpoint,
+                                .region = "",
+                                .access_key_id = "a",
+                                .secret_access_key = "s",
+                                .session_token = "",
+                                .is_path_style = urls[_i].is_path_style,
+                                .clock = clock_host() };
         struct err e = ERR_INIT;
         struct dest *d;
         const struct s3 *s;
 
         ck_assert_msg(dest_s3_open(urls[_i].url, &o, &d, &e) == 0, "%s", e.text);
-        s = (const struct s3 *)d;
+        s = s3_of(d);
         ck_assert_str_eq(s->origin, urls[_i].origin);
         ck_assert_str_eq(s->host, urls[_i].host);
         ck_assert_str_eq(s->bucket, urls[_i].bucket);
@@ -123,7 +123,7 @@ END_TEST
 
 START_TEST(what_is_missing_is_said)
 {
-        struct dest_s3_options o = { .endpoint = "", .access_key_id = "a", .secret_access_key = "s" };
+        struct s3_options o = { .endpoint = "", .access_key_id = "a", .secret_access_key = "s" };
         struct err e = ERR_INIT;
         struct dest *d;
 
@@ -131,7 +131,7 @@ START_TEST(what_is_missing_is_said)
         ck_assert_int_eq(dest_s3_open("gs://b/p", &o, &d, &e), E_CONFIG);
         o.endpoint = "ftp://x";
         ck_assert_int_eq(dest_s3_open("s3://b/p", &o, &d, &e), E_CONFIG);
-        o = (struct dest_s3_options){ .endpoint = "" };
+        o = (struct s3_options){ .endpoint = "" };
         ck_assert_int_eq(dest_s3_open("s3://b/p", &o, &d, &e), E_CONFIG);
         ck_assert_ptr_nonnull(strstr(e.text, "AWS_ACCESS_KEY_ID"));
 }
@@ -140,10 +140,10 @@ END_TEST
 /* A machine that starts before its services do, or that has none. */
 START_TEST(service_that_does_not_answer_is_waited_for)
 {
-        static const struct aws_sources sources = { "",    "", "",  "", "", "", "",
-                                                    "",    "", "",  "", "", "", "http://127.0.0.1:1",
-                                                    false, "", NULL };
-        struct dest_s3_options o = { .endpoint = "", .clock = clock_host(), .sources = &sources };
+        static const struct aws_sources sources = { "",    "", "",   "", "", "", "",
+                                                    "",    "", "",   "", "", "", "http://127.0.0.1:1",
+                                                    false, "", NULL, 0 };
+        struct s3_options o = { .endpoint = "", .clock = clock_host(), .sources = &sources };
         struct err e = ERR_INIT;
         struct dest *d;
 

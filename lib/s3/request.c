@@ -4,9 +4,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "backup/s3.h"
 #include "base/backoff.h"
 #include "base/monotonic.h"
+#include "net/sigv4.h"
+#include "s3/s3.h"
 
 #define STALL_MS 30000 /* that nothing moves */
 #define CONNECT_MS 10000
@@ -76,7 +77,7 @@ struct signed_request {
 static int
 make_s3_path(struct s3 *s, const struct s3_call *call, struct signed_request *q)
 {
-        char raw[DEST_KEY_SIZE + 1024];
+        char raw[S3_KEY_SIZE + 1024];
         int n = snprintf(raw, sizeof raw, "%s/%s%s", s->bucket, call->key != NULL ? s->prefix : "",
                          call->key != NULL ? call->key : "");
         const char *query = call->query != NULL ? call->query : "";
@@ -139,8 +140,8 @@ sign(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_r
 }
 
 static int
-attempt(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q,
-        struct http_response *ret, struct err *e)
+attempt(struct s3 *s, const struct s3_call *call, const char *hash, int64_t left_ms,
+        struct signed_request *q, struct http_response *ret, struct err *e)
 {
         struct body body = { { read_body }, call->body, call->body_size, 0 };
         struct http_request rq = { .method = call->method,
@@ -151,18 +152,24 @@ attempt(struct s3 *s, const struct s3_call *call, const char *hash, struct signe
                                    .headers = q->headers,
                                    .text_header = "ETag",
                                    .body_size = call->body_size,
-                                   .source = call->body_size > 0 ? &body.src : NULL,
-                                   .rewind = rewind_body,
                                    .sink = call->chunk != NULL ? &call->chunk->sink : NULL };
         int r = sign(s, call, hash, q);
 
         if (r < 0)
-                return err_set(e, r, "sign a request to %s", s->base.url);
+                return err_set(e, r, "sign a request to %s", s->url);
         if (call->chunk != NULL)
                 call->chunk->n = 0;
+        if (call->timeout_ms > 0) {
+                rq.timeout_ms = rq.connect_timeout_ms = left_ms;
+                rq.body = call->body;
+                rq.is_sent_once = strcmp(call->method, "GET") != 0;
+        } else if (call->body_size > 0) {
+                rq.source = &body.src;
+                rq.rewind = rewind_body;
+        }
         r = http_client_do(s->http, &rq, ret, e);
-        if (r == 0)
-                atomic_fetch_add(&s->base.counters.sent_bytes, call->body_size);
+        if (r == 0 && s->sent_bytes != NULL)
+                atomic_fetch_add(s->sent_bytes, call->body_size);
         return r;
 }
 
@@ -207,7 +214,7 @@ check_answer(struct s3 *s, const struct s3_call *call, const struct http_respons
         }
         if (strcmp(code, "RequestTimeTooSkewed") == 0 && rs->date_s > 0)
                 s->skew_ms = rs->date_s * 1000 - clock_wall_ms(s->clock);
-        return err_text(e, r, "%s: %s %s: %d %s%s%s", s->base.url, call->method,
+        return err_text(e, r, "%s: %s %s: %d %s%s%s", s->url, call->method,
                         call->key != NULL ? call->key : "the bucket", rs->status, code,
                         message[0] != '\0' ? ": " : "", message);
 }
@@ -224,10 +231,10 @@ is_transient(int r, const struct http_response *rs, int64_t old_skew_ms, int64_t
 }
 
 int
-s3_find_keys(struct s3 *s, struct err *e)
+s3_find_keys(struct s3 *s, int64_t timeout_ms, struct err *e)
 {
         struct aws_keys keys;
-        int r = aws_keys_find(&s->sources, &keys, e);
+        int r = aws_keys_find(&s->sources, timeout_ms, &keys, e);
 
         s->asked_ms = monotonic_ms();
         if (r == 0)
@@ -237,9 +244,9 @@ s3_find_keys(struct s3 *s, struct err *e)
 }
 
 /* Before they run out; while they have not, no error of asking for others counts, and a service that is in trouble is not
- * asked with each request. */
+ * asked with each request, nor for more than half of what is left of it. */
 static int
-renew_keys(struct s3 *s, struct err *e)
+renew_keys(struct s3 *s, int64_t left_ms, struct err *e)
 {
         int64_t now_ms = clock_wall_ms(s->clock);
         bool are_valid = aws_keys_are_valid(&s->keys, now_ms);
@@ -249,7 +256,7 @@ renew_keys(struct s3 *s, struct err *e)
                 return 0;
         if (are_valid && s->asked_ms != 0 && monotonic_ms() - s->asked_ms < ASK_AGAIN_MS)
                 return 0;
-        r = s3_find_keys(s, e);
+        r = s3_find_keys(s, are_valid ? (left_ms + 1) / 2 : left_ms, e);
         return r < 0 && !are_valid ? r : 0;
 }
 
@@ -261,6 +268,19 @@ pause_ms(int64_t ms)
         nanosleep(&ts, NULL);
 }
 
+/* What is left of the call's time, in *@ret; 0 when it has none. */
+static int
+check_time(const struct s3 *s, const struct s3_call *call, int64_t begin_ms, int64_t *ret, struct err *e)
+{
+        *ret = 0;
+        if (call->timeout_ms == 0)
+                return 0;
+        *ret = begin_ms + call->timeout_ms - monotonic_ms();
+        return *ret > 0 ? 0
+                        : err_text(e, -ETIMEDOUT, "%s: no answer within %lld ms", s->url,
+                                   (long long)call->timeout_ms);
+}
+
 int
 s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struct err *e)
 {
@@ -269,11 +289,12 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
         struct backoff backoff;
         struct err why = ERR_INIT;
         bool were_refused = false;
+        int64_t begin_ms = monotonic_ms(), left_ms;
         int r = q == NULL ? -ENOMEM : make_s3_path(s, call, q);
 
         if (r < 0) {
                 free(q);
-                return err_set(e, r, "%s", s->base.url);
+                return err_set(e, r, "%s", s->url);
         }
         sigv4_hash(call->body != NULL ? call->body : "", call->body_size, hash);
         backoff_init(&backoff, PAUSE_MS, PAUSE_MAX_MS, (uint64_t)clock_wall_ms(s->clock) ^ (uintptr_t)q);
@@ -281,17 +302,19 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
                 int64_t skew_ms = s->skew_ms;
 
                 if (atomic_load(&s->is_cancelled)) {
-                        r = err_set(&why, -ECANCELED, "%s", s->base.url);
+                        r = err_set(&why, -ECANCELED, "%s", s->url);
                         break;
                 }
                 *ret = (struct http_response){ 0 };
                 s->are_keys_refused = false;
-                r = renew_keys(s, &why);
-                if (r < 0) {
-                        err_prefix(&why, "%s", s->base.url);
+                r = check_time(s, call, begin_ms, &left_ms, &why);
+                if (r == 0 && (r = renew_keys(s, left_ms, &why)) < 0)
+                        err_prefix(&why, "%s", s->url);
+                if (r == 0)
+                        r = check_time(s, call, begin_ms, &left_ms, &why);
+                if (r < 0)
                         break;
-                }
-                r = attempt(s, call, hash, q, ret, &why);
+                r = attempt(s, call, hash, left_ms, q, ret, &why);
                 if (r == 0)
                         r = check_answer(s, call, ret, &why);
                 /* With other keys it goes once more; if those are refused, too, there are none. */
@@ -301,6 +324,10 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
                 }
                 if (r == 0 || !is_transient(r, ret, skew_ms, s->skew_ms))
                         break;
+                if (r == -EACCES) /* by the server's time it goes at once */
+                        continue;
+                if (call->timeout_ms > 0)
+                        break;
                 if (i + 1 < ATTEMPTS)
                         pause_ms(backoff_next_ms(&backoff));
         }
@@ -308,4 +335,15 @@ s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struc
         if (r < 0 && e != NULL)
                 *e = why;
         return r;
+}
+
+void
+s3_make_if_match(const struct s3 *s, const char *etag, char ret[S3_CONDITION_SIZE])
+{
+        size_t n = strlen(etag);
+
+        if (s->is_unquoted && n >= 2 && etag[0] == '"' && etag[n - 1] == '"')
+                snprintf(ret, S3_CONDITION_SIZE, "if-match: %.*s", (int)n - 2, etag + 1);
+        else
+                snprintf(ret, S3_CONDITION_SIZE, "if-match: %s", etag);
 }

@@ -1,4 +1,4 @@
-#include "backup/aws_keys.h"
+#include "s3/aws_keys.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup/s3.h"
+#include "base/monotonic.h"
 #include "base/os.h"
 #include "base/rfc3339.h"
+#include "net/sigv4.h"
+#include "s3/s3.h"
 
 #define ANSWER_MAX (64u << 10)
 #define FILE_MAX (256u << 10)
@@ -225,8 +227,13 @@ ask_service(const struct aws_sources *s, const struct question *q, struct err *e
         struct http_response rs = { 0 };
         struct http_client *http = NULL;
         char *answer = NULL;
+        int64_t left_ms = s->end_ms != 0 ? s->end_ms - monotonic_ms() : ASK_MS;
         int r = 0;
 
+        if (left_ms <= 0)
+                r = err_set(e, -ETIMEDOUT, "%s", q->url);
+        else if (left_ms < ASK_MS)
+                rq.timeout_ms = left_ms;
         if (s->is_cancelled != NULL && atomic_load(s->is_cancelled))
                 r = err_set(e, -ECANCELED, "%s", q->url);
         if (r == 0)
@@ -356,7 +363,7 @@ explain_metadata(const struct err *why, struct err *e)
                 e, why->code != 0 ? why->code : -ENOMEM,
                 "no credentials: none are configured, and the machine's metadata service does not "
                 "answer: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                "backup.access-key-id and backup.secret-access-key, if it is not to have them: %s",
+                "access-key-id and secret-access-key in litefs.yml, if it is not to have them: %s",
                 why->text);
 }
 
@@ -473,8 +480,8 @@ ask_sts(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 
 /* --- the order --- */
 
-int
-aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+static int
+find_keys(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
         int r;
 
@@ -495,6 +502,15 @@ aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
         if (s->is_metadata_disabled)
                 return err_text(e, E_CONFIG,
                                 "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-                                "backup.access-key-id and backup.secret-access-key");
+                                "access-key-id and secret-access-key in litefs.yml");
         return ask_metadata(s, ret, e);
+}
+
+int
+aws_keys_find(const struct aws_sources *s, int64_t timeout_ms, struct aws_keys *ret, struct err *e)
+{
+        struct aws_sources timed = *s;
+
+        timed.end_ms = timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0;
+        return find_keys(&timed, ret, e);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "backup/s3.h"
+#include "s3/s3.h"
 
 #define TEXT_SIZE 2048 /* of an element that is looked at: a key has at most 1024 bytes */
 

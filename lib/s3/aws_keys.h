@@ -1,10 +1,10 @@
-/* lib/backup/aws_keys.h - the keys that requests are signed with, from where AWS's own tools look for them.
+/* lib/s3/aws_keys.h - the keys that requests are signed with, from where AWS's own tools look for them.
  *
  * In this order, the first place that is set up: what is given (configuration, environment); a web identity; a profile of the
  * shared credentials file; a container's service; the machine's metadata service. The last three kinds run out and are asked
  * for again in time. Requests go out without proxies, each for a few seconds at the most. One thread at a time. */
-#ifndef LITEFS_BACKUP_AWS_KEYS_H
-#define LITEFS_BACKUP_AWS_KEYS_H
+#ifndef LITEFS_S3_AWS_KEYS_H
+#define LITEFS_S3_AWS_KEYS_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,6 +23,7 @@ struct aws_sources {
         bool is_metadata_disabled;
         char credentials_file[1024];     /* which may not be there */
         const atomic_bool *is_cancelled; /* looked at before each request; NULL: nobody cancels */
+        int64_t end_ms;                  /* aws_keys_find()'s own */
 };
 
 struct aws_keys {
@@ -35,8 +36,9 @@ bool aws_keys_are_at_hand(const struct aws_sources *s);
 /* Whether any place is set up, but for the metadata service, of which only asking tells. */
 bool aws_keys_are_set_up(const struct aws_sources *s);
 /* E_CONFIG: a place is set up wrongly, cannot be read, or there is none; -EACCES: it says no; else what came of asking, which
- * may go well the next time. Never E_NOT_FOUND or -EEXIST: those would be taken for an object's. */
-int aws_keys_find(const struct aws_sources *s, struct aws_keys *ret, struct err *e);
+ * may go well the next time, as -ETIMEDOUT, when services have not answered within @timeout_ms (0: for as long as each may
+ * take). Never E_NOT_FOUND or -EEXIST: those would be taken for an object's. */
+int aws_keys_find(const struct aws_sources *s, int64_t timeout_ms, struct aws_keys *ret, struct err *e);
 /* Whether they run out within some minutes of @now_ms, or there are none yet. */
 bool aws_keys_are_due(const struct aws_keys *k, int64_t now_ms);
 bool aws_keys_are_valid(const struct aws_keys *k, int64_t now_ms);
