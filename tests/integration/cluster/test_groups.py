@@ -2,7 +2,9 @@
 all or in none. In the rollback modes SQLite's super-journal makes one of them, which litefs logs as one; in WAL mode SQLite
 commits one after the other, and a hand-over waits for those that are under way."""
 import os
+import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +12,7 @@ import urllib.request
 
 from cluster_fixture import Cluster, need, run, wait_until
 
-need("etcd")
+need("etcd", "strace")
 
 ROUNDS = int(os.environ.get("ROUNDS", 6))
 MODES = ["delete", "truncate", "persist"]
@@ -195,6 +197,101 @@ def test_a_transaction_that_outlasts_the_wait_is_refused_as_a_whole():
         for w in writers:
             check_whole(primary, w)
         assert len(writers[0].acked) < writers[0].asked - 1, "nothing was refused"
+
+
+HALFWAY = """
+import os, sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+for i in (1, 2):
+    c.execute(f"attach ? as d{i}", (sys.argv[1 + i],))
+c.execute("begin immediate")
+for name in ("main", "d1", "d2"):
+    c.execute(f"insert into {name}.t values(?, x'00')", (int(sys.argv[4]),))
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+c.execute("commit")
+"""
+
+
+class Halfway:
+    """A transaction over three databases in WAL mode, which stands still when its commit has the first one behind it: a signal
+    stops it at its first write to the WAL of the second."""
+
+    def __init__(self, node, names, n):
+        paths = [node.path(name) for name in names]
+        self.trace = os.path.join(node.root, f"trace{n}")
+        self.process = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", self.trace, "-P", paths[1] + "-wal", "-e", "trace=pwrite64", "-e",
+             "inject=pwrite64:signal=STOP:when=1", sys.executable, "-c", HALFWAY, *paths, str(n)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = int(self.process.stdout.readline())
+
+    def commit(self):
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+        def has_stopped():
+            with open(self.trace, encoding="utf-8") as f:
+                return "stopped by SIGSTOP" in f.read()
+        wait_until(has_stopped, "the commit to stand still")
+
+    def go_on(self):
+        os.kill(self.pid, signal.SIGCONT)
+        self.process.communicate(timeout=60)
+
+
+def wait_barrier(node, handoff_thread):
+    """Until the write lock of a WAL that nobody writes to is taken; or the hand-over has ended without that."""
+    c = sqlite3.connect(node.path("probe.db"), isolation_level=None, timeout=0)
+    try:
+        c.execute("select * from t").fetchall()
+        while handoff_thread.is_alive():
+            c.execute("begin immediate")
+            c.execute("rollback")
+    except sqlite3.OperationalError:
+        pass
+    finally:
+        c.close()
+
+
+def hand_over_halfway(cl, writer, n, begins_before, rest):
+    """One commit beside a hand-over that begins when the commit is halfway, or when its transaction is open; it goes on @rest
+    seconds after the hand-over has begun. Whether it had ended in the time that it is given."""
+    old = cl.wait_primary()
+    log_begin = len(old.recent_log())
+    t = Halfway(old, writer.names(), n)
+    if begins_before:
+        t.commit()
+    thread = threading.Thread(target=handoff, args=(cl,))
+    thread.start()
+    wait_barrier(old, thread)
+    if not begins_before:
+        t.commit()
+    time.sleep(rest)
+    t.go_on()
+    thread.join(60)
+    assert not thread.is_alive(), "the hand-over hangs"
+    if "write transactions that did not end" in old.recent_log()[log_begin:]:
+        return False
+    primary = cl.wait_followers()
+    assert [n in rows(primary, name) for name in writer.names()] == [True] * 3, "half of a commit was refused"
+    return True
+
+
+def test_a_commit_that_is_halfway_ends_before_the_hand_over():
+    with Cluster(2, backend="etcd", ttl="5s") as cl:
+        writer = WalWriter(cl, "wal", 0)
+        make_wal(cl, [writer])
+        c = sqlite3.connect(cl.wait_primary().path("probe.db"))
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(x)")
+        c.close()
+        cl.in_step("probe.db")
+        numbers = iter(range(1, 100))
+        # On a machine that stands still for a second the time is over: that is no fault, and tried again.
+        for begins_before, rest in ((True, 0), (False, 1.3)):
+            assert any(hand_over_halfway(cl, writer, next(numbers), begins_before, rest) for _ in range(12)), \
+                "no commit was given the time to end"
 
 
 def test_commits_over_several_databases_are_whole():
