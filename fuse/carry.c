@@ -6,11 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/monotonic.h"
 #include "fuse/fuse_internal.h"
+#include "fuse/lost.h"
 #include "fuse/moments.h"
+#include "sqlite/wal_index.h"
 
 #define SESSION_TAG 0x73657373696f6eu
 #define WORK_MS 5000 /* that a pause may last for work to end that may wait for a disk; */
@@ -314,16 +318,39 @@ take_id(const struct id_table *t, uint32_t i, struct parcel_reader *r)
 struct place {
         uint64_t parent;
         const char *name;
+        const char
+                *lost_db; /* that was not taken over, and where it was in it; NULL: it is where it was */
+        const char *lost_name;
+        enum live_kind live_kind;
 };
 
-/* A past state is read from the log anew, by who opens it: the node that the kernel knows is nobody's. */
+/* Nobody's any more, whatever the kernel knows. */
 static void
-leave_moment(struct inode *in, struct place *place)
+leave_node(struct inode *in, struct place *place)
 {
-        in->kind = INODE_PLAIN;
+        in->kind = in->kind == INODE_HISTORY ? INODE_DIR : INODE_PLAIN;
         in->db = NULL;
-        in->is_moved = in->is_revoked = true;
+        in->is_moved = true;
+        in->is_revoked = in->fd < 0;
         place->name = "";
+}
+
+/* A node of a database that is not there any more. A file that was unlinked is what it was, and a wal-index that may be mapped
+ * is read on, as one that says nothing: whoever touches a page that is missing would be killed. */
+static void
+lose_node(struct inode *in, struct place *place, const char *db_name)
+{
+        static const uint8_t invalid[2 * WAL_INDEX_COPY_SIZE];
+        struct stat st;
+
+        if (in->kind == INODE_SHM && place->name[0] != '\0' && in->fd >= 0 && fstat(in->fd, &st) == 0 &&
+            st.st_size >= (off_t)sizeof invalid)
+                (void)!pwrite(in->fd, invalid, sizeof invalid, 0);
+        place->lost_db = place->name[0] != '\0' ? db_name : NULL;
+        place->lost_name = place->name;
+        place->live_kind = in->kind == INODE_SHM  ? LIVE_WAL_INDEX
+                           : in->kind == INODE_DB ? LIVE_DATABASE
+                                                  : LIVE_OTHER;
 }
 
 static int
@@ -335,10 +362,12 @@ take_node(struct session *s, uint32_t i, struct place *place, struct parcel_read
         const char *name = parcel_get_text(r);
         struct db *db = name[0] != '\0' ? store_find(s->store, name) : NULL;
         struct inode *in;
+        bool is_lost;
 
         if (r->error < 0)
                 return 0;
-        if (name[0] != '\0' && db == NULL)
+        is_lost = name[0] != '\0' && db == NULL;
+        if (is_lost && !store_is_broken(s->store, name))
                 return err_text(e, E_CORRUPT_DB, "database %s, which was handed over, is not there",
                                 name);
         in = inode_restore(&s->inodes, id, kind, db);
@@ -352,8 +381,10 @@ take_node(struct session *s, uint32_t i, struct place *place, struct parcel_read
         in->is_revoked = parcel_get_flag(r);
         in->is_moved = parcel_get_flag(r);
         in->was_passed = parcel_get_flag(r);
-        if (is_moment && kind == INODE_MOMENT)
-                leave_moment(in, place);
+        if (is_lost)
+                lose_node(in, place, name);
+        if (is_lost || (is_moment && kind == INODE_MOMENT)) /* a moment is read anew, by who opens it */
+                leave_node(in, place);
         else if (is_moment && (in->moment = calloc(1, sizeof *in->moment)) == NULL)
                 return err_set(e, -ENOMEM, "take over the mount");
         return 0;
@@ -375,6 +406,8 @@ place_nodes(struct session *s, const struct place *places, struct err *e)
                         return err_text(e, -EPROTO, "a node that was handed over lies nowhere");
                 if (inode_place_restored(&s->inodes, in, parent, name[0] != '\0' ? name : NULL) < 0)
                         return err_set(e, -ENOMEM, "take over the mount");
+                if (places[i].lost_db != NULL)
+                        lost_note(s, in, places[i].lost_name, places[i].lost_db, places[i].live_kind);
         }
         return 0;
 }

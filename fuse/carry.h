@@ -22,5 +22,8 @@ void session_leave(struct session *s);
 void session_go_on(struct session *s);
 /* (session.c) Of a session whose process was handed this. */
 int session_carry_in(struct session *s, struct parcel_reader *r, struct err *e);
+/* (lost.c) Of databases that were not taken over (store_is_broken): what the kernel keeps of them goes, so that who has them
+ * open asks, and is told an error. Once session_run answers, from any thread that may wait. */
+void session_tell_lost(struct session *s);
 
 #endif

@@ -91,6 +91,7 @@ struct session {
         atomic_bool is_stopping;
         atomic_bool is_over;            /* nothing is read any more */
         bool is_carried_out;            /* the connection is another process's: the mount stays */
+        struct lost_node *lost;         /* of which the kernel is to be told (lost.h) */
         struct workers *historians;     /* read the log for moments, each as long as that takes */
         struct moment_job *moment_jobs; /* that they have, or have done (moments.h) */
         uint64_t moment_bytes;          /* that all moments take which are open, or are being opened */

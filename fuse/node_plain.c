@@ -19,6 +19,8 @@ plain_open_fd(struct session *s, struct inode *in)
 
         if (in->fd >= 0)
                 return 0;
+        if (in->is_revoked)
+                return -EIO;
         r = inode_path(in, path, sizeof path);
         if (r == 0 && !store_may_open(s->store, path))
                 r = -ENFILE;
@@ -46,6 +48,8 @@ plain_stat(struct session *s, struct inode *in, struct stat *ret)
 
         if (in->fd >= 0) {
                 r = NEG_ERRNO(fstat(in->fd, ret));
+        } else if (in->is_revoked) {
+                r = -ESTALE;
         } else {
                 r = inode_path(in, path, sizeof path);
                 if (r == 0)

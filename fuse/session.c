@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "db/remote_commit.h"
 #include "fuse/carry.h"
+#include "fuse/lost.h"
 #include "fuse/fuse_internal.h"
 #include "fuse/live_nodes.h"
 #include "fuse/kernel_cache.h"
@@ -470,6 +471,7 @@ session_free(struct session *s)
         store_set_callbacks(s->store, NULL, NULL, NULL, NULL);
         store_set_detach(s->store, NULL);
         moments_end(s);
+        lost_free(s->lost);
         while (s->parked != NULL) {
                 struct parked *p = s->parked;
 

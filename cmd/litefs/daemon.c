@@ -20,6 +20,7 @@
 #include "cmd/litefs/ending.h"
 #include "cmd/litefs/guard.h"
 #include "fuse/apply.h"
+#include "fuse/carry.h"
 #include "fuse/session.h"
 #include "cmd/litefs/halting.h"
 #include "cmd/litefs/joining.h"
@@ -80,8 +81,10 @@ open_store(struct daemon *d, struct err *e)
 
         int r = store_open(&config, d->lease, &d->store, e);
 
-        return r == 0 && o->takeover != NULL ? store_carry_in(d->store, takeover_parcel(o->takeover), e)
-                                             : r;
+        if (r == 0 && o->takeover != NULL)
+                r = store_carry_in(d->store, takeover_parcel(o->takeover),
+                                   !takeover_has_way_back(o->takeover), e);
+        return r;
 }
 
 /* A static lease is decided before anybody can look. */
@@ -557,6 +560,7 @@ start_rest(void *arg)
         guard_arm(st->daemon->guard, o->mount_dir, session_connection(st->daemon->session));
         if (o->takeover != NULL)
                 takeover_end(o->takeover);
+        session_tell_lost(st->daemon->session);
         node_start(st->daemon->node);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);

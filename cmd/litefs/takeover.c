@@ -381,10 +381,16 @@ takeover_end(struct takeover *t)
         close_fact(&t->old_program);
 }
 
+bool
+takeover_has_way_back(const struct takeover *t)
+{
+        return !t->is_committed && t->old_program >= 0 && origin.error[0] == '\0';
+}
+
 void
 takeover_give_back(struct takeover *t, const char *why)
 {
-        if (t == NULL || t->is_committed || t->old_program < 0 || origin.error[0] != '\0')
+        if (t == NULL || !takeover_has_way_back(t))
                 return;
         log_error("this program does not take the node over, the one before goes on: %s", why);
         set_variables(t->parcel_fd, -1, why);

@@ -55,6 +55,8 @@ int takeover_check(const struct takeover_facts *facts, const struct config *c, s
 void takeover_commit(struct takeover *t);
 /* Ends the guard of the old program, and closes what was inherited: this one has its own. */
 void takeover_end(struct takeover *t);
+/* Whether there is a program to give back to. */
+bool takeover_has_way_back(const struct takeover *t);
 /* Before takeover_commit: becomes the old program again, which is told @why. Returns when that is not possible, or when this is
  * the one that was given back to. NULL is fine. */
 void takeover_give_back(struct takeover *t, const char *why);

@@ -46,6 +46,28 @@ db_carry_in_open_transaction(struct db *db, struct parcel_reader *r)
         return overlay_carry_in(&db->image.uncommitted, r);
 }
 
+/* All behind the position. */
+static void
+skip_open_transaction(struct parcel_reader *r)
+{
+        for (int i = 0; i < 3; i++)
+                (void)parcel_get(r); /* of the journal */
+        spool_carry_skip(r);
+        if (!parcel_get_flag(r))
+                return;
+        for (int i = 0; i < 5; i++)
+                (void)parcel_get(r);
+        overlay_carry_skip(r);
+}
+
+void
+db_carry_skip(struct parcel_reader *r)
+{
+        (void)parcel_get(r);
+        (void)parcel_get(r);
+        skip_open_transaction(r);
+}
+
 int
 db_carry_in(struct db *db, struct parcel_reader *r, struct err *e)
 {
@@ -61,6 +83,7 @@ db_carry_in(struct db *db, struct parcel_reader *r, struct err *e)
                 err_text(e, E_CHECKSUM, "database %s is at %016llx now, and was handed over at %016llx",
                          db->name, (unsigned long long)db->pos.txid, (unsigned long long)pos.txid);
                 db_access_end(&a);
+                skip_open_transaction(r);
                 return E_CHECKSUM;
         }
         db->journal.exists = parcel_get_flag(r);

@@ -9,7 +9,9 @@
 /* Nobody uses the database any more, and none of its jobs is under way. */
 void db_carry_out(struct db *db, struct parcel *p);
 /* Nobody uses it yet. The next part is of @db, by its name. -ENOMEM, or E_CHECKSUM: the database was opened at another
- * position than it was handed over at. */
+ * position than it was handed over at, and the part has been passed over. */
 int db_carry_in(struct db *db, struct parcel_reader *r, struct err *e);
+/* Past the part of a database that did not open. */
+void db_carry_skip(struct parcel_reader *r);
 
 #endif

@@ -1,6 +1,7 @@
 #include "store/db_list.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@
 
 struct db_list_entry {
         char *name;
-        struct db *db; /* NULL: it did not open */
+        struct db *db; /* NULL: it did not open, and */
+        char *why;     /* NULL when memory was out, too */
 };
 
 void
@@ -24,6 +26,7 @@ db_list_release(struct db_list *l)
         for (size_t i = 0; i < l->n; i++) {
                 db_close(l->entries[i].db);
                 free(l->entries[i].name);
+                free(l->entries[i].why);
         }
         free(l->entries);
         pthread_rwlock_destroy(&l->lock);
@@ -55,7 +58,7 @@ find_entry(const struct db_list *l, const char *name)
 }
 
 static int
-insert(struct db_list *l, const char *name, struct db *db)
+insert(struct db_list *l, const char *name, struct db *db, char *why)
 {
         size_t i = find_index(l, name);
         char *copy = strdup(name);
@@ -74,25 +77,54 @@ insert(struct db_list *l, const char *name, struct db *db)
                 l->capacity = want;
         }
         memmove(l->entries + i + 1, l->entries + i, (l->n - i) * sizeof *l->entries);
-        l->entries[i] = (struct db_list_entry){ copy, db };
+        l->entries[i] = (struct db_list_entry){ copy, db, why };
         l->n++;
         return 0;
 }
 
-int
-db_list_put(struct db_list *l, const char *name, struct db *db)
+/* Takes @why over. */
+static int
+enter(struct db_list *l, const char *name, struct db *db, char *why)
 {
         struct db_list_entry *en;
         int r = 0;
 
         pthread_rwlock_wrlock(&l->lock);
         en = find_entry(l, name);
-        if (en != NULL)
+        if (en != NULL) {
+                free(en->why);
                 en->db = db;
-        else
-                r = insert(l, name, db);
+                en->why = why;
+        } else {
+                r = insert(l, name, db, why);
+        }
         pthread_rwlock_unlock(&l->lock);
+        if (r < 0)
+                free(why);
         return r;
+}
+
+int
+db_list_put(struct db_list *l, const char *name, struct db *db)
+{
+        return enter(l, name, db, NULL);
+}
+
+int
+db_list_put_broken(struct db_list *l, const char *name, const char *why)
+{
+        return enter(l, name, NULL, strdup(why));
+}
+
+void
+db_list_why_broken(struct db_list *l, const char *name, char buf[ERR_TEXT_SIZE])
+{
+        const struct db_list_entry *en;
+
+        pthread_rwlock_rdlock(&l->lock);
+        en = find_entry(l, name);
+        snprintf(buf, ERR_TEXT_SIZE, "%s", en != NULL && en->why != NULL ? en->why : "");
+        pthread_rwlock_unlock(&l->lock);
 }
 
 struct db *

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/err.h"
+
 struct db;
 
 struct db_list {
@@ -19,8 +21,12 @@ void db_list_init(struct db_list *l);
 /* Closes every database. */
 void db_list_release(struct db_list *l);
 
-/* Enters @db as @name, also in place of one that did not open. NULL: this one did not. -ENOMEM. */
+/* Enters @db as @name, also in place of one that did not open. -ENOMEM. */
 int db_list_put(struct db_list *l, const char *name, struct db *db);
+/* Enters that @name did not open, and why; also in place of one that did, which is the caller's then. */
+int db_list_put_broken(struct db_list *l, const char *name, const char *why);
+/* Why it did not; "": it did, or is not there. */
+void db_list_why_broken(struct db_list *l, const char *name, char buf[ERR_TEXT_SIZE]);
 /* NULL: there is none, or it did not open. */
 struct db *db_list_find(struct db_list *l, const char *name);
 bool db_list_is_broken(struct db_list *l, const char *name);

@@ -454,10 +454,11 @@ open_one(void *arg, const char *dir)
         }
         r = db_open(&s->env, name, path, &db, &e);
         if (r < 0) {
-                log_event(LOG_ERROR, name, "not opened, the other databases serve: %s", e.text);
-                db = NULL;
+                if (!s->config.is_resumed) /* else store_carry_in knows what comes of it */
+                        log_event(LOG_ERROR, name, "not opened, the other databases serve: %s", e.text);
+                return db_list_put_broken(&s->dbs, name, e.text);
         }
-        if (db != NULL && spare_is_wanted(s))
+        if (spare_is_wanted(s))
                 (void)db_rest(db);
         return db_list_put(&s->dbs, name, db);
 }
@@ -504,6 +505,14 @@ fill_env(struct store *s, uint64_t node_id)
         };
 }
 
+int
+store_start_housekeeping(struct store *s, struct err *e)
+{
+        int r = housekeeper_new(s->config.retention_interval_ms, housekeep_all, s, &s->housekeeper);
+
+        return r < 0 ? err_set(e, r, "start housekeeping") : 0;
+}
+
 static int
 store_set_up(struct store *s, struct err *e)
 {
@@ -527,10 +536,7 @@ store_set_up(struct store *s, struct err *e)
         r = open_all(s, e);
         if (r == 0)
                 r = rename_notes_load(s, e);
-        if (r < 0)
-                return r;
-        r = housekeeper_new(s->config.retention_interval_ms, housekeep_all, s, &s->housekeeper);
-        return r < 0 ? err_set(e, r, "start housekeeping") : 0;
+        return r < 0 || s->config.is_resumed ? r : store_start_housekeeping(s, e);
 }
 
 int

@@ -53,6 +53,8 @@ struct store {
 
 /* Only upwards. */
 void store_set_confirmed_term(struct store *s, uint64_t term);
+/* Once nobody else changes the list of databases: housekeeping keeps to those that it has. */
+int store_start_housekeeping(struct store *s, struct err *e);
 /* To whoever hears of commits. */
 void store_tell_committed(struct store *s, struct db *db);
 

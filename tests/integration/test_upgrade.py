@@ -1,9 +1,11 @@
 """`litefs upgrade`: another program takes a node over while applications have files of the mount open, and they do not notice."""
+import errno
 import json
 import os
 import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -281,6 +283,79 @@ def test_refused_with_a_failed_database():
         still_the_same(n, c, before)
         c.close()
         n.check()
+
+
+def damage(path, offset):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        f.write(b"damage")
+
+
+def errors_of(c, *statements):
+    """Whether each fails with an I/O error, and none says that the database is malformed."""
+    texts = []
+    for sql in statements:
+        try:
+            c.execute(sql).fetchall()
+            texts.append("no error")
+        except sqlite3.OperationalError as e:
+            texts.append(str(e))
+    return all("disk I/O error" in t or "unable to open" in t for t in texts), texts
+
+
+def error_number(call, *words):
+    try:
+        call(*words)
+    except OSError as e:
+        return e.errno
+    return 0
+
+
+def test_a_damaged_database_fails_alone():
+    """Damage that only the next program sees, and then the old one that is back: both would end the node for it."""
+    with Upgradable() as n:
+        connections = {}
+        for name, mode in (("w.db", "wal"), ("d.db", "delete"), ("t.db", "delete"), ("u.db", "wal")):
+            c = connections[name] = n.connect(name)
+            c.execute(f"pragma journal_mode={mode}")
+            c.execute("create table t(a)")
+            c.execute("insert into t values(zeroblob(20000))")
+            assert c.execute("select count(*) from t").fetchone()[0] == 1
+        for name in ("d.db", "t.db", "u.db"):
+            connections[name].execute("begin immediate")
+            connections[name].execute("insert into t values(1)")
+        damage(os.path.join(n.data, "dbs/w.db/wal"), 5000)  # which the log has
+        log = os.path.join(n.data, "dbs/d.db/log")
+        (segment,) = (os.path.join(log, f) for f in os.listdir(log))
+        with open(segment, "rb") as f:
+            damage(segment, len(f.read().rstrip(b"\0")) - 20)  # of the last record: what is there then is an older state
+        r = n.try_upgrade()
+        assert r.returncode == 1 and ("w.db" in r.stderr or "d.db" in r.stderr), r.stderr
+        failed, texts = errors_of(connections["d.db"], "commit")
+        assert failed, texts
+        for name in ("w.db", "d.db"):
+            wait_until(lambda: errors_of(connections[name], "select count(*) from t")[0], f"{name} to answer errors")
+            failed, texts = errors_of(connections[name], "select count(*) from t", "insert into t values(1)")
+            assert failed, (name, texts)
+            assert error_number(open, n.path(name), "rb") == errno.EIO
+        for name in ("t.db", "u.db"):
+            connections[name].execute("commit")
+            assert connections[name].execute("select count(*) from t").fetchone()[0] == 2
+        log = n.log()
+        for name in ("w.db", "d.db"):
+            assert sum(name in line and "not taken over, the other" in line for line in log.splitlines()) == 1, log
+        n.upgrade()  # of what is left
+        for name in ("w.db", "d.db"):
+            failed, texts = errors_of(connections[name], "select count(*) from t")
+            assert failed, (name, texts)
+        for c in connections.values():
+            c.close()
+        n.restart()
+        c = n.connect("w.db")
+        assert c.execute("select count(*) from t").fetchone()[0] == 1
+        c.close()
+        for name in ("w.db", "t.db", "u.db"):
+            n.check(name)
 
 
 def test_refused_without_descriptors():

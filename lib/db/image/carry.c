@@ -1,6 +1,7 @@
 #include "db/image/carry.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "db/image/image.h"
 
@@ -48,6 +49,24 @@ spool_carry_in(struct spool *s, struct parcel_reader *r)
 }
 
 void
+spool_carry_skip(struct parcel_reader *r)
+{
+        uint64_t n;
+        size_t len;
+        int fd;
+
+        (void)parcel_get(r);
+        fd = parcel_get_fd(r);
+        if (fd >= 0)
+                close(fd);
+        n = parcel_get(r);
+        for (uint64_t i = 0; i < n && r->error == 0; i++) {
+                (void)parcel_get(r);
+                (void)parcel_get_bytes(r, &len);
+        }
+}
+
+void
 overlay_carry_out(const struct overlay *o, struct parcel *p)
 {
         parcel_put(p, o->page_size);
@@ -78,4 +97,18 @@ overlay_carry_in(struct overlay *o, struct parcel_reader *r)
                         e = overlay_put_slot(o, pgno, slot);
         }
         return e;
+}
+
+void
+overlay_carry_skip(struct parcel_reader *r)
+{
+        uint64_t n;
+
+        (void)parcel_get(r);
+        spool_carry_skip(r);
+        n = parcel_get(r);
+        for (uint64_t i = 0; i < n && r->error == 0; i++) {
+                (void)parcel_get(r);
+                (void)parcel_get(r);
+        }
 }

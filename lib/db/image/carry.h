@@ -11,8 +11,11 @@
 void spool_carry_out(const struct spool *s, struct parcel *p);
 /* Into an empty one. -ENOMEM or what the disk says; damage is told by parcel_check. */
 int spool_carry_in(struct spool *s, struct parcel_reader *r);
+/* Past one that is nobody's any more. */
+void spool_carry_skip(struct parcel_reader *r);
 void overlay_carry_out(const struct overlay *o, struct parcel *p);
 /* Into an empty one, which has its page size then. */
 int overlay_carry_in(struct overlay *o, struct parcel_reader *r);
+void overlay_carry_skip(struct parcel_reader *r);
 
 #endif
