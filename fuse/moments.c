@@ -29,6 +29,7 @@ struct moment_job {
         bool is_done;
         int result;
         struct moment_info info;
+        uint64_t past_version; /* of the database, before it was looked for */
         struct moment *moment;
         struct text names;
         struct err e;
@@ -123,6 +124,7 @@ work_once(struct moment_job *job)
                 return moment_open(store_env(job->s->store)->os, db_log(job->db),
                                    history_images_dir(job->s->store, job->db, dir), &job->info,
                                    &job->moment, &job->e);
+        job->past_version = db_past_version(job->db);
         db_get_info(job->db, &info);
         if (strcmp(job->name, LIST_NAME) == 0)
                 return list_states(job, info.pos.txid);
@@ -230,7 +232,8 @@ node_of_state(struct session *s, struct inode *parent, const struct moment_job *
         name_of_state(job->name, at != NULL ? (size_t)(at - job->name) : 0, job->info.pos.txid, name);
         in = inode_child(&s->inodes, parent, name);
         if (in != NULL && ltx_pos_equal(in->moment->info.pos, job->info.pos) && in->db == job->db) {
-                in->moment->info.is_of_deleted = job->info.is_of_deleted;
+                in->moment->info.is_hidden = job->info.is_hidden;
+                in->moment->past_version = job->past_version;
                 inode_ref(in);
                 return in;
         }
@@ -246,6 +249,7 @@ node_of_state(struct session *s, struct inode *parent, const struct moment_job *
                 return NULL;
         }
         in->moment->info = job->info;
+        in->moment->past_version = job->past_version;
         return in;
 }
 

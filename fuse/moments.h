@@ -17,6 +17,7 @@
 
 struct moment_node {
         struct moment_info info;
+        uint64_t past_version; /* of its database, when that was found */
         struct moment *moment; /* while a file is open, else NULL */
         char *names; /* of HISTORY: what was listed last, each with a zero byte, and one more; or NULL */
 };

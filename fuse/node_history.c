@@ -27,12 +27,28 @@ history_path(const struct inode *dir, const char *name, char buf[PATH_MAX])
         return 0;
 }
 
+/* As the directory of the mount that it stands for, or it would be a way round that. */
+static void
+stat_as_directory(struct session *s, const struct inode *in, struct stat *ret)
+{
+        struct stat st;
+        char path[PATH_MAX];
+
+        *ret = (struct stat){ .st_uid = geteuid(), .st_gid = getegid(), .st_mode = 0500 };
+        if (history_path(in, NULL, path) < 0 ||
+            fstatat(s->files_fd, path[0] != '\0' ? path : ".", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISDIR(st.st_mode))
+                return;
+        *ret = (struct stat){ .st_uid = st.st_uid, .st_gid = st.st_gid, .st_mode = st.st_mode & 0555 };
+}
+
 static int
 stat_history(struct session *s, struct inode *in, struct stat *ret)
 {
-        (void)s;
-        *ret = (struct stat){ .st_uid = geteuid(), .st_gid = getegid(), .st_mode = 0555 };
-        if (in->db != NULL) {
+        if (in->db == NULL) {
+                stat_as_directory(s, in, ret);
+        } else {
+                *ret = (struct stat){ 0 };
                 stat_as_database(in->db, ret);
                 ret->st_mode &= 0444;
                 ret->st_mode |= ret->st_mode >> 2; /* who may read it may look into it */

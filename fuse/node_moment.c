@@ -12,8 +12,8 @@ stat_moment(struct session *s, struct inode *in, struct stat *ret)
         const struct moment_info *info = &in->moment->info;
 
         (void)s;
-        /* Of a database that was deleted it is litefs's own: who may read what has the name now need not be who might then. */
-        if (info->is_of_deleted)
+        /* Also where it has come to that since it was found: by the next look-up it is known. */
+        if (info->is_hidden || in->moment->past_version != db_past_version(in->db))
                 *ret = (struct stat){ .st_mode = S_IFREG | 0600,
                                       .st_uid = geteuid(),
                                       .st_gid = getegid() };

@@ -71,9 +71,10 @@ fill_attr(struct session *s, struct inode *in, struct stat *ret, double *ret_tim
         memset(ret, 0, sizeof *ret);
         r = ops->stat(s, in, ret);
         ret->st_blksize = 4096;
-        *ret_timeout = ops->is_uncached || in->is_moved ? 0
-                       : in->moment != NULL             ? CACHE_MOMENT
-                                                        : CACHE_FOREVER;
+        /* What is in .history is as what it stands for: the kernel is told when that changes, but not that this does. */
+        *ret_timeout = ops->is_uncached || in->is_moved || in->kind == INODE_HISTORY ? 0
+                       : in->moment != NULL                                          ? CACHE_MOMENT
+                                                                                     : CACHE_FOREVER;
         if (r == 0 && in->kind == INODE_PLAIN && ret->st_nlink > 1) {
                 /* A node for each of its names, so the kernel must not keep what may be changed by another one. */
                 ret->st_ino |= LINKED_FILE_BIT;

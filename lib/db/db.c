@@ -126,6 +126,12 @@ db_name(const struct db *db)
         return db->name;
 }
 
+uint64_t
+db_past_version(struct db *db)
+{
+        return atomic_load(&db->past_version);
+}
+
 struct txlog *
 db_log(struct db *db)
 {

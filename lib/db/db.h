@@ -145,9 +145,11 @@ void db_count(struct db *db, enum db_counter what);
 void db_count_many(struct db *db, enum db_counter what, uint64_t n);
 uint64_t db_counter(struct db *db, enum db_counter what);
 /* This and what else tells how a database is (db_exists, db_replicable_txid, db_durable_pos, db_has_unsynced, db_looks_busy,
- * db_is_committing) waits for nobody: it is as the last one who changed it has left it. Any thread, any lock. */
+ * db_is_committing, db_past_version) waits for nobody: it is as the last one who changed it has left it. Any thread, any lock. */
 void db_get_info(struct db *db, struct db_info *ret);
 struct txlog *db_log(struct db *db);
+/* Moves whenever what it was before is no longer for whoever may read it: it was deleted, or another one took its place. */
+uint64_t db_past_version(struct db *db);
 /* The last transaction that may be sent to replicas: one whose application waits for it to be durable may not be
  * before it is, or a replica could have what its primary has lost. */
 uint64_t db_replicable_txid(struct db *db);

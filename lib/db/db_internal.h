@@ -125,7 +125,8 @@ struct db {
         struct trouble failed;        /* commits, in a row */
         struct trouble index_repairs; /* of the wal-index; since a commit */
         bool has_unsynced; /* another node's transactions were applied, and are not durable here yet */
-        struct ltx_pos synced_pos; /* durable, as db_sync_applied has left it */
+        struct ltx_pos synced_pos;     /* durable, as db_sync_applied has left it */
+        _Atomic uint64_t past_version; /* see db_past_version */
         uint64_t replicable_txid; /* durable at least up to here, as sync.c has seen it: may be sent whatever is under way */
 
         bool is_recovering;  /* what it commits is this node's from before, and nobody's to refuse */

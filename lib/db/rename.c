@@ -125,14 +125,27 @@ copy_pages(struct db_rename *rn, struct err *e)
         return r;
 }
 
-/* As after a rename on a disk. What cannot be given stays the daemon's. */
+/* Whether somebody may read the one who may not read the other. */
+static bool
+is_open_to_more(const struct stat *st, const struct stat *than)
+{
+        return st->st_uid != than->st_uid || st->st_gid != than->st_gid ||
+               (st->st_mode & ~than->st_mode & 0444) != 0;
+}
+
+/* As after a rename on a disk. What cannot be given stays the daemon's. Whoever may move files in a directory may put one of his
+ * own, or one that all may read, over one that he may not read; and gets nothing of that one by it. */
 static void
 give_as_source(struct db_rename *rn)
 {
-        struct stat st;
+        const struct os *os = rn->from->env->os;
+        struct stat st, old;
 
-        if (os_fstat(rn->from->env->os, "rename:stat", rn->from->image.fd, &st) < 0)
+        rn->hides_past = rn->to->image.page_count > 0;
+        if (os_fstat(os, "rename:stat", rn->from->image.fd, &st) < 0)
                 return;
+        if (rn->hides_past && os_fstat(os, "rename:stat", rn->to->image.fd, &old) == 0)
+                rn->hides_past = is_open_to_more(&st, &old);
         if (geteuid() == 0)
                 (void)!fchown(rn->fd, st.st_uid, st.st_gid);
         (void)!fchmod(rn->fd, st.st_mode & 01777);
@@ -184,6 +197,7 @@ commit_copy(struct db_rename *rn, struct err *e)
         struct commit_request rq = { .page_size = rn->page_size,
                                      .commit = rn->page_count,
                                      .n_pgnos = rn->page_count,
+                                     .hides_past = rn->hides_past,
                                      .get = get_copied_page,
                                      .arg = rn };
         int r;

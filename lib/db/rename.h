@@ -32,6 +32,7 @@ struct db_rename {
         uint64_t size_bytes;
         uint32_t page_size, page_count;
         bool is_wal;
+        bool hides_past; /* the target's: more may read the source */
 };
 
 /* @fd and @wal_fd (-1: none) are the files of @db as they are, to be read only, and the callee's. @is_final: who has it open may

@@ -37,7 +37,8 @@ struct moment_info {
         struct ltx_pos pos;
         int64_t time_ms; /* of the transaction */
         uint32_t page_size, page_count;
-        bool is_of_deleted; /* which was deleted after it: what has the name now, if anything does, is another one */
+        bool is_hidden; /* it was deleted after that, or another database took its place: who may read what has the name now,
+                           if anything does, need not be who might then */
 };
 /* @last_txid: what comes after it in the log is nobody's yet. E_NOT_FOUND when the log has no such state, or it is that of a
  * database which is deleted; -EAGAIN as txlog_reader_open. */

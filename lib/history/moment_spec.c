@@ -5,6 +5,7 @@
 
 #include "base/rfc3339.h"
 #include "history/moment.h"
+#include "ltx/header.h"
 
 typedef unsigned long long ull;
 
@@ -67,10 +68,12 @@ info_of(const struct txlog_record *rec)
                                      .page_count = rec->commit };
 }
 
+typedef int record_fn(void *arg, const struct txlog_record *record, struct byte_src *src, struct err *e);
+
 /* From behind @after_txid; -EAGAIN, E_NOT_FOUND. */
 static int
-each_behind(struct txlog *log, uint64_t after_txid, uint64_t last_txid,
-            int (*fn)(void *arg, const struct txlog_record *record), void *arg, struct err *e)
+each_behind(struct txlog *log, uint64_t after_txid, uint64_t last_txid, record_fn *fn, void *arg,
+            struct err *e)
 {
         struct txlog_reader *reader;
         struct txlog_record rec;
@@ -80,43 +83,85 @@ each_behind(struct txlog *log, uint64_t after_txid, uint64_t last_txid,
         if (r < 0)
                 return r;
         while ((r = txlog_reader_next(reader, &rec, &src, e)) > 0 && rec.max_txid <= last_txid &&
-               (r = fn(arg, &rec)) == 0)
+               (r = fn(arg, &rec, src, e)) == 0)
                 ;
         txlog_reader_close(reader);
         return r > 0 && rec.max_txid > last_txid ? 0 : r;
+}
+
+struct each {
+        int (*fn)(void *arg, const struct txlog_record *record);
+        void *arg;
+};
+
+static int
+call_each(void *arg, const struct txlog_record *rec, struct byte_src *src, struct err *e)
+{
+        struct each *each = arg;
+
+        (void)src, (void)e;
+        return each->fn(each->arg, rec);
 }
 
 int
 moment_each(struct txlog *log, uint64_t last_txid,
             int (*fn)(void *arg, const struct txlog_record *record), void *arg, struct err *e)
 {
+        struct each each = { fn, arg };
         struct txlog_record first;
 
-        return txlog_first(log, &first) ? each_behind(log, first.min_txid - 1, last_txid, fn, arg, e)
-                                        : 0;
+        return txlog_first(log, &first)
+                       ? each_behind(log, first.min_txid - 1, last_txid, call_each, &each, e)
+                       : 0;
 }
 
 struct finding {
         const struct moment_spec *spec;
         struct txlog_record found;
         uint64_t passed_by; /* the first that goes beyond the transaction */
-        bool was_deleted;   /* by one of those */
+        uint64_t last_txid; /* considered */
+        bool is_hidden;     /* by one of those beyond */
 };
 
+/* Of a snapshot that leaves transactions out it is not known what they were. */
 static int
-consider(void *arg, const struct txlog_record *rec)
+look_whether_hidden(struct finding *f, const struct txlog_record *rec, struct byte_src *src,
+                    struct err *e)
+{
+        uint8_t buf[LTX_HEADER_SIZE];
+        struct ltx_header h;
+        ssize_t n;
+        int r;
+
+        if (rec->commit == 0 || (rec->min_txid == 1 && rec->max_txid != f->last_txid + 1))
+                f->is_hidden = true;
+        if (f->is_hidden)
+                return 0;
+        n = byte_src_read_all(src, buf, sizeof buf);
+        r = n < 0 ? (int)n : n < (ssize_t)sizeof buf ? E_FORMAT : ltx_header_decode(buf, LTX_V3, &h, e);
+        if (r < 0)
+                return err_set(e, r, "read transaction %016llx", (ull)rec->max_txid);
+        f->is_hidden = h.hides_past;
+        return 0;
+}
+
+static int
+consider(void *arg, const struct txlog_record *rec, struct byte_src *src, struct err *e)
 {
         struct finding *f = arg;
+        int r = 0;
 
         if (f->spec->txid != 0 ? rec->max_txid <= f->spec->txid
                                : rec->timestamp_ms <= f->spec->time_ms) {
                 f->found = *rec;
-                return 0;
+                f->is_hidden = false;
+        } else {
+                if (f->passed_by == 0)
+                        f->passed_by = rec->max_txid;
+                r = look_whether_hidden(f, rec, src, e);
         }
-        if (f->passed_by == 0)
-                f->passed_by = rec->max_txid;
-        f->was_deleted |= rec->commit == 0;
-        return 0;
+        f->last_txid = rec->max_txid;
+        return r;
 }
 
 static int
@@ -164,7 +209,7 @@ moment_find(struct txlog *log, const struct moment_spec *spec, uint64_t last_txi
                 r = check_found(&f, &first, last_txid, e);
         if (r == 0) {
                 *ret = info_of(&f.found);
-                ret->is_of_deleted = f.was_deleted;
+                ret->is_hidden = f.is_hidden;
         }
         return r;
 }

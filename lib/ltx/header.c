@@ -12,7 +12,8 @@
  *  64    4 WAL salt 1
  *  68    4 WAL salt 2
  *  72    8 node id
- *  80    4 zero, or "LFS1" and then, where the flags say that there are no checksums,
+ *  80    4 zero; or "LFSH", where the flags say that there are checksums: what the database was before is hidden;
+ *             or "LFS1" and then, where they say that there are none,
  *  84    8 the pre-apply and
  *  92    8 the post-apply checksum all the same
  * trailer: post-apply checksum u64, file checksum u64 */
@@ -31,6 +32,8 @@ header_bad(struct err *e, const char *what)
 }
 
 #define CHAIN_AT 80
+#define CHAIN_MAGIC "LFS1"
+#define HIDES_PAST_MAGIC "LFSH"
 
 /* As the checksums of a file that has them. */
 static bool
@@ -93,9 +96,11 @@ ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE])
         put_be32(ret + 64, h->wal_salt1);
         put_be32(ret + 68, h->wal_salt2);
         put_be64(ret + 72, h->node_id);
+        if (h->hides_past && !(h->flags & LTX_FLAG_NO_CHECKSUM))
+                memcpy(ret + CHAIN_AT, HIDES_PAST_MAGIC, 4);
         if (h->chain_post == 0)
                 return;
-        memcpy(ret + CHAIN_AT, "LFS1", 4);
+        memcpy(ret + CHAIN_AT, CHAIN_MAGIC, 4);
         put_be64(ret + CHAIN_AT + 4, h->chain_pre);
         put_be64(ret + CHAIN_AT + 12, h->chain_post);
 }
@@ -120,10 +125,12 @@ ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version, 
         };
         int r;
 
-        if ((h.flags & LTX_FLAG_NO_CHECKSUM) && memcmp(buf + CHAIN_AT, "LFS1", 4) == 0) {
+        if ((h.flags & LTX_FLAG_NO_CHECKSUM) && memcmp(buf + CHAIN_AT, CHAIN_MAGIC, 4) == 0) {
                 h.chain_pre = get_be64(buf + CHAIN_AT + 4);
                 h.chain_post = get_be64(buf + CHAIN_AT + 12);
         }
+        h.hides_past = !(h.flags & LTX_FLAG_NO_CHECKSUM) && version == LTX_V3 &&
+                       memcmp(buf + CHAIN_AT, HIDES_PAST_MAGIC, 4) == 0;
 
         if (memcmp(buf, "LTX1", 4) != 0)
                 return header_bad(e, "no magic at offset 0");

@@ -34,6 +34,8 @@ struct ltx_header {
         /* With LTX_FLAG_NO_CHECKSUM: the checksums that the file would have, in bytes that other readers pass over. Both
          * 0: not known. */
         uint64_t chain_pre, chain_post;
+        /* Without that flag, in the same bytes: whoever may read the database from here on need not be who might before. */
+        bool hides_past;
 };
 
 struct ltx_trailer {

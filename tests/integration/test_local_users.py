@@ -346,6 +346,62 @@ def test_past_states_of_a_deleted_database_are_nobodys():
         assert not succeeds(READ_STATE, then) and succeeds(READ_STATE, now)
 
 
+def test_past_states_of_a_database_that_was_renamed_over():
+    """Where everybody may make and rename files: what has the name now may be another user's, or was always open to all. The
+    states from before are nobody's then, here and on a replica; the new one's are as it is."""
+    with node() as n, node_replica(n) as r:
+        os.chmod(n.mnt, 0o777)
+        for name, mode in (("his.db", 0o600), ("open.db", 0o600), ("same.db", 0o644), ("public.db", 0o644)):
+            c = n.connect(name)
+            c.execute("create table secret(x)")
+            c.close()
+            os.chmod(n.path(name), mode)
+        for name in ("new.db", "same.new"):
+            shutil.copy(n.path("public.db"), n.path(name))
+            os.chmod(n.path(name), 0o644)
+        for name in ("new.db", "same.new"):
+            wait_until(lambda: os.path.exists(n.path(name + "-pos")), "the copy to be a database")
+        then = {name: name + "@" + n.pos(name).partition("/")[0] for name in ("his.db", "open.db", "same.db")}
+        assert not succeeds(READ_STATE, n.path(then["his.db"])) and succeeds(READ_STATE, n.path(then["same.db"]))
+        assert succeeds("""import sqlite3
+sqlite3.connect(p + '/mine').execute('create table t(x)')
+os.rename(p + '/mine', p + '/his.db')
+os.rename(p + '/new.db', p + '/open.db')""", n.mnt)
+        os.rename(n.path("same.new"), n.path("same.db"))
+        now = {name: name + "@" + n.pos(name).partition("/")[0] for name in then}
+
+        def as_it_should_be(m):
+            for name in then:
+                assert succeeds(READ_STATE, m.path(now[name])), now[name]
+                assert succeeds(READ_STATE, m.path(then[name])) == (name == "same.db"), then[name]
+                assert os.path.getsize(m.path(then[name])) > 0
+        as_it_should_be(n)
+        for name in then:
+            in_step(n, r, name)
+        same_ownership(n, r, *then)
+        as_it_should_be(r)
+        n.restart()
+        as_it_should_be(n)
+
+
+def test_past_states_lie_behind_the_directories_of_their_database():
+    with node() as n:
+        os.mkdir(n.path("closed"))
+        c = n.connect("closed/s.db")
+        c.execute("create table secret(x)")
+        c.close()
+        os.chmod(n.path("closed/s.db"), 0o644)
+        state = n.path(".history/closed/s.db/" + n.pos("closed/s.db").partition("/")[0])
+        assert succeeds(READ_STATE, state)
+        os.chmod(n.path("closed"), 0o700)
+        assert not succeeds(READ_STATE, state) and not succeeds("os.listdir(p)", n.path(".history/closed"))
+        os.chmod(n.path("closed"), 0o711)
+        assert succeeds(READ_STATE, state) and not succeeds("os.listdir(p)", n.path(".history/closed"))
+        os.unlink(n.path("closed/s.db"))
+        os.rmdir(n.path("closed"))
+        assert not succeeds(READ_STATE, state) and os.path.getsize(state) > 0
+
+
 FCHMODAT2, AT_FDCWD, AT_SYMLINK_NOFOLLOW = 452, -100, 0x100
 
 
@@ -535,6 +591,8 @@ ROWS = {
     "opens `NAME-wal`": "test_position_and_lock_are_for_who_may_have_the_database",
     "changes mode or owner of one of these": "test_companions_follow_the_database_at_once",
     "reads a past state": "test_past_states_of_a_deleted_database_are_nobodys",
+    "renames a database over another one": "test_past_states_of_a_database_that_was_renamed_over",
+    "goes by `.history`": "test_past_states_lie_behind_the_directories_of_their_database",
     "reads the data directory": "test_data_directory_is_closed_whatever_the_umask",
     "reads files litefs makes for itself": "test_data_directory_is_closed_whatever_the_umask",
 }

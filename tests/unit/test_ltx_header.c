@@ -73,6 +73,29 @@ START_TEST(chained_checksums_are_kept_where_other_readers_do_not_look)
 }
 END_TEST
 
+START_TEST(hidden_past_is_told_where_other_readers_do_not_look)
+{
+        uint8_t buf[LTX_HEADER_SIZE];
+        struct ltx_header h = plain, got;
+
+        h.hides_past = true;
+        ltx_header_encode(&h, buf);
+        ck_assert_mem_eq(buf + 80, "LFSH", 4);
+        for (int i = 84; i < LTX_HEADER_SIZE; i++)
+                ck_assert_uint_eq(buf[i], 0);
+        ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
+        ck_assert(got.hides_past);
+        buf[80] = 0;
+        ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
+        ck_assert(!got.hides_past);
+
+        h.flags = LTX_FLAG_NO_CHECKSUM;
+        h.pre_apply_checksum = 0;
+        ltx_header_encode(&h, buf);
+        ck_assert_uint_eq(buf[80], 0);
+}
+END_TEST
+
 START_TEST(chained_checksums_are_those_of_the_kind_of_file)
 {
         static const struct {
@@ -227,6 +250,7 @@ main(void)
 
         tcase_add_test(tc, each_field_is_at_its_offset);
         tcase_add_test(tc, chained_checksums_are_kept_where_other_readers_do_not_look);
+        tcase_add_test(tc, hidden_past_is_told_where_other_readers_do_not_look);
         tcase_add_test(tc, chained_checksums_are_those_of_the_kind_of_file);
         tcase_add_loop_test(tc, limits_of_each_field, 0, COUNT(cases));
         tcase_add_test(tc, any_other_magic_is_refused);

@@ -20,8 +20,10 @@ static struct state {
         uint8_t *image;
         uint32_t page_size, page_count;
         struct ltx_pos pos;
+        bool hides_past;
 } states[STATES_MAX + 1]; /* [txid] */
 static uint64_t last_txid;
+static bool next_hides_past;
 static struct ltx_encoder *encoder;
 
 static uint64_t
@@ -46,7 +48,8 @@ commit_state(uint32_t page_size, uint32_t page_count, bool is_whole, unsigned on
                                 .min_txid = is_whole ? 1 : last_txid + 1,
                                 .max_txid = last_txid + 1,
                                 .timestamp_ms = (int64_t)(last_txid + 1) * 1000,
-                                .pre_apply_checksum = is_whole ? 0 : old->pos.checksum };
+                                .pre_apply_checksum = is_whole ? 0 : old->pos.checksum,
+                                .hides_past = next_hides_past };
         bool *changes = calloc(page_count + 1, sizeof *changes);
         struct txlog_record rec;
         uint64_t lsn;
@@ -54,7 +57,8 @@ commit_state(uint32_t page_size, uint32_t page_count, bool is_whole, unsigned on
         last_txid++;
         *st = (struct state){ .image = calloc(page_count + 1, page_size),
                               .page_size = page_size,
-                              .page_count = page_count };
+                              .page_count = page_count,
+                              .hides_past = next_hides_past };
         for (uint32_t i = 0; i < page_count; i++) {
                 uint8_t *page = st->image + (size_t)i * page_size;
 
@@ -92,6 +96,7 @@ commit_at_random(void)
         struct state *old = &states[last_txid];
         uint32_t n = old->page_count, what = (uint32_t)rand() % 20;
 
+        next_hides_past = last_txid % 40 == 39;
         if (what == 0 || n == 0)
                 commit_state(512u << (rand() % 4), 1 + (uint32_t)rand() % PAGES_MAX, true, 1);
         else if (what == 1)
@@ -161,10 +166,10 @@ check_state(const struct moment *m, uint64_t txid)
 }
 
 static bool
-is_deleted_after(uint64_t txid)
+is_hidden_after(uint64_t txid)
 {
         for (uint64_t i = txid + 1; i <= last_txid; i++)
-                if (states[i].page_count == 0)
+                if (states[i].page_count == 0 || states[i].hides_past)
                         return true;
         return false;
 }
@@ -185,7 +190,7 @@ START_TEST(every_state_is_what_it_was)
                 m = open_txid(txid);
                 check_state(m, txid);
                 ck_assert_uint_eq(moment_bytes(m), states[txid].page_count * 8);
-                ck_assert(moment_get_info(m)->is_of_deleted == is_deleted_after(txid));
+                ck_assert(moment_get_info(m)->is_hidden == is_hidden_after(txid));
                 moment_close(m);
         }
         ck_assert_int_eq(find_txid(last_txid + 1, &info), E_NOT_FOUND);
@@ -219,6 +224,28 @@ START_TEST(what_is_nobodys_yet_is_not_found)
         ck_assert_int_eq(moment_find(fx.tl, &late, 5, &info, &fx.e), 0);
         ck_assert_uint_eq(info.pos.txid, 5);
         ck_assert_int_eq(moment_find(fx.tl, &next, 5, &info, &fx.e), E_NOT_FOUND);
+}
+END_TEST
+
+/* As a replica gets one that was away for long: what was left out may have been a deletion. */
+START_TEST(what_a_snapshot_leaves_out_hides_what_was_before)
+{
+        struct moment_spec before = { .txid = 3 }, at = { .txid = 7 };
+        struct moment_info info;
+
+        next_hides_past = false;
+        while (last_txid < 4)
+                commit_state(4096, 5, false, 2);
+        commit_state(4096, 5, true, 1); /* which leaves nothing out */
+        ck_assert_int_eq(moment_find(fx.tl, &before, last_txid, &info, &fx.e), 0);
+        ck_assert(!info.is_hidden);
+        last_txid++;
+        commit_state(4096, 5, true, 1);
+        commit_state(4096, 5, false, 2);
+        ck_assert_int_eq(moment_find(fx.tl, &before, last_txid, &info, &fx.e), 0);
+        ck_assert(info.is_hidden);
+        ck_assert_int_eq(moment_find(fx.tl, &at, last_txid, &info, &fx.e), 0);
+        ck_assert(!info.is_hidden);
 }
 END_TEST
 
@@ -329,6 +356,7 @@ main(void)
         tcase_add_test(tc, every_state_is_what_it_was);
         tcase_add_test(tc, time_means_the_last_transaction_before);
         tcase_add_test(tc, what_is_nobodys_yet_is_not_found);
+        tcase_add_test(tc, what_a_snapshot_leaves_out_hides_what_was_before);
         tcase_add_test(tc, log_that_lost_its_beginning_has_states_from_the_next_whole_one_on);
         tcase_add_test(tc, damaged_log_is_never_read);
         tcase_add_loop_test(tc, moment_is_written_so, 0, sizeof specs / sizeof specs[0]);
