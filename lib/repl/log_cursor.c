@@ -314,7 +314,7 @@ static int
 cursor_read_records(struct log_cursor *c, uint64_t term, uint32_t *next_stream, size_t want,
                     struct outbox *o, struct err *e)
 {
-        size_t end = o->n + want;
+        size_t end = o->n + want, left;
         int r = 0;
 
         while (o->n < end) {
@@ -326,8 +326,9 @@ cursor_read_records(struct log_cursor *c, uint64_t term, uint32_t *next_stream, 
                         if (r < 0)
                                 return r;
                 }
-                r = c->snapshot != NULL ? read_snapshot(c, end - o->n, o, e)
-                                        : read_log(c, end - o->n, o, e);
+                /* LTX alone may have been more than was wanted. */
+                left = o->n < end ? end - o->n : 1;
+                r = c->snapshot != NULL ? read_snapshot(c, left, o, e) : read_log(c, left, o, e);
                 if (r < 0)
                         return r;
         }

@@ -271,6 +271,37 @@ START_TEST(an_answer_is_bounded_and_the_next_one_goes_on)
 }
 END_TEST
 
+/* However little is wanted, and although the frame before it is more than that: a snapshot is as large as its database. */
+START_TEST(a_snapshot_is_read_in_pieces)
+{
+        const size_t n_bytes = 1 << 20;
+        struct err e = ERR_INIT;
+        struct log_cursor c = { 0 };
+        struct answerer t;
+        struct outbox o;
+        uint32_t stream = 1;
+        size_t total = 0, before;
+        int r;
+
+        answerer_begin(&t, n_bytes);
+        c.db = store_find(t.store, NAME);
+        outbox_init(&o);
+        log_cursor_reset(&c, (struct ltx_pos){ t.at[N_COMMITS].txid, t.at[N_COMMITS].checksum ^ 1 });
+        do {
+                before = o.n;
+                r = log_cursor_read(&c, 1, &stream, 1, &o, &e);
+                ck_assert_msg(r >= 0, "%s", e.text);
+                ck_assert_uint_le(o.n - before, 3 * 65536);
+                total += o.n - before;
+                o.n = 0;
+        } while (log_cursor_is_in_record(&c));
+        ck_assert_uint_gt(total, N_COMMITS * n_bytes);
+        log_cursor_release(&c);
+        outbox_release(&o);
+        answerer_end(&t);
+}
+END_TEST
+
 /* --- answers by hand --- */
 
 static const struct ltx_pos asked_from = { 4, SUM | 4 };
@@ -568,6 +599,7 @@ main(void)
         tcase_add_test(tc, what_follows_a_position_is_answered);
         tcase_add_test(tc, nothing_is_answered_to_who_has_it_all_or_is_elsewhere);
         tcase_add_test(tc, an_answer_is_bounded_and_the_next_one_goes_on);
+        tcase_add_test(tc, a_snapshot_is_read_in_pieces);
         tcase_add_loop_test(tc, another_node_than_the_one_that_was_asked_is_not_believed, 0, 3);
         tcase_add_test(tc, transactions_without_a_hello_are_refused);
         tcase_add_loop_test(tc, what_does_not_follow_is_refused, 0, COUNT(changes));
