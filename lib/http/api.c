@@ -199,7 +199,7 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
         a->config = *config;
         r = events_new(a, &a->events);
         if (r == 0)
-                r = cluster_new(&a->cluster);
+                r = primary_view_new("/cluster", &a->cluster);
         if (r < 0)
                 err_set(e, r, "start the HTTP API");
         else
@@ -230,6 +230,6 @@ api_free(struct api *a)
                 return;
         http_server_free(a->server);
         events_free(a->events);
-        cluster_free(a->cluster);
+        primary_view_free(a->cluster);
         free(a);
 }

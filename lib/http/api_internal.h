@@ -15,15 +15,15 @@
 #define API_JSON "application/json"
 #define API_WAIT_MS 5000 /* for what is in use by another */
 
-struct cluster;
 struct events;
+struct primary_view;
 
 struct api {
         struct api_config config;
         struct http_server *server;
         struct events *events;
-        struct cluster *cluster;  /* what the primary has said last */
-        atomic_bool is_importing; /* one at a time: it keeps an applier and a worker */
+        struct primary_view *cluster; /* what the primary knows of the cluster */
+        atomic_bool is_importing;     /* one at a time: it keeps an applier and a worker */
         bool is_stopped;
 };
 
@@ -136,9 +136,13 @@ struct http_request;
 int api_ask_peer(const struct api *a, const struct http_request *rq, bool has_token, struct text *ret,
                  struct err *e);
 
-/* --- cluster.c --- */
-int cluster_new(struct cluster **ret);
-void cluster_free(struct cluster *c); /* NULL is fine */
+/* --- primary_view.c --- */
+/* @path is borrowed: an endpoint whose answer has `nodes`. */
+int primary_view_new(const char *path, struct primary_view **ret);
+/* The answer of the node at @url, not older than a second or two unless it is being asked, the caller's; or NULL and why. A
+ * worker. */
+json_t *primary_view_get(struct api *a, struct primary_view *v, const char *url, struct err *e);
+void primary_view_free(struct primary_view *v); /* NULL is fine */
 
 /* --- events.c --- */
 int events_new(struct api *a, struct events **ret);

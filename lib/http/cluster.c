@@ -1,33 +1,14 @@
 /* /cluster: all nodes as far as they are known, for `litefs status` and the status page.
  *
- * The primary knows its replicas by their streams. A replica asks the primary for that (`?forward=no`, so that two nodes
- * that take each other for the primary do not ask in a circle), and puts itself as it knows itself in its place. One
- * request to the primary is under way at a time, and its answer serves for CACHE_MS: however many look at the status
- * of a replica, the primary answers about once a second. */
-#include <errno.h>
-#include <pthread.h>
+ * The primary knows its replicas by their streams. A replica asks the primary for that (primary_view.c), and puts itself
+ * as it knows itself in its place. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/rfc3339.h"
 #include "http/api_internal.h"
-#include "net/http_client.h"
 
 #define GONE "gone"
-#define CACHE_MS 1000
-#define ASK_MS 2000
-#define ANSWER_MAX ((size_t)4 * 1024 * 1024)
-
-/* What the primary has said last. */
-struct cluster {
-        pthread_mutex_t lock; /* a leaf; not held while it is asked */
-        bool is_asking;
-        int64_t asked_ms; /* when that ended; CLOCK_BOOTTIME */
-        char url[LEASE_URL_SIZE];
-        json_t *answer; /* NULL: it could not be asked */
-        struct err e;   /* why */
-};
 
 /* --- one node --- */
 
@@ -153,64 +134,6 @@ own_view(const struct api_view *v)
 
 /* --- the primary's --- */
 
-static int
-ask_node(const struct api *a, const char *url, json_t **ret, struct err *e)
-{
-        char target[LEASE_URL_SIZE + 32];
-        struct http_request rq = {
-                .method = "GET", .url = target, .timeout_ms = ASK_MS, .max_response_size = ANSWER_MAX
-        };
-        struct text body = { 0 };
-        int r;
-
-        snprintf(target, sizeof target, "%s/cluster?forward=no", url);
-        r = api_ask_peer(a, &rq, false, &body, e);
-        if (r == 0) {
-                *ret = json_loadb(body.s, body.n, 0, NULL);
-                if (!json_is_array(json_object_get(*ret, "nodes"))) {
-                        json_decref(*ret);
-                        *ret = NULL;
-                        r = err_text(e, -EPROTO, "%s: not the answer of a node", target);
-                }
-        }
-        text_release(&body);
-        return r;
-}
-
-/* Its answer, not older than a second or two unless it is being asked; or NULL and why. */
-static json_t *
-primary_view(struct api *a, const char *url, struct err *e)
-{
-        struct cluster *c = a->cluster;
-        struct err asked = ERR_INIT;
-        json_t *answer = NULL, *copy;
-        bool is_mine;
-
-        pthread_mutex_lock(&c->lock);
-        is_mine = !c->is_asking && (strcmp(url, c->url) != 0 || c->asked_ms == 0 ||
-                                    clock_boot_ms(a->config.clock) - c->asked_ms >= CACHE_MS);
-        c->is_asking |= is_mine;
-        pthread_mutex_unlock(&c->lock);
-        if (is_mine)
-                (void)ask_node(a, url, &answer, &asked);
-        pthread_mutex_lock(&c->lock);
-        if (is_mine) {
-                json_decref(c->answer);
-                c->answer = answer;
-                c->e = asked;
-                snprintf(c->url, sizeof c->url, "%s", url);
-                c->asked_ms = clock_boot_ms(a->config.clock);
-                c->is_asking = false;
-        }
-        copy = strcmp(url, c->url) == 0 ? json_deep_copy(c->answer) : NULL;
-        if (copy == NULL && strcmp(url, c->url) == 0)
-                *e = c->e;
-        else if (copy == NULL)
-                err_text(e, -EAGAIN, "another primary is still being asked");
-        pthread_mutex_unlock(&c->lock);
-        return copy;
-}
-
 static bool
 is_gone(const json_t *node)
 {
@@ -255,7 +178,7 @@ add_primary(struct api *a, json_t *o)
                 return;
         }
         json_object_set_new(o, "primaryHostname", json_string(primary.hostname));
-        theirs = primary_view(a, primary.advertise_url, &e);
+        theirs = primary_view_get(a, a->cluster, primary.advertise_url, &e);
         if (theirs != NULL) {
                 merge_nodes(o, theirs);
         } else {
@@ -322,28 +245,4 @@ void
 api_cluster(struct api *a, struct http_call *call)
 {
         api_run_view(a, call, reply_cluster);
-}
-
-/* --- life --- */
-
-int
-cluster_new(struct cluster **ret)
-{
-        struct cluster *c = calloc(1, sizeof *c);
-
-        if (c == NULL)
-                return -ENOMEM;
-        pthread_mutex_init(&c->lock, NULL);
-        *ret = c;
-        return 0;
-}
-
-void
-cluster_free(struct cluster *c)
-{
-        if (c == NULL)
-                return;
-        json_decref(c->answer);
-        pthread_mutex_destroy(&c->lock);
-        free(c);
 }
