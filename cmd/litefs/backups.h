@@ -38,6 +38,8 @@ void backups_each(struct backups *b, void (*fn)(void *arg, struct uploader *up, 
 /* backups_report.c: the answer of GET /backup, and metrics. */
 void backups_add_json(struct backups *b, struct text *t);
 void backups_add_metrics(struct backups *b, struct text *t);
+/* Calls @fn with a sentence about each thing that is wrong. */
+void backups_each_trouble(struct backups *b, void (*fn)(void *arg, const char *text), void *arg);
 /* Brings what was committed there, each for at most @timeout_ms. Again is fine. */
 void backups_stop(struct backups *b, int64_t timeout_ms);
 void backups_free(struct backups *b);

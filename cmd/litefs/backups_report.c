@@ -1,5 +1,6 @@
 /* What is told of the destinations: /backup, and metrics. */
 #include <jansson.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,6 +10,7 @@
 #include "base/rfc3339.h"
 #include "cmd/litefs/backups.h"
 #include "http/prom.h"
+#include "store/dbname.h"
 #include "txlog/txlog.h"
 
 typedef unsigned long long ull;
@@ -123,6 +125,72 @@ backups_add_json(struct backups *b, struct text *t)
                 t->is_cut = true;
         free(s);
         json_decref(all);
+}
+
+/* --- what is wrong --- */
+
+struct troubles {
+        void (*fn)(void *arg, const char *text);
+        void *arg;
+        const char *url;
+        uint64_t n_blocked;
+        char blocked[DBNAME_MAX + 1]; /* the first of them */
+};
+
+static void
+count_blocked(void *arg, struct db *db, const struct upload_status *s)
+{
+        struct troubles *t = arg;
+
+        if (s->state != UPLOAD_BLOCKED)
+                return;
+        if (t->n_blocked++ == 0)
+                snprintf(t->blocked, sizeof t->blocked, "%s", db_name(db));
+}
+
+static void
+tell_trouble(const struct troubles *t, const char *fmt, ...)
+{
+        char text[2 * ERR_TEXT_SIZE + DBNAME_MAX];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        t->fn(t->arg, text);
+}
+
+static void
+add_destination_troubles(void *arg, struct uploader *up, struct drill *drill)
+{
+        struct troubles *t = arg;
+        struct uploader_status st;
+        struct drill_status ds = { 0 };
+
+        t->url = uploader_dest(up)->url;
+        t->n_blocked = 0;
+        uploader_get_status(up, &st);
+        uploader_each(up, count_blocked, t);
+        if (drill != NULL)
+                drill_get_status(drill, &ds);
+        if (st.is_leading && st.n_failures > 0)
+                tell_trouble(t, "Backups to %s fail: %s", t->url, st.trouble);
+        if (st.is_leading && t->n_blocked > 0)
+                tell_trouble(
+                        t,
+                        "%s (%llu in all) is not backed up to %s: something else writes at its place.",
+                        t->blocked, (ull)t->n_blocked, t->url);
+        if (ds.n_failed > 0)
+                tell_trouble(t, "The drill could not restore %llu of %llu databases from %s: %s",
+                             (ull)ds.n_failed, (ull)ds.n_databases, t->url, ds.trouble);
+}
+
+void
+backups_each_trouble(struct backups *b, void (*fn)(void *arg, const char *text), void *arg)
+{
+        struct troubles t = { .fn = fn, .arg = arg };
+
+        backups_each(b, add_destination_troubles, &t);
 }
 
 /* --- metrics --- */

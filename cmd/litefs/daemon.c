@@ -301,6 +301,12 @@ add_backups(void *arg, struct text *t)
         backups_add_json(((struct daemon *)arg)->backups, t);
 }
 
+static void
+each_backup_trouble(void *arg, void (*fn)(void *fn_arg, const char *text), void *fn_arg)
+{
+        backups_each_trouble(((struct daemon *)arg)->backups, fn, fn_arg);
+}
+
 static int
 sync_backups(void *arg, int64_t timeout_ms, struct err *e)
 {
@@ -340,6 +346,7 @@ open_api(struct daemon *d, struct err *e)
                 .advise = daemon_advise,
                 .more_metrics = add_metrics,
                 .add_backups = c->n_backups > 0 ? add_backups : NULL,
+                .each_backup_trouble = c->n_backups > 0 ? each_backup_trouble : NULL,
                 .sync_backups = c->n_backups > 0 ? sync_backups : NULL,
                 .may_upgrade = daemon_may_upgrade,
                 .upgrade = daemon_upgrade,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/workers.h"
 #include "http/api_internal.h"
 #include "http/origin.h"
 
@@ -24,6 +25,8 @@ static const struct route {
         { "/readyz", GET, false, true, api_readyz },
         { "/db", GET, false, false, api_databases },
         { "/cluster", GET, false, false, api_cluster },
+        { "/findings", GET, false, false, api_findings },
+        { "/recent", GET, false, false, api_recent },
         { "/metrics", GET, false, false, api_metrics },
         { "/events", GET, false, false, api_events },
         { "/debug/vars", GET, false, false, api_debug_vars },
@@ -162,19 +165,35 @@ on_proxy(void *arg, struct conn *c)
 static void
 api_on_committed(void *arg, struct db *db)
 {
-        events_committed(((struct api *)arg)->events, db);
+        struct api *a = arg;
+
+        recorder_committed(a->recorder);
+        events_committed(a->events, db);
 }
 
 static void
 api_on_role_changed(void *arg)
 {
-        events_role_changed(((struct api *)arg)->events);
+        struct api *a = arg;
+
+        recorder_role_changed(a->recorder);
+        events_role_changed(a->events);
 }
 
 static void
 api_on_member(void *arg, const char *hostname, const char *url, bool is_gone)
 {
-        events_member(((struct api *)arg)->events, hostname, url, is_gone);
+        struct api *a = arg;
+
+        recorder_member(a->recorder, hostname, url, is_gone);
+        events_member(a->events, hostname, url, is_gone);
+}
+
+static void
+stop_jobs(struct api *a)
+{
+        recorder_stop(a->recorder);
+        events_stop(a->events);
 }
 
 int
@@ -197,14 +216,22 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
         if (a == NULL)
                 return err_set(e, -ENOMEM, "start the HTTP API");
         a->config = *config;
-        r = events_new(a, &a->events);
+        r = workers_new(1, &a->teller);
+        if (r == 0)
+                r = events_new(a, a->teller, &a->events);
+        if (r == 0)
+                r = recorder_new(a, a->teller, &a->recorder);
         if (r == 0)
                 r = primary_view_new("/cluster", &a->cluster);
+        if (r == 0)
+                r = primary_view_new("/recent", &a->recent_of_primary);
         if (r < 0)
                 err_set(e, r, "start the HTTP API");
         else
                 r = http_server_new(&server, &a->server, e);
         if (r < 0) {
+                if (a->recorder != NULL)
+                        stop_jobs(a);
                 api_free(a);
                 return r;
         }
@@ -220,7 +247,7 @@ api_stop(struct api *a)
                 return;
         a->is_stopped = true;
         http_server_stop(a->server);
-        events_stop(a->events);
+        stop_jobs(a);
 }
 
 void
@@ -230,6 +257,9 @@ api_free(struct api *a)
                 return;
         http_server_free(a->server);
         events_free(a->events);
+        recorder_free(a->recorder);
+        workers_free(a->teller);
         primary_view_free(a->cluster);
+        primary_view_free(a->recent_of_primary);
         free(a);
 }

@@ -41,6 +41,8 @@ struct api_config {
         /* The answer of GET /backup, and what POST /backup/sync waits for: 0, -ETIMEDOUT or another error; on a worker. NULL:
          * there are no destinations. */
         void (*add_backups)(void *arg, struct text *t);
+        /* Calls @fn with a sentence about each thing that is wrong with them; on a worker. NULL: likewise. */
+        void (*each_backup_trouble)(void *arg, void (*fn)(void *fn_arg, const char *text), void *fn_arg);
         int (*sync_backups)(void *arg, int64_t timeout_ms, struct err *e);
         /* What POST /upgrade asks for: whether the program at this one's path can take the node over (0, or why not), on a worker;
          * and then, that it does. */

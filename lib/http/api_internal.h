@@ -17,13 +17,18 @@
 
 struct events;
 struct primary_view;
+struct recorder;
+struct workers;
 
 struct api {
         struct api_config config;
         struct http_server *server;
+        struct workers *teller; /* one thread, for the next two */
         struct events *events;
-        struct primary_view *cluster; /* what the primary knows of the cluster */
-        atomic_bool is_importing;     /* one at a time: it keeps an applier and a worker */
+        struct recorder *recorder;
+        struct primary_view *cluster;           /* what the primary knows of the cluster */
+        struct primary_view *recent_of_primary; /* and of how it was lately */
+        atomic_bool is_importing;               /* one at a time: it keeps an applier and a worker */
         bool is_stopped;
 };
 
@@ -54,6 +59,7 @@ struct api_peer {
         uint64_t boot_id;
         char *hostname, *advertise_url;
         bool is_caught_up;
+        int64_t lag_ms; /* for who works it out */
         struct api_ack *acks;
         size_t n_acks, capacity;
 };
@@ -65,6 +71,10 @@ struct api_nodes {
         size_t n_gone, gone_capacity;
         bool is_cut; /* memory ran out */
 };
+/* On the loop; @has_acks: with what each replica has of each database. */
+void api_take_nodes(struct api *a, struct api_nodes *ret, bool has_acks);
+/* Any thread; again is fine. */
+void api_release_nodes(struct api_nodes *n);
 void api_format_boot_id(uint64_t id, char ret[17]);
 /* NULL: it waits for nothing. */
 json_t *api_wait_json(const struct node_wait *w);
@@ -89,7 +99,12 @@ struct api_view {
 /* Makes the view and runs @fn(call, view) on a worker. */
 void api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call *call, void *view));
 
+/* --- info.c --- */
+bool api_is_mount_well(const struct api *a);
+
 /* --- metrics_*.c --- */
+/* Directories in its orphans/. */
+uint64_t api_count_orphans(const char *data_dir);
 struct prom;
 /* A database as it was when the scrape began: families go one after the other, each over all of them. */
 struct db_sample {
@@ -116,6 +131,8 @@ void api_transactions(struct api *a, struct http_call *call);
 void api_databases(struct api *a, struct http_call *call);
 void api_page(struct api *a, struct http_call *call);
 void api_cluster(struct api *a, struct http_call *call);
+void api_findings(struct api *a, struct http_call *call);
+void api_recent(struct api *a, struct http_call *call);
 void api_metrics(struct api *a, struct http_call *call);
 void api_export(struct api *a, struct http_call *call);
 void api_import(struct api *a, struct http_call *call);
@@ -145,14 +162,25 @@ json_t *primary_view_get(struct api *a, struct primary_view *v, const char *url,
 void primary_view_free(struct primary_view *v); /* NULL is fine */
 
 /* --- events.c --- */
-int events_new(struct api *a, struct events **ret);
+/* @worker, one thread, is borrowed; it is drained by events_stop. */
+int events_new(struct api *a, struct workers *worker, struct events **ret);
 /* The loop's thread. */
 void events_committed(struct events *ev, struct db *db);
 void events_role_changed(struct events *ev);
 void events_member(struct events *ev, const char *hostname, const char *url, bool is_gone);
 unsigned events_n_subscribers(const struct events *ev);
-/* Waits for the job under way. */
+/* Waits for the jobs of the worker. */
 void events_stop(struct events *ev);
 void events_free(struct events *ev); /* NULL is fine */
+
+/* --- recorder.c: the last hour of this node --- */
+int recorder_new(struct api *a, struct workers *worker, struct recorder **ret);
+/* The loop's thread. */
+void recorder_committed(struct recorder *rec);
+void recorder_role_changed(struct recorder *rec);
+void recorder_member(struct recorder *rec, const char *hostname, const char *url, bool is_gone);
+/* Begins no job from now on; the worker may still have one. */
+void recorder_stop(struct recorder *rec);
+void recorder_free(struct recorder *rec); /* NULL is fine */
 
 #endif

@@ -468,16 +468,14 @@ events_n_subscribers(const struct events *ev)
 /* --- life --- */
 
 int
-events_new(struct api *a, struct events **ret)
+events_new(struct api *a, struct workers *worker, struct events **ret)
 {
         struct events *ev = calloc(1, sizeof *ev);
-        int r = ev == NULL ? -ENOMEM : workers_new(1, &ev->worker);
 
-        if (r < 0) {
-                free(ev);
-                return r;
-        }
+        if (ev == NULL)
+                return -ENOMEM;
         ev->api = a;
+        ev->worker = worker;
         *ret = ev;
         return 0;
 }
@@ -502,7 +500,6 @@ events_free(struct events *ev)
 {
         if (ev == NULL)
                 return;
-        workers_free(ev->worker);
         free(ev->told);
         free(ev);
 }

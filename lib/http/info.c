@@ -81,8 +81,8 @@ api_info(struct api *a, struct http_call *call)
 }
 
 /* What only looks at itself here would go on to say so while each application hangs. */
-static bool
-is_mount_well(const struct api *a)
+bool
+api_is_mount_well(const struct api *a)
 {
         return a->config.is_well == NULL || a->config.is_well(a->config.arg);
 }
@@ -90,7 +90,7 @@ is_mount_well(const struct api *a)
 void
 api_healthz(struct api *a, struct http_call *call)
 {
-        if (!is_mount_well(a))
+        if (!api_is_mount_well(a))
                 api_reply_error(call, 503, "the mount does not answer");
         else
                 http_call_reply(call, 200, API_TEXT, "OK\n", 3);
@@ -103,7 +103,7 @@ api_readyz(struct api *a, struct http_call *call)
         int64_t lag_ms = store_lag_ms(a->config.store);
 
         node_get_status(a->config.node, &st);
-        if (!is_mount_well(a))
+        if (!api_is_mount_well(a))
                 api_reply_error(call, 503, "not ready: the mount does not answer");
         else if (st.is_primary && st.lease_ms == 0)
                 api_reply_error(call, 503, "not ready: the lease has run out");

@@ -119,8 +119,8 @@ add_times(struct prom *p, const struct db_meters *m)
 
 /* --- the data directory --- */
 
-static uint64_t
-count_orphans(const char *data_dir)
+uint64_t
+api_count_orphans(const char *data_dir)
 {
         char path[PATH_MAX];
         DIR *d = NULL;
@@ -143,7 +143,7 @@ add_data_dir(struct prom *p, const char *data_dir)
 
         prom_gauge(p, "litefs_orphans",
                    "Histories that were set aside and are still in the data directory.",
-                   count_orphans(data_dir));
+                   api_count_orphans(data_dir));
         if (statvfs(data_dir, &st) == 0)
                 prom_gauge(p, "litefs_data_free_bytes",
                            "Space that is left on the disk of the data directory.",

@@ -69,17 +69,17 @@ add_gone(void *arg, const struct member *m)
                 n->gone[n->n_gone++] = *m;
 }
 
-static void
-take_nodes(struct api *a, struct api_nodes *ret)
+void
+api_take_nodes(struct api *a, struct api_nodes *ret, bool has_acks)
 {
         *ret = (struct api_nodes){ 0 };
         node_get_status(a->config.node, &ret->self);
-        node_each_replica(a->config.node, add_peer, add_ack, ret);
+        node_each_replica(a->config.node, add_peer, has_acks ? add_ack : NULL, ret);
         node_each_gone(a->config.node, add_gone, ret);
 }
 
-static void
-release_nodes(struct api_nodes *n)
+void
+api_release_nodes(struct api_nodes *n)
 {
         for (size_t i = 0; i < n->n_peers; i++) {
                 free(n->peers[i].hostname);
@@ -141,7 +141,7 @@ free_view(void *data)
 {
         struct api_view *v = data;
 
-        release_nodes(&v->nodes);
+        api_release_nodes(&v->nodes);
         free(v->name);
         free(v);
 }
@@ -160,7 +160,7 @@ api_run_view(struct api *a, struct http_call *call, void (*fn)(struct http_call 
                 for (int i = 1; i < 6; i++)
                         v->n_answers[i] = http_server_n_answers(a->server, i);
                 v->n_listeners = events_n_subscribers(a->events);
-                take_nodes(a, &v->nodes);
+                api_take_nodes(a, &v->nodes, true);
                 http_call_set_data(call, v, free_view);
         }
         if (v == NULL || v->nodes.is_cut || (name != NULL && v->name == NULL))

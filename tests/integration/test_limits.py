@@ -273,7 +273,8 @@ def wakeups(n):
 
 def test_idle_daemon_sleeps():
     """No more than two wake-ups a second, of all threads together, with an open connection of either mode: for the heartbeat and
-    for what ticks once a second, which are one where they fall into the same millisecond."""
+    for what ticks once a second, which are one where they fall into the same millisecond; and one in ten seconds for what the node
+    keeps of its last hour."""
     with Node() as n:
         open_ones = []
         for mode in ("wal", "delete"):
@@ -292,7 +293,7 @@ def test_idle_daemon_sleeps():
         time.sleep(10)
         made = wakeups(n) - before
         print(f"idle for 10 s: {made} wake-ups", flush=True)
-        assert made <= 2 * 11, made  # at both ends here, too
+        assert made <= 2 * 11 + 2, made  # at both ends here, too
         for c in open_ones:
             c.close()
 

@@ -47,7 +47,7 @@ def test_info():
 
 
 def test_methods_and_paths():
-    gets = ["/", "/info", "/healthz", "/readyz", "/db", "/metrics", "/events", "/debug/vars", "/export"]
+    gets = ["/", "/info", "/healthz", "/readyz", "/db", "/cluster", "/recent", "/findings", "/metrics", "/events", "/debug/vars", "/export"]
     posts = ["/import", "/handoff", "/promote", "/demote", "/tx", "/halt"]
     with Node() as n:
         for path in gets:
@@ -133,6 +133,40 @@ def test_lag_makes_unready():
         wait_until(lambda: get(r, "/readyz").status == 503, "the replica to say that it lags")
         assert "Replication lag exceeded" in get(r, "/readyz").text
         assert metrics(r)["litefs_lag_seconds"] > 1.5
+        wait_until(lambda: any(f["about"] == "role" for f in get(r, "/findings").json["findings"]), "the finding")
+
+
+def events_of(node):
+    return [e["text"] for e in get(node, "/recent").json["events"]]
+
+
+def test_recent_and_findings():
+    """What a node keeps for who looks later, and what it says that somebody should look at."""
+    with Node() as n:
+        assert get(n, "/findings").json == {"findings": []}
+        # An address of its own, by which it is known when it has gone; nobody goes there.
+        with Node(extra=f"  candidate: false\n  primary-url: http://127.0.0.1:{n.port()}\n  advertise-url: http://127.0.0.1:1\n") as r:
+            fill(n).close()
+            in_step(n, r)
+            wait_until(lambda: len(get(r, "/recent").json["nodes"]) == 2, "a point of both nodes, its primary's from there")
+            wait_until(lambda: len(get(n, "/recent").json["nodes"]) == 2, "the primary's")
+            own, other = sorted(get(r, "/recent").json["nodes"], key=lambda x: x["nodeID"] != get(r, "/info").json["nodeID"])
+            assert other["nodeID"] == get(n, "/info").json["nodeID"]
+            for node in own, other:
+                assert len(node["ageMS"]) == len(node["lagMS"]) == len(node["transactionsPerSecond"]) >= 1
+            assert [x["nodeID"] for x in get(r, "/recent", forward="no").json["nodes"]] == [own["nodeID"]]
+            assert "transactionsPerSecond" not in [x for x in get(n, "/recent").json["nodes"] if x["nodeID"] == own["nodeID"]][0]
+            assert events_of(r)[-1] == "The primary is 127.0.0.1."
+            wait_until(lambda: get(r, "/findings").json == {"findings": []}, "nothing to be wrong")
+        wait_until(lambda: events_of(n)[-1] == "localhost has left.", "the event")
+        assert events_of(n)[1:] == ["This node is the primary.", "localhost follows.", "localhost has left."], events_of(n)
+        assert events_of(n)[0].startswith("litefs ") and events_of(n)[0].endswith(" has started.")
+        os.makedirs(os.path.join(n.data, "orphans", "t.db-1"))
+        found = get(n, "/findings").json["findings"]
+        assert [(f["level"], f["about"], f["next"]) for f in found] == [
+            ("warning", "orphans", "litefs doctor"), ("warning", "localhost", "")], found
+        assert found[0]["text"].startswith("1 databases ")
+        assert re.fullmatch(r"It follows no more\. It was seen last at \S+Z, as http://127\.0\.0\.1:1\.", found[1]["text"]), found
 
 
 def test_halt_and_tx_of_no_database():
