@@ -1,6 +1,6 @@
 /* lib/store/authority.h - whether this node may commit, and whether it may say that something is committed.
  *
- * Asked by lib/db through its environment: db/commit.c, env->may_commit, store_may_commit (store_role.c), and here.
+ * Asked by lib/db through its environment: db/commit.c, env->may_commit (store_env.c), and here.
  *
  * A commit asks twice. Before its record enters the log: authority_may_commit, with the term that it is made in. Before its
  * application is told: authority_may_confirm, with that term; for in between the disk may have stood still, and the lease

@@ -493,7 +493,7 @@ renames_redo(struct store *s, const struct db_rename_detach *detach)
         struct rename_note *list, *note;
         int r;
 
-        if (store_may_commit(s) < 0)
+        if (authority_may_commit(&s->authority) < 0)
                 return;
         pthread_mutex_lock(&notes->lock);
         list = notes->unfinished;

@@ -109,7 +109,8 @@ spare_descriptors(struct store *s)
         if (n < enough)
                 return;
         pthread_mutex_lock(&sp->lock);
-        (void)store_each(s, collect_database, &all); /* without memory those that there was room for */
+        (void)db_list_each(&s->dbs, collect_database,
+                           &all); /* without memory those that there was room for */
         for (size_t i = 0; i < 2 * all.n && n >= enough; i++) {
                 unsigned n_closed = db_rest(all.dbs[sp->hand++ % all.n]);
 

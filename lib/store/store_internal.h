@@ -1,4 +1,13 @@
-/* lib/store/store_internal.h - what a store consists of; for store*.c only. */
+/* lib/store/store_internal.h - what a store consists of; for its files only.
+ *
+ *   store.c                                  open and close; housekeeping
+ *   store_role.c                             what the node's role means for it
+ *   groups.c renames.c sync_all.c and others what is done with several databases
+ *   store_dbs.c                              the databases: found, made, opened
+ *   store_env.c                              what they ask of their surroundings
+ *   spare.c authority.c db_list.c
+ *
+ * They call each other downwards. */
 #ifndef LITEFS_STORE_STORE_INTERNAL_H
 #define LITEFS_STORE_STORE_INTERNAL_H
 
@@ -51,11 +60,20 @@ struct store {
         char *tmp_dir;
 };
 
-/* Only upwards. */
-void store_set_confirmed_term(struct store *s, uint64_t term);
+/* --- store.c --- */
 /* Once nobody else changes the list of databases: housekeeping keeps to those that it has. */
 int store_start_housekeeping(struct store *s, struct err *e);
+
+/* --- store_env.c --- */
+void store_fill_env(struct store *s, uint64_t node_id);
 /* To whoever hears of commits. */
 void store_tell_committed(struct store *s, struct db *db);
 
+/* --- store_dbs.c --- */
+/* Those that the data directory has. One that does not open is entered as broken. */
+int store_open_dbs(struct store *s, struct err *e);
+
+/* --- store_role.c --- */
+/* Only upwards. */
+void store_set_confirmed_term(struct store *s, uint64_t term);
 #endif

@@ -1,4 +1,6 @@
 /* Whether this node may write: its role, its lease's deadline, and what holds writes up. */
+#include <stdlib.h>
+
 #include "store/store_internal.h"
 
 int
@@ -141,4 +143,41 @@ store_primary(struct store *s, struct lease_state *ret)
                 *ret = s->holder;
         pthread_mutex_unlock(&s->role_lock);
         return is_known;
+}
+
+/* --- what was committed and has waited to be confirmed --- */
+
+struct confirmation {
+        struct work work;
+        struct store *s;
+        uint64_t term;
+};
+
+static int
+confirm(void *arg, struct db *db)
+{
+        db_confirm(db, *(uint64_t *)arg);
+        return 0;
+}
+
+static void
+run_confirm(struct work *w)
+{
+        struct confirmation *c = (struct confirmation *)w;
+
+        store_each(c->s, confirm, &c->term);
+        free(c);
+}
+
+/* What is asked for the databases' locks is a worker: the loop waits for none. */
+void
+store_confirm(struct store *s, uint64_t term)
+{
+        struct confirmation *c = malloc(sizeof *c);
+
+        store_set_confirmed_term(s, term);
+        if (c == NULL)
+                return; /* each next commit is confirmed for itself */
+        *c = (struct confirmation){ { run_confirm, NULL }, s, term };
+        workers_post(s->config.workers, &c->work);
 }

@@ -14,7 +14,7 @@ import sys
 from include_direction import sources
 
 ONE_WAY = (
-    "lib/base", "lib/ltx", "lib/sqlite", "lib/txlog", "lib/db", "lib/db/wal", "lib/db/image", "lib/history", "lib/backup", "lib/net", "lib/repl",
+    "lib/base", "lib/ltx", "lib/sqlite", "lib/txlog", "lib/db", "lib/db/wal", "lib/db/image", "lib/store", "lib/history", "lib/backup", "lib/net", "lib/repl",
     "lib/http", "lib/proxy", "lease",
 )
 
