@@ -30,10 +30,18 @@ access_is_loopback(const char *address)
                (n == 5 && memcmp(address, "[::1]", n) == 0);
 }
 
+bool
+access_is_open(const struct config *c)
+{
+        return c->http.addr[0] != '\0' && !access_is_loopback(c->http.addr) &&
+               c->http.token[0] == '\0' && c->http.token_file[0] == '\0' &&
+               c->http.tls.client_ca[0] == '\0';
+}
+
 void
 access_warn(const struct config *c)
 {
-        if (c->http.insecure && config_is_open(c))
+        if (c->http.insecure && access_is_open(c))
                 log_warn(
                         "http.addr %s is open to the network, as http.insecure says: whoever reaches it can read, "
                         "import, hand over and promote",

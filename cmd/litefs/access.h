@@ -17,5 +17,7 @@ void access_warn(const struct config *c);
 bool access_needs_tls(const struct config *c);
 /* Whether "host:port" can only be reached from this machine. */
 bool access_is_loopback(const char *address);
+/* Whether http.addr is reached by more than this machine, and nothing is asked of who comes. */
+bool access_is_open(const struct config *c);
 
 #endif

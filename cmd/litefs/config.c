@@ -142,34 +142,6 @@ resolve_address(struct config *c)
         return r;
 }
 
-int
-config_url_port(const char *url, size_t *ret_authority_end)
-{
-        size_t scheme = strncasecmp(url, "http://", 7) == 0    ? 7
-                        : strncasecmp(url, "https://", 8) == 0 ? 8
-                                                               : 0;
-        size_t n = scheme + strcspn(url + scheme, "/?#"), host_end = scheme;
-        char *end;
-        long port;
-
-        *ret_authority_end = n;
-        if (scheme == 0 || url[strcspn(url, "@ \t")] != '\0')
-                return -1;
-        if (url[scheme] == '[') /* an IPv6 address */
-                host_end += strcspn(url + scheme, "]") + 1;
-        else
-                host_end += strcspn(url + scheme, ":/?#");
-        if (host_end == scheme || host_end > n)
-                return -1;
-        if (host_end == n)
-                return 0;
-        port = strtol(url + host_end + 1, &end, 10);
-        return url[host_end] == ':' && end > url + host_end + 1 && end == url + n && port > 0 &&
-                               port < 65536
-                       ? (int)port
-                       : -1;
-}
-
 /* Without a port it is that of the scheme, as for LiteFS. */
 static int
 resolve_port(char **url_key)
@@ -185,14 +157,6 @@ resolve_port(char **url_key)
         return config_set_string(url_key, full);
 }
 
-bool
-config_is_open(const struct config *c)
-{
-        return c->http.addr[0] != '\0' && !access_is_loopback(c->http.addr) &&
-               c->http.token[0] == '\0' && c->http.token_file[0] == '\0' &&
-               c->http.tls.client_ca[0] == '\0';
-}
-
 /* A node that is by itself, or whose others are on this machine, need not be reached from elsewhere. One that has an address for
  * them has to say who may. */
 static int
@@ -202,7 +166,7 @@ resolve_listener(struct config *c)
                                           : strcmp(c->lease.type, "static") == 0 && c->lease.candidate &&
                                                     c->lease.advertise_url[0] == '\0';
 
-        return is_single && !c->http.has_addr && !c->http.insecure && config_is_open(c)
+        return is_single && !c->http.has_addr && !c->http.insecure && access_is_open(c)
                        ? config_set_string(&c->http.addr, "127.0.0.1:20202")
                        : 0;
 }

@@ -139,9 +139,6 @@ int config_load(struct config *c, const char *path, bool is_verbatim, struct err
 /* False: hostname and advertise-url are the primary's, as LiteFS has it on a replica with a static lease. */
 bool config_has_own_address(const struct config *c);
 
-/* Whether http.addr is reached by more than this machine, and nothing is asked of who comes. */
-bool config_is_open(const struct config *c);
-
 /* fuse.wal-passthrough of a database: the mode of the first pattern that fits it, else of all. Of a valid configuration. */
 const char *config_wal_passthrough(const struct config *c, const char *db_name);
 

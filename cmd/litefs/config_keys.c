@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define SECOND 1000000000LL
 
@@ -300,4 +301,32 @@ config_release(struct config *c)
         free(c->path);
         free(c->lines);
         memset(c, 0, sizeof *c);
+}
+
+int
+config_url_port(const char *url, size_t *ret_authority_end)
+{
+        size_t scheme = strncasecmp(url, "http://", 7) == 0    ? 7
+                        : strncasecmp(url, "https://", 8) == 0 ? 8
+                                                               : 0;
+        size_t n = scheme + strcspn(url + scheme, "/?#"), host_end = scheme;
+        char *end;
+        long port;
+
+        *ret_authority_end = n;
+        if (scheme == 0 || url[strcspn(url, "@ \t")] != '\0')
+                return -1;
+        if (url[scheme] == '[') /* an IPv6 address */
+                host_end += strcspn(url + scheme, "]") + 1;
+        else
+                host_end += strcspn(url + scheme, ":/?#");
+        if (host_end == scheme || host_end > n)
+                return -1;
+        if (host_end == n)
+                return 0;
+        port = strtol(url + host_end + 1, &end, 10);
+        return url[host_end] == ':' && end > url + host_end + 1 && end == url + n && port > 0 &&
+                               port < 65536
+                       ? (int)port
+                       : -1;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cmd/litefs/access.h"
 #include "cmd/litefs/config_keys.h"
 #include "cmd/litefs/node_flags.h"
 #include "cmd/litefs/real_path.h"
@@ -338,14 +339,14 @@ validate_http(const struct config *c, struct err *e)
                 return r;
         if (c->http.token[0] != '\0' && c->http.token_file[0] != '\0')
                 return fail(c, "http.token", e, "http.token-file is set, too: leave one of them out");
-        if (config_is_open(c) && !c->http.insecure && c->path[0] == '\0')
+        if (access_is_open(c) && !c->http.insecure && c->path[0] == '\0')
                 return fail(
                         c, "http.addr", e,
                         "%s is open to the network: whoever reaches it could read, import, hand over and promote. "
                         "Give -token-file, with the same token on all nodes, or -addr 127.0.0.1:PORT where all nodes "
                         "are on this machine",
                         c->http.addr);
-        if (config_is_open(c) && !c->http.insecure)
+        if (access_is_open(c) && !c->http.insecure)
                 return fail(
                         c, "http.addr", e,
                         "%s is open to the network: whoever reaches it could read, import, hand over and promote. "

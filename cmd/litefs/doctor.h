@@ -29,9 +29,15 @@ struct doctor {
         bool is_lease_known;
 };
 
+/* --- doctor_findings.c --- */
+
 /* @next is the command to type, NULL or "" for none; @fmt says what was found. */
 void doctor_add(struct doctor *d, enum doctor_level level, const char *check, const char *next,
                 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* One line for each, when @is_quiet without what is in order. */
+void doctor_print(const struct doctor *d, bool is_quiet);
+int doctor_print_json(const struct doctor *d);
+bool doctor_has_failed(const struct doctor *d);
 
 /* --- the parts, in this order --- */
 

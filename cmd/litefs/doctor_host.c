@@ -270,7 +270,7 @@ doctor_check_address(struct doctor *d)
         else if (access_is_loopback(c->http.addr))
                 doctor_add(d, DOCTOR_OK, "address", NULL, "%s is reached from this machine only",
                            c->http.addr);
-        else if (config_is_open(c))
+        else if (access_is_open(c))
                 doctor_add(
                         d, DOCTOR_WARN, "address", "openssl rand -hex 32 >/etc/litefs.token",
                         "%s is open to the network without http.token-file (the same on all nodes): whoever reaches it reads and changes databases",

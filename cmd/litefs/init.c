@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/os.h"
+#include "cmd/litefs/access.h"
 #include "cmd/litefs/client.h"
 #include "cmd/litefs/command.h"
 #include "cmd/litefs/config_write.h"
@@ -116,7 +117,7 @@ choose_token(struct init *in, struct err *e)
 {
         char up[PATH_MAX], real[PATH_MAX];
 
-        if (in->node.token_file != NULL || is_to_stdout(in) || !config_is_open(&in->config))
+        if (in->node.token_file != NULL || is_to_stdout(in) || !access_is_open(&in->config))
                 return 0;
         snprintf(up, sizeof up, "%s", in->path);
         if (realpath(dirname(up), real) == NULL)

@@ -15,7 +15,7 @@ from include_direction import sources
 
 ONE_WAY = (
     "lib/base", "lib/ltx", "lib/sqlite", "lib/txlog", "lib/db", "lib/db/wal", "lib/db/image", "lib/store", "lib/history", "lib/backup", "lib/net", "lib/repl",
-    "lib/http", "lib/proxy", "lease",
+    "lib/http", "lib/proxy", "lease", "cmd/litefs",
 )
 
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
