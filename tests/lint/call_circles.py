@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Checks that the files of a part call each other in one direction: a circle is read as a whole or not at all.
 
-A call is a function's name, defined in one file of the part and without `static`, that stands in another one. Checked are the parts
-that have no circle (ONE_WAY).
+A call is a function's name, defined in one file of the part and without `static`, that stands in another one. A part is a directory
+of the program; NOT_YET are those that still have a circle.
 
 usage: call_circles.py [ROOT]     prints what is wrong; exits 1 if anything is
 """
@@ -13,10 +13,7 @@ import sys
 
 from include_direction import sources
 
-ONE_WAY = (
-    "lib/base", "lib/ltx", "lib/sqlite", "lib/txlog", "lib/db", "lib/db/wal", "lib/db/image", "lib/store", "lib/history", "lib/backup", "lib/net", "lib/repl",
-    "lib/http", "lib/proxy", "lease", "cmd/litefs",
-)
+NOT_YET = ("fuse",)
 
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 # As the layout has it: the type on a line, then the name at the start of the next one.
@@ -66,7 +63,7 @@ def main():
     parts = collections.defaultdict(dict)
     for path in sources(root):
         place, name = os.path.split(path)
-        if place in ONE_WAY and name.endswith(".c"):
+        if place not in NOT_YET and name.endswith(".c"):
             parts[place][name] = read(os.path.join(root, path))
     wrong = [line for place in sorted(parts) for line in check(place, parts[place])]
     for line in wrong:

@@ -1,28 +1,16 @@
 #!/usr/bin/env python3
 """call_circles.py finds files that call each other in a circle, and nothing where the calls have one direction."""
-import os
-import subprocess
-import sys
-import tempfile
 import unittest
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "call_circles.py")
+from lint_case import LintCase
 
 
 def function(name, *calls, before="int"):
     return f"{before}\n{name}(struct db *db)\n{{\n        return 0{''.join(f' + {c}(db)' for c in calls)};\n}}\n\n"
 
 
-class CallCircles(unittest.TestCase):
-    def check(self, files):
-        with tempfile.TemporaryDirectory() as root:
-            for path, text in files.items():
-                os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
-                with open(os.path.join(root, path), "w", encoding="utf-8") as f:
-                    f.write(text)
-            return subprocess.run(
-                [sys.executable, SCRIPT, root], capture_output=True, text=True, check=False
-            )
+class CallCircles(LintCase):
+    SCRIPT = "call_circles.py"
 
     def test_accepts_one_direction(self):
         # Nor are a comment, a text, a member and a function of the file itself a call.

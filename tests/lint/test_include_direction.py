@@ -1,12 +1,9 @@
 #!/usr/bin/env python3
 """include_direction.py finds each kind of violation, and nothing in a tree that has none."""
-import os
-import subprocess
-import sys
-import tempfile
 import unittest
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "include_direction.py")
+from lint_case import LintCase
+
 CLEAN = {
     "lib/base/err.h": "",
     "lib/ltx/pos.h": '#include <stdint.h>\n#include "base/err.h"\n',
@@ -36,25 +33,17 @@ CLEAN = {
 }
 
 
-class IncludeDirection(unittest.TestCase):
-    def check(self, extra):
-        with tempfile.TemporaryDirectory() as root:
-            for path, text in {**CLEAN, **extra}.items():
-                os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
-                with open(os.path.join(root, path), "w", encoding="utf-8") as f:
-                    f.write(text)
-            return subprocess.run(
-                [sys.executable, SCRIPT, root], capture_output=True, text=True, check=False
-            )
+class IncludeDirection(LintCase):
+    SCRIPT = "include_direction.py"
 
     def refuses(self, path, text, want):
-        r = self.check({path: text})
+        r = self.check({**CLEAN, path: text})
         self.assertEqual(r.returncode, 1, r.stdout + r.stderr)
         self.assertIn(want, r.stdout)
         self.assertIn(", 1 includes", r.stdout)
 
     def test_accepts_a_tree_in_order(self):
-        r = self.check({})
+        r = self.check(CLEAN)
         self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
 
     def test_refuses_an_include_upwards(self):
@@ -112,7 +101,7 @@ class IncludeDirection(unittest.TestCase):
         self.refuses("lib/db/x.c", '#include "db.h"\n', '"db.h" is neither under lib/')
 
     def test_refuses_tests_in_the_program(self):
-        r = self.check({"tests/lib/tmpdir.h": "", "lib/db/x.c": '#include "tests/lib/tmpdir.h"\n'})
+        r = self.check({**CLEAN, "tests/lib/tmpdir.h": "", "lib/db/x.c": '#include "tests/lib/tmpdir.h"\n'})
         self.assertEqual(r.returncode, 1)
         self.assertIn("belongs to no part", r.stdout)
 
@@ -120,9 +109,7 @@ class IncludeDirection(unittest.TestCase):
         self.refuses("lib/misc/x.c", "", "lib/misc/x.c:1: lies in no known part")
 
     def test_refuses_an_empty_tree(self):
-        with tempfile.TemporaryDirectory() as root:
-            r = subprocess.run([sys.executable, SCRIPT, root], capture_output=True, check=False)
-        self.assertEqual(r.returncode, 1)
+        self.assertEqual(self.check({}).returncode, 1)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,15 @@
 #!/usr/bin/env python3
 """static_names.py finds a name that two files have, and nothing where there is none."""
-import os
-import subprocess
-import sys
-import tempfile
 import unittest
 
-SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "static_names.py")
+from lint_case import LintCase
+
 FIND = "static struct entry *\nfind(const struct table *t,\n     uint32_t key)\n{\n        return t;\n}\n"
 RUN = "static void *\nrun(void *arg)\n{\n        return arg;\n}\n"
 
 
-class StaticNames(unittest.TestCase):
-    def check(self, files):
-        with tempfile.TemporaryDirectory() as root:
-            for path, text in files.items():
-                os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
-                with open(os.path.join(root, path), "w", encoding="utf-8") as f:
-                    f.write(text)
-            return subprocess.run(
-                [sys.executable, SCRIPT, root], capture_output=True, text=True, check=False
-            )
+class StaticNames(LintCase):
+    SCRIPT = "static_names.py"
 
     def test_accepts_names_of_one_file(self):
         # A declaration in advance, a call and a function that others may call are no second place.
