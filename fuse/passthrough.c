@@ -29,6 +29,13 @@ struct backing_map {
         uint32_t flags;
         uint64_t padding;
 };
+/* struct fuse_open_out, whose last field headers before 6.9 call padding. */
+struct open_out {
+        uint64_t fh;
+        uint32_t open_flags;
+        int32_t backing_id;
+};
+_Static_assert(sizeof(struct open_out) == sizeof(struct fuse_open_out), "as the kernel has it");
 #define BACKING_OPEN _IOW(229, 1, struct backing_map)
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
@@ -263,21 +270,21 @@ passthrough_open(struct session *s, struct inode *in)
 
 /* --- answers that libfuse 3.14 cannot give --- */
 
-static struct fuse_open_out
+static struct open_out
 open_out_of(const struct inode *in, const struct fuse_file_info *fi)
 {
-        struct fuse_open_out out = { .fh = fi->fh, .open_flags = OPEN_PASSTHROUGH };
+        struct open_out out = { .fh = fi->fh, .open_flags = OPEN_PASSTHROUGH };
 
         if (fi->noflush)
                 out.open_flags |= OPEN_NOFLUSH;
-        out.padding = (uint32_t)in->backing_id;
+        out.backing_id = in->backing_id;
         return out;
 }
 
 int
 passthrough_reply_open(fuse_req_t req, const struct inode *in, const struct fuse_file_info *fi)
 {
-        struct fuse_open_out out = open_out_of(in, fi);
+        struct open_out out = open_out_of(in, fi);
 
         return fuse_reply_buf(req, (const char *)&out, sizeof out);
 }
@@ -317,7 +324,7 @@ passthrough_reply_create(fuse_req_t req, const struct inode *in, const struct fu
 {
         struct {
                 struct fuse_entry_out entry;
-                struct fuse_open_out open;
+                struct open_out open;
         } out = { .open = open_out_of(in, fi) };
 
         out.entry.nodeid = entry->ino;
