@@ -179,22 +179,36 @@ struct transactions_call {
         struct api *api;
         char name[DBNAME_MAX + 1];
         struct ltx_pos from;
+        struct fetch_source *source; /* of the answer */
 };
+
+static ssize_t
+read_transactions(void *data, void *buf, size_t n)
+{
+        struct transactions_call *t = data;
+
+        return fetch_source_read(t->source, buf, n);
+}
 
 /* Likewise: what follows its position in a database (repl/fetch.h). */
 static void
 reply_transactions(struct http_call *call, void *data)
 {
         struct transactions_call *t = data;
-        char *bytes;
-        size_t n;
 
-        if (node_get_transactions(t->api->config.node, t->name, t->from, &bytes, &n) < 0) {
+        if (node_get_transactions(t->api->config.node, t->name, t->from, &t->source) < 0)
                 api_reply_error(call, 500, "out of memory");
-                return;
-        }
-        http_call_reply(call, 200, "application/octet-stream", bytes, n);
-        free(bytes);
+        else
+                http_call_stream(call, 200, "application/octet-stream", -1, read_transactions);
+}
+
+static void
+free_transactions_call(void *data)
+{
+        struct transactions_call *t = data;
+
+        fetch_source_close(t->source);
+        free(t);
 }
 
 void
@@ -214,7 +228,7 @@ api_transactions(struct api *a, struct http_call *call)
         }
         t->api = a;
         strcpy(t->name, name);
-        http_call_set_data(call, t, free);
+        http_call_set_data(call, t, free_transactions_call);
         if (ltx_pos_parse(pos, &t->from) < 0)
                 api_reply_error(call, 400, "invalid position");
         else

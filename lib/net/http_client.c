@@ -287,7 +287,7 @@ set_request(struct http_client *c, const struct http_request *q, struct curl_sli
         if (q->source != NULL || q->sink != NULL) {
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, (long)(timeout_ms / 1000 + 1));
-                timeout_ms = 0;
+                timeout_ms = q->total_timeout_ms;
         } else {
                 curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME, 0L);
         }

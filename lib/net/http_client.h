@@ -34,6 +34,7 @@ struct http_request {
         size_t body_size;
         int64_t timeout_ms;         /* for all of it, connecting and resolving included; at least 1 */
         int64_t connect_timeout_ms; /* 0: as long as timeout_ms */
+        int64_t total_timeout_ms; /* with a source or a sink: for all of it; 0: as long as something moves */
         size_t max_response_size;   /* of the body; more is -EMSGSIZE */
         const char *const *headers; /* as in the options, of this request */
         const char *number_header;  /* of the answer, for its number; NULL: none */

@@ -9,30 +9,20 @@
 #include "repl/frame_decoder.h"
 #include "repl/log_cursor.h"
 
-#define ENOUGH (4u << 20) /* bytes of an answer */
+#define ENOUGH (4u << 20) /* bytes of an answer, after which no record begins */
+#define ERROR_MAX 65536   /* bytes of an answer that is none */
 
 /* --- the answer --- */
 
-/* Whole records. One that does not follow the position, which a stream would send to one whose history is another, is none. */
-static int
-fetch_read_records(struct log_cursor *c, uint64_t term, struct outbox *o)
-{
-        uint32_t stream = 1;
-        size_t n_whole = o->n;
-        struct err e = ERR_INIT;
-        int r = 1;
-
-        while (r > 0 && o->n < (log_cursor_is_in_record(c) ? FETCH_ANSWER_MAX : ENOUGH)) {
-                r = log_cursor_read(c, term, &stream, 1, o, &e);
-                if (c->history == TXLOG_HISTORY_OTHER)
-                        break;
-                if (!log_cursor_is_in_record(c))
-                        n_whole = o->n;
-        }
-        o->n = n_whole;
-        log_cursor_release(c);
-        return r == -ENOMEM ? r : 0;
-}
+struct fetch_source {
+        struct log_cursor cursor;
+        struct outbox out; /* frames of which those from @off on are to be read */
+        size_t off;
+        uint64_t n_made; /* bytes */
+        uint64_t term;
+        uint32_t stream;
+        bool is_over;
+};
 
 static bool
 fetch_is_ahead(struct db *db, struct ltx_pos from)
@@ -45,42 +35,97 @@ fetch_is_ahead(struct db *db, struct ltx_pos from)
 }
 
 int
-fetch_answer(struct store *store, const struct frame_hello *self, const char *name, struct ltx_pos from,
-             char **ret, size_t *ret_n)
+fetch_source_open(struct store *store, const struct frame_hello *self, const char *name,
+                  struct ltx_pos from, struct fetch_source **ret)
 {
         struct frame hello = { .type = FRAME_HELLO, .hello = *self };
-        struct log_cursor c = { .db = store_find(store, name) };
-        struct outbox o;
+        struct fetch_source *s = calloc(1, sizeof *s);
         int r;
 
-        outbox_init(&o);
-        r = outbox_put(&o, &hello, NULL);
-        if (r == 0 && fetch_is_ahead(c.db, from)) {
-                log_cursor_reset(&c, from);
-                r = fetch_read_records(&c, self->term > 0 ? self->term : 1, &o);
-        }
+        if (s == NULL)
+                return -ENOMEM;
+        s->term = self->term > 0 ? self->term : 1;
+        s->stream = 1;
+        s->cursor.db = store_find(store, name);
+        s->is_over = !fetch_is_ahead(s->cursor.db, from);
+        outbox_init(&s->out);
+        r = outbox_put(&s->out, &hello, NULL);
         if (r < 0) {
-                outbox_release(&o);
+                fetch_source_close(s);
                 return r;
         }
-        *ret = (char *)o.buf;
-        *ret_n = o.n;
+        if (!s->is_over)
+                log_cursor_reset(&s->cursor, from);
+        *ret = s;
         return 0;
+}
+
+void
+fetch_source_close(struct fetch_source *s)
+{
+        if (s == NULL)
+                return;
+        log_cursor_release(&s->cursor);
+        outbox_release(&s->out);
+        free(s);
+}
+
+/* The next frames, at most to the end of a record: 0, and none at the end of all; or an error within a record. */
+static int
+fetch_make_frames(struct fetch_source *s)
+{
+        struct err e = ERR_INIT;
+        int r;
+
+        s->out.n = s->off = 0;
+        if (s->is_over || (s->n_made >= ENOUGH && !log_cursor_is_in_record(&s->cursor)))
+                return 0;
+        r = log_cursor_read(&s->cursor, s->term, &s->stream, 1, &s->out, &e);
+        s->is_over = r <= 0;
+        if (r < 0 && log_cursor_is_in_record(&s->cursor))
+                return r;
+        /* One that does not follow the position, which a stream would send to one whose history is another, is none. */
+        if (s->cursor.history == TXLOG_HISTORY_OTHER) {
+                s->is_over = true;
+                s->out.n = 0;
+        }
+        s->n_made += s->out.n;
+        return 0;
+}
+
+ssize_t
+fetch_source_read(struct fetch_source *s, void *buf, size_t n)
+{
+        int r = s->off == s->out.n ? fetch_make_frames(s) : 0;
+
+        if (r < 0)
+                return r;
+        if (n > s->out.n - s->off)
+                n = s->out.n - s->off;
+        if (n > 0)
+                memcpy(buf, s->out.buf + s->off, n);
+        s->off += n;
+        if (n == 0)
+                log_cursor_release(&s->cursor);
+        return (ssize_t)n;
 }
 
 /* --- the question --- */
 
-struct fetch_answer {
+struct fetch_intake {
+        struct byte_sink sink; /* first */
         const struct fetch *f;
         const char *name;
         struct ltx_pos *pos;
         bool has_hello;
         struct received *rx; /* that comes in */
         uint32_t stream;
+        struct frame_decoder *decoder;
+        struct err e; /* of what came */
 };
 
 static void
-fetch_drop(struct fetch_answer *a)
+fetch_drop(struct fetch_intake *a)
 {
         if (a->rx != NULL)
                 received_release(a->rx);
@@ -89,7 +134,7 @@ fetch_drop(struct fetch_answer *a)
 }
 
 static int
-fetch_on_hello(struct fetch_answer *a, const struct frame_hello *h, struct err *e)
+fetch_on_hello(struct fetch_intake *a, const struct frame_hello *h, struct err *e)
 {
         a->has_hello = true;
         if (h->boot_id != a->f->peer->boot_id || h->term != a->f->peer->term ||
@@ -99,7 +144,7 @@ fetch_on_hello(struct fetch_answer *a, const struct frame_hello *h, struct err *
 }
 
 static int
-fetch_on_ltx(struct fetch_answer *a, const struct frame_ltx *l, struct err *e)
+fetch_on_ltx(struct fetch_intake *a, const struct frame_ltx *l, struct err *e)
 {
         bool follows = l->record.min_txid == a->pos->txid + 1 &&
                        l->record.pre_apply_checksum == a->pos->checksum;
@@ -119,7 +164,7 @@ fetch_on_ltx(struct fetch_answer *a, const struct frame_ltx *l, struct err *e)
 }
 
 static int
-fetch_on_end(struct fetch_answer *a, const struct frame_ltx_end *end, struct err *e)
+fetch_on_end(struct fetch_intake *a, const struct frame_ltx_end *end, struct err *e)
 {
         struct ltx_pos pos;
         int r;
@@ -142,7 +187,7 @@ fetch_on_end(struct fetch_answer *a, const struct frame_ltx_end *end, struct err
 static int
 fetch_on_frame(void *arg, struct frame *frame, struct err *e)
 {
-        struct fetch_answer *a = arg;
+        struct fetch_intake *a = arg;
 
         switch (frame->type) {
         case FRAME_HELLO:
@@ -162,21 +207,20 @@ fetch_on_frame(void *arg, struct frame *frame, struct err *e)
 }
 
 static int
-fetch_decode(struct fetch_answer *a, const struct http_response *rs, struct err *e)
+fetch_take(struct byte_sink *sink, const void *buf, size_t n)
 {
-        struct frame_decoder *d;
-        int r = frame_decoder_new(&d);
+        struct fetch_intake *a = (struct fetch_intake *)sink;
 
-        if (r < 0)
-                return r;
-        r = frame_decoder_each(d, (const uint8_t *)rs->body, rs->body_size, fetch_on_frame, a, e);
-        if (r == 0)
-                r = frame_decoder_finish(d, e);
-        if (r == 0 && a->rx != NULL)
-                r = err_text(e, E_FORMAT, "the answer ends inside a transaction");
-        fetch_drop(a);
-        frame_decoder_free(d);
-        return r;
+        return frame_decoder_each(a->decoder, buf, n, fetch_on_frame, a, &a->e);
+}
+
+static int
+fetch_finish(struct fetch_intake *a, struct err *e)
+{
+        int r = frame_decoder_finish(a->decoder, e);
+
+        return r == 0 && a->rx != NULL ? err_text(e, E_FORMAT, "the answer ends inside a transaction")
+                                       : r;
 }
 
 static void
@@ -193,23 +237,43 @@ fetch_format_url(const struct fetch *f, const char *name, struct ltx_pos pos, ch
         snprintf(ret + n, size - (size_t)n, "&pos=%s", text);
 }
 
+static int
+fetch_ask(struct fetch_intake *a, const struct http_request *rq, struct err *e)
+{
+        struct http_response rs;
+        int r = http_client_do(a->f->client, rq, &rs, e);
+
+        if (a->e.code < 0) {
+                *e = a->e;
+                return a->e.code;
+        }
+        if (r == 0 && rs.status != 200)
+                return err_text(e, -EIO, "%s: status %d", rq->url, rs.status);
+        return r < 0 ? r : fetch_finish(a, e);
+}
+
 int
 fetch_some(const struct fetch *f, const char *name, struct ltx_pos *pos, int64_t timeout_ms,
            struct err *e)
 {
         char url[LEASE_URL_SIZE + 3 * DBNAME_MAX + 80];
+        struct fetch_intake a = {
+                .sink = { fetch_take }, .f = f, .name = name, .pos = pos, .e = ERR_INIT
+        };
         struct http_request rq = { .method = "GET",
                                    .url = url,
                                    .timeout_ms = timeout_ms,
-                                   .max_response_size = FETCH_ANSWER_MAX + (1u << 20),
-                                   .headers = f->headers };
-        struct fetch_answer a = { .f = f, .name = name, .pos = pos };
-        struct http_response rs;
-        int r;
+                                   .total_timeout_ms = timeout_ms,
+                                   .max_response_size = ERROR_MAX,
+                                   .headers = f->headers,
+                                   .sink = &a.sink };
+        int r = frame_decoder_new(&a.decoder);
 
+        if (r < 0)
+                return err_set(e, r, "fetch transactions");
         fetch_format_url(f, name, *pos, url, sizeof url);
-        r = http_client_do(f->client, &rq, &rs, e);
-        if (r == 0 && rs.status != 200)
-                r = err_text(e, -EIO, "%s: status %d", url, rs.status);
-        return r < 0 ? r : fetch_decode(&a, &rs, e);
+        r = fetch_ask(&a, &rq, e);
+        fetch_drop(&a);
+        frame_decoder_free(a.decoder);
+        return r;
 }

@@ -11,12 +11,16 @@
 #include "repl/frame.h"
 #include "store/store.h"
 
-#define FETCH_ANSWER_MAX (64u << 20) /* bytes; of a record that does not fit nothing is sent */
-
-/* What a node, which is @self, answers about the database @name: bytes that are the caller's to free. 0 or -ENOMEM. Waits for
- * the disk. */
-int fetch_answer(struct store *store, const struct frame_hello *self, const char *name,
-                 struct ltx_pos from, char **ret, size_t *ret_n);
+/* What a node, which is @self, answers about the database @name, piece by piece: whole records, of which none begins after the
+ * first few MiB. 0 or -ENOMEM. Threads: one at a time. */
+struct fetch_source;
+int fetch_source_open(struct store *store, const struct frame_hello *self, const char *name,
+                      struct ltx_pos from, struct fetch_source **ret);
+/* At most @n bytes: the count, 0 at the end; <0: it cannot go on, and what was read may end within a record. Waits for the
+ * disk. */
+ssize_t fetch_source_read(struct fetch_source *s, void *buf, size_t n);
+/* NULL is fine. */
+void fetch_source_close(struct fetch_source *s);
 
 struct fetch {
         struct http_client *client;
@@ -29,8 +33,8 @@ struct fetch {
         void *arg;
 };
 
-/* Asks once for what follows @pos, which is moved as far as transactions have been pushed: some of them, or none. 0 or an error
- * of the request or of what came. Waits, at most @timeout_ms. */
+/* Asks once for what follows @pos, which is moved as far as transactions have been pushed: some of them, or none; also before
+ * an error, of the request or of what came. Each is taken as it comes, however large it is. Waits, at most @timeout_ms. */
 int fetch_some(const struct fetch *f, const char *name, struct ltx_pos *pos, int64_t timeout_ms,
                struct err *e);
 

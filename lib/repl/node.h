@@ -8,6 +8,7 @@
 #include "base/token.h"
 #include "lease/lease.h"
 #include "repl/applier.h"
+#include "repl/fetch.h"
 #include "store/store.h"
 
 struct conn;
@@ -111,9 +112,9 @@ int node_handoff(struct node *n, const char *hostname, uint64_t boot_id, int64_t
 /* Gives the lease up and does not take it again for @pause_ms. E_NOT_PRIMARY, -ENOTSUP (a static lease). */
 int node_demote(struct node *n, int64_t pause_ms, struct err *e);
 
-/* What GET /transactions answers (fetch.h), likewise. */
-int node_get_transactions(struct node *n, const char *name, struct ltx_pos from, char **ret,
-                          size_t *ret_n);
+/* What GET /transactions answers (fetch.h): 0 or -ENOMEM. Any thread but the loop's. */
+int node_get_transactions(struct node *n, const char *name, struct ltx_pos from,
+                          struct fetch_source **ret);
 /* What GET /positions answers (survey.h): bytes that are the caller's to free. 0 or -ENOMEM. Any thread but the loop's. */
 int node_get_positions(struct node *n, char **ret, size_t *ret_n);
 

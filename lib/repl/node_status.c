@@ -109,11 +109,11 @@ fill_self(void *arg)
 }
 
 int
-node_get_transactions(struct node *n, const char *name, struct ltx_pos from, char **ret, size_t *ret_n)
+node_get_transactions(struct node *n, const char *name, struct ltx_pos from, struct fetch_source **ret)
 {
         struct frame_hello self;
         struct positions_call call = { .n = n, .self = &self };
         int r = loop_call(n->loop, fill_self, &call);
 
-        return r < 0 ? r : fetch_answer(n->config.store, &self, name, from, ret, ret_n);
+        return r < 0 ? r : fetch_source_open(n->config.store, &self, name, from, ret);
 }

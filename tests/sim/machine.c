@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "db/apply.h"
-#include "repl/fetch.h"
 #include "repl/node_internal.h"
 #include "repl/survey.h"
+#include "tests/lib/fetch_all.h"
 #include "tests/sim/world.h"
 
 #define HANDOFF_MS 1000
@@ -339,7 +339,7 @@ get_transactions(struct machine *m, const struct frame_hello *self, const char *
         struct ltx_pos from;
 
         return sscanf(query, "db=%255[^&]&pos=%33s", name, pos) == 2 && ltx_pos_parse(pos, &from) == 0 &&
-               fetch_answer(m->store, self, name, from, ret, ret_n) == 0;
+               fetch_all(m->store, self, name, from, ret, ret_n) == 0;
 }
 
 bool

@@ -291,6 +291,35 @@ START_TEST(silence_ends_at_the_deadline)
 }
 END_TEST
 
+static int
+take_nothing(struct byte_sink *sink, const void *buf, size_t n)
+{
+        (void)sink, (void)buf, (void)n;
+        return 0;
+}
+
+/* Where a body may last as long as something moves, but not for ever. */
+START_TEST(a_streamed_answer_ends_at_the_deadline_of_all_of_it)
+{
+        const char *const answers[] = { halves[_i], NULL };
+        struct server s = { .is_holding = true };
+        struct http_client *c = new_client(NULL);
+        struct http_response answer;
+        struct err e = ERR_INIT;
+        char url[64];
+        struct byte_sink sink = { take_nothing };
+        struct http_request q = {
+                .method = "GET", .url = url, .timeout_ms = 600000, .total_timeout_ms = 200, .sink = &sink
+        };
+
+        server_start(&s, answers);
+        snprintf(url, sizeof url, "http://127.0.0.1:%d/x", s.port);
+        ck_assert_int_eq(http_client_do(c, &q, &answer, &e), -ETIMEDOUT);
+        http_client_free(c);
+        server_stop(&s);
+}
+END_TEST
+
 START_TEST(nobody_listens)
 {
         const char *const answers[] = { OK("0", ""), NULL };
@@ -522,6 +551,8 @@ main(void)
         tcase_add_test(t, request_is_sent_as_asked);
         tcase_add_test(t, redirects_are_not_followed);
         tcase_add_loop_test(t, silence_ends_at_the_deadline, 0, (int)(sizeof halves / sizeof halves[0]));
+        tcase_add_loop_test(t, a_streamed_answer_ends_at_the_deadline_of_all_of_it, 0,
+                            (int)(sizeof halves / sizeof halves[0]));
         tcase_add_test(t, nobody_listens);
         tcase_add_loop_test(t, answer_is_bounded, 0, 2);
         tcase_add_test(t, what_is_not_http_is_an_error);

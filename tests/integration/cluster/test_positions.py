@@ -52,6 +52,44 @@ def test_who_is_behind_fetches_from_who_is_ahead():
             cl.check_equal()
 
 
+def write_large(node, n_bytes):
+    c = sqlite3.connect(node.path("t.db"), isolation_level=None, timeout=10)
+    c.execute("pragma synchronous=off")
+    c.execute("insert into t values(randomblob(?))", (n_bytes,))
+    c.close()
+
+
+def large_rows(node):
+    c = sqlite3.connect("file:" + node.path("t.db") + "?mode=ro", uri=True, timeout=10)
+    found = c.execute("select count(*) from t where length(x) > 1000000").fetchone()[0]
+    c.close()
+    return found
+
+
+def test_a_large_transaction_is_fetched_while_there_is_time():
+    with Cluster(2, backend="etcd", ttl="2s") as cl:
+        archive = cl.add(candidate=False)
+        archive.start()
+        primary = cl.wait_followers()
+        write(primary, range(5))
+        cl.in_step()
+        behind = next(n for n in cl.replicas() if n is not archive)
+        wait_until(lambda: knows_both(behind), "the candidate to know the others")
+        behind.kill()
+        write_large(primary, 70 << 20)
+        wait_until(lambda: large_rows(archive) == 1, "the other node to have it")
+        primary.kill()
+        behind.start()
+        assert cl.wait_primary() is behind
+        # A machine that cannot send it in three seconds leaves it where it is, and says so.
+        assert "does not have what follows our position" not in behind.recent_log(), "nothing was sent"
+        if f"only {archive.name} has is going to be set aside" not in behind.recent_log():
+            behind.wait_log(f"fetched from {archive.name}")
+            assert large_rows(behind) == 1, "it was not fetched"
+        cl.wait_followers()
+        cl.check_equal()
+
+
 def knows_both(node):
     with open(f"{node.data}/peers") as f:
         return len(f.read().split()) == 2
