@@ -34,12 +34,16 @@ struct http_server {
 
 /* --- connections --- */
 
+static const struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
+
 static void
 mhd_on_connection(void *arg, struct MHD_Connection *connection, void **context,
                   enum MHD_ConnectionNotificationCode code)
 {
         struct http_server *s = arg;
         struct http_conn *hc = *context;
+        const struct sockaddr *from = s->arriving != NULL ? s->arriving
+                                                          : (const struct sockaddr *)&nobody;
         const union MHD_ConnectionInfo *info;
 
         if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
@@ -51,7 +55,7 @@ mhd_on_connection(void *arg, struct MHD_Connection *connection, void **context,
         info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         if (info == NULL)
                 return;
-        *context = http_conns_add(&s->conns, info->connect_fd, s->arriving, loop_now_ms(s->config.loop));
+        *context = http_conns_add(&s->conns, info->connect_fd, from, loop_now_ms(s->config.loop));
         if (*context == NULL)
                 (void)shutdown(info->connect_fd, SHUT_RDWR); /* which it notices */
 }
@@ -59,16 +63,15 @@ mhd_on_connection(void *arg, struct MHD_Connection *connection, void **context,
 static void
 give_to_mhd(void *arg, int fd, const struct sockaddr *sa)
 {
-        /* What it sets on a connection of TCP fails on a bridge's, and has been set already. */
-        static const struct sockaddr_storage nobody = { .ss_family = AF_UNIX };
         struct http_server *s = arg;
 
         s->arriving = sa;
-        /* Closes it when it fails. */
+        /* Of nobody: what it sets on a connection of TCP fails on a bridge's, and has been set already. Closes it when it
+         * fails. */
         (void)MHD_add_connection(s->daemon.mhd, fd, (const struct sockaddr *)&nobody,
                                  sizeof(sa_family_t));
+        http_daemon_run(&s->daemon); /* libmicrohttpd 1.0 tells of the connection only now */
         s->arriving = NULL;
-        http_daemon_run(&s->daemon);
 }
 
 static void
