@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backup/drill.h"
 #include "backup/uploader.h"
@@ -173,7 +174,9 @@ add_destination_troubles(void *arg, struct uploader *up, struct drill *drill)
         uploader_each(up, count_blocked, t);
         if (drill != NULL)
                 drill_get_status(drill, &ds);
-        if (st.is_leading && st.n_failures > 0)
+        if (st.is_leading && st.n_failures > 0 && strstr(st.trouble, t->url) != NULL)
+                tell_trouble(t, "Backups fail: %s", st.trouble);
+        else if (st.is_leading && st.n_failures > 0)
                 tell_trouble(t, "Backups to %s fail: %s", t->url, st.trouble);
         if (st.is_leading && t->n_blocked > 0)
                 tell_trouble(

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(os.path.dirname(HERE), d) for d in ("http", "lease")]
@@ -65,6 +66,7 @@ def test_cluster_comes_to_life():
         c.wait("document.getElementById('tiles').innerText.includes('2 of 2')", "both nodes in sync")
         check_lag(c, n, r, db)
         shoot(c, db)
+        check_reload(c, n)
         assert c.complaints == [], c.complaints
         assert all(u.startswith((page(n), "data:")) for u in c.requests), c.requests
         db.close()
@@ -87,6 +89,18 @@ def check_lag(c, n, r, db):
     assert len(heights) > 2 and min(heights) < 30 < max(heights), heights
 
 
+def check_reload(c, n):
+    """What has happened, and how it was, comes from the node."""
+    wait_until(lambda: len(get(n, "/recent").json["nodes"]) == 2, "a point of each node")
+    c.open(page(n))
+    c.wait("document.getElementById('log').innerText.includes('This node is the primary.')", "what has happened")
+    assert "localhost follows." in c.evaluate("document.getElementById('log').innerText")
+    assert "app.db" not in c.evaluate("document.getElementById('log').innerText")
+    c.wait("[...histories.values()].filter((h) => h.past.length > 0).length === 2", "how it was")
+    c.evaluate("document.getElementById('hour').click()")
+    c.wait("[...document.querySelectorAll('.node')].every((x) => x.innerText.includes('1 h, peak'))", "an hour's width")
+
+
 def shoot(c, db):
     """For people to look at; and a narrow page has nothing beside it."""
     for scheme in ("light", "dark"):
@@ -98,8 +112,8 @@ def shoot(c, db):
         c.prefer(scheme)
         colors.append(c.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert colors[0] != colors[1], colors
-    c.resize(420, 900)
-    assert c.evaluate("document.documentElement.scrollWidth") <= 420
+    c.resize(390, 844)
+    assert c.evaluate("document.documentElement.scrollWidth") <= 390
     c.resize(1180, 1000)
     print(f"     screenshots are in {SHOTS}")
 
@@ -118,6 +132,78 @@ def test_replica_shows_the_cluster_and_misses_its_primary():
         r.kill()
         c.wait("document.getElementById('live').innerText === 'no connection'", "the node to be missed")
         c.wait("document.getElementById('alert').innerText.includes('does not answer')", "words about it")
+
+
+def test_backups_and_what_is_wrong_with_them():
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d, Node(extra=f"backup: [{{url: 'file://{d}/there', sync-interval: 100ms}}]\n") as n, \
+            Chromium() as c:
+        db = n.connect("app.db")
+        db.execute("create table t(a)")
+        c.open(page(n))
+        c.wait("document.querySelectorAll('.node').length === 1", "the node")
+        c.evaluate("void repeat(lookAtPast, 200); void repeat(lookAtFindings, 200)")  # as often as a test wants to look
+        c.wait("/up to date.*1 of 1 up to date/s.test(document.getElementById('backups').innerText)", "the backup")
+        assert c.evaluate("document.getElementById('attention').hidden")
+        c.evaluate("document.querySelector('button.name').click()")
+        c.wait("/following, at 0{15}1, up to date/.test(document.querySelector('.detail').innerText)", "its position")
+        c.screenshot(os.path.join(SHOTS, "status-backup.png"))
+        os.rename(d + "/there", d + "/away")
+        open(d + "/there", "w", encoding="utf-8").close()
+        db.execute("insert into t values(1)")
+        c.wait("/^backup.Backups fail: file:.*Not a directory/s.test(document.getElementById('findings').innerText)", "the finding")
+        c.wait("/fails.*0 of 1 up to date.*Not a directory/s.test(document.getElementById('backups').innerText)", "the failure")
+        c.wait("/error.Backups fail: file:/s.test(document.getElementById('log').innerText)", "the event")
+        c.screenshot(os.path.join(SHOTS, "status-trouble.png"))
+        assert c.complaints == [], c.complaints
+        db.close()
+
+
+# A thousand databases, of which one has stopped, two lag and one is not dropped everywhere yet.
+MANY = """
+    const one = (i, more) => ({ name: `tenant-${String(i).padStart(4, "0")}.db`, txid: (1000 + i).toString(16).padStart(16, "0"),
+      postApplyChecksum: "8b3a959baf33d962", lagTransactions: 0, ...more });
+    const own = (i) => one(i, { sizeBytes: 4096 * (i + 1), logBytes: 70000, journal: "wal", isFailed: i === 700 });
+    const all = [...Array(1000).keys()];
+    const node = (nodeID, role, databases, lagMS) => ({ nodeID, hostname: nodeID, url: `http://${nodeID}:20202`, role, isReady: true, term: 3,
+      lagMS, databases });
+    const cluster = { clusterID: "LFSC0000000000000000", nodeID: "node1", term: 3, primary: "node1", nodes: [node("node1", "primary", all.map(own), 0),
+      node("node2", "replica", [...all.map((i) => one(i, { lagTransactions: i === 500 || i === 501 ? i : 0 })), one(5000)], 5000)] };
+    const known = window.fetch;
+    window.fetch = (path, o) => path === "/cluster" ? Promise.resolve(new Response(JSON.stringify(cluster))) : known(path, o);
+"""
+NAMES = "[...document.querySelectorAll('td.name')].map((x) => x.innerText.slice(7, 11)).join(' ')"
+
+
+def test_a_thousand_databases():
+    with Node() as n, Chromium() as c:
+        c.open(page(n))
+        c.wait("document.querySelectorAll('.node').length === 1", "the node")
+        c.evaluate("(() => {" + MANY + "})()")
+        c.wait(f"{NAMES}.startsWith('0700 0500 0501 0000 0001 ')", "problems first")
+        assert c.evaluate("document.querySelectorAll('td.name').length") == 50
+        assert "1,000" in c.evaluate("document.getElementById('tiles').innerText")  # one that the primary has dropped is not there
+        c.evaluate("document.querySelector('.more button').click()")
+        assert c.evaluate("document.querySelectorAll('td.name').length") == 550
+        choose = "(() => {{ const e = document.getElementById('{}'); e.value = '{}'; e.dispatchEvent(new Event('input')) }})()"
+        c.evaluate(choose.format("order", "size"))
+        assert c.evaluate(NAMES).startswith("0999 0998 0997 ")
+        c.evaluate(choose.format("filter", "TENANT-04"))
+        assert c.evaluate(NAMES).startswith("0499 0498 ") and c.evaluate("document.getElementById('matches').innerText") == "100 of 1,000"
+        c.evaluate(choose.format("filter", "tenant-9"))
+        assert "No database has that" in c.evaluate("document.getElementById('databases').innerText")
+        c.evaluate(choose.format("filter", "05"))
+        c.evaluate(choose.format("order", "problems"))
+        c.evaluate("document.querySelector('button.name').click()")
+        c.wait("/500 transactions behind/.test(document.querySelector('.detail').innerText)", "the details")
+        c.screenshot(os.path.join(SHOTS, "status-many.png"))
+        c.resize(390, 844)
+        assert c.evaluate("document.documentElement.scrollWidth") <= 390
+        wide = c.evaluate("[...document.querySelectorAll('main *')].filter((x) => x.getBoundingClientRect().right > 391 && !x.closest('svg')).length")
+        assert wide == 0, wide
+        assert c.evaluate("getComputedStyle(document.querySelector('thead')).display") == "none"
+        c.evaluate("document.getElementById('databases').scrollIntoView()")
+        c.screenshot(os.path.join(SHOTS, "status-narrow.png"))
+        assert c.complaints == [], c.complaints
 
 
 def test_page_runs_no_foreign_code():
