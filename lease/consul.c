@@ -416,6 +416,8 @@ static const struct lease_ops consul_ops = {
         .get_heir = kv_get_heir,
         .raise_term = kv_raise_term,
         .watch = kv_watch,
+        .hand_on = kv_hand_on,
+        .take_on = kv_take_on,
         .deadline_ms = kv_deadline_ms,
         .free = consul_free,
 };

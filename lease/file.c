@@ -381,6 +381,30 @@ file_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_S
         return r < 0 ? r : file_cluster_id((struct file_lease *)l, id, ret, e);
 }
 
+/* --- from program to program --- */
+
+/* The session lives for as long as the open file that has its byte locked. */
+static void
+file_hand_on(struct lease *l, struct lease_hold *ret)
+{
+        struct file_lease *f = (struct file_lease *)l;
+
+        kv_hand_on(l, ret);
+        ret->fd = f->session_fd;
+        f->session_fd = -1;
+}
+
+static int
+file_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e)
+{
+        struct file_lease *f = (struct file_lease *)l;
+        int r = kv_take_on(l, hold, ret, e);
+
+        if (r == 0 || r == E_NOT_PRIMARY) /* an offer, or a leftover, may be locked yet */
+                f->session_fd = hold->fd;
+        return r;
+}
+
 /* --- set-up --- */
 
 static void
@@ -421,6 +445,8 @@ static const struct lease_ops file_ops = {
         .get_heir = kv_get_heir,
         .raise_term = kv_raise_term,
         .watch = kv_watch,
+        .hand_on = file_hand_on,
+        .take_on = file_take_on,
         .deadline_ms = kv_deadline_ms,
         .free = file_lease_free,
 };

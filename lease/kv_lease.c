@@ -536,6 +536,58 @@ kv_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, st
         return kv->service->raise_term(kv, seen, term, e);
 }
 
+/* --- from program to program --- */
+
+void
+kv_hand_on(struct lease *l, struct lease_hold *ret)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        memset(ret, 0, sizeof *ret);
+        ret->fd = -1;
+        snprintf(ret->type, sizeof ret->type, "%s", l->type);
+        memcpy(ret->key, kv->key, sizeof ret->key);
+        memcpy(ret->hostname, kv->hostname, sizeof ret->hostname);
+        memcpy(ret->advertise_url, kv->advertise_url, sizeof ret->advertise_url);
+        memcpy(ret->session, kv->session, sizeof ret->session);
+        ret->term = kv->term;
+        ret->renewals = kv->renewals;
+        ret->deadline_ms = kv_deadline_ms(l);
+        memcpy(ret->leftover, kv->leftover, sizeof ret->leftover);
+        ret->leftover_term = kv->leftover_term;
+        kv->leftover[0] = '\0';
+        set_session(kv, "", 0);
+}
+
+static bool
+is_of_this(const struct kv_lease *kv, const struct lease_hold *hold)
+{
+        return strcmp(hold->type, kv->base.type) == 0 && strcmp(hold->key, kv->key) == 0 &&
+               strcmp(hold->hostname, kv->hostname) == 0 &&
+               strcmp(hold->advertise_url, kv->advertise_url) == 0;
+}
+
+int
+kv_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e)
+{
+        struct kv_lease *kv = (struct kv_lease *)l;
+
+        if (!is_of_this(kv, hold))
+                return err_text(
+                        e, E_CONFIG,
+                        "the lease %s of %s was handed on, and the configuration has %s of %s now",
+                        hold->key, hold->hostname, kv->key, kv->hostname);
+        memcpy(kv->leftover, hold->leftover, sizeof kv->leftover);
+        kv->leftover_term = hold->leftover_term;
+        if (hold->session[0] == '\0')
+                return err_text(e, E_NOT_PRIMARY, "no lease was handed on");
+        set_session(kv, hold->session, hold->term);
+        kv->renewals = hold->renewals;
+        store_deadline(kv, hold->deadline_ms);
+        describe_self(kv, ret);
+        return 0;
+}
+
 /* --- the watch --- */
 
 static bool

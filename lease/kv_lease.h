@@ -116,6 +116,8 @@ int kv_take_over(struct lease *l, const char *token, uint64_t min_term, struct l
 int kv_get_heir(struct lease *l, char ret[LEASE_SESSION_SIZE], struct err *e);
 int kv_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e);
 int kv_watch(struct lease *l, const struct lease_state *held, struct err *e);
+void kv_hand_on(struct lease *l, struct lease_hold *ret);
+int kv_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e);
 int64_t kv_deadline_ms(struct lease *l);
 
 /* --- calls --- */

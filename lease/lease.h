@@ -57,6 +57,19 @@ struct lease_state {
         bool is_released; /* the holder of the last term has given it up, and commits no more */
 };
 
+/* The lease as a process holds it, for the next program of the same process, which has its configuration. The times are those of
+ * this machine since it was booted. */
+struct lease_hold {
+        char type[16], key[LEASE_KEY_SIZE], hostname[LEASE_HOSTNAME_SIZE], advertise_url[LEASE_URL_SIZE];
+        char session[LEASE_SESSION_SIZE]; /* "": it holds none */
+        uint64_t term, renewals;
+        int64_t deadline_ms; /* as lease_ops.deadline_ms */
+        /* What could not be ended yet; "": nothing. */
+        char leftover[LEASE_SESSION_SIZE];
+        uint64_t leftover_term;
+        int fd; /* that has to stay open for the session to live; -1: none */
+};
+
 struct lease_ops {
         /* 0, also when nobody holds the lease. */
         int (*read)(struct lease *l, struct lease_state *ret, struct err *e);
@@ -99,6 +112,13 @@ struct lease_ops {
          * own, beside the others. 0: it was still held a moment ago, ask again. E_NOT_PRIMARY: it was lost, and its deadline
          * has passed now. -ECANCELED: this node has given it up. -ENOTSUP. All else says nothing about the lease. */
         int (*watch)(struct lease *l, const struct lease_state *held, struct err *e);
+        /* This object holds the lease no longer, without a word to the service: who is given *@ret does, whose fd is the
+         * caller's. No other call is under way but watch(), which ends. NULL, as the next: the lease needs none of it. */
+        void (*hand_on)(struct lease *l, struct lease_hold *ret);
+        /* Of an object that holds nothing: it holds the lease as @hold says, whose fd it takes over, perhaps beyond the
+         * deadline; *@ret describes it. E_NOT_PRIMARY: @hold has none. E_CONFIG: it is another lease, or another node's. */
+        int (*take_on)(struct lease *l, const struct lease_hold *hold, struct lease_state *ret,
+                       struct err *e);
         /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */
         int64_t (*deadline_ms)(struct lease *l);
         /* Does not release. */

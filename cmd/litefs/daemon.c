@@ -87,12 +87,34 @@ open_store(struct daemon *d, struct err *e)
         return r;
 }
 
+/* The lease of the program before this one. If it has run out meanwhile nothing is committed by it, and the node finds out as
+ * soon as it starts. */
+static void
+take_lease_on(struct daemon *d)
+{
+        const struct takeover_facts *facts = takeover_facts(d->options->takeover);
+        const struct lease_hold *hold = &facts->hold;
+        struct err e = ERR_INIT;
+        int r = E_CONFIG;
+
+        if (d->lease->ops->take_on != NULL && hold->type[0] != '\0')
+                r = d->lease->ops->take_on(d->lease, hold, &d->held, &e);
+        if (r == E_CONFIG && hold->fd >= 0)
+                close(hold->fd);
+        if (r == 0 && facts->leads)
+                store_set_role(d->store, true, &d->held);
+        else if (r < 0 && hold->session[0] != '\0')
+                log_error("the lease that this node holds is left to run out: %s", e.text);
+}
+
 /* A static lease is decided before anybody can look. */
 static void
 settle_files(struct daemon *d)
 {
         struct lease_state holder;
 
+        if (d->options->takeover != NULL)
+                take_lease_on(d);
         if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, NULL, 0, &holder, NULL) == 0)
                 store_set_role(d->store, true, &holder);
         if (d->options->takeover == NULL)
@@ -568,7 +590,7 @@ start_rest(void *arg)
         if (o->takeover != NULL)
                 takeover_end(o->takeover);
         session_tell_lost(st->daemon->session);
-        node_start(st->daemon->node);
+        node_start(st->daemon->node, st->daemon->held.has_holder ? &st->daemon->held : NULL);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);
         if (st->result == 0)

@@ -16,6 +16,7 @@ struct daemon {
         struct workers *workers;
         struct workers *visitors, *tellers, *asker; /* enter our own mount (fuse/own_mount.h) */
         struct lease *lease;
+        struct lease_state held; /* what the program before this one has handed on; has_holder: it did */
         struct store *store;
         struct session *session;
         struct workers *appliers;

@@ -160,6 +160,7 @@ end_after_upgrade(struct daemon *d)
         end_exec(d, SIGTERM);
         ending_at(d->ending, "requests to the mount");
         session_stop(d->session, DRAIN_MS);
+        d->lease->ops->release(d->lease); /* nobody commits any more, and others may */
 }
 
 /* --- signals --- */

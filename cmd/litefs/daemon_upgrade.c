@@ -14,6 +14,7 @@
 #include "cmd/litefs/daemon_internal.h"
 #include "cmd/litefs/ending.h"
 #include "cmd/litefs/guard.h"
+#include "cmd/litefs/make.h"
 #include "cmd/litefs/pulse.h"
 #include "cmd/litefs/takeover.h"
 #include "db/db.h"
@@ -35,15 +36,19 @@
 #define N_DATABASE_FDS 2 /* that a database hands over at the most: of its journal and of its pages */
 #define N_OWN_FDS 16     /* the daemon's own, and those of the hand-over itself */
 
-static int
-check_lease(struct daemon *d, struct err *e)
+static bool
+leads_by_election(struct daemon *d)
 {
-        if (d->lease->ttl_ms == 0 || !store_is_primary(d->store))
-                return 0;
-        return err_text(e, -EBUSY,
-                        "this node is the primary by a lease of %s, which cannot be handed to another "
-                        "program yet: run `litefs handoff` first, or restart the node",
-                        d->lease->type);
+        return d->lease->ttl_ms > 0 && store_is_primary(d->store);
+}
+
+/* Which lease the next program has to be of. */
+static void
+name_lease(struct daemon *d, char buf[LEASE_NAME_SIZE])
+{
+        buf[0] = '\0';
+        if (leads_by_election(d))
+                make_lease_name(d->options->config, buf);
 }
 
 static bool
@@ -106,9 +111,9 @@ static int
 check_node(struct daemon *d, struct err *e)
 {
         struct databases all = { .e = e };
-        int r = check_lease(d, e);
+        int r = 0;
 
-        if (r == 0 && has_application_ended(d))
+        if (has_application_ended(d))
                 r = err_text(e, -ECHILD, "the application of exec has ended, and the node ends with it");
         if (r == 0 && !atomic_load(&d->has_joined))
                 r = err_text(e, -EBUSY, "the node is still starting: try again when it is ready");
@@ -142,13 +147,15 @@ int
 daemon_may_upgrade(void *arg, struct err *e)
 {
         struct daemon *d = arg;
+        char lease[LEASE_NAME_SIZE];
         int r;
 
         for (int i = 0; i < JOIN_MS / 10 && !atomic_load(&d->has_joined); i++)
                 (void)usleep(10000);
         r = check_node(d, e);
+        name_lease(d, lease);
         if (r == 0)
-                r = takeover_try(d->options->config, e);
+                r = takeover_try(d->options->config, lease, e);
         if (r == 0)
                 daemon_note_refusal(d, NULL); /* what is there from now on is of this attempt */
         return r;
@@ -163,7 +170,7 @@ daemon_upgrade(void *arg)
         kill(getpid(), SIGUSR2);
 }
 
-/* What may enter the mount ends while it is answered. The lease stays: a static one, or none. */
+/* What may enter the mount ends while it is answered. The lease stays as it is. */
 static void
 end_what_is_around(struct daemon *d)
 {
@@ -175,10 +182,31 @@ end_what_is_around(struct daemon *d)
         api_stop(d->api);
         halting_stop(&d->halting);
         pulse_stop(d->pulse);
-        node_stop(d->node);
+        node_pause(d->node);
         keeper_free(d->keeper); /* the next program's begins anew what it had half done */
         d->keeper = NULL;
         store_stop_housekeeping(d->store);
+}
+
+/* Nothing is committed any more from the one to the other. */
+static void
+hand_lease_on(struct daemon *d, struct takeover_facts *facts, char name[LEASE_NAME_SIZE])
+{
+        name[0] = '\0';
+        if (d->lease->ops->hand_on != NULL)
+                d->lease->ops->hand_on(d->lease, &facts->hold);
+        if (facts->hold.session[0] != '\0')
+                make_lease_name(d->options->config, name);
+        facts->lease = name;
+}
+
+static void
+take_lease_back(struct daemon *d, const struct lease_hold *hold)
+{
+        struct lease_state state;
+
+        if (d->lease->ops->take_on != NULL)
+                (void)d->lease->ops->take_on(d->lease, hold, &state, NULL);
 }
 
 /* The descriptor of the state, or negative. */
@@ -186,6 +214,7 @@ static int
 gather_state(struct daemon *d, struct err *e)
 {
         const struct daemon_options *o = d->options;
+        char lease[LEASE_NAME_SIZE];
         struct takeover_facts facts = {
                 .mount_dir = o->mount_dir,
                 .data_dir = o->data_dir,
@@ -193,6 +222,8 @@ gather_state(struct daemon *d, struct err *e)
                 .lock_fd = store_lock_fd(d->store),
                 .http_fd = node_listener_fd(d->node),
                 .application_pid = o->application(o->arg),
+                .hold.fd = -1,
+                .leads = leads_by_election(d),
         };
         struct parcel p = { 0 };
         int fd;
@@ -200,11 +231,16 @@ gather_state(struct daemon *d, struct err *e)
         if (facts.application_pid < 0)
                 return err_text(e, -ECHILD, "the application of exec has ended");
         guard_get(d->guard, &facts.guard_fd, &facts.guard_pid);
+        hand_lease_on(d, &facts, lease);
         takeover_put(&p, &facts);
         store_carry_out(d->store, &p);
         session_carry_out(d->session, &p);
         fd = parcel_finish(&p, TAKEOVER_VERSION, e);
         parcel_release(&p);
+        if (fd < 0)
+                take_lease_back(d, &facts.hold);
+        else if (facts.hold.fd >= 0)
+                close(facts.hold.fd);
         return fd;
 }
 
@@ -221,10 +257,25 @@ try_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
         return r;
 }
 
+/* The lease lasts as long as it can: from here on to the start of the next program nobody renews it. */
+static int
+come_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
+{
+        int slice_ms = leads_by_election(d) ? (int)(d->lease->ttl_ms / 4) : REST_MS;
+        int r = -ETIMEDOUT;
+
+        for (int ms = 0; ms < REST_MS && r == -ETIMEDOUT; ms += slice_ms) {
+                if (leads_by_election(d))
+                        (void)d->lease->ops->renew(d->lease, NULL);
+                r = session_quiesce(d->session, others, slice_ms, e);
+        }
+        return r;
+}
+
 static int
 rest_and_gather(struct daemon *d, struct workers *const *others, struct err *e)
 {
-        int fd = session_quiesce(d->session, others, REST_MS, e);
+        int fd = come_to_rest(d, others, e);
 
         if (fd == 0) {
                 fd = gather_state(d, e);

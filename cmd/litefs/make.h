@@ -12,6 +12,9 @@ struct config;
 
 /* --- make_lease.c --- */
 int make_lease(const struct config *c, struct lease **ret, struct err *e);
+/* Which one it is, and of whom, for comparison and messages. */
+#define LEASE_NAME_SIZE (LEASE_KEY_SIZE + LEASE_HOSTNAME_SIZE + LEASE_URL_SIZE + 64)
+void make_lease_name(const struct config *c, char buf[LEASE_NAME_SIZE]);
 /* The primary of a static lease, borrowed from @c and @host. */
 void make_lease_static_primary(const struct config *c, const char **ret_hostname, const char **ret_url,
                                char host[LEASE_HOSTNAME_SIZE]);

@@ -111,3 +111,23 @@ make_lease(const struct config *c, struct lease **ret, struct err *e)
                 return make_file_lease(c, ret, e);
         return make_static(c, ret, e);
 }
+
+void
+make_lease_name(const struct config *c, char buf[LEASE_NAME_SIZE])
+{
+        const char *key = "", *type = c->lease.type;
+        int64_t ttl_ns = 0;
+
+        if (strcmp(type, "consul") == 0) {
+                key = c->lease.consul.key;
+                ttl_ns = c->lease.consul.ttl_ns;
+        } else if (strcmp(type, "etcd") == 0) {
+                key = c->lease.etcd.key;
+                ttl_ns = c->lease.etcd.ttl_ns;
+        } else if (strcmp(type, "file") == 0) {
+                key = c->lease.file.path;
+                ttl_ns = c->lease.file.ttl_ns;
+        }
+        snprintf(buf, LEASE_NAME_SIZE, "%s %s (hostname %s, advertise-url %s, ttl %lld ms)", type, key,
+                 c->lease.hostname, c->lease.advertise_url, (long long)to_ms(ttl_ns));
+}

@@ -360,7 +360,7 @@ exit_status(struct mount *m)
         }
 }
 
-/* litefs takeover-check VERSION MOUNT DATA MOUNT'S WORDS...: whether this program could take over the node that asks it. It is
+/* litefs takeover-check VERSION MOUNT DATA LEASE MOUNT'S WORDS...: whether this program could take over the node that asks it. It is
  * no command for people, and has no help. */
 int
 command_takeover_check(int argc, char **argv)
@@ -370,17 +370,19 @@ command_takeover_check(int argc, char **argv)
         struct err e = ERR_INIT;
         int code, r = 0;
 
-        if (argc < 3 || strtoul(argv[0], NULL, 10) != TAKEOVER_VERSION) {
+        if (argc < 4 || strtoul(argv[0], NULL, 10) != TAKEOVER_VERSION) {
                 fprintf(stderr,
                         "ERROR: it takes over the state of version %u, and the running node has version %s: "
                         "restart the node\n",
                         TAKEOVER_VERSION, argc > 0 ? argv[0] : "0");
                 return 1;
         }
-        facts = (struct takeover_facts){ .mount_dir = argv[1], .data_dir = argv[2] };
-        code = parse_mount_words(&m, argc - 3, argv + 3) - 1;
+        facts = (struct takeover_facts){ .mount_dir = argv[1], .data_dir = argv[2], .lease = argv[3] };
+        code = parse_mount_words(&m, argc - 4, argv + 4) - 1;
         if (code < 0)
                 r = takeover_check(&facts, &m.config, &e);
+        if (code < 0 && r == 0)
+                r = takeover_check_lease(facts.lease, &m.config, &e);
         if (r < 0)
                 fprintf(stderr, "ERROR: %s\n", e.text);
         config_release(&m.config);
@@ -392,8 +394,13 @@ open_takeover(struct mount *m, struct err *e)
 {
         int r = takeover_open(&m->takeover, e);
 
-        return r == 0 && m->takeover != NULL ? takeover_check(takeover_facts(m->takeover), &m->config, e)
-                                             : r;
+        if (r < 0 || m->takeover == NULL)
+                return r;
+        r = takeover_check(takeover_facts(m->takeover), &m->config, e);
+        /* Where nobody else is left, the node had better go on without its lease. */
+        if (r == 0 && takeover_has_way_back(m->takeover))
+                r = takeover_check_lease(takeover_facts(m->takeover)->lease, &m->config, e);
+        return r;
 }
 
 /* No program has the mount any more. The application may wait for an answer of it, and then only its death ends it. */

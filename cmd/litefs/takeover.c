@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "cmd/litefs/config.h"
+#include "cmd/litefs/make.h"
 #include "cmd/litefs/passing.h"
 
 #define FACTS_TAG 0x6661637473u
@@ -76,12 +77,12 @@ takeover_remember(char **argv)
 
 /* --- the old program --- */
 
-/* "takeover-check VERSION MOUNT DATA" and our own words behind the command's name. */
+/* "takeover-check VERSION MOUNT DATA LEASE" and our own words behind the command's name. */
 static char **
-make_try_words(const struct config *c, char *version)
+make_try_words(const struct config *c, const char *lease, char *version)
 {
         size_t n = count_words(origin.argv), at = 0;
-        char **words = calloc(n + 6, sizeof *words);
+        char **words = calloc(n + 7, sizeof *words);
 
         if (words == NULL)
                 return NULL;
@@ -90,6 +91,7 @@ make_try_words(const struct config *c, char *version)
         words[at++] = version;
         words[at++] = (char *)c->fuse.dir;
         words[at++] = (char *)c->data.dir;
+        words[at++] = (char *)(uintptr_t)lease;
         for (size_t i = 2; i < n; i++)
                 words[at++] = origin.argv[i];
         return words;
@@ -174,7 +176,7 @@ check_program(struct err *e)
 }
 
 int
-takeover_try(const struct config *c, struct err *e)
+takeover_try(const struct config *c, const char *lease, struct err *e)
 {
         char version[24], text[2048];
         char **words;
@@ -188,7 +190,7 @@ takeover_try(const struct config *c, struct err *e)
         r = check_program(e);
         if (r < 0)
                 return r;
-        words = make_try_words(c, version);
+        words = make_try_words(c, lease, version);
         if (words == NULL)
                 return err_set(e, -ENOMEM, "ask the program");
         if (pipe2(fds, O_CLOEXEC) < 0) {
@@ -211,6 +213,22 @@ takeover_try(const struct config *c, struct err *e)
         return judge_try(status, has_ended, text, e);
 }
 
+static void
+put_hold(struct parcel *p, const struct lease_hold *h)
+{
+        parcel_put_text(p, h->type);
+        parcel_put_text(p, h->key);
+        parcel_put_text(p, h->hostname);
+        parcel_put_text(p, h->advertise_url);
+        parcel_put_text(p, h->session);
+        parcel_put(p, h->term);
+        parcel_put(p, h->renewals);
+        parcel_put(p, (uint64_t)h->deadline_ms);
+        parcel_put_text(p, h->leftover);
+        parcel_put(p, h->leftover_term);
+        parcel_put_fd(p, h->fd);
+}
+
 void
 takeover_put(struct parcel *p, const struct takeover_facts *facts)
 {
@@ -223,6 +241,9 @@ takeover_put(struct parcel *p, const struct takeover_facts *facts)
         parcel_put_fd(p, facts->guard_fd);
         parcel_put(p, (uint64_t)facts->guard_pid);
         parcel_put(p, (uint64_t)facts->application_pid);
+        parcel_put_text(p, facts->lease);
+        put_hold(p, &facts->hold);
+        parcel_put(p, facts->leads);
 }
 
 /* Of the environment of the next program: @old_program is what it can give back to. */
@@ -263,6 +284,32 @@ takeover_exec(int parcel_fd)
 
 /* --- the new program --- */
 
+static void
+take_text(struct parcel_reader *r, char *buf, size_t size)
+{
+        const char *text = parcel_get_text(r);
+
+        if (strlen(text) >= size)
+                r->error = r->error < 0 ? r->error : -EPROTO;
+        snprintf(buf, size, "%s", text);
+}
+
+static void
+take_hold(struct parcel_reader *r, struct lease_hold *h)
+{
+        take_text(r, h->type, sizeof h->type);
+        take_text(r, h->key, sizeof h->key);
+        take_text(r, h->hostname, sizeof h->hostname);
+        take_text(r, h->advertise_url, sizeof h->advertise_url);
+        take_text(r, h->session, sizeof h->session);
+        h->term = parcel_get_below(r, LEASE_TERM_MAX + 1);
+        h->renewals = parcel_get(r);
+        h->deadline_ms = (int64_t)parcel_get(r);
+        take_text(r, h->leftover, sizeof h->leftover);
+        h->leftover_term = parcel_get_below(r, LEASE_TERM_MAX + 1);
+        h->fd = parcel_get_fd(r);
+}
+
 /* Descriptors come as duplicates of what was inherited. */
 static void
 take_facts(struct takeover *t)
@@ -279,6 +326,9 @@ take_facts(struct takeover *t)
         f->guard_fd = parcel_get_fd(r);
         f->guard_pid = (pid_t)parcel_get_below(r, INT_MAX);
         f->application_pid = (pid_t)parcel_get_below(r, INT_MAX);
+        f->lease = parcel_get_text(r);
+        take_hold(r, &f->hold);
+        f->leads = parcel_get_flag(r);
 }
 
 static int
@@ -308,7 +358,14 @@ takeover_open(struct takeover **ret, struct err *e)
                 return err_set(e, -ENOMEM, "take over");
         if (sscanf(fds, "%d:%d", &t->parcel_fd, &t->old_program) != 2)
                 t->parcel_fd = t->old_program = -1;
-        t->facts = (struct takeover_facts){ "", "", "", -1, -1, -1, 0, 0 };
+        t->facts = (struct takeover_facts){ .mount_dir = "",
+                                            .data_dir = "",
+                                            .http_addr = "",
+                                            .lease = "",
+                                            .hold.fd = -1,
+                                            .lock_fd = -1,
+                                            .http_fd = -1,
+                                            .guard_fd = -1 };
         unsetenv(FD_VARIABLE);
         unsetenv(ERROR_VARIABLE);
         *ret = t;
@@ -349,6 +406,21 @@ takeover_check(const struct takeover_facts *facts, const struct config *c, struc
                         e, -EINVAL,
                         "WALs are to be passed through now (fuse.wal-passthrough): stop the node and start it instead");
         return r;
+}
+
+int
+takeover_check_lease(const char *before, const struct config *c, struct err *e)
+{
+        char now[LEASE_NAME_SIZE];
+
+        make_lease_name(c, now);
+        if (before[0] == '\0' || strcmp(before, now) == 0)
+                return 0;
+        return err_text(
+                e, -EINVAL,
+                "the running node is the primary by the lease %s, and the configuration has %s now: run "
+                "`litefs handoff` first, so that it holds none, or stop the node and start it",
+                before, now);
 }
 
 void

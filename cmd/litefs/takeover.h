@@ -15,15 +15,20 @@
 
 #include "base/err.h"
 #include "base/parcel.h"
+#include "lease/lease.h"
 
 struct config;
 
 /* Of the parcels that this program writes and reads; another one with each change of what is in them. */
-#define TAKEOVER_VERSION 2u
+#define TAKEOVER_VERSION 3u
 
 /* What is said of the process, before its parts. Strings are borrowed. */
 struct takeover_facts {
         const char *mount_dir, *data_dir, *http_addr;
+        const char *
+                lease; /* which one it holds (make_lease_name), "": none; then, its descriptor likewise: */
+        struct lease_hold hold; /* by what, of zeros and -1 if by nothing */
+        bool leads;             /* its applications may commit by it */
         int lock_fd, http_fd, guard_fd;
         pid_t guard_pid, application_pid; /* children; 0: none */
 };
@@ -33,8 +38,9 @@ void takeover_remember(char **argv);
 
 /* --- the old program --- */
 
-/* Whether the program at our path could take over a node of @c: asks it. 0, or its reason. Waits, some seconds at most. */
-int takeover_try(const struct config *c, struct err *e);
+/* Whether the program at our path could take over a node of @c that holds @lease (as in the facts): asks it. 0, or its reason.
+ * Waits, some seconds at most. */
+int takeover_try(const struct config *c, const char *lease, struct err *e);
 /* The beginning of a parcel. */
 void takeover_put(struct parcel *p, const struct takeover_facts *facts);
 /* Becomes the program at our path, or this one anew; returns only when neither can be. No other thread runs. */
@@ -51,6 +57,8 @@ const struct takeover_facts *takeover_facts(const struct takeover *t);
 struct parcel_reader *takeover_parcel(struct takeover *t);
 /* The configuration is that of the same node: 0, or why not. */
 int takeover_check(const struct takeover_facts *facts, const struct config *c, struct err *e);
+/* Likewise of the lease, of which the node holds @before (as in the facts). */
+int takeover_check_lease(const char *before, const struct config *c, struct err *e);
 /* From now on the mount is this program's, and there is no way back. */
 void takeover_commit(struct takeover *t);
 /* Ends the guard of the old program, and closes what was inherited: this one has its own. */

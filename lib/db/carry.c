@@ -12,6 +12,8 @@ db_carry_out_locked(const struct db *db, struct parcel *p)
 
         parcel_put(p, db->pos.txid);
         parcel_put(p, db->pos.checksum);
+        parcel_put(p, db->is_unconfirmed);
+        parcel_put(p, db->commit_term);
         parcel_put(p, db->journal.exists);
         parcel_put(p, db->journal.is_active);
         parcel_put(p, db->journal.is_hot);
@@ -50,8 +52,8 @@ db_carry_in_open_transaction(struct db *db, struct parcel_reader *r)
 static void
 skip_open_transaction(struct parcel_reader *r)
 {
-        for (int i = 0; i < 3; i++)
-                (void)parcel_get(r); /* of the journal */
+        for (int i = 0; i < 5; i++)
+                (void)parcel_get(r); /* of the last commit, and of the journal */
         spool_carry_skip(r);
         if (!parcel_get_flag(r))
                 return;
@@ -86,6 +88,8 @@ db_carry_in(struct db *db, struct parcel_reader *r, struct err *e)
                 skip_open_transaction(r);
                 return E_CHECKSUM;
         }
+        db->is_unconfirmed = parcel_get_flag(r); /* its application may not have been told yet */
+        db->commit_term = parcel_get(r);
         db->journal.exists = parcel_get_flag(r);
         db->journal.is_active = parcel_get_flag(r);
         db->journal.is_hot = parcel_get_flag(r);

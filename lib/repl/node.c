@@ -213,19 +213,28 @@ node_set_able(struct node *n, bool is_able)
         node_tell_candidacy(n);
 }
 
+struct start {
+        struct node *n;
+        const struct lease_state *held;
+};
+
 static int
 begin_on_loop(void *arg)
 {
-        struct node *n = arg;
+        struct start *start = arg;
+        struct node *n = start->n;
 
-        role_begin(&n->role, node_now_ms(n));
+        if (start->held != NULL)
+                role_go_on(&n->role, node_now_ms(n), start->held);
+        else
+                role_begin(&n->role, node_now_ms(n));
         return 0;
 }
 
 void
-node_start(struct node *n)
+node_start(struct node *n, const struct lease_state *held)
 {
-        (void)loop_call(n->loop, begin_on_loop, n);
+        (void)loop_call(n->loop, begin_on_loop, &(struct start){ n, held });
 }
 
 static int
@@ -247,20 +256,27 @@ node_stop_on_loop(void *arg)
 }
 
 void
+node_pause(struct node *n)
+{
+        node_set_ready(n); /* nobody waits any longer */
+        (void)loop_call(n->loop, node_stop_on_loop, n);
+        /* While the mount still answers: what is being applied goes through it. */
+        workers_drain(n->config.appliers);
+        workers_drain(n->lease_worker);
+}
+
+void
 node_stop(struct node *n)
 {
         bool is_holder;
 
-        node_set_ready(n); /* nobody waits any longer */
+        node_set_ready(n);
         pthread_mutex_lock(&n->ready_lock);
         is_holder = n->is_holder;
         pthread_mutex_unlock(&n->ready_lock);
         if (is_holder && n->config.lease->ttl_ms > 0 && loop_call(n->loop, has_replicas, n) > 0)
                 node_hand_over_last(n);
-        (void)loop_call(n->loop, node_stop_on_loop, n);
-        /* While the mount still answers: what is being applied goes through it. */
-        workers_drain(n->config.appliers);
-        workers_drain(n->lease_worker);
+        node_pause(n);
         n->config.lease->ops->release(n->config.lease); /* which ends the watch */
         workers_drain(n->lease_watcher);
 }

@@ -74,8 +74,9 @@ struct node_watcher {
 };
 void node_watch(struct node *n, const struct node_watcher *w);
 
-/* Looks for the primary, or becomes it. */
-void node_start(struct node *n);
+/* Looks for the primary, or becomes it. @held: it is the primary, by the lease that config.lease has taken on; NULL: it holds
+ * none. */
+void node_start(struct node *n, const struct lease_state *held);
 /* Waits until the role is known: the primary, or a replica that has what the primary had. True, or false at
  * @timeout_ms. */
 bool node_wait_ready(struct node *n, int64_t timeout_ms);
@@ -89,6 +90,9 @@ void node_leave(struct node *n);
 /* Hands the lease over to a replica that has everything, if there is one, or gives it up; ends all streams. The
  * store must have been told to stop writes. */
 void node_stop(struct node *n);
+/* node_stop for a node that the next program of this process goes on with: the lease stays as it is. Its users are nobody but the
+ * caller then; the watch goes on until it is handed on or released. */
+void node_pause(struct node *n);
 void node_free(struct node *n); /* NULL is fine */
 
 /* Asks the primary that this node follows where it is with the database @name ("": only whether it leads). The answer, as

@@ -110,6 +110,17 @@ role_timer(struct role *r, int64_t now_ms)
         set_timer(r);
 }
 
+void
+role_go_on(struct role *r, int64_t now_ms, const struct lease_state *state)
+{
+        if (r->state != ROLE_START)
+                return;
+        role_set_state(r, ROLE_WAITING);
+        role_become_primary(r, now_ms, state);
+        r->next_renew_ms = now_ms; /* its time has run on */
+        role_timer(r, now_ms);
+}
+
 static void
 role_on_read(struct role *r, int64_t now_ms, int code, const struct lease_state *s)
 {

@@ -94,6 +94,8 @@ struct role {
 void role_init(struct role *r, const struct role_config *config);
 /* Once; does nothing after role_stop. */
 void role_begin(struct role *r, int64_t now_ms);
+/* Instead of role_begin: this node holds the lease as @state says, if its deadline has not passed meanwhile. */
+void role_go_on(struct role *r, int64_t now_ms, const struct lease_state *state);
 void role_timer(struct role *r, int64_t now_ms);
 /* @code: what the lease call returned, or for ACQUIRE and TAKE_OVER -ESTALE and E_CONFIG: this node's data is not what
  * the cluster goes on from, or not of the cluster. @state: of READ, ACQUIRE and TAKE_OVER when it was 0. */

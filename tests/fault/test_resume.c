@@ -248,6 +248,24 @@ START_TEST(journals_are_handed_over)
 }
 END_TEST
 
+/* A commit whose application is still to be told: the lease may be lost from one program to the next. */
+START_TEST(what_is_unconfirmed_stays_so)
+{
+        struct world w;
+
+        begin(&w, 1, "wal");
+        require(&w, w.writer, "insert into t(x) values(randomblob(300))");
+        resume(&w);
+        ck_assert_int_eq(db_may_confirm(db_driver_db(w.d)), 0);
+        db_driver_fence(w.d, true);
+        ck_assert_int_eq(db_may_confirm(db_driver_db(w.d)), E_UNCONFIRMED);
+        resume(&w);
+        ck_assert_int_eq(db_may_confirm(db_driver_db(w.d)), E_UNCONFIRMED);
+        db_driver_fence(w.d, false);
+        check_end(&w);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -258,5 +276,6 @@ main(int argc, char **argv)
         tcase_set_timeout(tc, 120);
         tcase_add_loop_test(tc, connections_do_not_notice, 0, argc > 1 ? atoi(argv[1]) : 10);
         tcase_add_loop_test(tc, journals_are_handed_over, 0, argc > 1 ? atoi(argv[1]) : 10);
+        tcase_add_test(tc, what_is_unconfirmed_stays_so);
         return run_tests("resume", tc);
 }

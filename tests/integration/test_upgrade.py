@@ -248,7 +248,7 @@ def test_refusals_change_nothing():
         r = n.try_upgrade()
         assert r.returncode == 1 and "has no command takeover-check" in r.stderr, r.stderr
         still_the_same(n, c, before)
-        r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "-config", n.config], capture_output=True, text=True)
+        r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "", "-config", n.config], capture_output=True, text=True)
         assert r.returncode == 1 and "restart the node" in r.stderr, r.stderr
         n.install(LITEFS)
         os.chmod(n.program, 0o775)

@@ -381,7 +381,7 @@ primary_begin(struct primary *w)
         nc.appliers = w->appliers;
         ck_assert_msg(node_open(&nc, &w->node, &e) == 0, "%s", e.text);
         ck_assert_msg(node_listen(w->node, NULL, NULL, &e) == 0, "%s", e.text);
-        node_start(w->node);
+        node_start(w->node, NULL);
         ck_assert(node_wait_ready(w->node, 10000));
 }
 

@@ -215,7 +215,7 @@ run_process(void *arg)
                 return;
         }
         m->is_ready = true;
-        node_start(m->node);
+        node_start(m->node, NULL);
         application_run(m);
 }
 

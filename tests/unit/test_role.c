@@ -552,6 +552,41 @@ START_TEST(who_cannot_serve_follows_and_takes_no_offer)
 }
 END_TEST
 
+START_TEST(a_lease_that_was_handed_on_is_renewed_at_once)
+{
+        struct role_config config = {
+                .ops = &ops, .is_candidate = true, .ttl_ms = TTL_MS, .reconnect_ms = 1000
+        };
+        struct world w = { .deadline_ms = 5000 };
+
+        config.arg = &w;
+        role_init(&w.role, &config);
+        role_go_on(&w.role, 1000, &self);
+        ck_assert(w.is_primary);
+        ck_assert_uint_eq(w.role.term, self.term);
+        ck_assert_int_eq(w.n_requests, 1);
+        ck_assert_int_eq(w.last, ROLE_RENEW);
+}
+END_TEST
+
+START_TEST(a_lease_that_has_run_out_from_program_to_program_is_given_up_at_once)
+{
+        struct role_config config = {
+                .ops = &ops, .is_candidate = true, .ttl_ms = TTL_MS, .reconnect_ms = 1000
+        };
+        struct world w = { .deadline_ms = 5000 };
+
+        config.arg = &w;
+        role_init(&w.role, &config);
+        role_go_on(&w.role, 5000, &self);
+        ck_assert(!w.is_primary);
+        ck_assert_int_eq(w.n_requests, 1);
+        ck_assert_int_eq(w.last, ROLE_RELEASE); /* the service may have this node as the holder yet */
+        role_answered(&w.role, 5010, 0, &nobody);
+        ck_assert_int_eq(w.last, ROLE_READ);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -582,5 +617,7 @@ main(void)
         tcase_add_test(tc, who_cannot_serve_gives_the_lease_up_and_takes_none);
         tcase_add_test(tc, who_cannot_serve_gives_back_what_it_was_given_meanwhile);
         tcase_add_test(tc, who_cannot_serve_follows_and_takes_no_offer);
+        tcase_add_test(tc, a_lease_that_was_handed_on_is_renewed_at_once);
+        tcase_add_test(tc, a_lease_that_has_run_out_from_program_to_program_is_given_up_at_once);
         return run_tests("role", tc);
 }

@@ -113,6 +113,35 @@ class Contract:
             winners[0].ok("release")
         self.assertEqual(terms, sorted(set(terms)))
 
+    # --- from program to program ---
+
+    def test_handed_on_it_is_the_same_and_is_renewed(self):
+        a, b = self.holder(), self.node("b")
+        a.ok("renew")
+        before, at = b.ok("read"), a.deadline_ms()
+        got = a.ok("hand-on")
+        self.assertEqual((got.term, got.session), (before.term, before.session))
+        self.assertEqual(a.deadline_ms(), at)
+        self.assertEqual(b.ok("read").renewal, before.renewal)  # nobody was asked
+        a.ok("renew")
+        after = b.ok("read")
+        self.assertEqual((after.term, after.session, after.hostname), (before.term, before.session, "a"))
+        self.assertNotEqual(after.renewal, before.renewal)
+        self.assertGreater(a.deadline_ms(), at)
+        self.assertCode(b.call("acquire"), "E_NOT_PRIMARY")
+        a.ok("release")
+        self.assertGreater(b.ok("acquire").term, before.term)
+
+    def test_handed_on_after_it_was_lost(self):
+        """Nobody has noticed: the next renewal does."""
+        a = self.holder()
+        self.end_session(a.ok("read").session)
+        a.ok("hand-on")
+        self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
+        self.assertIsNone(a.left_ms())
+        self.assertCode(a.call("hand-on"), "E_NOT_PRIMARY")
+        self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
+
     # --- losing it ---
 
     def test_an_ended_session_is_lost(self):

@@ -5,7 +5,7 @@
  *   driver file key=/path/of/file ...
  *
  *   read, acquire [MIN-TERM] (reads first), acquire-seen, break, raise-term TERM (as read last), renew, release, offer,
- *   take-over TOKEN, get-heir, get-id, put-id ID, watch (what was acquired last),
+ *   take-over TOKEN, hand-on (to a lease that is made anew, as by the next program), get-heir, get-id, put-id ID, watch (what was acquired last),
  *   deadline (when, and ms that are left) */
 #include <errno.h>
 #include <jansson.h>
@@ -22,6 +22,8 @@
 #define MAX_ENDPOINTS 8
 
 struct node {
+        int argc;
+        char **argv;
         struct lease *lease;
         struct lease_state seen, held;
 };
@@ -78,6 +80,23 @@ now_us(void)
         return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+static int make_lease(int argc, char **argv, struct lease **ret, struct err *e);
+
+static int
+hand_on(struct node *n, struct lease_state *ret, struct err *e)
+{
+        struct lease *old = n->lease;
+        struct lease_hold hold;
+        int r;
+
+        old->ops->hand_on(old, &hold);
+        if (old->ops->deadline_ms(old) != INT64_MIN)
+                abort(); /* two would hold it */
+        old->ops->free(old);
+        r = make_lease(n->argc, n->argv, &n->lease, e);
+        return r == 0 ? n->lease->ops->take_on(n->lease, &hold, ret, e) : r;
+}
+
 static int
 call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err *e)
 {
@@ -119,6 +138,8 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 r = ops->get_heir(n->lease, token, e);
                 *ret = json_pack("{s:s}", "session", token);
                 return r;
+        } else if (strcmp(verb, "hand-on") == 0) {
+                r = hand_on(n, &state, e);
         } else if (strcmp(verb, "take-over") == 0) {
                 r = ops->take_over(n->lease, arg, 1, &state, e);
         } else {
@@ -172,30 +193,30 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
 
         etcd.endpoints = endpoints;
         for (int i = 2; i < argc; i++) {
-                char *value = strchr(argv[i], '=');
+                char name[32], *value = strchr(argv[i], '=') + 1;
 
-                *value++ = '\0';
-                if (strcmp(argv[i], "url") == 0)
+                snprintf(name, sizeof name, "%.*s", (int)(value - 1 - argv[i]), argv[i]);
+                if (strcmp(name, "url") == 0)
                         consul.url = value;
-                else if (strcmp(argv[i], "token") == 0)
+                else if (strcmp(name, "token") == 0)
                         consul.token = value;
-                else if (strcmp(argv[i], "endpoint") == 0)
+                else if (strcmp(name, "endpoint") == 0)
                         endpoints[etcd.n_endpoints++] = value;
-                else if (strcmp(argv[i], "key") == 0)
+                else if (strcmp(name, "key") == 0)
                         consul.key = etcd.key = file.path = value;
-                else if (strcmp(argv[i], "hostname") == 0)
+                else if (strcmp(name, "hostname") == 0)
                         consul.hostname = etcd.hostname = file.hostname = value;
-                else if (strcmp(argv[i], "advertise-url") == 0)
+                else if (strcmp(name, "advertise-url") == 0)
                         consul.advertise_url = etcd.advertise_url = file.advertise_url = value;
-                else if (strcmp(argv[i], "ca") == 0)
+                else if (strcmp(name, "ca") == 0)
                         consul.ca = etcd.ca = value;
-                else if (strcmp(argv[i], "cert") == 0)
+                else if (strcmp(name, "cert") == 0)
                         consul.cert = etcd.cert = value;
-                else if (strcmp(argv[i], "cert-key") == 0)
+                else if (strcmp(name, "cert-key") == 0)
                         consul.cert_key = etcd.cert_key = value;
-                else if (strcmp(argv[i], "ttl-ms") == 0)
+                else if (strcmp(name, "ttl-ms") == 0)
                         consul.ttl_ms = etcd.ttl_ms = file.ttl_ms = atoll(value);
-                else if (strcmp(argv[i], "lock-delay-ms") == 0)
+                else if (strcmp(name, "lock-delay-ms") == 0)
                         consul.lock_delay_ms = atoll(value);
                 else
                         abort();
@@ -210,7 +231,7 @@ make_lease(int argc, char **argv, struct lease **ret, struct err *e)
 int
 main(int argc, char **argv)
 {
-        struct node n = { .lease = NULL };
+        struct node n = { argc, argv, NULL, { 0 }, { 0 } };
         struct err e = ERR_INIT;
         char line[1024];
         int r = argc > 1 ? make_lease(argc, argv, &n.lease, &e) : -EINVAL;
