@@ -101,6 +101,12 @@ addr_of_url(const char *url, struct addr *ret, struct err *e)
         return 0;
 }
 
+bool
+addr_is_localhost(const struct addr *a)
+{
+        return a->host[0] == '\0' || strcmp(a->host, "localhost") == 0;
+}
+
 void
 addr_format(const struct addr *a, char ret[ADDR_TEXT_SIZE])
 {

@@ -80,6 +80,22 @@ try_next(struct conn *c)
         }
 }
 
+static void resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs);
+
+static int
+look_up(struct conn *c, const char *host)
+{
+        struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+        char port[8];
+        int r;
+
+        snprintf(port, sizeof port, "%d", c->target.port);
+        c->lookup.data = c;
+        r = uv_getaddrinfo(&c->loop->uv, &c->lookup, resolved, host, port, &hints);
+        c->has_lookup = r == 0;
+        return r;
+}
+
 static void
 resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
 {
@@ -93,6 +109,11 @@ resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *addrs)
                 if (!c->has_tcp && !c->has_timer)
                         conn_free(c);
                 return;
+        }
+        if (status < 0 && !c->has_tried_loopback && addr_is_localhost(&c->target)) {
+                c->has_tried_loopback = true;
+                if (look_up(c, "127.0.0.1") == 0)
+                        return;
         }
         if (status < 0) {
                 addr_format(&c->target, target);
@@ -109,11 +130,9 @@ conn_connect(struct loop *l, struct tls_context *tls, const char *address, int64
              const struct conn_limits *limits, const struct conn_handler *h, void *arg,
              struct conn **ret, struct err *e)
 {
-        struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
         struct addr target;
         struct tls *session = NULL;
         struct conn *c;
-        char port[8];
         int r;
 
         r = addr_parse(address, &target, e);
@@ -132,17 +151,13 @@ conn_connect(struct loop *l, struct tls_context *tls, const char *address, int64
         c->target = target;
         c->handler = h;
         c->arg = arg;
-        c->lookup.data = c;
-        snprintf(port, sizeof port, "%d", target.port);
-        r = uv_getaddrinfo(&l->uv, &c->lookup, resolved,
-                           target.host[0] != '\0' ? target.host : "localhost", port, &hints);
+        r = look_up(c, target.host[0] != '\0' ? target.host : "localhost");
         if (r < 0) {
                 /* Nobody was promised to hear of it. */
                 c->handler = NULL;
                 conn_close_with(c, r);
                 return err_set(e, r, "connect to %s", address);
         }
-        c->has_lookup = true;
         conn_start_timer(c, timeout_ms, timed_out);
         *ret = c;
         return 0;

@@ -38,8 +38,9 @@ struct conn {
         bool has_tcp;            /* tcp is open: between addresses it is not */
         bool has_timer;
         bool has_lookup; /* the look-up has not returned */
-        bool is_ended;   /* the peer's end has come */
-        bool is_sent;    /* so has ours gone */
+        bool has_tried_loopback;
+        bool is_ended; /* the peer's end has come */
+        bool is_sent;  /* so has ours gone */
         uv_getaddrinfo_t lookup;
         uv_connect_t connect;
         uv_shutdown_t shutdown;

@@ -161,6 +161,8 @@ resolve_listen_host(struct loop *l, const struct addr *a, struct addrinfo **ret,
 
         snprintf(port, sizeof port, "%d", a->port);
         r = uv_getaddrinfo(&l->uv, &req, NULL, a->host, port, &hints);
+        if (r < 0 && addr_is_localhost(a))
+                r = uv_getaddrinfo(&l->uv, &req, NULL, "127.0.0.1", port, &hints);
         if (r < 0)
                 return err_text(e, -EADDRNOTAVAIL, "%s", uv_strerror(r));
         *ret = req.addrinfo;
