@@ -15,17 +15,18 @@ fetch_all(struct store *store, const struct frame_hello *self, const char *name,
 {
         struct fetch_source *s;
         char *buf = NULL;
-        size_t n = 0;
+        size_t n = 0, capacity = 0;
         ssize_t r = fetch_source_open(store, self, name, from, &s);
 
         if (r < 0)
                 return (int)r;
         do {
-                char *grown = realloc(buf, n + FETCH_ALL_PIECE);
-
-                if (grown == NULL)
+                if (capacity - n < FETCH_ALL_PIECE) {
+                        capacity = 2 * capacity + FETCH_ALL_PIECE;
+                        buf = realloc(buf, capacity);
+                }
+                if (buf == NULL)
                         abort();
-                buf = grown;
                 r = fetch_source_read(s, buf + n, FETCH_ALL_PIECE);
                 n += r > 0 ? (size_t)r : 0;
         } while (r > 0);
