@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "lease/consul_internal.h"
 
 /* --- requests --- */

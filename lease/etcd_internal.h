@@ -7,6 +7,7 @@
 #define LITEFS_LEASE_ETCD_INTERNAL_H
 
 #include "lease/etcd.h"
+#include "base/base64.h"
 #include "lease/kv_lease.h"
 
 #define STATUS_OK 200

@@ -1,12 +1,10 @@
 #include "lease/kv_lease.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_ANSWER_SIZE (64 * 1024) /* answers are a key or two */
 #define MIN_TIMEOUT_MS 500
 #define MAX_TIMEOUT_MS 5000
 
@@ -134,84 +132,6 @@ kv_release(struct kv_lease *kv)
         pthread_mutex_destroy(&kv->hold_lock);
 }
 
-/* --- calls --- */
-
-int64_t
-kv_begin(struct kv_lease *kv)
-{
-        int64_t now_ms = clock_boot_ms(kv->clock);
-
-        kv->call_end_ms = now_ms + kv->timeout_ms;
-        return now_ms;
-}
-
-int64_t
-kv_left_ms(const struct kv_lease *kv)
-{
-        int64_t left_ms = kv->call_end_ms - clock_boot_ms(kv->clock);
-
-        return left_ms > 0 ? left_ms : 0;
-}
-
-int
-kv_request(struct kv_lease *kv, const char *method, const char *url, const char *body,
-           int64_t timeout_ms, struct http_response *ret, struct err *e)
-{
-        static const char *const json_headers[] = { "Content-Type: application/json", NULL };
-        struct http_request q = { .method = method,
-                                  .url = url,
-                                  .body = body,
-                                  .body_size = body != NULL ? strlen(body) : 0,
-                                  .max_response_size = MAX_ANSWER_SIZE,
-                                  .headers = body != NULL ? json_headers : NULL,
-                                  .number_header = kv->index_header,
-                                  /* Only the caller knows what it means that one was lost. */
-                                  .is_sent_once = strcmp(method, "GET") != 0 };
-        int64_t left_ms = kv_left_ms(kv);
-
-        if (left_ms == 0)
-                return err_text(e, -ETIMEDOUT, "%s %s: no time left of %lld ms", method, url,
-                                (long long)kv->timeout_ms);
-        q.timeout_ms = timeout_ms < left_ms ? timeout_ms : left_ms;
-        return http_client_do(kv->http, &q, ret, e);
-}
-
-/* Foreign text as it may stand in a line of the log: cut to fit, the unprintable as '?'. */
-static const char *
-printable(const char *text, size_t n, char *ret, size_t size)
-{
-        size_t i;
-
-        for (i = 0; i < n && i < size - 1; i++)
-                ret[i] = isprint((unsigned char)text[i]) ? text[i] : '?';
-        ret[i] = '\0';
-        return ret;
-}
-
-int
-kv_refused(const char *method, const char *url, const struct http_response *answer, struct err *e)
-{
-        int code = answer->status == 401 || answer->status == 403 ? -EACCES : -EPROTO;
-        const char *end = memchr(answer->body, '\n', answer->body_size);
-        size_t n = end != NULL ? (size_t)(end - answer->body) : answer->body_size;
-        char words[160];
-
-        printable(answer->body, n, words, sizeof words);
-        return err_text(e, code, "%s %s: status %d%s%s", method, url, answer->status,
-                        words[0] != '\0' ? ": " : "", words);
-}
-
-json_t *
-kv_json(const struct http_response *answer, const char *url, struct err *e)
-{
-        json_error_t error;
-        json_t *j = json_loadb(answer->body, answer->body_size, 0, &error);
-
-        if (j == NULL)
-                err_text(e, -EPROTO, "%s: the answer is not JSON: %s", url, error.text);
-        return j;
-}
-
 /* --- holding --- */
 
 /* Clocks of two machines run apart by far less than this in one TTL. */
@@ -304,27 +224,6 @@ check_held(struct kv_lease *kv, struct err *e)
                                       : err_text(e, E_NOT_PRIMARY, "this node does not hold the lease");
 }
 
-static int
-format_value(const struct kv_lease *kv, uint64_t term, uint64_t renewals, char ret[KV_VALUE_SIZE],
-             struct err *e)
-{
-        json_t *j = json_pack("{s:s, s:s, s:I, s:I}", "hostname", kv->hostname, "advertise-url",
-                              kv->advertise_url, "ttl-ms", (json_int_t)kv->base.ttl_ms, "term",
-                              (json_int_t)term);
-        size_t n;
-
-        if (j == NULL)
-                return err_text(e, E_CONFIG, "lease.hostname or lease.advertise-url: not UTF-8");
-        if (renewals > 0)
-                json_object_set_new(j, "renewals", json_integer((json_int_t)renewals));
-        n = json_dumpb(j, ret, KV_VALUE_SIZE - 1, JSON_COMPACT | JSON_PRESERVE_ORDER);
-        json_decref(j);
-        if (n == 0 || n >= KV_VALUE_SIZE)
-                return err_text(e, E_CONFIG, "lease.hostname and lease.advertise-url: too long");
-        ret[n] = '\0';
-        return 0;
-}
-
 /* --- calls --- */
 
 int
@@ -389,7 +288,7 @@ take_by_session(struct kv_lease *kv, int64_t start_ms, struct kv_lock *what, uin
         int r = choose_term(what->seen, min_term, &what->term, e);
 
         if (r == 0)
-                r = format_value(kv, what->term, 0, value, e);
+                r = kv_format_value(kv, what->term, 0, value, e);
         if (r < 0)
                 return r;
         r = kv->service->create_session(kv, session, &ttl_ms, e);
@@ -446,7 +345,7 @@ mark_renewal(struct kv_lease *kv, struct err *e)
         int r;
 
         kv->renewals++;
-        r = format_value(kv, kv->term, kv->renewals, value, e);
+        r = kv_format_value(kv, kv->term, kv->renewals, value, e);
         return r < 0 ? r : kv->service->write_value(kv, value, e);
 }
 
@@ -618,13 +517,6 @@ note_loss(struct kv_lease *kv, const char *session)
 }
 
 int
-kv_watch_request(struct kv_lease *kv, const struct http_request *q, struct http_response *ret,
-                 struct err *e)
-{
-        return http_client_do(kv->watch_http, q, ret, e);
-}
-
-int
 kv_watch(struct lease *l, const struct lease_state *held, struct err *e)
 {
         struct kv_lease *kv = (struct kv_lease *)l;
@@ -637,123 +529,4 @@ kv_watch(struct lease *l, const struct lease_state *held, struct err *e)
         while (r == -ECANCELED &&
                is_held_by(kv, held->session)); /* which was meant for an earlier one */
         return r == E_NOT_PRIMARY && !note_loss(kv, held->session) ? -ECANCELED : r;
-}
-
-/* --- values --- */
-
-static bool
-copy_text(const char *from, char *to, size_t size)
-{
-        size_t n = strlen(from);
-
-        if (n >= size)
-                return false;
-        memcpy(to, from, n + 1);
-        return true;
-}
-
-int
-kv_parse(const char *text, size_t n, uint64_t index, struct lease_state *ret, struct err *e)
-{
-        json_t *j = json_loadb(text, n, 0, NULL);
-        const char *hostname, *url;
-        char words[81];
-        json_int_t term = 0, ttl_ms = 0;
-        bool is_good = json_unpack(j, "{s:s, s:s, s?I, s?I}", "hostname", &hostname, "advertise-url",
-                                   &url, "term", &term, "ttl-ms", &ttl_ms) == 0 &&
-                       term >= 0 && (uint64_t)term <= LEASE_TERM_MAX && ttl_ms >= 0 &&
-                       copy_text(hostname, ret->hostname, sizeof ret->hostname) &&
-                       copy_text(url, ret->advertise_url, sizeof ret->advertise_url);
-
-        json_decref(j);
-        if (!is_good)
-                return err_text(e, E_FORMAT, "the holder's value is not what LiteFS writes: %s",
-                                printable(text, n, words, sizeof words));
-        ret->has_holder = true;
-        ret->term = term > 0 ? (uint64_t)term : index;
-        ret->renewal = index;
-        ret->ttl_ms = ttl_ms;
-        return 0;
-}
-
-int
-kv_copy_cluster_id(const char *id, size_t n, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e)
-{
-        char words[41];
-        bool is_good = n == LEASE_CLUSTER_ID_SIZE - 1 && memcmp(id, "LFSC", 4) == 0;
-
-        for (size_t i = 4; is_good && i < n; i++)
-                is_good = isxdigit((unsigned char)id[i]);
-        if (n > 0 && !is_good)
-                return err_text(e, E_FORMAT, "no cluster id: '%s'",
-                                printable(id, n, words, sizeof words));
-        memcpy(ret, id, n);
-        ret[n] = '\0';
-        return 0;
-}
-
-/* --- base64 --- */
-
-static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-void
-base64_encode(const void *data, size_t n, char *ret)
-{
-        const unsigned char *p = data;
-
-        for (size_t i = 0; i < n; i += 3) {
-                unsigned v = (unsigned)p[i] << 16;
-
-                v |= i + 1 < n ? (unsigned)p[i + 1] << 8 : 0;
-                v |= i + 2 < n ? p[i + 2] : 0;
-                *ret++ = base64_digits[v >> 18];
-                *ret++ = base64_digits[v >> 12 & 63];
-                *ret++ = i + 1 < n ? base64_digits[v >> 6 & 63] : '=';
-                *ret++ = i + 2 < n ? base64_digits[v & 63] : '=';
-        }
-        *ret = '\0';
-}
-
-int
-base64_decode(const char *text, void *ret, size_t size)
-{
-        size_t len = strlen(text), n = 0;
-        unsigned v = 0, bits = 0;
-
-        if (len % 4 != 0)
-                return -1;
-        while (len > 0 && text[len - 1] == '=' && len % 4 != 1)
-                len--; /* at most two: a third would leave a digit alone */
-        if (len % 4 == 1)
-                return -1;
-        for (size_t i = 0; i < len; i++) {
-                const char *digit = strchr(base64_digits, text[i]);
-
-                if (digit == NULL)
-                        return -1;
-                v = v << 6 | (unsigned)(digit - base64_digits);
-                bits += 6;
-                if (bits < 8)
-                        continue;
-                if (n == size)
-                        return -1;
-                bits -= 8;
-                ((unsigned char *)ret)[n++] = (unsigned char)(v >> bits);
-        }
-        return (int)n;
-}
-
-int
-kv_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e)
-{
-        uint64_t v = 0;
-
-        for (size_t i = 0; i < n; i++) {
-                if (text[i] < '0' || text[i] > '9' || v > (LEASE_TERM_MAX - 9) / 10)
-                        return err_text(e, E_FORMAT, "the last term is no number: '%.*s'",
-                                        n > 40 ? 40 : (int)n, text);
-                v = v * 10 + (uint64_t)(text[i] - '0');
-        }
-        *ret = v;
-        return 0;
 }

@@ -101,7 +101,7 @@ int kv_init(struct kv_lease *r, const struct lease_ops *ops, const struct kv_ser
             const struct kv_options *options, struct err *e);
 void kv_release(struct kv_lease *r);
 
-/* --- lease_ops that do not differ --- */
+/* --- lease_ops that do not differ: kv_lease.c --- */
 
 int kv_read(struct lease *l, struct lease_state *ret, struct err *e);
 int kv_acquire(struct lease *l, const struct lease_state *seen, uint64_t min_term,
@@ -120,7 +120,7 @@ void kv_hand_on(struct lease *l, struct lease_hold *ret);
 int kv_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e);
 int64_t kv_deadline_ms(struct lease *l);
 
-/* --- calls --- */
+/* --- requests: kv_request.c --- */
 
 /* Starts the deadline of a call. The time. */
 int64_t kv_begin(struct kv_lease *r);
@@ -138,7 +138,7 @@ json_t *kv_json(const struct http_response *answer, const char *url, struct err 
 int kv_watch_request(struct kv_lease *r, const struct http_request *q, struct http_response *ret,
                      struct err *e);
 
-/* --- values --- */
+/* --- values: kv_value.c --- */
 
 static inline uint64_t
 kv_max(uint64_t a, uint64_t b)
@@ -146,6 +146,9 @@ kv_max(uint64_t a, uint64_t b)
         return a > b ? a : b;
 }
 
+/* KEY's value as this node writes it; @renewals of 0 is not named. */
+int kv_format_value(const struct kv_lease *kv, uint64_t term, uint64_t renewals, char ret[KV_VALUE_SIZE],
+                    struct err *e);
 /* Fills in what @text says of the holder and sets has_holder; @index is the key's, its renewal, and its
  * term when the value has none (earlier versions as they acquired it, LiteFS). */
 int kv_parse(const char *text, size_t n, uint64_t index, struct lease_state *ret, struct err *e);
@@ -153,10 +156,7 @@ int kv_parse(const char *text, size_t n, uint64_t index, struct lease_state *ret
 int kv_copy_cluster_id(const char *id, size_t n, char ret[LEASE_CLUSTER_ID_SIZE], struct err *e);
 /* A term as the @n bytes at @text, decimal, at most LEASE_TERM_MAX; none is 0. */
 int kv_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e);
-
-#define BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
-void base64_encode(const void *data, size_t n, char *ret);
-/* The number of bytes, or -1: not base64, or more than @size. */
-int base64_decode(const char *text, void *ret, size_t size);
+/* Foreign text as it may stand in a line of the log: cut to fit, the unprintable as '?'. */
+const char *kv_printable(const char *text, size_t n, char *ret, size_t size);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
 #include "tests/sim/service.h"
 
 static const char *const names[CONSUL_NAMES] = { "litefs/primary", "litefs/primary/term",
