@@ -1,4 +1,4 @@
-/* lib/repl/frame_fields.h - the fields that frames are made of; for frame.c only. Integers are big-endian. */
+/* lib/repl/frame_fields.h - the fields that frames are made of; for frame.c and frame_types.c only. Integers are big-endian. */
 #ifndef LITEFS_REPL_FRAME_FIELDS_H
 #define LITEFS_REPL_FRAME_FIELDS_H
 
