@@ -4,7 +4,7 @@
  * sent as fast as the transport takes it. A replica whose position is not in our history, or so old that the log does
  * not reach back to it, gets a snapshot. A slow replica costs one chunk of memory and its place in the log.
  *
- * The loop's thread, but for stream_sender_run, which is its job on a worker. */
+ * The loop's thread. */
 #ifndef LITEFS_REPL_STREAM_SENDER_H
 #define LITEFS_REPL_STREAM_SENDER_H
 
