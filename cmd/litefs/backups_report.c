@@ -174,11 +174,11 @@ add_destination_troubles(void *arg, struct uploader *up, struct drill *drill)
         uploader_each(up, count_blocked, t);
         if (drill != NULL)
                 drill_get_status(drill, &ds);
-        if (st.is_leading && st.n_failures > 0 && strstr(st.trouble, t->url) != NULL)
+        if (st.n_failures > 0 && strstr(st.trouble, t->url) != NULL)
                 tell_trouble(t, "Backups fail: %s", st.trouble);
-        else if (st.is_leading && st.n_failures > 0)
+        else if (st.n_failures > 0)
                 tell_trouble(t, "Backups to %s fail: %s", t->url, st.trouble);
-        if (st.is_leading && t->n_blocked > 0)
+        if (t->n_blocked > 0)
                 tell_trouble(
                         t,
                         "%s (%llu in all) is not backed up to %s: something else writes at its place.",

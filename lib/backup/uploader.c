@@ -139,15 +139,21 @@ say_what_is_not_ready(struct uploader *up)
 }
 
 static void
-note_success(struct uploader *up)
+forget_trouble(struct uploader *up)
 {
-        char count[TROUBLE_COUNT_SIZE];
-
         backoff_reset(&up->backoff);
         pthread_mutex_lock(&up->lock);
         up->n_failures = 0;
         up->trouble[0] = '\0';
         pthread_mutex_unlock(&up->lock);
+}
+
+static void
+note_success(struct uploader *up)
+{
+        char count[TROUBLE_COUNT_SIZE];
+
+        forget_trouble(up);
         if (trouble_end(&up->said, monotonic_ms(), count))
                 log_info("backup to %s works again: %s", up->config.dest->url, count);
 }
@@ -261,6 +267,7 @@ run_pass(struct uploader *up, bool is_last)
         atomic_store(&up->is_dirty, false);
         if (!store_is_primary(up->config.store)) {
                 end_leading(up);
+                forget_trouble(up); /* it is the next primary's to find out */
                 return INT64_MAX;
         }
         r = begin_leading(up, &e);
@@ -406,7 +413,7 @@ uploader_each(struct uploader *up, void (*fn)(void *arg, struct db *db, const st
         size_t n;
 
         pthread_mutex_lock(&up->lock);
-        n = up->n;
+        n = up->is_leading ? up->n : 0;
         uploads = malloc((n + 1) * sizeof(struct upload *));
         if (uploads != NULL)
                 for (size_t i = 0; i < n; i++)

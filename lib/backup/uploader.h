@@ -49,7 +49,7 @@ struct uploader_status {
 };
 void uploader_get_status(struct uploader *up, struct uploader_status *ret);
 const struct dest *uploader_dest(const struct uploader *up);
-/* Each database that has been uploaded since the start. */
+/* Each database that it uploads: none on a node that does not lead. */
 void uploader_each(struct uploader *up,
                    void (*fn)(void *arg, struct db *db, const struct upload_status *s), void *arg);
 

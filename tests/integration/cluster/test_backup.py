@@ -2,10 +2,12 @@
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 from cluster_fixture import SEED, Cluster, need, run, wait_until
 from litefs_fixture import LITEFS
@@ -62,6 +64,35 @@ def test_primary_changes():
                 cluster.wait_followers()
                 p = cluster.wait_primary()
             assert not any("another node writes" in m.log() for m in cluster.nodes)
+            check_what_a_former_primary_says(cluster, p, backup)
+
+
+def said_of(node):
+    """What it says of its only destination, and the metrics that are of databases there."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.listen_port}/backup", timeout=20) as f:
+        destination = json.load(f)["destinations"][0]
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.listen_port}/metrics", timeout=20) as f:
+        return destination, re.findall(r"^litefs_backup_\w+\{.*db=.*", f.read().decode(), re.M)
+
+
+def check_what_a_former_primary_says(cluster, p, backup):
+    """Neither its failures nor a lag that grows for ever: the backup is another node's now."""
+    wait_until(lambda: len(said_of(p)[1]) == 4, "the primary to tell of its database")
+    os.rename(backup, backup + "-away")
+    open(backup, "w", encoding="utf-8").close()
+    n = write(p, 1000, 1)
+    wait_until(lambda: said_of(p)[0]["failures"] > 0, "the backup to fail")
+    handed = subprocess.run([LITEFS, "handoff", "-config", p.config], capture_output=True, text=True, check=False)
+    assert handed.returncode == 0, handed.stderr
+    os.remove(backup)
+    os.rename(backup + "-away", backup)
+    p2 = cluster.wait_primary(other_than=(p,))
+    write(p2, n, 1)
+    wait_until(lambda: said_of(p2)[0]["databases"] and said_of(p2)[0]["databases"][0]["lagTransactions"] == 0, "the next one's backup")
+    cluster.in_step()
+    wait_until(lambda: not said_of(p)[0]["active"], "the former primary to know")
+    destination, families = said_of(p)
+    assert (destination["failures"], destination["error"], destination["databases"], families) == (0, "", [], []), (destination, families)
 
 
 def test_transactions_that_the_next_primary_lacks():
