@@ -114,7 +114,8 @@ class Prometheus:
 
 
 def test_prometheus_sees_the_cluster():
-    with Node() as n, replica_of(n) as r:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as d, Node(
+            extra=f"backup: [{{url: 'file://{d}/backup', sync-interval: 100ms, drill: 1h}}]\n") as n, replica_of(n) as r:
         c = n.connect()
         c.execute("create table t(a)")
         in_step(n, r)
