@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "cmd/litefs/shell_word.h"
 
 #define DEPTH_MAX 16
 #define LOCK_BYTES_BEGIN 0x40000000 /* SQLite's PENDING, RESERVED and SHARED */
@@ -182,24 +183,6 @@ bare_files_look(const char *dir, struct bare_files *ret, struct err *e)
         return r;
 }
 
-/* As one word for a shell. */
-static void
-put_word(char *buf, size_t size, const char *s)
-{
-        size_t n = strlen(buf);
-
-        if (s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._+-%=:,@")] ==
-            '\0') {
-                snprintf(buf + n, size - n, "%s", s);
-                return;
-        }
-        n += (size_t)snprintf(buf + n, size - n, "'");
-        for (; *s != '\0' && n + 6 < size; s++)
-                n += (size_t)snprintf(buf + n, size - n, *s == '\'' ? "'\\''" : "%c", *s);
-        if (n + 1 < size)
-                snprintf(buf + n, size - n, "'");
-}
-
 void
 bare_files_suggest(const char *dir, const char *data_dir, const struct bare_files *b, char *buf,
                    size_t size)
@@ -211,17 +194,17 @@ bare_files_suggest(const char *dir, const char *data_dir, const struct bare_file
         snprintf(from, sizeof from, "%s/%.*s", dir, (int)strcspn(b->database, "/"), b->database);
         snprintf(to, sizeof to, "%s/orphans/mount-point", data_dir);
         snprintf(buf, size, "mkdir -p ");
-        put_word(buf, size, to);
+        shell_word_add(buf, size, to);
         n = strlen(buf);
         snprintf(buf + n, size - n, " && mv ");
-        put_word(buf, size, from);
+        shell_word_add(buf, size, from);
         n = strlen(buf);
         /* The journal and the WAL come along. */
         if (strchr(b->database, '/') == NULL)
                 n += (size_t)snprintf(buf + n, size - n, "*");
         if (n + 1 < size)
                 snprintf(buf + n, size - n, " ");
-        put_word(buf, size, to);
+        shell_word_add(buf, size, to);
 }
 
 /* --- moving --- */

@@ -9,6 +9,7 @@
 #include "base/token.h"
 #include "cmd/litefs/access.h"
 #include "cmd/litefs/command.h"
+#include "cmd/litefs/shell_word.h"
 #include "net/addr.h"
 
 #define DEFAULT_PORT ":20202"
@@ -284,6 +285,29 @@ client_parse(const struct flag *flags, int argc, char **argv, int max_words, con
         if (r == 0 && ret->n + ret->n_rest > max_words)
                 r = err_text(&e, -EINVAL, "too many arguments");
         return r < 0 ? 1 + help_mistake(help->name, e.text) : 0;
+}
+
+void
+client_add_words(const struct client *c, char *buf, size_t size)
+{
+        const struct {
+                const char *flag, *value;
+        } words[] = {
+                { " -url ", c->url },
+                { " -config ", c->config_path },
+                { " -token-file ", c->token_path },
+                { " -ca ", c->ca },
+                { " -cert ", c->cert },
+                { " -key ", c->cert_key },
+        };
+
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+                if (words[i].value != NULL) {
+                        size_t n = strlen(buf);
+
+                        snprintf(buf + n, size - n, "%s", words[i].flag);
+                        shell_word_add(buf, size, words[i].value);
+                }
 }
 
 void

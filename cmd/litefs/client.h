@@ -64,6 +64,8 @@ int client_exit(int r, const struct err *e);
 /* flags_parse, with the text of the command when it asks for help or is wrong: 0, or 1 + exit status. */
 int client_parse(const struct flag *flags, int argc, char **argv, int max_words, const struct help *help,
                  struct flag_words *ret);
+/* Adds " -url URL" and what other flags were given to the text in @buf, for a command that is to ask the same node. */
+void client_add_words(const struct client *c, char *buf, size_t size);
 /* "1.234567s" as Go prints a duration. */
 void client_format_duration(int64_t ns, char *buf, size_t size);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,8 @@
 
 #include "base/os.h"
 #include "cmd/litefs/answer.h"
+#include "cmd/litefs/shell_word.h"
+#include "store/dbname.h"
 
 #define STALL_MS 600000 /* the node answers when all is in its log */
 #define ANSWER_MAX 65536u
@@ -94,6 +97,7 @@ report_in_place(const struct in_place *ip, const json_t *answer, struct err *e)
         const json_t *before = json_object_get(answer, "before"),
                      *after = json_object_get(answer, "after"),
                      *restored = json_object_get(answer, "restored");
+        char flags[4 * PATH_MAX] = "", name[4 * DBNAME_MAX] = "";
 
         if (ip->is_quiet)
                 return 0;
@@ -106,8 +110,10 @@ report_in_place(const struct in_place *ip, const json_t *answer, struct err *e)
         else
                 printf("restored %s in place, out of a backup, by transaction %s\n", ip->name,
                        answer_cell(after, "txid"));
-        printf("before: %s/%s; `litefs restore -name %s -txid %s` brings that back\n",
-               answer_cell(before, "txid"), answer_cell(before, "postApplyChecksum"), ip->name,
+        client_add_words(&ip->client, flags, sizeof flags);
+        shell_word_add(name, sizeof name, ip->name);
+        printf("before: %s/%s; `litefs restore%s -name %s -txid %s` brings that back\n",
+               answer_cell(before, "txid"), answer_cell(before, "postApplyChecksum"), flags, name,
                answer_cell(before, "txid"));
         return 0;
 }

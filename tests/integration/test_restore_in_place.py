@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -66,12 +67,17 @@ def test_back_and_forth_in_each_mode_with_connections_open():
             n.check()
 
             text = restore(n, "-txid", before[:16])  # undone
-            assert text.returncode == 0 and "brings that back" in text.stdout, text
+            undo = re.search(r"`(litefs restore .*)` brings that back$", text.stdout, re.M)
+            assert text.returncode == 0 and undo, text
             assert rows(n) == is_now and c.execute("select count(*) from t").fetchone() == (len(is_now),)
             assert c.execute("select count(*) from u").fetchone() == (0,)
             c.execute("insert into u values (1)")
             n.check()
             assert size > 0
+            # The command that takes it back, as it is printed.
+            subprocess.run(["sh", "-ec", undo[1].replace("litefs", LITEFS, 1)], check=True, timeout=120, cwd="/", stdout=subprocess.DEVNULL)
+            assert rows(n) == was, mode
+            n.check()
             c.close()
             reader.close()
             n.restart()
