@@ -1,5 +1,6 @@
 /* litefs restore: a state of a database, out of a backup, as a file. */
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <limits.h>
 #include <spawn.h>
@@ -235,7 +236,7 @@ run_sqlite(const char *uri, const char *sql, char *buf, size_t size, struct err 
         pid_t pid;
         size_t n;
 
-        if (pipe(fds) < 0)
+        if (pipe2(fds, O_CLOEXEC) < 0)
                 return err_set(e, -errno, "pipe");
         argv[2] = strdup(uri);
         argv[3] = strdup(sql);
