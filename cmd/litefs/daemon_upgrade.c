@@ -121,6 +121,8 @@ check_node(struct daemon *d, struct err *e)
                 r = store_each(d->store, check_carried_database, &all);
         if (r == 0)
                 r = check_descriptors(d, all.n, e);
+        if (r == 0)
+                r = halt_grants_check_none(d->halting.given, e);
         return r == 0 ? session_may_be_carried(d->session, e) : r;
 }
 
@@ -257,6 +259,20 @@ try_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
         return r;
 }
 
+/* From now on no other node gets a halt lock, which would end with the rest. */
+static int
+prepare(struct daemon *d, struct workers *const *others, struct err *e)
+{
+        int r = halt_grants_pause(d->halting.given, e);
+
+        if (r < 0)
+                return r;
+        r = try_to_rest(d, others, e);
+        if (r < 0)
+                halt_grants_go_on(d->halting.given);
+        return r;
+}
+
 /* The lease lasts as long as it can: from here on to the start of the next program nobody renews it. */
 static int
 come_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
@@ -292,7 +308,7 @@ daemon_hand_over(struct daemon *d)
         struct err e = ERR_INIT;
         int fd;
 
-        if (try_to_rest(d, others, &e) < 0) {
+        if (prepare(d, others, &e) < 0) {
                 log_error("no upgrade: %s", e.text);
                 daemon_note_refusal(d, e.text);
                 return UPGRADE_REFUSED;

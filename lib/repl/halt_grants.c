@@ -32,7 +32,7 @@ struct halt_grants {
         pthread_mutex_t
                 lock; /* guards the list and all in it but what a busy one's thread has; above db's lock */
         struct halt *list;
-        bool is_stopped;
+        bool is_stopped, is_paused;
         struct ticker ticker;
 };
 
@@ -225,6 +225,8 @@ claim(struct halt_grants *h, struct db *db, struct halt_key key, struct halt **r
 
         if (h->is_stopped)
                 return err_text(e, E_NOT_PRIMARY, "this node stops");
+        if (h->is_paused && halt == NULL)
+                return err_text(e, -EAGAIN, "another program is about to take this node over");
         if (halt != NULL && !is_key(halt, key))
                 return err_text(e, -EAGAIN, "node %016llx has the halt lock of %s",
                                 (unsigned long long)halt->key.boot_id, db_name(db));
@@ -403,6 +405,50 @@ halt_grants_release(struct halt_grants *h, const char *name, struct halt_key key
         if (halt != NULL)
                 (void)workers_call(h->config.appliers, call_end, halt);
         return r;
+}
+
+/* --- an upgrade --- */
+
+/* With the lock. */
+static int
+check_none_locked(const struct halt_grants *h, struct err *e)
+{
+        if (h->list == NULL)
+                return 0;
+        return err_text(e, -EBUSY,
+                        "node %016llx has the halt lock of %s: let what writes there under it end first",
+                        (unsigned long long)h->list->key.boot_id, db_name(h->list->db));
+}
+
+int
+halt_grants_check_none(struct halt_grants *h, struct err *e)
+{
+        int r;
+
+        pthread_mutex_lock(&h->lock);
+        r = check_none_locked(h, e);
+        pthread_mutex_unlock(&h->lock);
+        return r;
+}
+
+int
+halt_grants_pause(struct halt_grants *h, struct err *e)
+{
+        int r;
+
+        pthread_mutex_lock(&h->lock);
+        r = check_none_locked(h, e);
+        h->is_paused = r == 0;
+        pthread_mutex_unlock(&h->lock);
+        return r;
+}
+
+void
+halt_grants_go_on(struct halt_grants *h)
+{
+        pthread_mutex_lock(&h->lock);
+        h->is_paused = false;
+        pthread_mutex_unlock(&h->lock);
 }
 
 /* --- life --- */

@@ -50,6 +50,11 @@ int halt_grants_apply(struct halt_grants *h, const char *name, struct halt_key k
                       struct err *e);
 /* 0 also when @key does not have it. */
 int halt_grants_release(struct halt_grants *h, const char *name, struct halt_key key, struct err *e);
+/* Whether another node has one, or is about to: -EBUSY, and which. */
+int halt_grants_check_none(struct halt_grants *h, struct err *e);
+/* The same; after 0 none is given until halt_grants_go_on: -EAGAIN. */
+int halt_grants_pause(struct halt_grants *h, struct err *e);
+void halt_grants_go_on(struct halt_grants *h);
 /* This node is no longer the primary. On the loop. */
 void halt_grants_role_changed(struct halt_grants *h);
 /* Ends them all, before the mount goes; halt_grants_grant fails from now on. Again is fine, and NULL. */

@@ -10,7 +10,10 @@ import subprocess
 import sys
 import urllib.request
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "http"))
+
 import litefs_fixture
+from halt_fixture import Halt
 from litefs_fixture import LITEFS, Node, in_step, replica_of, wait_until
 
 MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
@@ -283,6 +286,59 @@ def test_refused_with_a_failed_database():
         still_the_same(n, c, before)
         c.close()
         n.check()
+
+
+def test_refused_with_halt_locks():
+    """On the node that has one, and on the primary, whose program gives it."""
+    with Upgradable() as p:
+        c = p.connect()
+        c.execute("create table t(a)")
+        with Upgradable(extra=f"  candidate: false\n  advertise-url: {p.url()}\n  reconnect-delay: 100ms\n") as r:
+            in_step(p, r)
+            with Halt(r):
+                w = r.connect()
+                w.execute("insert into t values(1)")
+                for node in (r, p):
+                    before, refused = node.info()["nodeID"], node.try_upgrade()
+                    assert refused.returncode == 1 and "the halt lock of t.db" in refused.stderr, refused.stderr
+                    assert node.info()["nodeID"] == before
+                w.execute("insert into t values(2)")
+                w.close()
+            for node in (r, p):
+                wait_until(lambda: node.try_upgrade().returncode == 0, "the lock to be given back")
+            with Halt(r):
+                w = r.connect()
+                w.execute("insert into t values(3)")
+                w.close()
+            in_step(p, r)
+            assert [a for a, in c.execute("select a from t")] == [1, 2, 3]
+            r.check()
+        c.close()
+        p.check()
+
+
+def test_refused_with_passthrough():
+    """By the program that passes WALs through, and by the one that would."""
+    for now, then in (("full", "off"), ("off", "full")):
+        with Upgradable() as n:
+            assert n.stop() == 0
+            with open(n.config, encoding="utf-8") as f:
+                config = f.read()
+            if "wal-passthrough" in config:
+                return  # what all nodes have is what is to be tested
+            for value in (now, then):
+                with open(n.config, "w", encoding="utf-8") as f:
+                    f.write(config.replace("fuse:\n", f"fuse:\n  wal-passthrough: {value}\n"))
+                if value == now:
+                    n.start()
+            c = n.connect()
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(a)")
+            before, r = n.info()["nodeID"], n.try_upgrade()
+            assert r.returncode == 1 and "fuse.wal-passthrough" in r.stderr, r.stderr
+            still_the_same(n, c, before)
+            c.close()
+            n.check()
 
 
 def damage(path, offset):

@@ -10,6 +10,7 @@ import cluster_fixture
 from cluster_fixture import BECAME, CEASED, Cluster, have_same, is_readonly, need, wait_until
 from lease_fixture import http
 from litefs_fixture import LITEFS
+from test_upgrade import is_traced
 
 
 def info(node):
@@ -62,7 +63,7 @@ def stays_primary(backend, ttl):
                 assert w.execute("select count(*) from t").fetchone()[0] == i, mode
                 wait_until(lambda: have_same(p, r, mode + ".db"), f"{mode}.db to be in step")
             if i == 2:
-                wait_until(lambda: holder(c)[1] > renewals + 1, "two renewals")
+                wait_until(lambda: holder(c)[1] > renewals, "a renewal")
             assert holder(c)[0] == before
         for w in connections.values():
             w.close()
@@ -107,11 +108,8 @@ def put_script(node, text):
 def demotes_at_once(backend):
     """The next program is so late that another node leads: a transaction that is open is refused, and none is lost."""
     with Cluster(0, backend, "2s") as c:
-        p, r = c.add(), c.add()
-        p.program, done = os.path.join(p.root, "litefs"), os.path.join(p.root, "done")
-        shutil.copy(LITEFS, p.program)
-        p.start()
-        c.wait_primary()
+        p = with_own_program(c)
+        r, done = c.add(), os.path.join(p.root, "done")
         r.start()
         c.wait_followers()
         w = p.connect()
@@ -149,6 +147,67 @@ def test_lost_meanwhile_etcd():
 
 def test_lost_meanwhile_file():
     demotes_at_once("file")
+
+
+GIVES_BACK = """
+import os, sys
+if sys.argv[1] == "takeover-check":
+    sys.exit(0)
+parcel, program = os.environ["LITEFS_TAKEOVER"].split(":")
+os.environ["LITEFS_TAKEOVER"] = parcel + ":-1"
+os.environ["LITEFS_TAKEOVER_ERROR"] = "it does not like it here"
+os.execve(int(program), sys.argv, os.environ)
+"""
+
+
+def with_own_program(c):
+    p = c.add()
+    p.program = os.path.join(p.root, "litefs")
+    shutil.copy(LITEFS, p.program)
+    p.start()
+    c.wait_primary()
+    return p
+
+
+def test_the_old_program_has_it_back():
+    with Cluster(0, "file", "5s") as c:
+        p = with_own_program(c)
+        w = p.connect()
+        w.execute("create table t(a)")
+        before, renewals = holder(c)
+        put_script(p, GIVES_BACK)
+        w.execute("begin immediate")
+        w.execute("insert into t values(1)")
+        result = try_upgrade(p)
+        assert result.returncode == 1 and "does not like it" in result.stderr, result.stderr
+        w.execute("commit")
+        wait_until(lambda: holder(c)[1] > renewals + 1, "renewals")
+        assert holder(c)[0] == before
+        w.close()
+        p.check()
+
+
+def test_released_when_the_node_cannot_go_on():
+    """It ends, and has given the lease up: the others need not wait for it to run out."""
+    if shutil.which("strace") is None:
+        return
+    with Cluster(0, "file", "60s") as c:
+        p = with_own_program(c)
+        _, _, term = holder(c)[0]
+        tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=memfd_create", "-e",
+                                   "inject=memfd_create:error=ENOMEM", "-p", str(p.process.pid)])
+        try:
+            wait_until(lambda: is_traced(p.process.pid), "strace")
+            assert http("POST", f"http://127.0.0.1:{p.listen_port}/upgrade")[0] == 200
+            assert p.process.wait(60) == 1
+        finally:
+            tracer.kill()
+            tracer.wait(30)
+        p.process = None
+        assert "could not be handed over" in p.log()
+        with open(c.server.path, encoding="utf-8") as f:
+            state = json.load(f)
+        assert "holder" not in state and state["released"] == term, state
 
 
 def test_another_lease_is_refused():
