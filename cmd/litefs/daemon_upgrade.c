@@ -261,7 +261,7 @@ try_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
 
 /* From now on no other node gets a halt lock, which would end with the rest. */
 static int
-prepare(struct daemon *d, struct workers *const *others, struct err *e)
+prepare_upgrade(struct daemon *d, struct workers *const *others, struct err *e)
 {
         int r = halt_grants_pause(d->halting.given, e);
 
@@ -308,7 +308,7 @@ daemon_hand_over(struct daemon *d)
         struct err e = ERR_INIT;
         int fd;
 
-        if (prepare(d, others, &e) < 0) {
+        if (prepare_upgrade(d, others, &e) < 0) {
                 log_error("no upgrade: %s", e.text);
                 daemon_note_refusal(d, e.text);
                 return UPGRADE_REFUSED;
