@@ -13,6 +13,7 @@ import time
 from litefs_fixture import LITEFS, Node, REPLAY, in_step, replica_of, run, wait_until
 
 MODES = ("delete", "truncate", "persist", "wal")
+N_TRANSACTIONS = int(os.environ.get("TRANSACTIONS", 40))  # before the readers begin, and once more until they end
 
 
 def replay_at(n, txid, name="t.db"):
@@ -181,7 +182,7 @@ def test_20_readers_at_different_moments_beside_a_writer():
             seen, failures, stop = [], [], threading.Event()
             writer = threading.Thread(target=workload, args=(n, mode, rng, seen, stop, failures))
             writer.start()
-            wait_until(lambda: len(seen) > 150 or failures, "transactions", 120)
+            wait_until(lambda: len(seen) > N_TRANSACTIONS or failures, "transactions", 120)
             readers, n_compared = [], 0
             for txid in sorted(random.Random(seed).sample(sorted(set(seen)), 20)):
                 try:
@@ -195,7 +196,7 @@ def test_20_readers_at_different_moments_beside_a_writer():
                                                 args=(n, txid, digest(image), stop, failures)))
                 readers[-1].start()
                 n_compared += 1
-            wait_until(lambda: len(seen) > 300 or failures, "more transactions", 120)
+            wait_until(lambda: len(seen) > 2 * N_TRANSACTIONS or failures, "more transactions", 120)
             stop.set()
             for t in [*readers, writer]:
                 t.join()
