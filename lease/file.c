@@ -56,23 +56,11 @@ keep_lock(struct kv_lease *kv, int64_t *ret_ttl_ms, struct err *e)
         return 0;
 }
 
-static bool
-is_session_of(const json_t *root, const char *session)
+/* Of the change that file_save makes last. */
+static uint64_t
+file_mark(const struct file_txn *t)
 {
-        return session[0] != '\0' && strcmp(file_text(root, "session"), session) == 0;
-}
-
-static void
-file_free_key(json_t *root, uint64_t term)
-{
-        json_object_del(root, "holder");
-        json_object_del(root, "session");
-        json_object_del(root, "lock-file");
-        json_object_del(root, "holder-revision");
-        if (term != 0) {
-                file_set_number(root, "released", term);
-                file_set_number(root, "released-revision", file_number(root, "revision") + 1);
-        }
+        return document_number(t->root, "revision") + 1;
 }
 
 static int
@@ -83,8 +71,8 @@ file_end_session(struct kv_lease *kv, const char *session, uint64_t term)
 
         if (r < 0)
                 return r;
-        if (is_session_of(t.root, session)) {
-                file_free_key(t.root, term);
+        if (document_is_held_by(t.root, session)) {
+                document_free_key(t.root, term, file_mark(&t));
                 r = file_save(file_lease_of(kv), &t, NULL);
         }
         if (r == 0)
@@ -96,50 +84,16 @@ file_end_session(struct kv_lease *kv, const char *session, uint64_t term)
 /* --- reading --- */
 
 static int
-file_parse_holder(const struct file_lease *f, const json_t *root, struct lease_state *ret, struct err *e)
-{
-        char text[KV_VALUE_SIZE];
-        size_t n = json_dumpb(json_object_get(root, "holder"), text, sizeof text, JSON_COMPACT);
-        int r = n > sizeof text ? err_set(e, -EMSGSIZE, "holder")
-                                : kv_parse(text, n, file_number(root, "holder-revision"), ret, e);
-
-        if (r < 0)
-                err_prefix(e, "%s", f->kv.key);
-        else
-                snprintf(ret->session, sizeof ret->session, "%s", file_text(root, "session"));
-        return r;
-}
-
-/* A holder whose process has ended counts as one that has released the term it began. */
-static int
 file_read_lease(struct kv_lease *kv, struct lease_state *ret, struct err *e)
 {
-        struct lease_state holder = { .has_holder = false };
         struct file_txn t;
-        uint64_t released;
         int r = file_begin(file_lease_of(kv), FILE_READ, &t, e);
 
         if (r < 0)
                 return r;
-        released = file_number(t.root, "released");
-        if (json_object_get(t.root, "holder") != NULL)
-                r = file_parse_holder(file_lease_of(kv), t.root, &holder, e);
-        if (holder.has_holder && !file_is_session_alive(&t)) {
-                holder.has_holder = false;
-                if (released == 0 && !json_is_true(json_object_get(t.root, "is-raised")))
-                        released = holder.term;
-        }
-        if (r == 0) {
-                if (holder.has_holder)
-                        *ret = holder;
-                ret->index = file_number(t.root, "revision");
-                ret->key_index = file_number(t.root, "holder-revision");
-                ret->last_term = file_number(t.root, "term");
-                ret->last_term_index = file_number(t.root, "term-revision");
-                ret->released_index = file_number(t.root, "released-revision");
-                ret->is_raised = json_is_true(json_object_get(t.root, "is-raised"));
-                ret->is_released = !ret->has_holder && released != 0 && released == ret->last_term;
-        }
+        r = document_read(t.root, file_is_session_alive(&t), ret, e);
+        if (r < 0)
+                err_prefix(e, "%s", kv->key);
         file_end(&t);
         return r;
 }
@@ -153,65 +107,23 @@ file_read_heir(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], struct err *e)
         ret[0] = '\0';
         if (r < 0)
                 return r;
-        snprintf(ret, LEASE_SESSION_SIZE, "%s", file_text(t.root, "heir"));
+        snprintf(ret, LEASE_SESSION_SIZE, "%s", document_text(t.root, "heir"));
         file_end(&t);
         return 0;
 }
 
 /* --- acquire and renew --- */
 
+/* Which file the holder's byte is locked in. */
 static int
-fail_unlike_seen(struct err *e)
-{
-        return err_text(e, E_NOT_PRIMARY, "the lease is not as it was seen");
-}
-
-static bool
-is_term_as_seen(const json_t *root, const struct lease_state *seen)
-{
-        return file_number(root, "term") == seen->last_term &&
-               file_number(root, "term-revision") == seen->last_term_index;
-}
-
-static bool
-is_free_as_seen(const struct file_txn *t, const struct lease_state *seen)
-{
-        bool has_holder = json_object_get(t->root, "holder") != NULL;
-
-        return file_number(t->root, "holder-revision") == seen->key_index &&
-               file_number(t->root, "released-revision") == seen->released_index &&
-               (!has_holder || !file_is_session_alive(t)) && is_term_as_seen(t->root, seen);
-}
-
-/* The value and who has it; numbers are those of the revision that file_save makes. */
-static int
-file_set_holder(struct file_txn *t, const char *value, const char *session, struct err *e)
+file_set_identity(struct file_txn *t, struct err *e)
 {
         char identity[FILE_IDENTITY_SIZE];
-        json_t *holder = json_loads(value, 0, NULL);
         int r = file_identity(t->fd, identity, e);
 
-        if (r == 0 && holder == NULL)
-                r = err_set(e, -ENOMEM, "lease");
-        if (r < 0) {
-                json_decref(holder);
-                return r;
-        }
-        json_object_set_new(t->root, "holder", holder);
-        json_object_set_new(t->root, "session", json_string(session));
-        json_object_set_new(t->root, "lock-file", json_string(identity));
-        file_set_number(t->root, "holder-revision", file_number(t->root, "revision") + 1);
-        return 0;
-}
-
-static void
-file_set_term(json_t *root, uint64_t term)
-{
-        file_set_number(root, "term", term);
-        file_set_number(root, "term-revision", file_number(root, "revision") + 1);
-        json_object_del(root, "released");
-        json_object_del(root, "released-revision");
-        json_object_del(root, "is-raised");
+        if (r == 0)
+                json_object_set_new(t->root, "lock-file", json_string(identity));
+        return r;
 }
 
 static int
@@ -222,17 +134,11 @@ file_lock_key(struct kv_lease *kv, const struct kv_lock *what, struct err *e)
 
         if (r < 0)
                 return r;
-        if (what->token != NULL
-                    ? !is_session_of(t.root, what->token) || !is_term_as_seen(t.root, what->seen)
-                    : !is_free_as_seen(&t, what->seen))
-                r = fail_unlike_seen(e);
+        r = document_lock(t.root, file_is_session_alive(&t), what, file_mark(&t), e);
         if (r == 0)
-                r = file_set_holder(&t, what->value, what->session, e);
-        if (r == 0) {
-                file_set_term(t.root, what->term);
-                json_object_set_new(t.root, "heir", json_string(what->session));
+                r = file_set_identity(&t, e);
+        if (r == 0)
                 r = file_save(file_lease_of(kv), &t, e);
-        }
         if (r == 0 && what->token != NULL)
                 file_unlock_session(file_lease_of(kv),
                                     what->token); /* if it was this node's own offer */
@@ -250,13 +156,13 @@ file_write_value(struct kv_lease *kv, const char *value, struct err *e)
 
         if (r < 0)
                 return r;
-        r = file_identity(t.fd, identity, e);
-        if (r == 0 && !is_session_of(t.root, kv->session))
-                r = err_text(e, E_NOT_PRIMARY, "the lease is no longer this node's in %s", kv->key);
-        if (r == 0 && strcmp(file_text(t.root, "lock-file"), identity) != 0)
-                r = err_text(e, E_NOT_PRIMARY, "%s.lock was replaced", kv->key);
+        r = document_write_value(t.root, kv->session, value, file_mark(&t), e);
+        if (r < 0)
+                err_prefix(e, "%s", kv->key);
         if (r == 0)
-                r = file_set_holder(&t, value, kv->session, e);
+                r = file_identity(t.fd, identity, e);
+        if (r == 0 && strcmp(document_text(t.root, "lock-file"), identity) != 0)
+                r = err_text(e, E_NOT_PRIMARY, "%s.lock was replaced", kv->key);
         if (r == 0)
                 r = file_save(file_lease_of(kv), &t, e);
         file_end(&t);
@@ -271,13 +177,9 @@ file_break_key(struct kv_lease *kv, const struct lease_state *seen, struct err *
 
         if (r < 0)
                 return r;
-        if (json_object_get(t.root, "holder") == NULL ||
-            file_number(t.root, "holder-revision") != seen->renewal)
-                r = fail_unlike_seen(e);
-        if (r == 0) {
-                file_free_key(t.root, seen->term);
+        r = document_break(t.root, seen, file_mark(&t), e);
+        if (r == 0)
                 r = file_save(file_lease_of(kv), &t, e);
-        }
         file_end(&t);
         return r;
 }
@@ -290,15 +192,9 @@ file_raise_term(struct kv_lease *kv, const struct lease_state *seen, uint64_t te
 
         if (r < 0)
                 return r;
-        if (!is_free_as_seen(&t, seen))
-                r = fail_unlike_seen(e);
-        if (r == 0) {
-                file_free_key(t.root, 0);
-                file_set_term(t.root, term);
-                json_object_set_new(t.root, "is-raised", json_true());
-                file_set_number(t.root, "released-revision", file_number(t.root, "revision") + 1);
+        r = document_raise_term(t.root, file_is_session_alive(&t), seen, term, file_mark(&t), e);
+        if (r == 0)
                 r = file_save(file_lease_of(kv), &t, e);
-        }
         file_end(&t);
         return r;
 }
@@ -313,7 +209,7 @@ look_at_holder(struct file_lease *f, const char *session, struct err *e)
 
         if (r < 0)
                 return r;
-        if (!is_session_of(root, session))
+        if (!document_is_held_by(root, session))
                 r = err_text(e, E_NOT_PRIMARY,
                              "the lease in %s was taken away, or given to another node", f->kv.key);
         json_decref(root);
@@ -354,7 +250,7 @@ file_cluster_id(struct file_lease *f, const char *id, char ret[LEASE_CLUSTER_ID_
         r = file_begin(f, id != NULL ? FILE_CHANGE : FILE_READ, &t, e);
         if (r < 0)
                 return r;
-        text = file_text(t.root, "cluster-id");
+        text = document_text(t.root, "cluster-id");
         if (text[0] == '\0' && id != NULL) {
                 text = id;
                 json_object_set_new(t.root, "cluster-id", json_string(id));

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include "lease/document.h"
 #include "lease/file.h"
 #include "lease/kv_lease.h"
 
@@ -23,7 +24,7 @@ struct file_lease {
 /* The state while nobody else reads or changes it. */
 struct file_txn {
         int fd; /* of the lock file, byte 0 locked; -1: there is none yet, and what only reads makes none */
-        json_t *root; /* the state, an object */
+        json_t *root; /* the state: document.h */
 };
 
 enum file_use { FILE_READ, FILE_CHANGE };
@@ -48,10 +49,5 @@ int file_lock_session(struct file_lease *f, const struct file_txn *t, const char
 void file_unlock_session(struct file_lease *f, const char *session);
 /* False: the process that had the session has ended. True also where that cannot be told. */
 bool file_is_session_alive(const struct file_txn *t);
-
-/* "" and 0 when the member is not there. */
-const char *file_text(const json_t *root, const char *name);
-uint64_t file_number(const json_t *root, const char *name);
-void file_set_number(json_t *root, const char *name, uint64_t value);
 
 #endif

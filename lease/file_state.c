@@ -13,7 +13,6 @@
 #include "base/os.h"
 #include "lease/file_internal.h"
 
-#define STATE_MAX_SIZE 16384
 #define LOCK_RETRY_NS 2000000
 #define NO_LOCK_FILE (-ENODATA)
 
@@ -187,7 +186,7 @@ int
 file_lock_session(struct file_lease *f, const struct file_txn *t, const char *session, struct err *e)
 {
         char mine[FILE_IDENTITY_SIZE] = "", now[FILE_IDENTITY_SIZE];
-        off_t kept = byte_of(file_text(t->root, "session"));
+        off_t kept = byte_of(document_text(t->root, "session"));
         int r = file_identity(t->fd, now, e);
 
         if (r == 0 && f->session_fd >= 0)
@@ -220,52 +219,23 @@ file_unlock_session(struct file_lease *f, const char *session)
 bool
 file_is_session_alive(const struct file_txn *t)
 {
-        off_t at = byte_of(file_text(t->root, "session"));
+        off_t at = byte_of(document_text(t->root, "session"));
         struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = at, .l_len = 1 };
         char now[FILE_IDENTITY_SIZE];
 
         if (at <= 0 || t->fd < 0 || file_identity(t->fd, now, NULL) < 0 ||
-            strcmp(file_text(t->root, "lock-file"), now) != 0)
+            strcmp(document_text(t->root, "lock-file"), now) != 0)
                 return true;
         return fcntl(t->fd, F_OFD_GETLK, &lock) < 0 || lock.l_type != F_UNLCK;
 }
 
 /* --- the state --- */
 
-const char *
-file_text(const json_t *root, const char *name)
-{
-        const char *text = json_string_value(json_object_get(root, name));
-
-        return text != NULL ? text : "";
-}
-
-uint64_t
-file_number(const json_t *root, const char *name)
-{
-        json_int_t v = json_integer_value(json_object_get(root, name));
-
-        return v > 0 ? (uint64_t)v : 0;
-}
-
-void
-file_set_number(json_t *root, const char *name, uint64_t value)
-{
-        json_object_set_new(root, name, json_integer((json_int_t)value));
-}
-
 static int
 parse_state(const struct file_lease *f, const char *text, size_t n, json_t **ret, struct err *e)
 {
-        json_t *root = json_loadb(text, n, 0, NULL);
-
-        if (json_is_object(root) && file_number(root, "revision") != 0 &&
-            file_number(root, "term") <= LEASE_TERM_MAX &&
-            file_number(root, "revision") <= LEASE_TERM_MAX) {
-                *ret = root;
+        if (document_parse(text, n, ret))
                 return 0;
-        }
-        json_decref(root);
         return err_text(
                 e, E_FORMAT,
                 "%s is not a lease that litefs wrote: stop the nodes and move it away, or choose another file",
@@ -276,7 +246,7 @@ parse_state(const struct file_lease *f, const char *text, size_t n, json_t **ret
 int
 file_peek(struct file_lease *f, json_t **ret, struct err *e)
 {
-        char text[STATE_MAX_SIZE];
+        char text[DOCUMENT_MAX_SIZE];
         ssize_t n;
         int r, fd = os_open(os_host(), "lease:state", f->kv.key,
                             O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0);
@@ -313,19 +283,16 @@ file_begin(struct file_lease *f, enum file_use use, struct file_txn *ret, struct
 int
 file_save(struct file_lease *f, struct file_txn *t, struct err *e)
 {
-        char text[STATE_MAX_SIZE];
-        size_t n;
+        char text[DOCUMENT_MAX_SIZE];
+        ssize_t n = document_format(t->root, text);
         int r;
 
-        file_set_number(t->root, "revision", file_number(t->root, "revision") + 1);
-        n = json_dumpb(t->root, text, sizeof text, JSON_INDENT(1) | JSON_SORT_KEYS);
-        if (n == 0 || n >= sizeof text)
-                return err_set(e, n == 0 ? -ENOMEM : -EMSGSIZE, "%s", f->kv.key);
-        text[n++] = '\n';
+        if (n < 0)
+                return err_set(e, (int)n, "%s", f->kv.key);
         r = os_unlink(os_host(), "lease:new", f->new_path);
         if (r == 0 || r == -ENOENT)
                 r = os_write_file(os_host(), "lease:new", f->new_path, O_CREAT | O_EXCL | O_NOFOLLOW,
-                                  text, n);
+                                  text, (size_t)n);
         if (r < 0)
                 return err_set(e, r, "write %s", f->new_path);
         r = os_rename(os_host(), "lease:commit", f->new_path, f->kv.key);
