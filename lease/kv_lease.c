@@ -57,7 +57,7 @@ call_timeout_ms(int64_t ttl_ms)
         return t < MIN_TIMEOUT_MS ? MIN_TIMEOUT_MS : t > MAX_TIMEOUT_MS ? MAX_TIMEOUT_MS : t;
 }
 
-/* A key of a service, or the path of a file. */
+/* A key of a service, the path of a file, or a URL that somebody has looked at. */
 static int
 set_kv_key(struct kv_lease *kv, const struct kv_options *o, struct err *e)
 {
@@ -70,7 +70,7 @@ set_kv_key(struct kv_lease *kv, const struct kv_options *o, struct err *e)
                         err_prefix(e, "lease.%s.key", o->type);
                 return r;
         }
-        if (n == 0 || o->key[0] != '/' || o->key[n - 1] == '/')
+        if (!o->is_url && (n == 0 || o->key[0] != '/' || o->key[n - 1] == '/'))
                 return err_text(e, E_CONFIG,
                                 "lease.%s.path: want the absolute path of a file, such as "
                                 "/var/lib/app/lease",

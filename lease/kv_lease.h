@@ -1,4 +1,4 @@
-/* lease/kv_lease.h - the lease as keys of a service, by rules that Consul, etcd and the lease in a file share; for the backends
+/* lease/kv_lease.h - the lease as keys of a service, by rules that Consul, etcd and the leases in a file and in a bucket share; for the backends
  * only, which speak their protocols.
  *
  *   KEY             the holder, as JSON; locked by a session of the holder's. See docs/protocol.md, section 6
@@ -93,7 +93,8 @@ struct kv_options {
         int64_t ttl_ms, lock_delay_ms;
         const struct clock *clock; /* NULL: the machine's */
         const struct http_client_options
-                *http; /* NULL: the service is no server, and key the path of a file */
+                *http; /* NULL: the service is no server, and key the path of a file, or a URL */
+        bool is_url;
 };
 
 /* -EINVAL or E_CONFIG with words that name lease.TYPE.key and so on. */

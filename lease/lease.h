@@ -127,7 +127,7 @@ struct lease_ops {
 
 struct lease {
         const struct lease_ops *ops;
-        const char *type;      /* "static", "consul", "etcd", "file" */
+        const char *type;      /* "static", "consul", "etcd", "file", "object" */
         int64_t ttl_ms;        /* 0: it does not run out */
         int64_t lock_delay_ms; /* how long nobody gets it after its holder was lost */
         const char *key;       /* where the service has it, for messages; NULL: nowhere */

@@ -6,14 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "backup/drill.h"
 #include "backup/uploader.h"
 #include "base/log.h"
+#include "cmd/litefs/bucket.h"
 #include "cmd/litefs/config.h"
 #include "repl/cluster_id.h"
-#include "s3/s3.h"
 
 struct destination {
         struct backups *backups;
@@ -60,87 +59,22 @@ is_wanted_by_destination(void *arg, const char *db_name)
 
 /* --- life --- */
 
-/* The first that is set. */
-static const char *
-choose_credential(const char *value, const char *variable, const char *other_variable)
-{
-        const char *other;
-
-        if (value[0] != '\0')
-                return value;
-        other = getenv(variable);
-        if ((other == NULL || other[0] == '\0') && other_variable != NULL)
-                other = getenv(other_variable);
-        return other != NULL ? other : "";
-}
-
-static const char *
-environment(const char *variable)
-{
-        const char *value = getenv(variable);
-
-        return value != NULL ? value : "";
-}
-
-static void
-find_credentials_file(char *buf, size_t size)
-{
-        const char *path = environment("AWS_SHARED_CREDENTIALS_FILE"), *home = environment("HOME");
-        int n = path[0] != '\0'   ? snprintf(buf, size, "%s", path)
-                : home[0] != '\0' ? snprintf(buf, size, "%s/.aws/credentials", home)
-                                  : 0;
-
-        if (n <= 0 || (size_t)n >= size)
-                buf[0] = '\0';
-}
-
-/* Where AWS's tools look, when no keys are given. Each is the environment's, and stays. */
-static struct aws_sources
-sources_of_keys(void)
-{
-        struct aws_sources s = {
-                .role_arn = environment("AWS_ROLE_ARN"),
-                .web_identity_token_file = environment("AWS_WEB_IDENTITY_TOKEN_FILE"),
-                .role_session_name = environment("AWS_ROLE_SESSION_NAME"),
-                .sts_endpoint = environment("AWS_ENDPOINT_URL_STS"),
-                .region = choose_credential("", "AWS_REGION", "AWS_DEFAULT_REGION"),
-                .profile = environment("AWS_PROFILE"),
-                .container_relative_uri = environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
-                .container_full_uri = environment("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
-                .container_token = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
-                .container_token_file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
-                .metadata_endpoint = environment("AWS_EC2_METADATA_SERVICE_ENDPOINT"),
-                .is_metadata_disabled = strcasecmp(environment("AWS_EC2_METADATA_DISABLED"), "true") ==
-                                        0,
-        };
-
-        find_credentials_file(s.credentials_file, sizeof s.credentials_file);
-        return s;
-}
-
 static int
 open_bucket(const struct config_backup *backup, struct dest **ret, struct err *e)
 {
-        /* A key belongs to its secret, and both to a token. */
-        bool is_given = backup->access_key_id[0] != '\0';
-        const struct aws_sources sources = sources_of_keys();
-        const struct s3_options options = {
-                .endpoint = choose_credential(backup->endpoint, "AWS_ENDPOINT_URL_S3",
-                                              "AWS_ENDPOINT_URL"),
-                .region = choose_credential(backup->region, "AWS_REGION", "AWS_DEFAULT_REGION"),
-                .is_path_style = backup->force_path_style,
-                .access_key_id = choose_credential(backup->access_key_id, "AWS_ACCESS_KEY_ID",
-                                                   "LITESTREAM_ACCESS_KEY_ID"),
-                .secret_access_key = choose_credential(backup->secret_access_key,
-                                                       "AWS_SECRET_ACCESS_KEY",
-                                                       "LITESTREAM_SECRET_ACCESS_KEY"),
-                .session_token = is_given ? backup->session_token
-                                          : choose_credential("", "AWS_SESSION_TOKEN", NULL),
-                .sources = &sources,
-                .ca = choose_credential(backup->ca, "AWS_CA_BUNDLE", NULL),
-                .clock = clock_host(),
+        const struct bucket_config config = {
+                .endpoint = backup->endpoint,
+                .region = backup->region,
+                .access_key_id = backup->access_key_id,
+                .secret_access_key = backup->secret_access_key,
+                .session_token = backup->session_token,
+                .ca = backup->ca,
+                .force_path_style = backup->force_path_style,
         };
+        struct aws_sources sources;
+        struct s3_options options;
 
+        bucket_options(&config, &sources, &options);
         return dest_s3_open(backup->url, &options, ret, e);
 }
 

@@ -128,7 +128,7 @@ resolve_address(struct config *c)
         int r;
 
         if (strcmp(c->lease.type, "consul") != 0 && strcmp(c->lease.type, "etcd") != 0 &&
-            !is_lease_file(c) && c->lease.primary_url[0] == '\0')
+            strcmp(c->lease.type, "object") != 0 && !is_lease_file(c) && c->lease.primary_url[0] == '\0')
                 return 0;
         r = resolve_hostname(c, port);
         if (r == 0 && c->lease.advertise_url[0] == '\0' && c->lease.hostname[0] != '\0' &&
@@ -184,6 +184,7 @@ config_resolve(struct config *c)
         default_duration(&c->lease.consul.lock_delay_ns, SECOND);
         default_duration(&c->lease.etcd.ttl_ns, 10 * SECOND);
         default_duration(&c->lease.file.ttl_ns, 10 * SECOND);
+        default_duration(&c->lease.object.ttl_ns, 10 * SECOND);
         if (r == 0 && c->http.tls.ca[0] == '\0')
                 r = config_set_string(&c->http.tls.ca, c->http.tls.client_ca);
         if (r == 0)
@@ -341,6 +342,8 @@ config_load(struct config *c, const char *path, bool is_verbatim, struct err *e)
         r = config_parse(c, path, text, is_verbatim, e);
         if (r == 0)
                 c->holds_secret = holds(text, c->http.token) || holds(text, c->lease.consul.token) ||
+                                  holds(text, c->lease.object.secret_access_key) ||
+                                  holds(text, c->lease.object.session_token) ||
                                   holds(text, c->backup.auth_token) || holds_backup_secret(c, text);
         free(text);
         if (r == 0 && config_set_string(&c->path, realpath(path, full) != NULL ? full : path) < 0)

@@ -100,6 +100,12 @@ struct config {
                         char *path;
                         int64_t ttl_ns;
                 } file;
+                struct {
+                        char *url, *endpoint, *region, *access_key_id, *secret_access_key,
+                                *session_token, *ca;
+                        bool force_path_style;
+                        int64_t ttl_ns;
+                } object;
         } lease;
         struct config_backup backup;   /* as the file has it, when it names one */
         struct config_backup *backups; /* each that is to be written to */

@@ -9,7 +9,7 @@
 #include "cmd/litefs/config_keys.h"
 
 #define FORMS \
-        "want etcd://HOST:2379/KEY, consul://HOST:8500/KEY, file:///PATH for the nodes of one machine, or " \
+        "want etcd://HOST:2379/KEY, consul://HOST:8500/KEY, s3://BUCKET/KEY, file:///PATH for the nodes of one machine, or " \
         "http://HOST:20202, the primary that this node follows"
 
 static bool
@@ -118,6 +118,14 @@ set_file(struct config *c, const char *url, const char *rest, struct err *e)
                        : 0;
 }
 
+static int
+set_object(struct config *c, const char *url, struct err *e)
+{
+        return set_lease_type(c, "object", e) < 0 || config_set_string(&c->lease.object.url, url) < 0
+                       ? fail_lease_memory(e)
+                       : 0;
+}
+
 int
 config_resolve_lease(struct config *c, struct err *e)
 {
@@ -132,6 +140,8 @@ config_resolve_lease(struct config *c, struct err *e)
                 return set_primary(c, url, e);
         if (strncasecmp(url, "file:", 5) == 0)
                 return set_file(c, url, url + 5, e);
+        if (strncmp(url, "s3://", 5) == 0)
+                return set_object(c, url, e);
         for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
                 if (!take_scheme(&rest, types[i]))
                         continue;

@@ -282,16 +282,37 @@ validate_file(const struct config *c, struct err *e)
         return 0;
 }
 
+/* "s3://BUCKET/KEY", where a query may follow. */
+static int
+validate_object(const struct config *c, struct err *e)
+{
+        const char *url = c->lease.object.url, *key;
+        size_t n = strcspn(url, "?");
+
+        if (strncmp(url, "file:", 5) == 0)
+                return fail(
+                        c, "lease.object.url", e,
+                        "want s3://BUCKET/KEY: a lease in a file is lease.type: file, and lease.file.path");
+        key = strncmp(url, "s3://", 5) == 0 && url[5] != '/' ? strchr(url + 5, '/') : NULL;
+        if (key == NULL || key >= url + n - 1 || url[n - 1] == '/')
+                return fail(
+                        c, "lease.object.url", e,
+                        "want the name of an object in a bucket, the same for all nodes of this cluster, such as "
+                        "s3://BUCKET/app.lease, not \"%.200s\"",
+                        url);
+        return 0;
+}
+
 static int
 validate_lease(const struct config *c, struct err *e)
 {
-        static const char *const types[] = { "etcd", "consul", "static", "file", NULL };
+        static const char *const types[] = { "etcd", "consul", "static", "file", "object", NULL };
         int r = 0;
 
         if (!is_one_of(c->lease.type, types))
                 return fail_word(
                         c, "lease.type", c->lease.type, types,
-                        "etcd, consul, static (a single node, or a primary that never changes) or file (nodes of one machine), or "
+                        "etcd, consul, object (in a bucket), static (a single node, or a primary that never changes) or file (nodes of one machine), or "
                         "instead of the section `lease: etcd://HOST:2379/KEY`",
                         e);
         if (c->lease.candidate && c->lease.databases.n > 0)
@@ -305,6 +326,8 @@ validate_lease(const struct config *c, struct err *e)
                 r = validate_etcd(c, e);
         else if (strcmp(c->lease.type, "file") == 0)
                 r = validate_file(c, e);
+        else if (strcmp(c->lease.type, "object") == 0)
+                r = validate_object(c, e);
         return r < 0 ? r : validate_advertise(c, e);
 }
 

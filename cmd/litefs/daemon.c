@@ -791,7 +791,7 @@ daemon_run(const struct daemon_options *options, struct err *e)
                 return r;
         r = start_workers(&d, e);
         if (r == 0)
-                r = make_lease(options->config, &d.lease, e);
+                r = make_lease(options->config, options->takeover == NULL, &d.lease, e);
         if (r == 0)
                 r = open_store(&d, e);
         /* One that is to stop ends a mount that it takes over as it does its own. */

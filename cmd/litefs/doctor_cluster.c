@@ -62,6 +62,11 @@ suggest_lease(const struct config *c, const char *trouble, char *buf, size_t siz
 
         if (strcmp(c->lease.type, "file") == 0)
                 snprintf(buf, size, "ls -l %s*", c->lease.file.path);
+        else if (strcmp(c->lease.type, "object") == 0)
+                snprintf(buf, size,
+                         "aws s3 cp %.*s -   # what the lease says; the keys need s3:GetObject and "
+                         "PutObject there, and ListBucket",
+                         (int)strcspn(c->lease.object.url, "?"), c->lease.object.url);
         else if (is_etcd &&
                  (strstr(trouble, "NOSPACE") != NULL || strstr(trouble, "space exceeded") != NULL))
                 snprintf(
@@ -278,7 +283,7 @@ doctor_check_lease(struct doctor *d)
                 check_static(d);
                 return;
         }
-        r = make_lease(&d->config, &l, &e);
+        r = make_lease(&d->config, false, &l, &e);
         if (r == 0)
                 r = l->ops->read(l, &d->holder, &e);
         if (r == 0)

@@ -11,7 +11,8 @@
 struct config;
 
 /* --- make_lease.c --- */
-int make_lease(const struct config *c, struct lease **ret, struct err *e);
+/* @is_tried: where a candidate's lease needs a service that not every one is, that is found out now, by writing there. */
+int make_lease(const struct config *c, bool is_tried, struct lease **ret, struct err *e);
 /* Which one it is, and of whom, for comparison and messages. */
 #define LEASE_NAME_SIZE (LEASE_KEY_SIZE + LEASE_HOSTNAME_SIZE + LEASE_URL_SIZE + 64)
 void make_lease_name(const struct config *c, char buf[LEASE_NAME_SIZE]);

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "cmd/litefs/bucket.h"
 #include "cmd/litefs/config.h"
 #include "lease/consul.h"
 #include "lease/etcd.h"
 #include "lease/file.h"
 #include "lease/lease.h"
+#include "lease/object.h"
 
 static int64_t
 to_ms(int64_t ns)
@@ -100,8 +102,44 @@ make_file_lease(const struct config *c, struct lease **ret, struct err *e)
         return lease_file_new(&o, ret, e);
 }
 
+static int
+make_object_lease(const struct config *c, bool is_tried, struct lease **ret, struct err *e)
+{
+        const struct bucket_config config = {
+                .endpoint = c->lease.object.endpoint,
+                .region = c->lease.object.region,
+                .access_key_id = c->lease.object.access_key_id,
+                .secret_access_key = c->lease.object.secret_access_key,
+                .session_token = c->lease.object.session_token,
+                .ca = c->lease.object.ca,
+                .force_path_style = c->lease.object.force_path_style,
+        };
+        struct aws_sources sources;
+        struct s3_options bucket;
+        struct err trouble = ERR_INIT;
+        struct lease_object_options o = {
+                .url = c->lease.object.url,
+                .bucket = &bucket,
+                .hostname = c->lease.hostname,
+                .advertise_url = c->lease.advertise_url,
+                .ttl_ms = to_ms(c->lease.object.ttl_ns),
+                .is_tried = is_tried && c->lease.candidate,
+                .ret_trouble = &trouble,
+        };
+        int r;
+
+        bucket_options(&config, &sources, &bucket);
+        r = lease_object_new(&o, ret, e);
+        if (r < 0)
+                return r;
+        log_info("Using an object to determine primary: url=%s", (*ret)->key);
+        if (trouble.code != 0)
+                log_warn("lease: %s: this is tried again", trouble.text);
+        return 0;
+}
+
 int
-make_lease(const struct config *c, struct lease **ret, struct err *e)
+make_lease(const struct config *c, bool is_tried, struct lease **ret, struct err *e)
 {
         if (strcmp(c->lease.type, "consul") == 0)
                 return make_consul(c, ret, e);
@@ -109,6 +147,8 @@ make_lease(const struct config *c, struct lease **ret, struct err *e)
                 return make_etcd(c, ret, e);
         if (strcmp(c->lease.type, "file") == 0)
                 return make_file_lease(c, ret, e);
+        if (strcmp(c->lease.type, "object") == 0)
+                return make_object_lease(c, is_tried, ret, e);
         return make_static(c, ret, e);
 }
 
@@ -127,6 +167,9 @@ make_lease_name(const struct config *c, char buf[LEASE_NAME_SIZE])
         } else if (strcmp(type, "file") == 0) {
                 key = c->lease.file.path;
                 ttl_ns = c->lease.file.ttl_ns;
+        } else if (strcmp(type, "object") == 0) {
+                key = c->lease.object.url;
+                ttl_ns = c->lease.object.ttl_ns;
         }
         snprintf(buf, LEASE_NAME_SIZE, "%s %s (hostname %s, advertise-url %s, ttl %lld ms)", type, key,
                  c->lease.hostname, c->lease.advertise_url, (long long)to_ms(ttl_ns));

@@ -14,7 +14,8 @@ struct secret {
         const char *value;
 };
 
-#define N_VALUES (3 + 3 * CONFIG_MAX_BACKUPS)
+#define N_ALONE 5
+#define N_VALUES (N_ALONE + 3 * CONFIG_MAX_BACKUPS)
 
 static void
 list_values(const struct config *c, struct secret ret[N_VALUES])
@@ -22,12 +23,15 @@ list_values(const struct config *c, struct secret ret[N_VALUES])
         ret[0] = (struct secret){ "http.token", c->http.token };
         ret[1] = (struct secret){ "lease.consul.token", c->lease.consul.token };
         ret[2] = (struct secret){ "backup.auth-token", c->backup.auth_token };
+        ret[3] = (struct secret){ "lease.object.secret-access-key", c->lease.object.secret_access_key };
+        ret[4] = (struct secret){ "lease.object.session-token", c->lease.object.session_token };
         for (size_t i = 0; i < CONFIG_MAX_BACKUPS; i++) {
                 const struct config_backup *b = i < c->n_backups ? &c->backups[i] : &c->backup;
 
-                ret[3 + 3 * i] = (struct secret){ "backup.secret-access-key", b->secret_access_key };
-                ret[4 + 3 * i] = (struct secret){ "backup.session-token", b->session_token };
-                ret[5 + 3 * i] = (struct secret){ "backup.auth-token", b->auth_token };
+                ret[N_ALONE + 3 * i] = (struct secret){ "backup.secret-access-key",
+                                                        b->secret_access_key };
+                ret[N_ALONE + 3 * i + 1] = (struct secret){ "backup.session-token", b->session_token };
+                ret[N_ALONE + 3 * i + 2] = (struct secret){ "backup.auth-token", b->auth_token };
         }
 }
 

@@ -2,13 +2,14 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/monotonic.h"
 #include "s3/s3.h"
 
 /* What each request of a probe is made with. */
 struct probe {
         struct s3 *s;
         const char *key;
-        int64_t timeout_ms;
+        int64_t end_ms; /* CLOCK_MONOTONIC; 0: none */
 };
 
 /* Puts the object: 0, or -EEXIST if the condition does not hold. */
@@ -19,10 +20,13 @@ put_probe(const struct probe *p, const char *condition, char ret_etag[S3_ETAG_SI
                                 .key = p->key,
                                 .body = "litefs",
                                 .body_size = 6,
-                                .headers = { condition },
-                                .timeout_ms = p->timeout_ms };
+                                .headers = { condition } };
         struct http_response rs;
-        int r = s3_do(p->s, &call, &rs, e);
+        int r;
+
+        if (p->end_ms != 0 && (call.timeout_ms = p->end_ms - monotonic_ms()) <= 0)
+                return err_text(e, -ETIMEDOUT, "%s: no answer in time", p->s->url);
+        r = s3_do(p->s, &call, &rs, e);
 
         if (r == 0)
                 snprintf(ret_etag, S3_ETAG_SIZE, "%s", rs.text);
@@ -63,7 +67,7 @@ int
 s3_probe(struct s3 *s, const char *key, int64_t timeout_ms, bool *ret_honours, struct err *e)
 {
         static const char absent[] = "if-none-match: *";
-        const struct probe p = { s, key, timeout_ms };
+        const struct probe p = { s, key, timeout_ms > 0 ? monotonic_ms() + timeout_ms : 0 };
         char etag[S3_ETAG_SIZE];
         int r = put_probe(&p, absent, etag, e);
 

@@ -48,8 +48,10 @@ set_origin(struct s3 *s, const char *bucket, const char *endpoint, bool is_path_
         } else {
                 is_path_style = true;
                 r = http_url_parse(endpoint, &url, e);
-                if (r < 0)
-                        return err_prefix(e, "endpoint %s", endpoint);
+                if (r < 0) {
+                        err_prefix(e, "endpoint %s", endpoint);
+                        return r;
+                }
                 snprintf(s->origin, sizeof s->origin, "%s", url.base);
                 /* A default port is not sent. */
                 n = strlen(s->origin);

@@ -92,8 +92,8 @@ int s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, s
 
 /* The header If-Match. Some servers compare the ETag as it is, quotes and all: the probe finds out. */
 void s3_make_if_match(const struct s3 *s, const char *etag, char ret[S3_CONDITION_SIZE]);
-/* Finds out by the object @key whether the bucket honours If-None-Match and If-Match: 0 and *@ret. @timeout_ms is of each
- * request, as in s3_call. */
+/* Finds out by the object @key whether the bucket honours If-None-Match and If-Match: 0 and *@ret_honours. With a
+ * @timeout_ms it takes no longer, and each request is as one that has one. */
 int s3_probe(struct s3 *s, const char *key, int64_t timeout_ms, bool *ret_honours, struct err *e);
 
 /* --- XML --- */

@@ -1,4 +1,4 @@
-"""Backups to a bucket of a real server, Ceph's radosgw, which verifies signatures and conditions."""
+"""Backups to a bucket of a real server, Ceph's radosgw, which verifies signatures and conditions; and the lease in one of its objects."""
 import json
 import os
 import random
@@ -9,7 +9,8 @@ from litefs_fixture import LITEFS, Node, run, stop_process, wait_until
 from rados import Rados, need_rados, s3_keys, s3_request
 from test_backup import SEED, replay, work
 
-
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "lease"), os.path.join(HERE, "cluster")]
 
 
 class Bucketed(Node):
@@ -160,6 +161,77 @@ def test_a_restarted_node_goes_on(server):
         assert status == 204
         n.start()
         wait_until(lambda: "that litefs has not written" in n.log(), "the node to refuse")
+
+
+def test_one_of_many_has_the_lease(server):
+    """Of nodes that ask for it at the same moment, by conditions that the server looks at."""
+    import lease_fixture
+
+    nodes = [lease_fixture.Node("object", url=f"s3://{server.bucket}/many?endpoint={server.url}", hostname=f"n{i}",
+                                advertise_url=f"http://n{i}", ttl_ms=20000, access_key_id=server.access_key,
+                                secret_access_key=server.secret_key) for i in range(4)]
+    terms = []
+    try:
+        for _ in range(6):
+            for n in nodes:
+                n.send("acquire")
+            answers = [n.receive() for n in nodes]
+            assert sorted(a.code for a in answers) == ["E_NOT_PRIMARY"] * 3 + ["OK"], answers
+            winner = nodes[[a.code for a in answers].index("OK")]
+            terms += [a.term for a in answers if a.code == "OK"]
+            winner.ok("renew")
+            winner.ok("release")
+        assert terms == sorted(set(terms)), terms
+        wrong = lease_fixture.Node("object", url=f"s3://{server.bucket}/many?endpoint={server.url}", hostname="w",
+                                   advertise_url="http://w", ttl_ms=20000, access_key_id=server.access_key,
+                                   secret_access_key="wrong")
+        wrong.close()
+        assert wrong.made.code == "EACCES" and "SignatureDoesNotMatch" in wrong.made.text, wrong.made
+    finally:
+        for n in nodes:
+            n.close()
+
+
+class Shared:
+    """The server for a cluster that is not to stop it."""
+    scheme = "http"
+
+    def __init__(self, server):
+        self.url, self.bucket, self.access_key, self.secret_key = server.url, server.bucket, server.access_key, server.secret_key
+
+    def close(self):
+        """It goes on for the other tests."""
+
+
+def test_failover_and_backup_with_nothing_but_a_bucket(server):
+    from cluster_fixture import Cluster
+    from test_lease_file import wait_rows, write_soon
+
+    backup = (f"backup:\n  url: s3://{server.bucket}/cluster\n  endpoint: {server.url}\n  access-key-id: {server.access_key}\n"
+              f"  secret-access-key: {server.secret_key}\n  sync-interval: 50ms\n")
+    with Cluster(2, backend="object", ttl="6s", lease_options=backup, server=Shared(server)) as c:
+        write_soon(c, 0)
+        wait_rows(c, 1)
+        first = c.wait_primary()
+        first.kill()
+        c.wait_primary(other_than=(first,))
+        write_soon(c, 1)
+        first.start()
+        c.wait_followers()
+        wait_rows(c, 2)
+        c.check_equal()
+        out = os.path.join(first.root, "restored")
+        environment = {**os.environ, "AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+
+        def has_all():
+            p = subprocess.run([LITEFS, "restore", "-json", "-force", "-o", out,
+                                f"s3://{server.bucket}/cluster/t.db?endpoint={server.url}"], capture_output=True, text=True,
+                               env=environment, check=False)
+            if p.returncode != 0:
+                return False
+            said = json.loads(p.stdout)
+            return said["txid"] + "/" + said["checksum"] == c.wait_primary().pos("t.db")
+        wait_until(has_all, "the bucket to have what the second primary committed")
 
 
 if __name__ == "__main__":

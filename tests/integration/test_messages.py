@@ -281,7 +281,7 @@ WRONG = [
     ("fuse: {dir: /a}\ndata: {dir: /a}\n", "litefs.yml:1: fuse.dir", "the mount would hide the data", "give one of them another directory"),
     ("fuse: {dir: /a}\ndata: {dir: /a/b}\n", "litefs.yml:2: data.dir", "is inside fuse.dir (/a)", "move one of them"),
     ("fuse: {dir: /a/dbs}\ndata: {dir: /a}\n", "litefs.yml:1: fuse.dir", "is inside data.dir (/a)", "move one of them"),
-    ("skip-sync: true\n", "litefs.yml: lease.type", "not set", "want etcd, consul, static"),
+    ("skip-sync: true\n", "litefs.yml: lease.type", "not set", "want etcd, consul, object"),
     ("\nlease:\n  type: etdc\n", "litefs.yml:3: lease.type", 'not "etdc"', "did you mean etcd?"),
     ("lease: {type: consul}\n", "litefs.yml: lease.consul.url", "not set", "such as http://localhost:8500"),
     ("lease: {type: consul, consul: {url: 'http://c'}}\n", "litefs.yml: lease.consul.key", "not set", "such as litefs/app"),

@@ -58,6 +58,8 @@ static const struct {
         { "consul+https://h:1/app", "consul", "https://h:1", NULL, "app" },
         { "file:///var/lib/app/lease", "file", NULL, NULL, "/var/lib/app/lease" },
         { "file:/lease", "file", NULL, NULL, "/lease" },
+        { "s3://b/a/app.lease", "object", NULL, NULL, "s3://b/a/app.lease" },
+        { "s3://b/k?endpoint=http://h:1", "object", NULL, NULL, "s3://b/k?endpoint=http://h:1" },
         { "http://node1:20202", "static", "http://node1:20202", NULL, NULL },
         { "https://node1", "static", "https://node1:443", NULL, NULL },
 };
@@ -82,6 +84,8 @@ START_TEST(lease_is_one_word)
                 ck_assert_str_eq(config.lease.consul.key, leases[_i].key);
         } else if (strcmp(leases[_i].type, "file") == 0) {
                 ck_assert_str_eq(config.lease.file.path, leases[_i].key);
+        } else if (strcmp(leases[_i].type, "object") == 0) {
+                ck_assert_str_eq(config.lease.object.url, leases[_i].key);
         } else {
                 ck_assert_str_eq(config.lease.primary_url, leases[_i].first);
                 ck_assert(!config.lease.candidate);

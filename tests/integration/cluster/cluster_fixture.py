@@ -40,12 +40,22 @@ def etcd():
     return Etcd()
 
 
+def bucket():
+    """Not a real one: it verifies no signature."""
+    from s3_server import Bucket
+    return Bucket()
+
+
 class LeaseFile:
     """A lease in a file: there is no server, and no way to it that could be cut."""
 
     def __init__(self):
         self.root = tempfile.mkdtemp(prefix="litefs-lease-", dir=MEMORY)
         self.path = os.path.join(self.root, "lease")
+
+    def read(self, _):
+        with open(self.path, encoding="utf-8") as f:
+            return f.read()
 
     def close(self):
         shutil.rmtree(self.root, ignore_errors=True)
@@ -95,6 +105,10 @@ class Member(litefs_fixture.Node):
     def lease_section(self, cluster):
         if cluster.backend == "file":
             return f"  file:\n    path: {cluster.server.path}\n    ttl: {cluster.ttl}\n"
+        if cluster.backend == "object":
+            s = cluster.server
+            return (f"  object:\n    url: s3://{s.bucket}/lease\n    endpoint: http://127.0.0.1:{self.lease_link.port}\n"
+                    f"    access-key-id: {s.access_key}\n    secret-access-key: {s.secret_key}\n    ttl: {cluster.ttl}\n")
         return lease_section(cluster.backend, f"{cluster.server.scheme}://127.0.0.1:{self.lease_link.port}", cluster.ttl,
                              cluster.lock_delay)
 
@@ -176,7 +190,7 @@ class Cluster:
         self.data_options, self.options = data_options, options
         self.http_options, self.lease_options = http_options, lease_options
         self.scheme = "https" if "tls:" in http_options else "http"
-        self.server = server or {"consul": consul, "etcd": etcd, "file": LeaseFile}[backend]()
+        self.server = server or {"consul": consul, "etcd": etcd, "file": LeaseFile, "object": bucket}[backend]()
         self.n = n
         self.nodes = []
 

@@ -24,7 +24,7 @@ def try_upgrade(node):
 
 def holder(c):
     """What the service has of the lease: who by which session in which term, and how often it was renewed."""
-    url = c.server.url if c.backend != "file" else None
+    url = c.server.url if c.backend in ("consul", "etcd") else None
     if c.backend == "consul":
         (key,) = json.loads(http("GET", f"{url}/v1/kv/litefs/test", headers={"X-Consul-Token": "master"})[1])
         value, session = json.loads(base64.b64decode(key["Value"])), key["Session"]
@@ -33,8 +33,7 @@ def holder(c):
         (key,) = json.loads(http("POST", f"{url}/v3/kv/range", json.dumps({"key": name}))[1])["kvs"]
         value, session = json.loads(base64.b64decode(key["value"])), key["lease"]
     else:
-        with open(c.server.path, encoding="utf-8") as f:
-            state = json.load(f)
+        state = json.loads(c.server.read("lease"))
         value, session = state["holder"], state["session"]
     return (value["hostname"], session, value["term"]), value.get("renewals", 0)
 
@@ -86,6 +85,10 @@ def test_consul():
 
 def test_file():
     stays_primary("file", "5s")
+
+
+def test_object():
+    stays_primary("object", "5s")
 
 
 IS_LATE = """

@@ -3,6 +3,7 @@
  *   driver consul url=http://127.0.0.1:8500 key=k hostname=a advertise-url=http://a ttl-ms=10000
  *   driver etcd endpoint=http://127.0.0.1:2379 endpoint=... key=k ...
  *   driver file key=/path/of/file ...
+ *   driver object url=s3://bucket/key?endpoint=... access-key-id=... secret-access-key=... tried=false ...
  *
  *   read, acquire [MIN-TERM] (reads first), acquire-seen, break, raise-term TERM (as read last), renew, release, offer,
  *   take-over TOKEN, hand-on (to a lease that is made anew, as by the next program), get-heir, get-id, put-id ID, watch (what was acquired last),
@@ -18,6 +19,8 @@
 #include "lease/consul.h"
 #include "lease/etcd.h"
 #include "lease/file.h"
+#include "lease/object.h"
+#include "s3/s3.h"
 
 #define MAX_ENDPOINTS 8
 
@@ -183,49 +186,74 @@ run_line(struct node *n, char *line)
                                  (json_int_t)(deadline_ms - clock_boot_ms(clock_host()))));
 }
 
+struct options {
+        struct lease_consul_options consul;
+        struct lease_etcd_options etcd;
+        struct lease_file_options file;
+        struct lease_object_options object;
+        struct s3_options bucket;
+        char *endpoints[MAX_ENDPOINTS];
+};
+
+/* Of all backends at once: each has its own, and most have what it is. */
+static void
+take_option(struct options *o, const char *name, char *value)
+{
+        if (strcmp(name, "url") == 0)
+                o->consul.url = o->object.url = value;
+        else if (strcmp(name, "token") == 0)
+                o->consul.token = value;
+        else if (strcmp(name, "endpoint") == 0)
+                o->endpoints[o->etcd.n_endpoints++] = value;
+        else if (strcmp(name, "key") == 0)
+                o->consul.key = o->etcd.key = o->file.path = value;
+        else if (strcmp(name, "hostname") == 0)
+                o->consul.hostname = o->etcd.hostname = o->file.hostname = o->object.hostname = value;
+        else if (strcmp(name, "advertise-url") == 0)
+                o->consul.advertise_url = o->etcd.advertise_url = o->file.advertise_url =
+                        o->object.advertise_url = value;
+        else if (strcmp(name, "ca") == 0)
+                o->consul.ca = o->etcd.ca = value;
+        else if (strcmp(name, "cert") == 0)
+                o->consul.cert = o->etcd.cert = value;
+        else if (strcmp(name, "cert-key") == 0)
+                o->consul.cert_key = o->etcd.cert_key = value;
+        else if (strcmp(name, "ttl-ms") == 0)
+                o->consul.ttl_ms = o->etcd.ttl_ms = o->file.ttl_ms = o->object.ttl_ms = atoll(value);
+        else if (strcmp(name, "lock-delay-ms") == 0)
+                o->consul.lock_delay_ms = atoll(value);
+        else if (strcmp(name, "access-key-id") == 0)
+                o->bucket.access_key_id = value;
+        else if (strcmp(name, "secret-access-key") == 0)
+                o->bucket.secret_access_key = value;
+        else if (strcmp(name, "tried") == 0)
+                o->object.is_tried = strcmp(value, "true") == 0;
+        else
+                abort();
+}
+
 static int
 make_lease(int argc, char **argv, struct lease **ret, struct err *e)
 {
-        struct lease_consul_options consul = { .lock_delay_ms = 1000 };
-        struct lease_etcd_options etcd = { .n_endpoints = 0 };
-        struct lease_file_options file = { .path = NULL };
-        char *endpoints[MAX_ENDPOINTS];
+        static struct options o; /* made anew with each lease */
 
-        etcd.endpoints = endpoints;
+        o = (struct options){ .consul.lock_delay_ms = 1000, .object.is_tried = true };
+        o.etcd.endpoints = o.endpoints;
+        o.object.bucket = &o.bucket;
+        o.bucket.clock = clock_host();
         for (int i = 2; i < argc; i++) {
                 char name[32], *value = strchr(argv[i], '=') + 1;
 
                 snprintf(name, sizeof name, "%.*s", (int)(value - 1 - argv[i]), argv[i]);
-                if (strcmp(name, "url") == 0)
-                        consul.url = value;
-                else if (strcmp(name, "token") == 0)
-                        consul.token = value;
-                else if (strcmp(name, "endpoint") == 0)
-                        endpoints[etcd.n_endpoints++] = value;
-                else if (strcmp(name, "key") == 0)
-                        consul.key = etcd.key = file.path = value;
-                else if (strcmp(name, "hostname") == 0)
-                        consul.hostname = etcd.hostname = file.hostname = value;
-                else if (strcmp(name, "advertise-url") == 0)
-                        consul.advertise_url = etcd.advertise_url = file.advertise_url = value;
-                else if (strcmp(name, "ca") == 0)
-                        consul.ca = etcd.ca = value;
-                else if (strcmp(name, "cert") == 0)
-                        consul.cert = etcd.cert = value;
-                else if (strcmp(name, "cert-key") == 0)
-                        consul.cert_key = etcd.cert_key = value;
-                else if (strcmp(name, "ttl-ms") == 0)
-                        consul.ttl_ms = etcd.ttl_ms = file.ttl_ms = atoll(value);
-                else if (strcmp(name, "lock-delay-ms") == 0)
-                        consul.lock_delay_ms = atoll(value);
-                else
-                        abort();
+                take_option(&o, name, value);
         }
         if (strcmp(argv[1], "consul") == 0)
-                return lease_consul_new(&consul, ret, e);
+                return lease_consul_new(&o.consul, ret, e);
         if (strcmp(argv[1], "file") == 0)
-                return lease_file_new(&file, ret, e);
-        return lease_etcd_new(&etcd, ret, e);
+                return lease_file_new(&o.file, ret, e);
+        if (strcmp(argv[1], "object") == 0)
+                return lease_object_new(&o.object, ret, e);
+        return lease_etcd_new(&o.etcd, ret, e);
 }
 
 int
