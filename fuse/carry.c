@@ -3,6 +3,7 @@
 #include "fuse/carry.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,9 @@
 #include "fuse/fuse_internal.h"
 #include "fuse/lost.h"
 #include "fuse/moments.h"
+#include "fuse/passthrough.h"
+#include "fuse/wal_spoil.h"
+#include "fuse/wal_watch.h"
 #include "sqlite/wal_index.h"
 
 #define SESSION_TAG 0x73657373696f6eu
@@ -34,10 +38,6 @@ session_may_be_carried(struct session *s, struct err *e)
 {
         int r = 0;
 
-        if (s->config.is_wal_passed)
-                return err_text(e, -EBUSY,
-                                "WALs are passed through to their files (fuse.wal-passthrough), "
-                                "which a node in place of this one does not take over yet");
         pthread_mutex_lock(&s->lock);
         for (uint32_t i = 1; i < s->handles.n && r == 0; i++) {
                 const struct handle *h = s->handles.slots[i].item;
@@ -131,12 +131,21 @@ session_quiesce(struct session *s, struct workers *const *others, int timeout_ms
 
         do {
                 dispatch_pause(s);
-                if (wait_for_rest(s, others))
+                if (wait_for_rest(s, others) && passthrough_is_settled(s) && are_all_idle(s, others))
                         return 0;
                 dispatch_unpause(s);
                 carry_sleep_ms(BETWEEN_MS);
         } while (monotonic_ns() < end_ns);
         return err_text(e, -ETIMEDOUT, "the mount did not come to rest within %d s", timeout_ms / 1000);
+}
+
+/* A look may have left a capture to a worker. */
+void
+session_end_looking(struct session *s)
+{
+        wal_watch_stop(s);
+        if (s->config.workers != NULL)
+                workers_drain(s->config.workers);
 }
 
 /* --- out --- */
@@ -164,6 +173,7 @@ put_node(const struct inode *in, struct parcel *p)
         parcel_put(p, in->is_revoked);
         parcel_put(p, in->is_moved);
         parcel_put(p, in->was_passed);
+        parcel_put(p, (uint64_t)in->backing_id);
 }
 
 static void
@@ -220,6 +230,7 @@ session_carry_out(struct session *s, struct parcel *p)
         parcel_put(p, SESSION_TAG);
         parcel_put_text(p, s->mount_dir);
         parcel_put_fd(p, fuse_session_fd(s->se));
+        parcel_put(p, s->passthrough.is_on);
         parcel_put_bytes(p, g->init, g->init_size);
         parcel_put(p, g->want);
         parcel_put(p, g->max_write);
@@ -282,13 +293,16 @@ static int
 take_connection(struct session *s, struct parcel_reader *r, struct err *e)
 {
         char name[32];
-        int fd = parcel_get_fd(r);
+        int fd = parcel_get_fd(r), error;
 
         if (fd < 0)
                 return err_text(e, -EPROTO, "no connection to the kernel was handed over");
         snprintf(name, sizeof name, "/dev/fd/%d", fd);
         if (fuse_session_mount(s->se, name) < 0)
                 return err_text(e, -EIO, "libfuse does not take over the connection to the kernel");
+        error = passthrough_take_on(s, parcel_get_flag(r), e);
+        if (error < 0)
+                return error;
         return greet_again(s, r, e);
 }
 
@@ -343,8 +357,10 @@ lose_node(struct inode *in, struct place *place, const char *db_name)
         static const uint8_t invalid[2 * WAL_INDEX_COPY_SIZE];
         struct stat st;
 
-        if (in->kind == INODE_SHM && place->name[0] != '\0' && in->fd >= 0 && fstat(in->fd, &st) == 0 &&
-            st.st_size >= (off_t)sizeof invalid)
+        if (in->kind == INODE_SHM && in->backing_id > 0)
+                wal_spoil(in->fd); /* its users write the WAL without us */
+        else if (in->kind == INODE_SHM && place->name[0] != '\0' && in->fd >= 0 &&
+                 fstat(in->fd, &st) == 0 && st.st_size >= (off_t)sizeof invalid)
                 (void)!pwrite(in->fd, invalid, sizeof invalid, 0);
         place->lost_db = place->name[0] != '\0' ? db_name : NULL;
         place->lost_name = place->name;
@@ -381,6 +397,7 @@ take_node(struct session *s, uint32_t i, struct place *place, struct parcel_read
         in->is_revoked = parcel_get_flag(r);
         in->is_moved = parcel_get_flag(r);
         in->was_passed = parcel_get_flag(r);
+        in->backing_id = (int)parcel_get_below(r, INT_MAX);
         if (is_lost)
                 lose_node(in, place, name);
         if (is_lost || (is_moment && kind == INODE_MOMENT)) /* a moment is read anew, by who opens it */
@@ -455,6 +472,7 @@ take_handle(struct session *s, uint32_t i, struct parcel_reader *r, struct err *
         inode_ref(h->inode);
         h->inode->n_handles++;
         h->inode->n_writers += h->has_written;
+        passthrough_take_handle(h);
         atomic_fetch_add(&s->n_open, !h->is_internal);
         return 0;
 }
@@ -509,7 +527,16 @@ session_carry_in(struct session *s, struct parcel_reader *r, struct err *e)
         }
         if (error == 0)
                 error = take_handles(s, r, e);
+        if (error == 0 && (error = passthrough_take_indexes(s)) < 0)
+                err_set(e, error, "take over wal-indexes");
         if (error == 0)
                 error = take_parked(s, r, e);
         return error == 0 ? parcel_check(r, e) : error;
+}
+
+void
+session_begin_carried(struct session *s)
+{
+        passthrough_watch_taken(s);
+        lost_tell(s);
 }

@@ -15,15 +15,18 @@ unsigned session_count_carried_fds(struct session *s);
  * work; -ETIMEDOUT, and it serves on: there was no such moment within @timeout_ms. @others: more pools, up to a NULL, of
  * threads that do not enter the mount. From a thread that is not the mount's, when nobody posts to the pools but requests. */
 int session_quiesce(struct session *s, struct workers *const *others, int timeout_ms, struct err *e);
-/* After that, the state; then one of the two: session_leave ends session_run, and session_free leaves the mount to the next
+/* After that: nothing looks at WALs that are passed through any more. */
+void session_end_looking(struct session *s);
+/* And then the state; then one of the two: session_leave ends session_run, and session_free leaves the mount to the next
  * program; session_go_on serves on. */
 void session_carry_out(struct session *s, struct parcel *p);
 void session_leave(struct session *s);
 void session_go_on(struct session *s);
 /* (session.c) Of a session whose process was handed this. */
 int session_carry_in(struct session *s, struct parcel_reader *r, struct err *e);
-/* (lost.c) Of databases that were not taken over (store_is_broken): what the kernel keeps of them goes, so that who has them
- * open asks, and is told an error. Once session_run answers, from any thread that may wait. */
-void session_tell_lost(struct session *s);
+/* After it, once session_run answers and there is no way back; from any thread that may wait. WALs that are passed through are
+ * looked at. Of databases that were not taken over (store_is_broken) what the kernel keeps goes, so that who has them open asks, and is told
+ * an error (lost.h). */
+void session_begin_carried(struct session *s);
 
 #endif

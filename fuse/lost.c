@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuse/carry.h"
 #include "fuse/fuse_internal.h"
 #include "fuse/own_mount.h"
 
@@ -82,7 +81,7 @@ tell_lost(void *arg)
 }
 
 void
-session_tell_lost(struct session *s)
+lost_tell(struct session *s)
 {
         if (s->lost != NULL)
                 (void)workers_call(s->config.tellers, tell_lost, s);

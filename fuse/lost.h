@@ -12,6 +12,8 @@ struct lost_node;
 /* @in was called @name in its directory, and was @database's. Without memory the kernel is told nothing of it. */
 void lost_note(struct session *s, struct inode *in, const char *name, const char *database,
                enum live_kind kind);
+/* Tells it; waits. */
+void lost_tell(struct session *s);
 /* Of those that nobody was told of. */
 void lost_free(struct lost_node *list);
 

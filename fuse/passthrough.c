@@ -184,6 +184,34 @@ passthrough_set_up(struct session *s, struct err *e)
         return r < 0 ? err_set(e, r, "set up the connection to the kernel") : 0;
 }
 
+int
+passthrough_take_on(struct session *s, bool is_on, struct err *e)
+{
+        s->passthrough.is_settled = true; /* INIT was answered once and for all */
+        s->passthrough.is_offered = s->passthrough.is_on = is_on;
+        if (is_on && s->config.live != NULL)
+                live_nodes_set_passed(s->config.live);
+        return passthrough_set_up(s, e);
+}
+
+/* --- from program to program --- */
+
+static int
+look_before_carry(void *arg, struct db *db)
+{
+        struct db_look look;
+        int r = db_wal_look(db, &look);
+
+        (void)arg;
+        return r == E_BUSY || look.is_prepared;
+}
+
+bool
+passthrough_is_settled(struct session *s)
+{
+        return !s->passthrough.is_on || store_each(s->store, look_before_carry, NULL) == 0;
+}
+
 /* --- which nodes --- */
 
 /* Of NAME-wal its NAME-shm, and the other way round; NULL when the kernel does not know it. */
@@ -388,4 +416,47 @@ passthrough_detach(struct inode *in)
         if (in->n_index_users > 0)
                 db_wal_set_index(in->db, -1);
         in->n_index_users = 0;
+}
+
+void
+passthrough_take_handle(const struct handle *h)
+{
+        struct inode *in = h->inode;
+
+        if (in->backing_id > 0 && in->kind == INODE_SHM && !h->is_internal && !is_left_behind(in))
+                in->n_index_users++;
+}
+
+int
+passthrough_take_indexes(struct session *s)
+{
+        const struct id_table *t = &s->inodes.ids;
+
+        for (uint32_t i = 1; i < t->n; i++) {
+                const struct inode *in = t->slots[i].item;
+                int fd;
+
+                if (in == NULL || in->n_index_users == 0)
+                        continue;
+                fd = fcntl(in->fd, F_DUPFD_CLOEXEC, 3);
+                if (fd < 0)
+                        return -errno;
+                db_wal_restore_index(in->db, fd);
+        }
+        return 0;
+}
+
+void
+passthrough_watch_taken(struct session *s)
+{
+        const struct id_table *t = &s->inodes.ids;
+
+        pthread_mutex_lock(&s->lock);
+        for (uint32_t i = 1; i < t->n; i++) {
+                const struct inode *in = t->slots[i].item;
+
+                if (in != NULL && in->backing_id > 0 && in->db != NULL && !is_left_behind(in))
+                        wal_watch_add(s, in->db);
+        }
+        pthread_mutex_unlock(&s->lock);
 }

@@ -23,6 +23,16 @@ struct session;
 
 /* After the mount, before the first request: INIT is asked for it. */
 int passthrough_set_up(struct session *s, struct err *e);
+/* (carry.h) Instead, of a connection that was handed on: before INIT is read again, whether it @is_on; and once nodes and handles
+ * are there. 0 or negative. */
+int passthrough_take_on(struct session *s, bool is_on, struct err *e);
+void passthrough_take_handle(const struct handle *h);
+int passthrough_take_indexes(struct session *s);
+/* Without the lock, once there is no way back: what was written meanwhile is captured from now on. */
+void passthrough_watch_taken(struct session *s);
+/* Before it is handed on. False: a commit waits to be published, or a database is busy; ask again once requests were
+ * answered. */
+bool passthrough_is_settled(struct session *s);
 /* Before a handle of @in is made. 0: in->backing_id says which it is; E_BUSY; or why it cannot be opened. */
 int passthrough_open(struct session *s, struct inode *in);
 /* As fuse_reply_open and fuse_reply_create, for a node that is passed through. */

@@ -232,14 +232,14 @@ make_fuse(struct session *s, struct err *e)
         }
         fuse_opt_free_args(&args);
         if (r == 0 && s->config.carried != NULL)
-                return session_carry_in(s, s->config.carried, e);
-        if (r == 0 && fuse_session_mount(s->se, s->mount_dir) < 0)
+                r = session_carry_in(s, s->config.carried, e);
+        else if (r == 0 && fuse_session_mount(s->se, s->mount_dir) < 0)
                 r = err_text(
                         e, -EIO,
                         "cannot mount %s: is /dev/fuse there, and fusermount3 (package fuse3) installed? "
                         "In a container, pass --device /dev/fuse --cap-add SYS_ADMIN",
                         s->mount_dir);
-        if (r == 0)
+        if (r == 0 && s->config.carried == NULL)
                 r = passthrough_set_up(s, e);
         if (r == 0 && s->config.is_wal_passed && (r = wal_watch_start(s)) < 0)
                 err_set(e, r, "start a thread");

@@ -587,9 +587,10 @@ start_rest(void *arg)
         const struct daemon_options *o = st->daemon->options;
 
         guard_arm(st->daemon->guard, o->mount_dir, session_connection(st->daemon->session));
-        if (o->takeover != NULL)
+        if (o->takeover != NULL) {
                 takeover_end(o->takeover);
-        session_tell_lost(st->daemon->session);
+                session_begin_carried(st->daemon->session);
+        }
         node_start(st->daemon->node, st->daemon->held.has_holder ? &st->daemon->held : NULL);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);

@@ -15,6 +15,7 @@
 #include "cmd/litefs/ending.h"
 #include "cmd/litefs/guard.h"
 #include "cmd/litefs/make.h"
+#include "cmd/litefs/passing.h"
 #include "cmd/litefs/pulse.h"
 #include "cmd/litefs/takeover.h"
 #include "db/db.h"
@@ -221,6 +222,7 @@ gather_state(struct daemon *d, struct err *e)
                 .mount_dir = o->mount_dir,
                 .data_dir = o->data_dir,
                 .http_addr = o->config->http.addr,
+                .passes = passing_any(o->config),
                 .lock_fd = store_lock_fd(d->store),
                 .http_fd = node_listener_fd(d->node),
                 .application_pid = o->application(o->arg),
@@ -294,6 +296,7 @@ rest_and_gather(struct daemon *d, struct workers *const *others, struct err *e)
         int fd = come_to_rest(d, others, e);
 
         if (fd == 0) {
+                session_end_looking(d->session);
                 fd = gather_state(d, e);
                 if (fd < 0)
                         session_go_on(d->session);

@@ -360,7 +360,7 @@ exit_status(struct mount *m)
         }
 }
 
-/* litefs takeover-check VERSION MOUNT DATA LEASE MOUNT'S WORDS...: whether this program could take over the node that asks it. It is
+/* litefs takeover-check VERSION MOUNT DATA PASSES LEASE MOUNT'S WORDS...: whether this program could take over the node that asks it. It is
  * no command for people, and has no help. */
 int
 command_takeover_check(int argc, char **argv)
@@ -370,15 +370,18 @@ command_takeover_check(int argc, char **argv)
         struct err e = ERR_INIT;
         int code, r = 0;
 
-        if (argc < 4 || strtoul(argv[0], NULL, 10) != TAKEOVER_VERSION) {
+        if (argc < 5 || strtoul(argv[0], NULL, 10) != TAKEOVER_VERSION) {
                 fprintf(stderr,
                         "ERROR: it takes over the state of version %u, and the running node has version %s: "
                         "restart the node\n",
                         TAKEOVER_VERSION, argc > 0 ? argv[0] : "0");
                 return 1;
         }
-        facts = (struct takeover_facts){ .mount_dir = argv[1], .data_dir = argv[2], .lease = argv[3] };
-        code = parse_mount_words(&m, argc - 4, argv + 4) - 1;
+        facts = (struct takeover_facts){ .mount_dir = argv[1],
+                                         .data_dir = argv[2],
+                                         .passes = strcmp(argv[3], "1") == 0,
+                                         .lease = argv[4] };
+        code = parse_mount_words(&m, argc - 5, argv + 5) - 1;
         if (code < 0)
                 r = takeover_check(&facts, &m.config, &e);
         if (code < 0 && r == 0)

@@ -77,12 +77,12 @@ takeover_remember(char **argv)
 
 /* --- the old program --- */
 
-/* "takeover-check VERSION MOUNT DATA LEASE" and our own words behind the command's name. */
+/* "takeover-check VERSION MOUNT DATA PASSES LEASE" and our own words behind the command's name. */
 static char **
 make_try_words(const struct config *c, const char *lease, char *version)
 {
         size_t n = count_words(origin.argv), at = 0;
-        char **words = calloc(n + 7, sizeof *words);
+        char **words = calloc(n + 8, sizeof *words);
 
         if (words == NULL)
                 return NULL;
@@ -91,6 +91,7 @@ make_try_words(const struct config *c, const char *lease, char *version)
         words[at++] = version;
         words[at++] = (char *)c->fuse.dir;
         words[at++] = (char *)c->data.dir;
+        words[at++] = passing_any(c) ? (char *)"1" : (char *)"0";
         words[at++] = (char *)(uintptr_t)lease;
         for (size_t i = 2; i < n; i++)
                 words[at++] = origin.argv[i];
@@ -236,6 +237,7 @@ takeover_put(struct parcel *p, const struct takeover_facts *facts)
         parcel_put_text(p, facts->mount_dir);
         parcel_put_text(p, facts->data_dir);
         parcel_put_text(p, facts->http_addr);
+        parcel_put(p, facts->passes);
         parcel_put_fd(p, facts->lock_fd);
         parcel_put_fd(p, facts->http_fd);
         parcel_put_fd(p, facts->guard_fd);
@@ -321,6 +323,7 @@ take_facts(struct takeover *t)
         f->mount_dir = parcel_get_text(r);
         f->data_dir = parcel_get_text(r);
         f->http_addr = parcel_get_text(r);
+        f->passes = parcel_get_flag(r);
         f->lock_fd = parcel_get_fd(r);
         f->http_fd = parcel_get_fd(r);
         f->guard_fd = parcel_get_fd(r);
@@ -401,10 +404,11 @@ takeover_check(const struct takeover_facts *facts, const struct config *c, struc
 
         if (r == 0)
                 r = check_dir("data.dir", c->data.dir, facts->data_dir, e);
-        if (r == 0 && passing_any(c))
+        if (r == 0 && passing_any(c) != facts->passes)
                 r = err_text(
                         e, -EINVAL,
-                        "WALs are to be passed through now (fuse.wal-passthrough): stop the node and start it instead");
+                        "WALs are%s to be passed through now (fuse.wal-passthrough): stop the node and start it instead",
+                        facts->passes ? " not" : "");
         return r;
 }
 

@@ -20,11 +20,12 @@
 struct config;
 
 /* Of the parcels that this program writes and reads; another one with each change of what is in them. */
-#define TAKEOVER_VERSION 3u
+#define TAKEOVER_VERSION 4u
 
 /* What is said of the process, before its parts. Strings are borrowed. */
 struct takeover_facts {
         const char *mount_dir, *data_dir, *http_addr;
+        bool passes; /* WALs may be passed through (passing_any) */
         const char *
                 lease; /* which one it holds (make_lease_name), "": none; then, its descriptor likewise: */
         struct lease_hold hold; /* by what, of zeros and -1 if by nothing */

@@ -6,7 +6,7 @@
 #include "db/image/carry.h"
 
 static void
-db_carry_out_locked(const struct db *db, struct parcel *p)
+db_carry_out_locked(struct db *db, struct parcel *p)
 {
         bool is_dirty = image_is_dirty(&db->image) || db->is_unjournaled || db->journal.is_active;
 
@@ -14,6 +14,10 @@ db_carry_out_locked(const struct db *db, struct parcel *p)
         parcel_put(p, db->pos.checksum);
         parcel_put(p, db->is_unconfirmed);
         parcel_put(p, db->commit_term);
+        parcel_put(p, db->passed.is_on);
+        parcel_put(p, db->passed.is_fast);
+        parcel_put(p, db->passed.was_told);
+        db->passed.is_handed_on = true;
         parcel_put(p, db->journal.exists);
         parcel_put(p, db->journal.is_active);
         parcel_put(p, db->journal.is_hot);
@@ -52,8 +56,8 @@ db_carry_in_open_transaction(struct db *db, struct parcel_reader *r)
 static void
 skip_open_transaction(struct parcel_reader *r)
 {
-        for (int i = 0; i < 5; i++)
-                (void)parcel_get(r); /* of the last commit, and of the journal */
+        for (int i = 0; i < 8; i++)
+                (void)parcel_get(r); /* of the last commit, of the WAL, and of the journal */
         spool_carry_skip(r);
         if (!parcel_get_flag(r))
                 return;
@@ -90,6 +94,9 @@ db_carry_in(struct db *db, struct parcel_reader *r, struct err *e)
         }
         db->is_unconfirmed = parcel_get_flag(r); /* its application may not have been told yet */
         db->commit_term = parcel_get(r);
+        db->passed.is_on = parcel_get_flag(r);
+        db->passed.is_fast = parcel_get_flag(r);
+        db->passed.was_told = parcel_get_flag(r);
         db->journal.exists = parcel_get_flag(r);
         db->journal.is_active = parcel_get_flag(r);
         db->journal.is_hot = parcel_get_flag(r);

@@ -6,7 +6,7 @@
 #include "base/parcel.h"
 #include "db/db.h"
 
-/* Nobody uses the database any more, and none of its jobs is under way. */
+/* Nobody uses the database any more, none of its jobs is under way, and no commit is prepared (db/passed.h). */
 void db_carry_out(struct db *db, struct parcel *p);
 /* Nobody uses it yet. The next part is of @db, by its name. -ENOMEM, or E_CHECKSUM: the database was opened at another
  * position than it was handed over at, and the part has been passed over. */

@@ -105,7 +105,7 @@ db_close(struct db *db)
 
         if (db == NULL)
                 return;
-        if (db->passed.is_on)
+        if (db->passed.is_on && !db->passed.is_handed_on)
                 (void)db_wal_pass_through(db, WAL_PASSTHROUGH_OFF);
         (void)db_housekeep(db, &keep, &e);
         if (db_access_begin(db, DB_BY_CLOSING, &a, NULL) == 0) {

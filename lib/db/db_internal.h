@@ -70,6 +70,7 @@ struct db_passed {
         uint64_t last_undone;     /* which of them; 0: none */
         bool is_removal_volatile; /* of a WAL that was one: a power cut may bring it back */
         bool was_told;            /* that commits come unsynced */
+        bool is_handed_on; /* to another program: what comes from now on is that one's to capture */
 };
 
 /* What is told of a database without its lock, which somebody may hold over a read or a write of the file: the state that the

@@ -105,17 +105,23 @@ db_wal_dup(struct db *db)
 }
 
 void
-db_wal_set_index(struct db *db, int fd)
+db_wal_restore_index(struct db *db, int fd)
 {
-        struct db_look ignored;
-
-        (void)db_wal_look(db, &ignored); /* while it can be read */
         pthread_mutex_lock(&db->lock);
         pthread_mutex_lock(&db->shown.lock);
         os_close(db->env->os, "wal:index", db->passed.index_fd);
         db->passed.index_fd = db->shown.index_fd = fd;
         pthread_mutex_unlock(&db->shown.lock);
         pthread_mutex_unlock(&db->lock);
+}
+
+void
+db_wal_set_index(struct db *db, int fd)
+{
+        struct db_look ignored;
+
+        (void)db_wal_look(db, &ignored); /* while it can be read */
+        db_wal_restore_index(db, fd);
         if (fd < 0)
                 (void)db_wal_look(db, &ignored); /* whoever comes next goes by the frames */
 }

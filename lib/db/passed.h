@@ -38,6 +38,9 @@ int db_wal_dup(struct db *db);
  * locking_mode=EXCLUSIVE none ever does. */
 void db_wal_set_index(struct db *db, int fd);
 
+/* Of one that another program has handed on: without a look, for nothing is captured yet. @fd becomes the database's. */
+void db_wal_restore_index(struct db *db, int fd);
+
 struct db_look {
         bool is_moving;   /* something was captured, or decided */
         bool is_prepared; /* a commit waits for its writer to publish it */

@@ -353,7 +353,8 @@ static int
 resume_wal(struct db_access *a, struct replay *rp, struct err *e)
 {
         struct db *db = a->db;
-        int r = wal_resume(db->wal, db->pos.txid, txlog_end_lsn(db->log), a->room);
+        int r = wal_resume(db->wal, db->pos.txid, txlog_end_lsn(db->log), recover_has_wal_tail(db),
+                           a->room);
 
         if (r == E_CHECKSUM)
                 return err_text(e, r, "%s/wal is not what was captured", db->dir);

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "http"))
@@ -16,6 +17,7 @@ import litefs_fixture
 from halt_fixture import Halt
 from litefs_fixture import LITEFS, Node, in_step, replica_of, wait_until
 
+ROUNDS = int(os.environ.get("ROUNDS", "4"))
 MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
 
 
@@ -251,7 +253,7 @@ def test_refusals_change_nothing():
         r = n.try_upgrade()
         assert r.returncode == 1 and "has no command takeover-check" in r.stderr, r.stderr
         still_the_same(n, c, before)
-        r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "", "-config", n.config], capture_output=True, text=True)
+        r = subprocess.run([LITEFS, "takeover-check", "999999", n.mnt, n.data, "0", "", "-config", n.config], capture_output=True, text=True)
         assert r.returncode == 1 and "restart the node" in r.stderr, r.stderr
         n.install(LITEFS)
         os.chmod(n.program, 0o775)
@@ -318,7 +320,7 @@ def test_refused_with_halt_locks():
 
 
 def test_refused_with_passthrough():
-    """By the program that passes WALs through, and by the one that would."""
+    """Which cannot be agreed upon with the kernel, or given up, later than at the mount."""
     for now, then in (("full", "off"), ("off", "full")):
         with Upgradable() as n:
             assert n.stop() == 0
@@ -339,6 +341,134 @@ def test_refused_with_passthrough():
             still_the_same(n, c, before)
             c.close()
             n.check()
+
+
+PASSED_WRITER = """
+import sqlite3, sys
+path, synchronous = sys.argv[1:]
+c = sqlite3.connect(path, isolation_level=None, timeout=120)
+c.execute("pragma synchronous=" + synchronous)
+c.execute("pragma wal_autocheckpoint=20")
+c.execute("pragma cache_size=5")
+n, round = c.execute("select count(*) from t").fetchone()[0], 0
+while True:
+    round += 1
+    c.execute("begin immediate")
+    for _ in range(1 + round % 7):
+        c.execute("insert into t values(?, randomblob(900))", (n,))
+        n += 1
+    if round % 20 == 19:
+        c.execute("delete from t where rowid % 3 = 0")
+        c.execute("rollback")
+        n = c.execute("select count(*) from t").fetchone()[0]
+        continue
+    c.execute("commit")
+    print(n, flush=True)
+"""
+
+
+STARTS_LATE = """
+import os, sys, time
+if sys.argv[1] != "takeover-check":
+    open({begun!r}, "w").close()
+    while not os.path.exists({done!r}):
+        time.sleep(0.01)
+os.execv({litefs!r}, sys.argv)
+"""
+
+
+def passes_through(n, mode):
+    """Whether that can be had on this machine; the node is started anew with it."""
+    assert n.stop() == 0
+    with open(n.config, encoding="utf-8") as f:
+        lines = [line for line in f.read().splitlines() if "wal-passthrough:" not in line]
+    lines.insert(lines.index("fuse:") + 1, f"  wal-passthrough: {mode}")
+    with open(n.config, "w", encoding="utf-8") as f:
+        f.write("\n".join(lines) + "\n")
+    n.start()
+    return "WALs are passed through" in n.log()
+
+
+def last_row(out):
+    """That was told to be committed."""
+    with open(out, encoding="utf-8") as f:
+        lines = f.read().split("\n")
+    return int(lines[-2]) if len(lines) > 1 else 0
+
+
+def test_wals_that_are_passed_through():
+    """Writers that nobody holds up go on from program to program: what they commit in between is the new one's to capture, and
+    a WAL may begin anew. One that is killed right before, or in the middle, loses nothing that it was told of."""
+    for mode, synchronous in (("full", "full"), ("full", "normal"), ("fast", "normal")):
+        with Upgradable() as n:
+            if not passes_through(n, mode):
+                return
+            c = n.connect()
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(a, b)")
+            reader, out = n.connect(), os.path.join(n.root, "out")
+            for i in range(ROUNDS):
+                with open(out, "w", encoding="utf-8") as f:
+                    writer = subprocess.Popen([sys.executable, "-c", PASSED_WRITER, n.path("t.db"), synchronous], stdout=f)
+                try:
+                    wait_until(lambda: last_row(out) > 0, "rows")
+                    if i % 3 == 1:
+                        writer.kill()
+                    elif i % 3 == 2:
+                        threading.Timer(0.02 * (i % 5), writer.kill).start()
+                    reader.execute("begin")
+                    seen = reader.execute("select count(*) from t").fetchone()[0]
+                    n.upgrade()
+                    assert reader.execute("select count(*) from t").fetchone()[0] == seen
+                    reader.execute("commit")
+                    if i % 3 == 0:
+                        before = last_row(out)
+                        wait_until(lambda: last_row(out) > before or writer.poll() is not None, "more rows")
+                        assert writer.poll() is None
+                finally:
+                    writer.kill()
+                    writer.wait()
+                told, there = last_row(out), c.execute("select count(*), count(distinct a) from t").fetchone()
+                assert there[0] == there[1] >= told, (mode, synchronous, told, there)
+                assert c.execute("pragma integrity_check").fetchone()[0] == "ok"
+            assert not n.has_failed("t.db"), n.log()
+            reader.close()
+            c.close()
+            n.check()
+
+
+def test_commits_between_two_programs():
+    """Unsynced ones in a WAL that is passed through, of a writer that is killed then: the next program captures all."""
+    with Upgradable() as n:
+        if not passes_through(n, "fast"):
+            return
+        c = n.connect()
+        c.execute("pragma journal_mode=wal")
+        c.execute("create table t(a, b)")
+        out, begun, done = (os.path.join(n.root, name) for name in ("out", "begun", "done"))
+        n.install_script(STARTS_LATE.format(begun=begun, done=done, litefs=LITEFS))
+        with open(out, "w", encoding="utf-8") as f:
+            writer = subprocess.Popen([sys.executable, "-c", PASSED_WRITER.replace("checkpoint=20", "checkpoint=0"), n.path("t.db"),
+                                       "normal"], stdout=f)
+        try:
+            wait_until(lambda: last_row(out) > 0, "rows")
+            upgrade = subprocess.Popen([LITEFS, "upgrade", "-url", n.url()])
+            wait_until(lambda: os.path.exists(begun), "the next program")
+            before = last_row(out)
+            wait_until(lambda: last_row(out) > before + 100, "rows while no program runs")
+        finally:
+            writer.kill()
+            writer.wait()
+            with open(done, "w", encoding="utf-8"):
+                pass
+        assert upgrade.wait(60) == 0
+        told = last_row(out)
+        assert c.execute("select count(distinct a) from t").fetchone()[0] >= told
+        pos = n.pos()
+        c.execute("insert into t values(-1, '')")
+        wait_until(lambda: n.pos() != pos, "the next commit to be captured")
+        c.close()
+        n.check()
 
 
 def damage(path, offset):

@@ -2,7 +2,9 @@
  *
  * SQLite goes on with the wal-index that it has mapped, so the frames must count as before. Which of them are captured,
  * the image tells: of each page that they have, the newest one is the committed image. At most one transaction can stand
- * behind them, for SQLite has one writer, whose last write was not answered: it is looked at when that write comes. */
+ * behind them, for SQLite has one writer, whose last write was not answered: it is looked at when that write comes. Where
+ * applications write without us (db/passed.h) it may be any number, and the WAL may have begun anew once the file had all of
+ * it, but then nothing of it is captured. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -18,28 +20,46 @@ struct boundary {
         uint32_t sum[2];
 };
 
-/* All frames that check out, and where the last transaction ends, and the one before it. */
-static int
-find_boundaries(struct db_wal *w, uint8_t *room, struct boundary ret[2])
-{
-        uint32_t commit;
-        int verdict = FRAME_VALID;
+struct boundaries {
+        struct boundary *list;
+        size_t n, capacity;
+};
 
-        ret[0] =
-                (struct boundary){ 0, w->image->page_count, { w->captured_sum[0], w->captured_sum[1] } };
-        ret[1] = ret[0];
-        while (verdict != FRAME_INVALID && w->frames.n < WAL_FRAMES_MAX) {
+static int
+add_boundary(struct boundaries *b, struct boundary one)
+{
+        if (b->n == b->capacity) {
+                size_t want = b->capacity == 0 ? 64 : b->capacity * 2;
+                struct boundary *p = realloc(b->list, want * sizeof *p);
+
+                if (p == NULL)
+                        return -ENOMEM;
+                b->list = p;
+                b->capacity = want;
+        }
+        b->list[b->n++] = one;
+        return 0;
+}
+
+/* All frames that check out, and where each transaction ends. */
+static int
+find_boundaries(struct db_wal *w, uint8_t *room, struct boundaries *ret)
+{
+        struct boundary none = { 0, w->image->page_count, { w->captured_sum[0], w->captured_sum[1] } };
+        int r = add_boundary(ret, none), verdict = FRAME_VALID;
+        uint32_t commit;
+
+        while (r == 0 && verdict != FRAME_INVALID && w->frames.n < WAL_FRAMES_MAX) {
                 verdict = wal_take_frame(w, room, &commit);
                 if (verdict < 0)
                         return verdict;
-                if (verdict == FRAME_COMMIT) {
-                        ret[1] = ret[0];
-                        ret[0] = (struct boundary){ w->frames.n,
-                                                    commit,
-                                                    { w->verified_sum[0], w->verified_sum[1] } };
-                }
+                if (verdict == FRAME_COMMIT)
+                        r = add_boundary(
+                                ret, (struct boundary){ w->frames.n,
+                                                        commit,
+                                                        { w->verified_sum[0], w->verified_sum[1] } });
         }
-        return 0;
+        return r;
 }
 
 /* The newest frame of each page among the first @n_frames, by page: the caller's. */
@@ -57,16 +77,27 @@ list_newest(const struct db_wal *w, uint32_t n_frames, uint32_t *ret_n)
 }
 
 static bool
-is_committed_image(const struct db_wal *w, const struct boundary *b, const struct wal_copy *list,
-                   uint32_t n)
+is_frame_of_image(const struct db_wal *w, uint32_t pgno, uint32_t frame)
 {
         const struct db_image *img = w->image;
 
-        if (b->commit != img->page_count)
-                return false;
+        return pgno > img->page_count || pgno == ltx_lock_pgno(img->page_size) ||
+               w->frames.sums[frame - 1] == pagesum_get(&img->sums, pgno);
+}
+
+/* Without looking at all of it: a boundary's last frame is the newest of its page. */
+static bool
+may_be_captured(const struct db_wal *w, const struct boundary *b)
+{
+        return b->commit == w->image->page_count &&
+               (b->n_frames == 0 || is_frame_of_image(w, w->frames.pgnos[b->n_frames - 1], b->n_frames));
+}
+
+static bool
+is_committed_image(const struct db_wal *w, const struct wal_copy *list, uint32_t n)
+{
         for (uint32_t i = 0; i < n; i++)
-                if (list[i].pgno <= img->page_count && list[i].pgno != ltx_lock_pgno(img->page_size) &&
-                    w->frames.sums[list[i].frame - 1] != pagesum_get(&img->sums, list[i].pgno))
+                if (!is_frame_of_image(w, list[i].pgno, list[i].frame))
                         return false;
         return true;
 }
@@ -137,11 +168,16 @@ settle_at(struct db_wal *w, const struct boundary *b, uint64_t txid, uint64_t ls
 static int
 try_boundary(struct db_wal *w, const struct boundary *b, uint64_t txid, uint64_t lsn, uint8_t *room)
 {
+        struct wal_copy *list;
         uint32_t n = 0;
-        struct wal_copy *list = list_newest(w, b->n_frames, &n);
-        int r = list == NULL ? -ENOMEM : 0;
+        int r;
 
-        if (r == 0 && is_committed_image(w, b, list, n)) {
+        if (!may_be_captured(w, b))
+                return 0;
+        list = list_newest(w, b->n_frames, &n);
+        r = list == NULL ? -ENOMEM : 0;
+
+        if (r == 0 && is_committed_image(w, list, n)) {
                 r = note_pending(w, list, n, room);
                 if (r == 0)
                         r = settle_at(w, b, txid, lsn);
@@ -153,16 +189,17 @@ try_boundary(struct db_wal *w, const struct boundary *b, uint64_t txid, uint64_t
 }
 
 int
-wal_resume(struct db_wal *w, uint64_t txid, uint64_t lsn, uint8_t *room)
+wal_resume(struct db_wal *w, uint64_t txid, uint64_t lsn, bool is_passed, uint8_t *room)
 {
-        struct boundary ends[2];
+        struct boundaries ends = { .n = 0 };
         int r = wal_read_header(w);
 
         if (r == 0 && !w->is_live)
-                r = E_CHECKSUM;
+                return is_passed ? 0 : E_CHECKSUM; /* it is being begun anew */
         if (r == 0)
-                r = find_boundaries(w, room, ends);
-        for (int i = 0; i < 2 && r == 0; i++)
-                r = try_boundary(w, &ends[i], txid, lsn, room);
+                r = find_boundaries(w, room, &ends);
+        for (size_t i = ends.n; i > 0 && r == 0 && (is_passed || i + 2 > ends.n); i--)
+                r = try_boundary(w, &ends.list[i - 1], txid, lsn, room);
+        free(ends.list);
         return r > 0 ? 0 : r < 0 ? r : E_CHECKSUM;
 }

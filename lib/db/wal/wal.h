@@ -64,8 +64,9 @@ void wal_forget_uncaptured(struct db_wal *w);
 
 /* --- resume.c: a file that applications have gone on with --- */
 /* Of the frames of wal_keep_file those are captured that make up the image, which is that of @txid; the log's end is @lsn.
- * @room: as for the image. E_CHECKSUM: they do not. */
-int wal_resume(struct db_wal *w, uint64_t txid, uint64_t lsn, uint8_t *room);
+ * @is_passed: any number of transactions may have come behind them without us, and more come meanwhile. @room: as for the image.
+ * E_CHECKSUM: they do not. */
+int wal_resume(struct db_wal *w, uint64_t txid, uint64_t lsn, bool is_passed, uint8_t *room);
 
 /* --- write.c: an application's write --- */
 struct wal_scan {
