@@ -92,18 +92,23 @@ def is_under_way(node):
         return True
 
 
+def start_held(node, how):
+    """Starts `node`, whose reads of a database are held up as strace's injection `how` says; back when one is."""
+    held = os.path.join(node.root, "held")
+    database = os.path.join(node.data, "dbs", "t.db", "database")
+    node.log_file = open(node.log_path, "a", encoding="utf-8")
+    node.process = subprocess.Popen(
+        ["strace", "-D", "-f", "-qq", "-o", held, "-e", "trace=pread64", "-P", database, "-e", "inject=pread64:" + how,
+         node.program, "mount", "-config", node.config], stdout=node.log_file, stderr=node.log_file)
+    wait_until(lambda: os.path.exists(held) and os.path.getsize(held) > 0, "the disk to be asked")
+
+
 def test_a_disk_that_hangs_at_the_start_does_not_keep_the_node():
     """Recovery, before there is a mount."""
     with Node(extra=IMPATIENT) as n:
         prepare(n)
         assert n.stop() == 0, n.log()
-        held = os.path.join(n.root, "held")
-        n.log_file = open(n.log_path, "a", encoding="utf-8")
-        n.process = subprocess.Popen(
-            ["strace", "-D", "-f", "-qq", "-o", held, "-e", "trace=pread64", "-P", os.path.join(n.data, "dbs", "t.db", "database"),
-             "-e", "inject=pread64:delay_enter=600000000", n.program, "mount", "-config", n.config],
-            stdout=n.log_file, stderr=n.log_file)
-        wait_until(lambda: os.path.exists(held) and os.path.getsize(held) > 0, "the disk to be asked")
+        start_held(n, "delay_enter=600000000")
         code, line = wait_for_force(n)
         assert code == 1 and "its own start" in line and "pread64 of " + n.data in line, line
         n.start()
@@ -113,13 +118,7 @@ def test_a_signal_during_the_start_ends_it_in_order():
     with Node() as n:
         prepare(n)
         assert n.stop() == 0, n.log()
-        held = os.path.join(n.root, "held")
-        n.log_file = open(n.log_path, "a", encoding="utf-8")
-        n.process = subprocess.Popen(
-            ["strace", "-D", "-f", "-qq", "-o", held, "-e", "trace=pread64", "-P", os.path.join(n.data, "dbs", "t.db", "database"),
-             "-e", "inject=pread64:delay_enter=1000000:when=1", n.program, "mount", "-config", n.config],
-            stdout=n.log_file, stderr=n.log_file)
-        wait_until(lambda: os.path.exists(held) and os.path.getsize(held) > 0, "the disk to be asked")
+        start_held(n, "delay_enter=1000000:when=1")
         assert not is_mounted(n.mnt)
         assert n.stop() == 0, n.log()
         assert n.log().count("litefs mounted to") == 1 and n.log().count("shut down complete") == 2, n.log()

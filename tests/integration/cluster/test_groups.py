@@ -39,10 +39,7 @@ class Writer(threading.Thread):
             try:
                 if c is None:
                     c = self.connect(self.cluster.wait_primary())
-                c.execute("begin")
-                c.execute("insert into main.t values(?)", (n,))
-                c.execute("insert into b.t values(?)", (n,))
-                c.execute("commit")
+                self.commit(c, n)
                 self.acked.append(n)
             except (sqlite3.Error, AssertionError, OSError):
                 if c is not None:
@@ -51,6 +48,12 @@ class Writer(threading.Thread):
                 time.sleep(0.02)
         if c is not None:
             c.close()
+
+    def commit(self, c, n):
+        c.execute("begin")
+        c.execute("insert into main.t values(?)", (n,))
+        c.execute("insert into b.t values(?)", (n,))
+        c.execute("commit")
 
 
 def rows(node, name):
@@ -83,23 +86,6 @@ class WalWriter(Writer):
 
     def names(self):
         return [f"wal{self.number}{x}.db" for x in "abc"]
-
-    def run(self):
-        c = None
-        while not self.stop.is_set():
-            n = self.asked = self.asked + 1
-            try:
-                if c is None:
-                    c = self.connect(self.cluster.wait_primary())
-                self.commit(c, n)
-                self.acked.append(n)
-            except (sqlite3.Error, AssertionError, OSError):
-                if c is not None:
-                    c.close()
-                c = None
-                time.sleep(0.02)
-        if c is not None:
-            c.close()
 
     def commit(self, c, n):
         c.execute("begin immediate")
@@ -311,13 +297,7 @@ def test_commits_over_several_databases_are_whole():
             time.sleep(0.7)
             hand_over(cl, i % 2 == 0)
         time.sleep(0.5)
-        for w in writers:
-            w.stop.set()
-        for w in writers:
-            w.join(60)
-            assert not w.is_alive(), "a writer hangs"
-        cl.wait_followers()
-        primary = cl.wait_primary()
+        primary = end(cl, writers)
         for w in writers:
             a, b = rows(primary, f"{w.mode}.db"), rows(primary, f"sub/{w.mode}.db")
             lost = [n for n in w.acked if n not in a or n not in b]

@@ -13,6 +13,7 @@ class Contract:
     TTL_MS = 2000
     CALL_MS = 500
     ENDS_AT_TTL = False  # the service's own doing
+    SERVER_IS_GONE = "ECONNREFUSED"
 
     def wait_stale(self, node):
         """Waits until `node` has seen the same mark for the holder's TTL; as a candidate does."""
@@ -419,7 +420,7 @@ class Contract:
             a = self.node("a", server=server)
             a.ok("acquire")
             server.kill()
-            self.assertCode(a.call("watch"), "ECONNREFUSED")
+            self.assertCode(a.call("watch"), self.SERVER_IS_GONE)
             self.assertGreater(a.left_ms(), 0)
         finally:
             server.close()

@@ -75,6 +75,7 @@ class Files:
 class FileLease(Contract, LeaseCase):
     new_server = Files
     ENDS_AT_TTL = True  # even before, where the holder's process has ended
+    SERVER_IS_GONE = "ENOENT"
 
     def setUp(self):
         super().setUp()
@@ -221,17 +222,6 @@ class FileLease(Contract, LeaseCase):
         self.refused(path, "EPERM", "belongs to another user (65534): run all nodes as the same user")
 
     # --- as the contract has it, but for what a server says ---
-
-    def test_a_watch_without_a_server_is_no_loss(self):
-        server = self.new_server()
-        try:
-            a = self.node("a", server=server)
-            a.ok("acquire")
-            server.kill()
-            self.assertCode(a.call("watch"), "ENOENT")
-            self.assertGreater(a.left_ms(), 0)
-        finally:
-            server.close()
 
     def test_a_server_that_was_killed_refuses(self):
         """Its directory is gone."""
