@@ -365,22 +365,11 @@ static const struct kv_service etcd_service = {
 };
 
 static const struct lease_ops etcd_ops = {
-        .read = kv_read,
-        .acquire = kv_acquire,
-        .renew = kv_renew,
-        .release = kv_end,
-        .break_stale = kv_break_stale,
-        .offer = kv_offer,
-        .withdraw = kv_withdraw,
-        .take_over = kv_take_over,
+        KV_LEASE_OPS,
         .get_cluster_id = etcd_get_cluster_id,
         .put_cluster_id = etcd_put_cluster_id,
-        .get_heir = kv_get_heir,
-        .raise_term = kv_raise_term,
-        .watch = kv_watch,
         .hand_on = kv_hand_on,
         .take_on = kv_take_on,
-        .deadline_ms = kv_deadline_ms,
         .free = etcd_free,
 };
 

@@ -328,22 +328,11 @@ static const struct kv_service file_service = {
 };
 
 static const struct lease_ops file_ops = {
-        .read = kv_read,
-        .acquire = kv_acquire,
-        .renew = kv_renew,
-        .release = kv_end,
-        .break_stale = kv_break_stale,
-        .offer = kv_offer,
-        .withdraw = kv_withdraw,
-        .take_over = kv_take_over,
+        KV_LEASE_OPS,
         .get_cluster_id = file_get_cluster_id,
         .put_cluster_id = file_put_cluster_id,
-        .get_heir = kv_get_heir,
-        .raise_term = kv_raise_term,
-        .watch = kv_watch,
         .hand_on = file_hand_on,
         .take_on = file_take_on,
-        .deadline_ms = kv_deadline_ms,
         .free = file_lease_free,
 };
 

@@ -121,6 +121,13 @@ void kv_hand_on(struct lease *l, struct lease_hold *ret);
 int kv_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e);
 int64_t kv_deadline_ms(struct lease *l);
 
+/* All of them; of a lease_ops. What a service does itself stands behind it. */
+#define KV_LEASE_OPS \
+        .read = kv_read, .acquire = kv_acquire, .renew = kv_renew, .release = kv_end, \
+        .break_stale = kv_break_stale, .offer = kv_offer, .withdraw = kv_withdraw, \
+        .take_over = kv_take_over, .get_heir = kv_get_heir, .raise_term = kv_raise_term, \
+        .watch = kv_watch, .deadline_ms = kv_deadline_ms
+
 /* --- requests: kv_request.c --- */
 
 /* Starts the deadline of a call. The time. */
