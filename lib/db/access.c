@@ -240,6 +240,15 @@ call_waiters(struct db_waiter *list)
         }
 }
 
+/* Those that wait, and whoever has an eye on idle databases. Without the lock. */
+static void
+tell_idle(struct db *db, struct db_waiter *waiters, bool is_wanted)
+{
+        call_waiters(waiters);
+        if (is_wanted && db->env->idle != NULL)
+                db->env->idle(db->env->arg, db);
+}
+
 static void
 end_hold(struct db_access *a)
 {
@@ -275,9 +284,7 @@ end_owner(struct db_access *a)
         atomic_fetch_sub(&db->n_at_work, 1);
         pthread_mutex_unlock(&db->lock);
         *a = (struct db_access){ 0 };
-        call_waiters(waiters);
-        if (db->env->idle != NULL)
-                db->env->idle(db->env->arg, db);
+        tell_idle(db, waiters, true);
 }
 
 static void
@@ -296,9 +303,7 @@ end_keeper(struct db_access *a)
         }
         pthread_mutex_unlock(&db->lock);
         *a = (struct db_access){ 0 };
-        call_waiters(waiters);
-        if (is_wanted && db->env->idle != NULL)
-                db->env->idle(db->env->arg, db);
+        tell_idle(db, waiters, is_wanted);
 }
 
 void
@@ -338,9 +343,7 @@ access_tell_free(struct db *db)
                 waiters = take_access_waiters(db);
         }
         pthread_mutex_unlock(&db->lock);
-        call_waiters(waiters);
-        if (is_wanted && db->env->idle != NULL)
-                db->env->idle(db->env->arg, db);
+        tell_idle(db, waiters, is_wanted);
 }
 
 /* --- while it lasts --- */
