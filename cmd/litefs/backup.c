@@ -316,13 +316,13 @@ parse_backup_words(struct request *rq, size_t action, const struct flag *flags, 
         *ret_help = w.help;
         if (r != 0 || action == N_ACTIONS)
                 return r;
-        n = w.n + w.n_rest;
+        n = flag_words_count(&w);
         if (n != work[action].n_words)
                 return err_text(e, -EINVAL,
                                 n < work[action].n_words ? "the URL or the database is missing"
                                                          : "too many arguments");
         if (n > 0)
-                rq->word = w.n > 0 ? w.words[0] : w.rest[0];
+                rq->word = flag_words_get(&w, 0);
         return 0;
 }
 

@@ -99,8 +99,8 @@ command_check(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest > 0)
-                ch.path = w.n > 0 ? w.words[0] : w.rest[0];
+        if (flag_words_count(&w) > 0)
+                ch.path = flag_words_get(&w, 0);
         r = config_init(&ch.config);
         if (r == 0)
                 r = config_load(&ch.config, ch.path, ch.no_expand_env, &e);

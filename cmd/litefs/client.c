@@ -282,7 +282,7 @@ client_parse(const struct flag *flags, int argc, char **argv, int max_words, con
 
         if (r > 0)
                 return 1 + help_print(help, flags, ret->help);
-        if (r == 0 && ret->n + ret->n_rest > max_words)
+        if (r == 0 && flag_words_count(ret) > max_words)
                 r = err_text(&e, -EINVAL, "too many arguments");
         return r < 0 ? 1 + help_mistake(help->name, e.text) : 0;
 }

@@ -141,10 +141,10 @@ command_clone(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest != 2)
+        if (flag_words_count(&w) != 2)
                 return help_mistake("clone", "a database and a file are wanted");
         for (int i = 0; i < 2; i++)
-                words[i] = i < w.n ? w.words[i] : w.rest[i - w.n];
+                words[i] = flag_words_get(&w, i);
         c.to = words[1];
         r = name_source(&c, words[0], &e);
         if (r == 0)

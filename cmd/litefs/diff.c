@@ -43,10 +43,10 @@ command_diff(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest != 2)
+        if (flag_words_count(&w) != 2)
                 return help_mistake("diff", "two databases are wanted");
         for (int i = 0; i < 2 && r == 0; i++) {
-                args[1 + i] = (char *)(i < w.n ? w.words[i] : w.rest[i - w.n]);
+                args[1 + i] = flag_words_get(&w, i);
                 r = check_readable(args[1 + i], &e);
         }
         if (r == 0) {

@@ -320,46 +320,47 @@ check_orphans(struct doctor *d)
                         path, n);
 }
 
+enum beginning { BEGINS_NOWHERE, BEGINS_AS_DATABASE, BEGINS_AS_OTHER };
+
+/* BEGINS_NOWHERE: it cannot be read, or is shorter than that. */
+static enum beginning
+begins_as(int dir_fd, const char *name)
+{
+        int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        unsigned char head[16] = { 0 };
+        ssize_t n;
+
+        if (fd < 0)
+                return BEGINS_NOWHERE;
+        n = pread(fd, head, sizeof head, 0);
+        close(fd);
+        if (n != sizeof head)
+                return BEGINS_NOWHERE;
+        return memcmp(head, "SQLite format 3", 16) == 0 ? BEGINS_AS_DATABASE : BEGINS_AS_OTHER;
+}
+
 /* A database that litefs never looks at: by its name it belongs to another one. */
 static bool
 doctor_is_named_as_companion(int dir_fd, const char *name)
 {
         static const char *const ends[] = { "-wal", "-shm", "-journal", "-pos", "-lock" };
-        unsigned char head[16] = { 0 };
         size_t len = strlen(name);
         bool is_named = false;
-        ssize_t n;
-        int fd;
 
         for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
                 is_named = is_named ||
                            (len > strlen(ends[i]) && strcmp(name + len - strlen(ends[i]), ends[i]) == 0);
-        fd = is_named ? openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
-        if (fd < 0)
-                return false;
-        n = pread(fd, head, sizeof head, 0);
-        close(fd);
-        return n == sizeof head && memcmp(head, "SQLite format 3", 16) == 0;
+        return is_named && begins_as(dir_fd, name) == BEGINS_AS_DATABASE;
 }
 
 /* A database in a file that has another name, too (a hard link). */
 static bool
 is_linked_database(int dir_fd, const char *name)
 {
-        unsigned char head[16] = { 0 };
         struct stat st;
-        ssize_t n;
-        int fd;
 
-        if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode) ||
-            st.st_nlink < 2)
-                return false;
-        fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0)
-                return false;
-        n = pread(fd, head, sizeof head, 0);
-        close(fd);
-        return n == sizeof head && memcmp(head, "SQLite format 3", 16) == 0;
+        return fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+               st.st_nlink > 1 && begins_as(dir_fd, name) == BEGINS_AS_DATABASE;
 }
 
 /* What is named as a database and is a plain file for litefs: an encrypted one, as a rule. */
@@ -367,23 +368,14 @@ static bool
 is_unreadable_database(int dir_fd, const char *name)
 {
         static const char *const ends[] = { ".db", ".db3", ".sqlite", ".sqlite3" };
-        unsigned char head[16] = { 0 };
         const char *dot = strrchr(name, '.');
         bool is_named = false;
         struct stat st;
-        ssize_t n;
-        int fd;
 
         for (size_t i = 0; dot != NULL && i < sizeof ends / sizeof ends[0]; i++)
                 is_named = is_named || strcmp(dot, ends[i]) == 0;
-        fd = is_named ? openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
-        if (fd < 0)
-                return false;
-        n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 512 && st.st_size % 512 == 0
-                    ? pread(fd, head, sizeof head, 0)
-                    : 0;
-        close(fd);
-        return n == sizeof head && memcmp(head, "SQLite format 3", 16) != 0;
+        return is_named && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+               st.st_size >= 512 && st.st_size % 512 == 0 && begins_as(dir_fd, name) == BEGINS_AS_OTHER;
 }
 
 #define PLAIN_FILES_MAX 10000

@@ -25,6 +25,19 @@ struct flag_words {
         const char *help; /* when help was asked for: the format, "" or what -help= names */
 };
 
+/* All of them, in the order in which they came. */
+static inline int
+flag_words_count(const struct flag_words *w)
+{
+        return w->n + w->n_rest;
+}
+
+static inline char *
+flag_words_get(const struct flag_words *w, int i)
+{
+        return i < w->n ? w->words[i] : w->rest[i - w->n];
+}
+
 /* 0; 1 when help was asked for; -EINVAL with the words. */
 int flags_parse(const struct flag *flags, int argc, char **argv, struct flag_words *ret, struct err *e);
 /* "  -name VALUE   help" for each, to stdout. */

@@ -42,8 +42,8 @@ command_handoff(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest > 0)
-                node = w.n > 0 ? w.words[0] : w.rest[0];
+        if (flag_words_count(&w) > 0)
+                node = flag_words_get(&w, 0);
         r = client_open(&c, &e);
         if (r == 0)
                 r = client_post(&c, "/handoff",

@@ -1,6 +1,5 @@
 /* litefs init: the litefs.yml that says what the flags say, and for a service its unit. */
 #include <errno.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +16,7 @@
 #include "cmd/litefs/exec.h"
 #include "cmd/litefs/node_flags.h"
 #include "cmd/litefs/output.h"
+#include "cmd/litefs/real_path.h"
 #include "cmd/litefs/say.h"
 
 #define SERVICE_CONFIG "/etc/litefs.yml"
@@ -115,17 +115,18 @@ is_to_stdout(const struct init *in)
 static int
 choose_token(struct init *in, struct err *e)
 {
-        char up[PATH_MAX], real[PATH_MAX];
+        char dir[PATH_MAX], name[PATH_MAX];
+        int r;
 
         if (in->node.token_file != NULL || is_to_stdout(in) || !access_is_open(&in->config))
                 return 0;
-        snprintf(up, sizeof up, "%s", in->path);
-        if (realpath(dirname(up), real) == NULL)
-                return err_text(e, -errno, "%s cannot be written: %s; name a file elsewhere with -o",
-                                in->path, err_code_text(-errno));
-        if (snprintf(in->token_path, sizeof in->token_path, "%s/litefs.token",
-                     strcmp(real, "/") == 0 ? "" : real) >= (int)sizeof in->token_path)
-                return err_set(e, -ENAMETOOLONG, "%s", real);
+        r = real_path_above(in->path, dir, name);
+        if (r < 0)
+                return err_text(e, r, "%s cannot be written: %s; name a file elsewhere with -o",
+                                in->path, err_code_text(r));
+        if (snprintf(in->token_path, sizeof in->token_path, "%s/litefs.token", dir) >=
+            (int)sizeof in->token_path)
+                return err_set(e, -ENAMETOOLONG, "%s", dir);
         in->makes_token = access(in->token_path, F_OK) < 0;
         free(in->config.http.token_file);
         in->config.http.token_file = strdup(in->token_path);

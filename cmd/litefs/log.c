@@ -223,11 +223,11 @@ command_log(int argc, char **argv)
 
         if (r > 0)
                 return r - 1;
-        if (w.n + w.n_rest == 0)
+        if (flag_words_count(&w) == 0)
                 return help_mistake("log", "the database is missing");
         if (parse_log_flags(&v, &e) < 0)
                 return help_mistake("log", e.text);
-        r = log_of(&v.place, w.n > 0 ? w.words[0] : w.rest[0], &v.log, dir, &e);
+        r = log_of(&v.place, flag_words_get(&w, 0), &v.log, dir, &e);
         if (r == 0)
                 r = look_into_log(&v, dir, &e);
         if (r == 0)

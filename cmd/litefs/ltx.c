@@ -348,10 +348,11 @@ parse_ltx_words(struct request *rq, const struct flag *flags, int argc, char **a
         *ret_help = w.help;
         if (r != 0)
                 return r;
-        if (w.n + w.n_rest != 1)
+        if (flag_words_count(&w) != 1)
                 return err_text(e, -EINVAL,
-                                w.n + w.n_rest == 0 ? "the database is missing" : "too many arguments");
-        rq->db = w.n > 0 ? w.words[0] : w.rest[0];
+                                flag_words_count(&w) == 0 ? "the database is missing"
+                                                          : "too many arguments");
+        rq->db = flag_words_get(&w, 0);
         if (rq->from != NULL && (ltx_txid_parse(rq->from, &rq->txid) < 0 || rq->txid == 0))
                 return err_text(e, -EINVAL, "-txid wants 16 hex digits, not %s", rq->from);
         return 0;

@@ -135,7 +135,7 @@ command_help(int argc, char **argv)
 
         if (r > 0)
                 return help_print(&help, NULL, w.help);
-        if (r < 0 || w.n + w.n_rest > 1)
+        if (r < 0 || flag_words_count(&w) > 1)
                 return help_mistake(help.name, r < 0 ? e.text : "too many arguments");
         if (r == 0 && config_page != NULL)
                 r = help_print_config_page(config_page, &e);

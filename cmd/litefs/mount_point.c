@@ -1,6 +1,7 @@
 #include "cmd/litefs/mount_point.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 
 #include "base/log.h"
 #include "cmd/litefs/bare_files.h"
+#include "cmd/litefs/real_path.h"
 #include "fuse/session.h"
 
 int
@@ -42,26 +44,22 @@ mount_point_ask(const char *path)
 static void
 resolve_mount(const char *dir, char *ret, size_t size)
 {
-        const char *slash;
-        char path[4096], up[4096], *real;
-        size_t n = (size_t)snprintf(path, sizeof path, "%s", dir);
+        char up[PATH_MAX], name[PATH_MAX];
+        size_t n;
 
-        while (n > 1 && n < sizeof path && path[n - 1] == '/')
-                path[--n] = '\0';
-        slash = strrchr(path, '/');
-        snprintf(up, sizeof up, "%.*s", slash == NULL ? 1 : (int)(slash - path) + 1,
-                 slash == NULL ? "." : path);
-        real = realpath(up, NULL);
-        n = (size_t)snprintf(ret, size, "%s/", real != NULL && strcmp(real, "/") != 0 ? real : "");
-        free(real);
-        for (const char *s = slash == NULL ? path : slash + 1; *s != '\0' && n + 5 < size; s++)
+        if (real_path_above(dir, up, name) < 0) {
+                snprintf(ret, size, "%s", dir);
+                return;
+        }
+        n = (size_t)snprintf(ret, size, "%s/", up);
+        for (const char *s = name; *s != '\0' && n + 5 < size; s++)
                 n += (size_t)snprintf(ret + n, size - n, *s == ' ' ? "\\040" : "%c", *s);
 }
 
 bool
 mount_point_find(const char *dir, char type[64], char source[64])
 {
-        char real[4200];
+        char real[2 * PATH_MAX];
         FILE *f = fopen("/proc/self/mountinfo", "re");
         char *line = NULL;
         size_t size = 0;

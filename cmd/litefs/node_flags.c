@@ -49,8 +49,7 @@ node_flags_of_key(const char *key)
 static int
 make_absolute(const char *path, char ret[PATH_MAX], struct err *e)
 {
-        char up[PATH_MAX], real[PATH_MAX], *slash;
-        const char *last = up;
+        char up[PATH_MAX], name[PATH_MAX];
         size_t n = (size_t)snprintf(up, sizeof up, "%s", path);
         int r;
 
@@ -67,15 +66,11 @@ make_absolute(const char *path, char ret[PATH_MAX], struct err *e)
         if (r != -ENOENT && r != -ENOTCONN) /* the latter of a litefs that was killed */
                 return err_text(e, r, "%s cannot be used: %s; choose another directory", path,
                                 err_code_text(r));
-        slash = strrchr(up, '/');
-        if (slash != NULL) {
-                *slash = '\0';
-                last = slash + 1;
-        }
-        if (realpath(slash == NULL ? "." : slash == up ? "/" : up, real) == NULL)
-                return err_text(e, -errno, "%s cannot be made: %s; make the directory above it first",
-                                path, err_code_text(-errno));
-        n = (size_t)snprintf(ret, PATH_MAX, "%s/%s", strcmp(real, "/") == 0 ? "" : real, last);
+        r = real_path_above(path, up, name);
+        if (r < 0)
+                return err_text(e, r, "%s cannot be made: %s; make the directory above it first", path,
+                                err_code_text(r));
+        n = (size_t)snprintf(ret, PATH_MAX, "%s/%s", up, name);
         return n < PATH_MAX ? 0 : err_set(e, -ENAMETOOLONG, "%s", path);
 }
 

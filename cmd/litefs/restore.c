@@ -97,12 +97,12 @@ parse_restore_words(struct request *rq, const struct flag *flags, int argc, char
         *ret_help = w.help;
         if (r != 0)
                 return r;
-        if (w.n + w.n_rest != 1 && (rq->in_place.name == NULL || w.n + w.n_rest > 1))
+        if (flag_words_count(&w) != 1 && (rq->in_place.name == NULL || flag_words_count(&w) > 1))
                 return err_text(e, -EINVAL,
-                                w.n + w.n_rest == 0 ? "the URL of a backup is missing"
-                                                    : "too many arguments");
-        if (w.n + w.n_rest == 1)
-                rq->url = w.n > 0 ? w.words[0] : w.rest[0];
+                                flag_words_count(&w) == 0 ? "the URL of a backup is missing"
+                                                          : "too many arguments");
+        if (flag_words_count(&w) == 1)
+                rq->url = flag_words_get(&w, 0);
         return parse_target(rq, e);
 }
 

@@ -16,12 +16,10 @@ static int
 take_words(struct transfer *t, const struct flag_words *w, struct err *e)
 {
         const char *words[2] = { NULL, NULL };
-        int n = 0;
+        int n = flag_words_count(w);
 
-        for (int i = 0; i < w->n && n < 2; i++)
-                words[n++] = w->words[i];
-        for (int i = 0; i < w->n_rest && n < 2; i++)
-                words[n++] = w->rest[i];
+        for (int i = 0; i < n && i < 2; i++)
+                words[i] = flag_words_get(w, i);
         if (t->name != NULL && n > 1)
                 return err_text(e, -EINVAL, "too many arguments: -name names the database already");
         if (t->name == NULL) {

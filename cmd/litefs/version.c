@@ -35,7 +35,7 @@ command_version(int argc, char **argv)
                 return help_print(&help, flags, w.help);
         if (r < 0)
                 return help_mistake(help.name, e.text);
-        if (w.n + w.n_rest > 0)
+        if (flag_words_count(&w) > 0)
                 return help_mistake(help.name, "too many arguments");
         if (is_json)
                 puts("{\"version\": \"" LITEFS_VERSION "\", \"commit\": \"" LITEFS_COMMIT "\"}");
