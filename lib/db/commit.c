@@ -156,7 +156,8 @@ move_state(struct commit *c)
         is_over = is_ours && end_trouble(db, count); /* what is refused here is so while others commit */
         db->apply_lag_ms = is_ours ? 0 : clock_wall_ms(db->env->clock) - record->timestamp_ms;
         db->has_news = true;
-        if (record->commit == 0 || c->record.rq->hides_past || (c->rx != NULL && c->rx->hides_past))
+        if (record->commit == 0 || c->record.rq->mark.hides_past ||
+            (c->rx != NULL && c->rx->mark.hides_past))
                 atomic_fetch_add(&db->past_version, 1);
         access_unlock(c->a);
         if (is_over)

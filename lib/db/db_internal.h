@@ -349,7 +349,7 @@ int sync_file(struct db_access *a, struct err *e);
 
 /* --- drop.c --- */
 /* The record of a drop, durable, if there is a page. The file is still there. */
-int db_append_drop(struct db_access *a, struct err *e);
+int db_append_drop(struct db_access *a, const struct ltx_mark *mark, struct err *e);
 /* After it: the database has no file any more, nor companions. *@ret_fd and *@ret_wal_fd as in db_drop. With the lock. */
 void db_leave_no_file(struct db_access *a, int *ret_fd, int *ret_wal_fd);
 

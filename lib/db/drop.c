@@ -4,10 +4,10 @@
 #include "db/db_internal.h"
 
 int
-db_append_drop(struct db_access *a, struct err *e)
+db_append_drop(struct db_access *a, const struct ltx_mark *mark, struct err *e)
 {
         struct db *db = a->db;
-        struct commit_request rq = { .page_size = db->image.page_size, .commit = 0 };
+        struct commit_request rq = { .page_size = db->image.page_size, .commit = 0, .mark = *mark };
         int r;
 
         if (db->image.page_count == 0)
@@ -49,7 +49,8 @@ db_drop(struct db *db, int *ret_fd, int *ret_wal_fd, struct err *e)
 
         if (r < 0)
                 return r;
-        r = db->image.fd < 0 ? err_set(e, -ENOENT, "drop %s", db->name) : db_append_drop(&a, e);
+        r = db->image.fd < 0 ? err_set(e, -ENOENT, "drop %s", db->name)
+                             : db_append_drop(&a, &(struct ltx_mark){ 0 }, e);
         if (r >= 0) {
                 db_leave_no_file(&a, ret_fd, ret_wal_fd);
                 r = 0;

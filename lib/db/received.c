@@ -127,7 +127,7 @@ received_verify(struct received *rx, struct err *e)
         rx->last_missing =
                 r == 0 ? last_between(&pr.header, last, (uint64_t)pr.header.commit + 1, missing) : 0;
         rx->n_pages = n_pages;
-        rx->hides_past = r == 0 && pr.header.hides_past;
+        rx->mark = r == 0 ? pr.header.mark : (struct ltx_mark){ 0 };
         if (r == 0)
                 rx->record = (struct txlog_record){
                         .min_txid = pr.header.min_txid,

@@ -17,7 +17,7 @@
 struct received {
         struct txlog_record record;   /* filled in by received_verify */
         uint32_t n_pages;             /* likewise: that are in it */
-        bool hides_past;              /* likewise: see ltx/header.h */
+        struct ltx_mark mark;         /* likewise */
         uint32_t last_missing;        /* likewise: the highest page that is not in it; 0: all are */
         const atomic_bool *is_ending; /* as in struct db_env */
         enum txlog_history history;   /* of a snapshot: where this node is, to the one that made it */

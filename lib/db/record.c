@@ -48,7 +48,7 @@ record_fill_header(struct record *rec)
                 .wal_salt1 = rq->wal_salt1,
                 .wal_salt2 = rq->wal_salt2,
                 .node_id = cx->node_id,
-                .hides_past = rq->hides_past,
+                .mark = rq->mark,
         };
         if (rec->header.min_txid > 1)
                 rec->header.pre_apply_checksum = cx->pos.checksum;

@@ -27,7 +27,7 @@ struct commit_request {
         uint32_t page_size;
         uint32_t commit; /* new size in pages */
         bool is_snapshot;
-        bool hides_past; /* see ltx/header.h */
+        struct ltx_mark mark;
         const uint32_t *pgnos;
         uint32_t n_pgnos;
         /* The @i-th of them, in @room or elsewhere; NULL and *ret_error. */

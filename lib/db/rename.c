@@ -197,7 +197,11 @@ commit_copy(struct db_rename *rn, struct err *e)
         struct commit_request rq = { .page_size = rn->page_size,
                                      .commit = rn->page_count,
                                      .n_pgnos = rn->page_count,
-                                     .hides_past = rn->hides_past,
+                                     .mark = { .hides_past = rn->hides_past,
+                                               .renamed_name = ltx_name_hash(rn->from->name),
+                                               .renamed_at = rn->from_pos.checksum,
+                                               .renamed_count = rn->count,
+                                               .renamed_group = rn->group },
                                      .get = get_copied_page,
                                      .arg = rn };
         int r;
@@ -310,8 +314,9 @@ db_rename_put(struct db_rename *rn, const struct db_rename_detach *detach, struc
 
 /* --- the source --- */
 
-int
-db_rename_remove(struct db_access *a, const struct db_rename_detach *detach, struct err *e)
+static int
+drop_renamed(struct db_access *a, const struct ltx_mark *mark, const struct db_rename_detach *detach,
+             struct err *e)
 {
         struct db *db = a->db;
         int fd = -1, wal_fd = -1;
@@ -320,7 +325,7 @@ db_rename_remove(struct db_access *a, const struct db_rename_detach *detach, str
         if (r == 0 && (r = flush_writeback(a)) < 0)
                 err_set(e, r, "write %s/database", db->dir);
         if (r == 0)
-                r = db_append_drop(a, e);
+                r = db_append_drop(a, mark, e);
         if (r < 0)
                 return r;
         detach_old_files(detach, db, open_old_files(db), false);
@@ -333,9 +338,18 @@ db_rename_remove(struct db_access *a, const struct db_rename_detach *detach, str
 }
 
 int
+db_rename_remove(struct db_access *a, const struct db_rename_detach *detach, struct err *e)
+{
+        return drop_renamed(a, &(struct ltx_mark){ 0 }, detach, e);
+}
+
+int
 db_rename_drop(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e)
 {
-        return db_rename_remove(&rn->from_access, detach, e);
+        struct ltx_mark mark = { .renamed_name = ltx_name_hash(rn->to->name),
+                                 .renamed_at = rn->made_pos.txid };
+
+        return drop_renamed(&rn->from_access, &mark, detach, e);
 }
 
 /* --- on the way to replicas --- */
@@ -350,6 +364,32 @@ db_set_follow(struct db *db, struct db *to, uint64_t txid, uint64_t to_txid)
         db->follow = (struct db_follow){ to, txid, to_txid };
         pthread_mutex_unlock(&db->shown.lock);
         atomic_store(&to->is_followed, true);
+}
+
+int
+db_read_last_mark(struct db *db, struct ltx_mark *ret, struct err *e)
+{
+        struct txlog_reader *reader;
+        struct txlog_record record;
+        struct ltx_header h;
+        struct byte_src *src;
+        struct db_info info;
+        int r;
+
+        *ret = (struct ltx_mark){ 0 };
+        db_get_info(db, &info);
+        if (info.pos.txid == 0)
+                return 0;
+        r = txlog_reader_open(db->log, info.pos.txid - 1, &reader, e);
+        if (r < 0)
+                return r == E_NOT_FOUND ? 0 : r;
+        r = txlog_reader_next(reader, &record, &src, e);
+        if (r > 0)
+                r = ltx_header_read(src, &h, e);
+        if (r == 0 && record.max_txid == info.pos.txid)
+                *ret = h.mark;
+        txlog_reader_close(reader);
+        return r;
 }
 
 bool

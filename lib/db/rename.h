@@ -20,6 +20,7 @@
 #define LITEFS_DB_RENAME_H
 
 #include "db/access.h"
+#include "ltx/header.h"
 #include "ltx/pos.h"
 
 struct db_rename {
@@ -32,7 +33,8 @@ struct db_rename {
         uint64_t size_bytes;
         uint32_t page_size, page_count;
         bool is_wal;
-        bool hides_past; /* the target's: more may read the source */
+        bool hides_past;       /* the target's: more may read the source */
+        uint16_t group, count; /* see struct ltx_mark; the caller's */
 };
 
 /* @fd and @wal_fd (-1: none) are the files of @db as they are, to be read only, and the callee's. @is_final: who has it open may
@@ -50,7 +52,7 @@ int db_rename_prepare(struct db_rename *rn, struct err *e);
 int db_rename_put(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e);
 int db_rename_drop(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e);
 /* A replica is to have the target before the source goes, or it could be left with neither: from @txid on, transactions of @db
- * are sent to it once it has acknowledged @to_txid of @to. Not across a restart of this node. Any thread. */
+ * are sent to it once it has acknowledged @to_txid of @to. Any thread. */
 void db_set_follow(struct db *db, struct db *to, uint64_t txid, uint64_t to_txid);
 struct db_follow {
         struct db *to; /* NULL: none */
@@ -58,6 +60,8 @@ struct db_follow {
 };
 /* Any thread, any lock. */
 bool db_get_follow(struct db *db, struct db_follow *ret);
+/* What the last transaction tells of itself; nothing, if the log does not have it. Reads the disk. */
+int db_read_last_mark(struct db *db, struct ltx_mark *ret, struct err *e);
 /* Whether any database has waited for this one. */
 bool db_is_followed(struct db *db);
 

@@ -53,7 +53,7 @@ begin_snapshot(struct db_snapshot *snap)
                                             .max_txid = db->pos.txid,
                                             .timestamp_ms = db->timestamp_ms,
                                             .node_id = db->env->node_id,
-                                            .hides_past = true }; /* for all that it can tell */
+                                            .mark.hides_past = true }; /* for all that it can tell */
         snap->post_apply_checksum = db->pos.checksum;
         if (db->image.page_count == 0) { /* deleted: no page has a size */
                 snap->header.page_size = 4096;

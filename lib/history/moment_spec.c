@@ -128,20 +128,17 @@ static int
 look_whether_hidden(struct finding *f, const struct txlog_record *rec, struct byte_src *src,
                     struct err *e)
 {
-        uint8_t buf[LTX_HEADER_SIZE];
         struct ltx_header h;
-        ssize_t n;
         int r;
 
         if (rec->commit == 0 || (rec->min_txid == 1 && rec->max_txid != f->last_txid + 1))
                 f->is_hidden = true;
         if (f->is_hidden)
                 return 0;
-        n = byte_src_read_all(src, buf, sizeof buf);
-        r = n < 0 ? (int)n : n < (ssize_t)sizeof buf ? E_FORMAT : ltx_header_decode(buf, LTX_V3, &h, e);
+        r = ltx_header_read(src, &h, e);
         if (r < 0)
-                return err_set(e, r, "read transaction %016llx", (ull)rec->max_txid);
-        f->is_hidden = h.hides_past;
+                return err_prefix(e, "read transaction %016llx", (ull)rec->max_txid), r;
+        f->is_hidden = h.mark.hides_past;
         return 0;
 }
 

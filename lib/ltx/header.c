@@ -12,8 +12,13 @@
  *  64    4 WAL salt 1
  *  68    4 WAL salt 2
  *  72    8 node id
- *  80    4 zero; or "LFSH", where the flags say that there are checksums: what the database was before is hidden;
- *             or "LFS1" and then, where they say that there are none,
+ *  80    4 zero; or, where the flags say that there are checksums, "LFSH": what the database was before is hidden, or
+ *             "LFSR": it is not, and then struct ltx_mark,
+ *  84    4 renamed_name
+ *  88    2 renamed_count
+ *  90    2 renamed_group
+ *  92    8 renamed_at;
+ *  80    4 or "LFS1" and then, where they say that there are none,
  *  84    8 the pre-apply and
  *  92    8 the post-apply checksum all the same
  * trailer: post-apply checksum u64, file checksum u64 */
@@ -33,7 +38,8 @@ header_bad(struct err *e, const char *what)
 
 #define CHAIN_AT 80
 #define CHAIN_MAGIC "LFS1"
-#define HIDES_PAST_MAGIC "LFSH"
+#define MARK_HIDES_PAST "LFSH"
+#define MARK "LFSR"
 
 /* As the checksums of a file that has them. */
 static bool
@@ -79,6 +85,43 @@ ltx_header_validate(const struct ltx_header *h, enum ltx_version version, struct
         return validate_checksum(h, e);
 }
 
+static void
+encode_mark(const struct ltx_mark *m, uint8_t ret[20])
+{
+        if (!m->hides_past && m->renamed_name == 0)
+                return;
+        memcpy(ret, m->hides_past ? MARK_HIDES_PAST : MARK, 4);
+        put_be32(ret + 4, m->renamed_name);
+        put_be16(ret + 8, m->renamed_count);
+        put_be16(ret + 10, m->renamed_group);
+        put_be64(ret + 12, m->renamed_at);
+}
+
+static struct ltx_mark
+decode_mark(const uint8_t buf[20])
+{
+        bool hides_past = memcmp(buf, MARK_HIDES_PAST, 4) == 0;
+
+        if (!hides_past && memcmp(buf, MARK, 4) != 0)
+                return (struct ltx_mark){ 0 };
+        return (struct ltx_mark){ .hides_past = hides_past,
+                                  .renamed_name = get_be32(buf + 4),
+                                  .renamed_count = get_be16(buf + 8),
+                                  .renamed_group = get_be16(buf + 10),
+                                  .renamed_at = get_be64(buf + 12) };
+}
+
+uint32_t
+ltx_name_hash(const char *name)
+{
+        uint64_t h = 14695981039346656037u; /* FNV-1a, folded: CRC-64 keeps what differs little close */
+
+        for (; *name != '\0'; name++)
+                h = (h ^ (uint8_t)*name) * 1099511628211u;
+        h = (uint32_t)(h ^ (h >> 32));
+        return h != 0 ? (uint32_t)h : 1;
+}
+
 void
 ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE])
 {
@@ -96,8 +139,8 @@ ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE])
         put_be32(ret + 64, h->wal_salt1);
         put_be32(ret + 68, h->wal_salt2);
         put_be64(ret + 72, h->node_id);
-        if (h->hides_past && !(h->flags & LTX_FLAG_NO_CHECKSUM))
-                memcpy(ret + CHAIN_AT, HIDES_PAST_MAGIC, 4);
+        if (!(h->flags & LTX_FLAG_NO_CHECKSUM))
+                encode_mark(&h->mark, ret + CHAIN_AT);
         if (h->chain_post == 0)
                 return;
         memcpy(ret + CHAIN_AT, CHAIN_MAGIC, 4);
@@ -129,8 +172,8 @@ ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version, 
                 h.chain_pre = get_be64(buf + CHAIN_AT + 4);
                 h.chain_post = get_be64(buf + CHAIN_AT + 12);
         }
-        h.hides_past = !(h.flags & LTX_FLAG_NO_CHECKSUM) && version == LTX_V3 &&
-                       memcmp(buf + CHAIN_AT, HIDES_PAST_MAGIC, 4) == 0;
+        if (!(h.flags & LTX_FLAG_NO_CHECKSUM) && version == LTX_V3)
+                h.mark = decode_mark(buf + CHAIN_AT);
 
         if (memcmp(buf, "LTX1", 4) != 0)
                 return header_bad(e, "no magic at offset 0");
@@ -138,4 +181,15 @@ ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version, 
         if (r == 0)
                 *ret = h;
         return r;
+}
+
+int
+ltx_header_read(struct byte_src *src, struct ltx_header *ret, struct err *e)
+{
+        uint8_t buf[LTX_HEADER_SIZE];
+        ssize_t n = byte_src_read_all(src, buf, sizeof buf);
+
+        if (n < (ssize_t)sizeof buf)
+                return err_set(e, n < 0 ? (int)n : E_FORMAT, "LTX header");
+        return ltx_header_decode(buf, LTX_V3, ret, e);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/stream.h"
 
 #define LTX_HEADER_SIZE 100
 #define LTX_TRAILER_SIZE 16
@@ -17,6 +18,17 @@ enum ltx_version { LTX_V1 = 1, LTX_V3 = 3 };
 
 #define LTX_FLAG_LZ4_V1 0x1u      /* v1 only: the page block is one LZ4 frame */
 #define LTX_FLAG_NO_CHECKSUM 0x2u /* v3: pre- and post-apply checksums are 0 */
+
+/* What a transaction tells of itself where other readers do not look; not with LTX_FLAG_NO_CHECKSUM. */
+struct ltx_mark {
+        bool hides_past; /* whoever may read the database from here on need not be who might before */
+        /* A part of a rename: the other database, which is the source where the transaction leaves pages, and the target where
+         * it leaves none. 0: it is none. */
+        uint32_t renamed_name; /* ltx_name_hash */
+        uint64_t renamed_at; /* the source's checksum before; the TXID by which the target became what that was */
+        uint16_t renamed_count,
+                renamed_group; /* databases that are renamed by the same rename(2), and a number of it */
+};
 
 struct ltx_header {
         uint32_t flags;
@@ -34,8 +46,7 @@ struct ltx_header {
         /* With LTX_FLAG_NO_CHECKSUM: the checksums that the file would have, in bytes that other readers pass over. Both
          * 0: not known. */
         uint64_t chain_pre, chain_post;
-        /* Without that flag, in the same bytes: whoever may read the database from here on need not be who might before. */
-        bool hides_past;
+        struct ltx_mark mark; /* without that flag, in the same bytes */
 };
 
 struct ltx_trailer {
@@ -49,11 +60,15 @@ ltx_header_is_snapshot(const struct ltx_header *h)
         return h->min_txid == 1;
 }
 
+/* Of a database's name: FNV-1a of 64 bits, its halves XORed; 1 instead of 0. */
+uint32_t ltx_name_hash(const char *name);
 /* 0, else E_FORMAT with the field named. The rules of @version. */
 int ltx_header_validate(const struct ltx_header *h, enum ltx_version version, struct err *e);
 void ltx_header_encode(const struct ltx_header *h, uint8_t ret[LTX_HEADER_SIZE]);
 /* Decodes and validates: 0, else E_FORMAT. */
 int ltx_header_decode(const uint8_t buf[LTX_HEADER_SIZE], enum ltx_version version,
                       struct ltx_header *ret, struct err *e);
+/* Of a file of version 3. E_FORMAT also where it is not whole. */
+int ltx_header_read(struct byte_src *src, struct ltx_header *ret, struct err *e);
 
 #endif

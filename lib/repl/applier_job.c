@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "repl/applier_internal.h"
+#include "store/rename_intents.h"
 
 /* What was announced is in rx->record; what came must be that. */
 static int
@@ -81,7 +82,11 @@ apply_one(struct queue *q, const struct received *rx)
         }
         if (r == 0 && q->handle == NULL)
                 r = c->ops->begin(c->ops_arg, q->db, &q->handle);
-        return r < 0 ? r : c->ops->apply(q->handle, rx, &q->e);
+        if (r == 0)
+                r = c->ops->apply(q->handle, rx, &q->e);
+        if (r >= 0 && !rx->is_absent)
+                rename_intents_note(c->store, q->db, rx);
+        return r;
 }
 
 static int

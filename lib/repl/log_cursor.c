@@ -145,9 +145,14 @@ log_cursor_release(struct log_cursor *c)
 static int
 cursor_open_snapshot(struct log_cursor *c, enum txlog_history history, const char *why, struct err *e)
 {
+        struct db_info info;
         int r;
 
         close_reader(c);
+        db_get_info(c->db, &info);
+        /* To one that has nothing, what is deleted is nothing, too. */
+        if (c->limit_txid > 0 && info.pos.txid > c->limit_txid && c->pos.txid > 0)
+                return 0;
         c->history = history;
         r = db_snapshot_open(c->db, &c->snapshot, &c->record, e);
         /* As durable as what comes record by record: see db_replicable_txid. */

@@ -142,6 +142,16 @@ renames_free(struct renames *rs)
 
 /* --- the note --- */
 
+/* What each target says to replicas. */
+static void
+tell_of_group(struct renames *rs, uint64_t number, size_t n)
+{
+        for (size_t i = 0; i < rs->note->n; i++) {
+                rs->list[i].group = (uint16_t)number;
+                rs->list[i].count = (uint16_t)n;
+        }
+}
+
 static int
 write_rename_note(struct renames *rs, struct err *e)
 {
@@ -160,6 +170,7 @@ write_rename_note(struct renames *rs, struct err *e)
         pthread_mutex_lock(&notes->lock);
         note->number = ++notes->last_number;
         pthread_mutex_unlock(&notes->lock);
+        tell_of_group(rs, note->number, note->n);
         return rename_note_write(rs->s->config.os, notes->dir, note, e);
 }
 
@@ -393,6 +404,7 @@ redo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
                         r = db_rename_put(rn, detach, e);
         }
         if (r == 0) {
+                rn->made_pos = pair->made_pos;
                 db_set_follow(rn->from, rn->to, pair->from_pos.txid + 1, pair->made_pos.txid);
                 r = db_rename_drop(rn, detach, e);
         }
@@ -452,6 +464,7 @@ redo(struct store *s, const struct rename_note *note, const struct db_rename_det
         if (r < 0)
                 return r;
         r = open_pairs(rs, note, &e);
+        tell_of_group(rs, note->number, note->n);
         is_undone = r == 0 && is_taken_back(note, rs);
         for (size_t i = 0; i < note->n && r == 0; i++)
                 r = is_undone ? undo_pair(&note->pairs[i], &rs->list[i], detach, &e)
@@ -473,6 +486,33 @@ redo(struct store *s, const struct rename_note *note, const struct db_rename_det
                 log_event(LOG_INFO, note->pairs[0].to, "a rename that was cut short was %s",
                           is_undone ? "taken back" : "finished");
         return 0;
+}
+
+int
+renames_finish(struct store *s, struct db *from, struct ltx_pos from_pos, struct db *to,
+               uint64_t made_txid, const struct db_rename_detach *detach, struct err *e)
+{
+        struct renames *rs;
+        struct db_rename *rn;
+        int r = renames_new(s, 1, &rs);
+
+        if (r < 0)
+                return err_set(e, r, "rename");
+        rn = &rs->list[0];
+        r = add_pair(rs, from, to, e);
+        if (r == 0)
+                r = renames_begin(rs, NULL, e);
+        if (r == 0 && !is_pos(from, from_pos))
+                r = err_text(e, -ESTALE, "%s has been changed since", db_name(from));
+        if (r == 0)
+                r = db_rename_check(rn, e);
+        if (r == 0) {
+                rn->made_pos.txid = made_txid;
+                db_set_follow(from, to, from_pos.txid + 1, made_txid);
+                r = db_rename_drop(rn, detach, e);
+        }
+        renames_free(rs);
+        return r;
 }
 
 bool

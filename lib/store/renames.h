@@ -41,6 +41,10 @@ void renames_free(struct renames *rs);
 /* What a run before this one did not finish, when this node may commit; what the cluster has overtaken is left as it is, with
  * a WARN. @detach NULL: nothing is mounted. Waits for the disk. */
 void renames_redo(struct store *s, const struct db_rename_detach *detach);
+/* A rename of which all has come but the deletion of @from, which is at @from_pos, as another primary has not done it: @to
+ * became it by @made_txid. 0; -ESTALE: it is not at that position any more; E_BUSY, -EBUSY, E_NOT_PRIMARY, E_FENCED: again. */
+int renames_finish(struct store *s, struct db *from, struct ltx_pos from_pos, struct db *to,
+                   uint64_t made_txid, const struct db_rename_detach *detach, struct err *e);
 /* Whether there is any. */
 bool renames_are_wanted(struct store *s);
 

@@ -60,9 +60,12 @@ housekeep_all(void *arg, bool is_interval)
         round.wants_more |= spare_is_wanted(s); /* what is not idle now may be soon */
         if (renames_are_wanted(s))
                 renames_redo(s, s->detach.fn != NULL ? &s->detach : NULL);
+        if (rename_intents_are_wanted(s))
+                rename_intents_finish(s, s->detach.fn != NULL ? &s->detach : NULL);
         if (s->config.tick != NULL)
                 s->config.tick(s->config.arg);
-        return round.wants_more || (renames_are_wanted(s) && store_may_commit(s) == 0);
+        return round.wants_more ||
+               ((renames_are_wanted(s) || rename_intents_are_wanted(s)) && store_may_commit(s) == 0);
 }
 
 /* --- open and close --- */
@@ -185,6 +188,8 @@ store_set_up(struct store *s, struct err *e)
         r = store_open_dbs(s, e);
         if (r == 0)
                 r = rename_notes_load(s, e);
+        if (r == 0)
+                rename_intents_load(s);
         return r < 0 || s->config.is_resumed ? r : store_start_housekeeping(s, e);
 }
 
@@ -205,6 +210,7 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
         spare_init(s);
         pthread_mutex_init(&s->role_lock, NULL);
         pthread_mutex_init(&s->renames.lock, NULL);
+        pthread_mutex_init(&s->intents.lock, NULL);
         r = store_set_up(s, e);
         if (r < 0) {
                 store_close(s);
@@ -237,6 +243,7 @@ store_close(struct store *s)
         pthread_mutex_destroy(&s->create_lock);
         pthread_mutex_destroy(&s->role_lock);
         rename_notes_release(&s->renames);
+        rename_intents_release(&s->intents);
         free(s->files_dir);
         free(s->tmp_dir);
         free(s);

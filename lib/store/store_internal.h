@@ -19,6 +19,7 @@
 #include "store/authority.h"
 #include "store/db_list.h"
 #include "store/housekeeper.h"
+#include "store/rename_intents.h"
 #include "store/renames.h"
 #include "store/store.h"
 
@@ -55,6 +56,7 @@ struct store {
         bool is_first_start;
         atomic_ullong ownership_version;
         struct rename_notes renames;
+        struct rename_intents intents;
         struct db_rename_detach detach; /* of a mount, or of zeros */
         char *files_dir;
         char *tmp_dir;

@@ -125,11 +125,9 @@ store_set_role(struct store *s, bool is_primary, const struct lease_state *holde
                 authority_lead(&s->authority, holder != NULL ? holder->term : 0);
         else
                 authority_follow(&s->authority);
-        if (is_primary && renames_are_wanted(s))
-                store_wants_tick(s);
         pthread_mutex_unlock(&s->role_lock);
-        if (!is_primary) /* what is open now can be committed no more */
-                store_wants_tick(s);
+        /* A primary finishes renames; of who is none, what is open now can be committed no more. */
+        store_wants_tick(s);
 }
 
 bool

@@ -85,6 +85,20 @@ received_page(struct received *ret, const struct db_info *info, uint32_t pgno, c
 }
 
 void
+received_copy(struct received *ret, struct byte_src *src, const char *tmp_dir)
+{
+        struct spool_sink sink = begin(ret, tmp_dir);
+        struct err e = ERR_INIT;
+        uint8_t buf[4096];
+        ssize_t n;
+
+        while ((n = byte_src_read_all(src, buf, sizeof buf)) > 0)
+                require(sink.base.write(&sink.base, buf, (size_t)n), &e);
+        require((int)n, &e);
+        require(received_verify(ret, &e), &e);
+}
+
+void
 received_drop(struct received *ret, struct db *db, const char *tmp_dir)
 {
         struct spool_sink sink = begin(ret, tmp_dir);

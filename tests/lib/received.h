@@ -14,6 +14,8 @@ int received_read(struct received *ret, struct db_snapshot *snap, const char *tm
 /* One that follows @info's position and makes page @pgno, which is @old there, @page. */
 void received_page(struct received *ret, const struct db_info *info, uint32_t pgno, const uint8_t *old,
                    const uint8_t *page, const char *tmp_dir);
+/* An LTX file, to the end of @src. */
+void received_copy(struct received *ret, struct byte_src *src, const char *tmp_dir);
 /* The deletion of @db, as its next transaction. */
 void received_drop(struct received *ret, struct db *db, const char *tmp_dir);
 

@@ -73,26 +73,41 @@ START_TEST(chained_checksums_are_kept_where_other_readers_do_not_look)
 }
 END_TEST
 
-START_TEST(hidden_past_is_told_where_other_readers_do_not_look)
+START_TEST(marks_are_where_other_readers_do_not_look)
 {
+        static const struct ltx_mark mark = { true, 0x01020304, 0x1112131415161718u, 0x2122, 0x3132 };
         uint8_t buf[LTX_HEADER_SIZE];
         struct ltx_header h = plain, got;
 
-        h.hides_past = true;
+        h.mark = mark;
         ltx_header_encode(&h, buf);
         ck_assert_mem_eq(buf + 80, "LFSH", 4);
-        for (int i = 84; i < LTX_HEADER_SIZE; i++)
-                ck_assert_uint_eq(buf[i], 0);
+        ck_assert_uint_eq(get_be32(buf + 84), mark.renamed_name);
+        ck_assert_uint_eq(get_be16(buf + 88), mark.renamed_count);
+        ck_assert_uint_eq(get_be16(buf + 90), mark.renamed_group);
+        ck_assert_uint_eq(get_be64(buf + 92), mark.renamed_at);
         ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
-        ck_assert(got.hides_past);
-        buf[80] = 0;
+        ck_assert(got.mark.hides_past);
+        ck_assert_uint_eq(got.mark.renamed_name, mark.renamed_name);
+        ck_assert_uint_eq(got.mark.renamed_count, mark.renamed_count);
+        ck_assert_uint_eq(got.mark.renamed_group, mark.renamed_group);
+        ck_assert_uint_eq(got.mark.renamed_at, mark.renamed_at);
+
+        buf[83] = 'R';
         ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
-        ck_assert(!got.hides_past);
+        ck_assert(!got.mark.hides_past);
+        ck_assert_uint_eq(got.mark.renamed_at, mark.renamed_at);
+
+        buf[83] = 'x'; /* another writer's */
+        ck_assert_int_eq(ltx_header_decode(buf, LTX_V3, &got, NULL), 0);
+        ck_assert(!got.mark.hides_past);
+        ck_assert_uint_eq(got.mark.renamed_name, 0);
 
         h.flags = LTX_FLAG_NO_CHECKSUM;
         h.pre_apply_checksum = 0;
         ltx_header_encode(&h, buf);
-        ck_assert_uint_eq(buf[80], 0);
+        for (int i = 80; i < LTX_HEADER_SIZE; i++)
+                ck_assert_uint_eq(buf[i], 0);
 }
 END_TEST
 
@@ -250,7 +265,7 @@ main(void)
 
         tcase_add_test(tc, each_field_is_at_its_offset);
         tcase_add_test(tc, chained_checksums_are_kept_where_other_readers_do_not_look);
-        tcase_add_test(tc, hidden_past_is_told_where_other_readers_do_not_look);
+        tcase_add_test(tc, marks_are_where_other_readers_do_not_look);
         tcase_add_test(tc, chained_checksums_are_those_of_the_kind_of_file);
         tcase_add_loop_test(tc, limits_of_each_field, 0, COUNT(cases));
         tcase_add_test(tc, any_other_magic_is_refused);

@@ -49,7 +49,7 @@ commit_state(uint32_t page_size, uint32_t page_count, bool is_whole, unsigned on
                                 .max_txid = last_txid + 1,
                                 .timestamp_ms = (int64_t)(last_txid + 1) * 1000,
                                 .pre_apply_checksum = is_whole ? 0 : old->pos.checksum,
-                                .hides_past = next_hides_past };
+                                .mark.hides_past = next_hides_past };
         bool *changes = calloc(page_count + 1, sizeof *changes);
         struct txlog_record rec;
         uint64_t lsn;
