@@ -11,6 +11,7 @@
 
 #define WAIT_MS 10000 /* that a request waits for a change */
 #define LOOK_MS 5
+#define BUCKET_URL "http://bucket"
 
 /* The interface leaves no room for it: see service_net.client_host. */
 static struct service_net *used;
@@ -33,11 +34,10 @@ struct call {
         struct fiber *waiting; /* NULL: it has its answer, or asks no more */
         bool is_answered, is_cancelled;
         int status;
-        uint64_t number;
         int64_t wait_until_us; /* at the service; 0: it does not wait yet */
-        char method[8];
+        char method[8], condition[SERVICE_CONDITION_SIZE];
         char *path, *body;
-        char answer[SERVICE_ANSWER_SIZE];
+        struct service_answer answer;
         struct sim_host *peer; /* NULL: the service */
         char *bytes;           /* of its answer */
         size_t n_bytes;
@@ -131,7 +131,7 @@ send_answer(struct call *call)
         int64_t delay_us = net->delay_us(net->arg, call->host);
 
         sim_trace(net->sim, call->host, "at the service: %s %s: %d %.60s", call->method, call->path,
-                  call->status, call->answer);
+                  call->status, call->answer.body);
         if (delay_us < 0 || net->is_cut(net->arg, call->host) || call->status < 0)
                 return;
         call->n_users++;
@@ -145,7 +145,10 @@ on_request(void *arg, bool is_lost)
         struct call *call = arg;
         struct service_net *net = call->net;
         int64_t now_us = net->sim->now_us;
-        bool may_wait;
+        struct service_question q = { .method = call->method,
+                                      .path = call->path,
+                                      .body = call->body,
+                                      .condition = call->condition };
 
         if (is_lost) {
                 release(call);
@@ -153,9 +156,8 @@ on_request(void *arg, bool is_lost)
         }
         if (call->wait_until_us == 0)
                 call->wait_until_us = now_us + WAIT_MS * SIM_MS;
-        may_wait = now_us < call->wait_until_us && call->waiting != NULL;
-        call->status = service_request(net->service, call->method, call->path, call->body, may_wait,
-                                       call->answer, &call->number);
+        q.may_wait = now_us < call->wait_until_us && call->waiting != NULL;
+        call->status = service_request(net->service, &q, &call->answer);
         if (call->status == SERVICE_WAITS) {
                 sim_post(net->sim, NULL, LOOK_MS * SIM_MS, on_request, call);
                 return;
@@ -225,12 +227,17 @@ make_call(struct http_client *c, const struct http_request *q)
         call->n_users = 1;
         if (strstr(q->url, "/v1/") != NULL || strstr(q->url, "/v3/") != NULL)
                 call->path = strdup(strstr(q->url, "/v"));
+        else if (strncmp(q->url, BUCKET_URL, strlen(BUCKET_URL)) == 0)
+                call->path = strdup(q->url + strlen(BUCKET_URL));
         else
                 call->peer = c->net->find(c->net->arg, q->url + strlen("http://"));
         if (call->peer != NULL)
                 call->path = strdup(strchr(q->url + strlen("http://"), '/'));
         call->body = strndup(q->body != NULL ? q->body : "", q->body_size);
         snprintf(call->method, sizeof call->method, "%s", q->method);
+        for (const char *const *h = q->headers; h != NULL && *h != NULL; h++)
+                if (strncmp(*h, "if-", 3) == 0)
+                        snprintf(call->condition, sizeof call->condition, "%s", *h);
         return call;
 }
 
@@ -278,14 +285,15 @@ http_client_do(struct http_client *c, const struct http_request *q, struct http_
         } else if (!call->is_answered) {
                 r = err_text(e, -ETIMEDOUT, "%s %s: no answer", q->method, q->url);
         } else {
-                memcpy(c->answer, call->answer, sizeof c->answer);
+                memcpy(c->answer, call->answer.body, sizeof c->answer);
                 free(c->bytes);
                 c->bytes = call->bytes;
                 call->bytes = NULL;
                 *ret = (struct http_response){ .status = call->status,
                                                .body = c->answer,
                                                .body_size = strlen(c->answer),
-                                               .number = call->number };
+                                               .number = call->answer.number };
+                snprintf(ret->text, sizeof ret->text, "%s", call->answer.etag);
                 if (call->peer != NULL) {
                         ret->body = c->bytes;
                         ret->body_size = call->n_bytes;

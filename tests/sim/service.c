@@ -4,57 +4,79 @@
 #include <string.h>
 
 void
-service_init(struct service *s, struct sim *sim, bool is_etcd)
+service_init(struct service *s, struct sim *sim, enum service_kind kind)
 {
         s->sim = s->consul.sim = s->etcd.sim = sim;
-        s->is_etcd = is_etcd;
+        s->kind = kind;
         s->etcd.now.revision = s->etcd.other.revision = 1;
+        bucket_init(&s->bucket, sim);
+}
+
+static void
+strike_consul(struct consul *c, enum service_trouble what)
+{
+        static void (*const does[SERVICE_TROUBLES])(struct consul * c) = {
+                [SERVICE_ENDS_SESSION] = consul_end_session, [SERVICE_LOSES_KEY] = consul_lose_key,
+                [SERVICE_LOSES_TREE] = consul_lose_tree,     [SERVICE_IS_RESTORED] = consul_restore,
+                [SERVICE_IS_EMPTIED] = consul_empty,         [SERVICE_IS_EXCHANGED] = consul_exchange
+        };
+
+        does[what](c);
+}
+
+static void
+strike_etcd(struct etcd *d, enum service_trouble what)
+{
+        static void (*const does[SERVICE_TROUBLES])(struct etcd * d) = {
+                [SERVICE_ENDS_SESSION] = etcd_end_lease, [SERVICE_LOSES_KEY] = etcd_lose_key,
+                [SERVICE_LOSES_TREE] = etcd_lose_tree,   [SERVICE_IS_RESTORED] = etcd_restore,
+                [SERVICE_IS_EMPTIED] = etcd_empty,       [SERVICE_IS_EXCHANGED] = etcd_exchange
+        };
+
+        does[what](d);
+}
+
+static void
+strike_bucket(struct bucket *b, enum service_trouble what)
+{
+        static void (*const does[SERVICE_TROUBLES])(struct bucket * b) = {
+                [SERVICE_ENDS_SESSION] = bucket_lose_holder, [SERVICE_LOSES_KEY] = bucket_lose_holder,
+                [SERVICE_LOSES_TREE] = bucket_empty,         [SERVICE_IS_RESTORED] = bucket_restore,
+                [SERVICE_IS_EMPTIED] = bucket_empty,         [SERVICE_IS_EXCHANGED] = bucket_exchange
+        };
+
+        does[what](b);
 }
 
 void
 service_strike(struct service *s, enum service_trouble what)
 {
-        struct consul *c = &s->consul;
-        struct etcd *d = &s->etcd;
-
         sim_trace(s->sim, NULL, "service: trouble %d", (int)what);
-        switch (what) {
-        case SERVICE_ENDS_SESSION:
-                s->is_etcd ? etcd_end_lease(d) : consul_end_session(c);
-                break;
-        case SERVICE_LOSES_KEY:
-                s->is_etcd ? etcd_lose_key(d) : consul_lose_key(c);
-                break;
-        case SERVICE_LOSES_TREE:
-                s->is_etcd ? etcd_lose_tree(d) : consul_lose_tree(c);
-                break;
-        case SERVICE_IS_RESTORED:
-                s->is_etcd ? etcd_restore(d) : consul_restore(c);
-                break;
-        case SERVICE_IS_EMPTIED:
-                s->is_etcd ? etcd_empty(d) : consul_empty(c);
-                break;
-        case SERVICE_IS_EXCHANGED:
-                s->is_etcd ? etcd_exchange(d) : consul_exchange(c);
-                break;
-        case SERVICE_TROUBLES:
-                abort();
-        }
+        if (s->kind == SERVICE_CONSUL)
+                strike_consul(&s->consul, what);
+        else if (s->kind == SERVICE_ETCD)
+                strike_etcd(&s->etcd, what);
+        else
+                strike_bucket(&s->bucket, what);
 }
 
 void
 service_back_up(struct service *s, int64_t age_us)
 {
-        if (s->is_etcd)
+        if (s->kind == SERVICE_ETCD)
                 etcd_back_up(&s->etcd, age_us);
-        else
+        else if (s->kind == SERVICE_CONSUL)
                 consul_back_up(&s->consul, age_us);
+        else
+                bucket_back_up(&s->bucket, age_us);
 }
 
 bool
 service_has_backup(const struct service *s)
 {
-        return s->is_etcd ? s->etcd.old_backup.revision != 0 : s->consul.old_backup.index != 0;
+        return s->kind == SERVICE_ETCD     ? s->etcd.old_backup.revision != 0
+               : s->kind == SERVICE_CONSUL ? s->consul.old_backup.index != 0
+                                           : s->bucket.old_backup.is_there;
 }
 
 bool
@@ -66,10 +88,11 @@ service_forgets(enum service_trouble what)
 uint64_t
 service_last_term(const struct service *s)
 {
-        const char *value = s->is_etcd ? s->etcd.now.keys[ETCD_TERM].value
-                                       : s->consul.now.keys[CONSUL_TERM].value;
-
-        return strtoull(value, NULL, 10);
+        if (s->kind == SERVICE_BUCKET)
+                return bucket_last_term(&s->bucket);
+        return strtoull(s->kind == SERVICE_ETCD ? s->etcd.now.keys[ETCD_TERM].value
+                                                : s->consul.now.keys[CONSUL_TERM].value,
+                        NULL, 10);
 }
 
 static int
@@ -89,18 +112,21 @@ ask_consul(struct consul *c, const char *method, const char *path, const char *b
 }
 
 int
-service_request(struct service *s, const char *method, const char *path, const char *body, bool may_wait,
-                char ret[SERVICE_ANSWER_SIZE], uint64_t *ret_number)
+service_request(struct service *s, const struct service_question *q, struct service_answer *ret)
 {
         int status;
 
-        ret[0] = '\0';
-        if (s->is_etcd) {
-                status = etcd_request(&s->etcd, path + strlen("/v3/"), body, ret);
-                *ret_number = 0;
-                return status == SERVICE_WAITS && !may_wait ? SERVICE_IS_SILENT : status;
+        ret->body[0] = ret->etag[0] = '\0';
+        ret->number = 0;
+        if (s->kind == SERVICE_BUCKET)
+                return bucket_request(&s->bucket, q->method, q->path, q->body, q->condition, ret->body,
+                                      ret->etag);
+        if (s->kind == SERVICE_ETCD) {
+                status = etcd_request(&s->etcd, q->path + strlen("/v3/"), q->body, ret->body);
+                return status == SERVICE_WAITS && !q->may_wait ? SERVICE_IS_SILENT : status;
         }
-        status = ask_consul(&s->consul, method, path + strlen("/v1"), body, may_wait, ret);
-        *ret_number = s->consul.now.index;
+        status = ask_consul(&s->consul, q->method, q->path + strlen("/v1"), q->body, q->may_wait,
+                            ret->body);
+        ret->number = s->consul.now.index;
         return status;
 }

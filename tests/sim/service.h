@@ -1,15 +1,19 @@
-/* tests/sim/service.h - the service that has the lease, a Consul or an etcd, and the network to it. */
+/* tests/sim/service.h - the service that has the lease, a Consul, an etcd or a bucket, and the network to it. */
 #ifndef LITEFS_TESTS_SIM_SERVICE_H
 #define LITEFS_TESTS_SIM_SERVICE_H
 
+#include "tests/sim/bucket.h"
 #include "tests/sim/consul.h"
 #include "tests/sim/etcd.h"
 
+enum service_kind { SERVICE_CONSUL, SERVICE_ETCD, SERVICE_BUCKET };
+
 struct service {
         struct sim *sim;
-        bool is_etcd;
+        enum service_kind kind;
         struct consul consul;
         struct etcd etcd;
+        struct bucket bucket;
 };
 
 /* What ends the holder's lease before its time, or may. */
@@ -23,7 +27,7 @@ enum service_trouble {
         SERVICE_TROUBLES
 };
 
-void service_init(struct service *s, struct sim *sim, bool is_etcd);
+void service_init(struct service *s, struct sim *sim, enum service_kind kind);
 void service_strike(struct service *s, enum service_trouble what);
 /* Whether its counter goes back with it, so that terms may come again. */
 bool service_forgets(enum service_trouble what);
@@ -54,13 +58,25 @@ struct service_net {
 /* All http_client_new from now on are of @net. */
 void service_net_use(struct service_net *net);
 
-/* Does what is asked: the status, the body of the answer, and the service's counter in *@ret_number. @path is what follows the
- * host. SERVICE_WAITS: it waits for a change of the key, and is to be asked again. SERVICE_IS_SILENT, if not @may_wait: it
- * has nothing to say after all. */
+#define SERVICE_ANSWER_SIZE 8192
+#define SERVICE_CONDITION_SIZE 64
+
+struct service_question {
+        const char *method, *path, *body; /* @path is what follows the host */
+        const char *condition;            /* a header of S3's, or "" */
+        bool may_wait;
+};
+
+struct service_answer {
+        char body[SERVICE_ANSWER_SIZE];
+        uint64_t number; /* the service's counter */
+        char etag[32];   /* "": it has none */
+};
+
+/* Does what is asked: the status. SERVICE_WAITS: it waits for a change of the key, and is to be asked again. SERVICE_IS_SILENT, if
+ * not may_wait: it has nothing to say after all. */
 #define SERVICE_WAITS (-1)
 #define SERVICE_IS_SILENT (-2)
-#define SERVICE_ANSWER_SIZE 8192
-int service_request(struct service *s, const char *method, const char *path, const char *body,
-                    bool may_wait, char ret[SERVICE_ANSWER_SIZE], uint64_t *ret_number);
+int service_request(struct service *s, const struct service_question *q, struct service_answer *ret);
 
 #endif

@@ -4,7 +4,7 @@
  *   sim_cluster                    seeds 1 to COUNT_DEFAULT
  *   FIRST=N COUNT=M JOBS=K sim_cluster
  *   SEED=N sim_cluster             one, with a trace on stderr
- *   BACKEND=etcd sim_cluster       with etcd alone, or consul; else seeds are of either in turn */
+ *   BACKEND=etcd sim_cluster       with etcd alone, or consul, or bucket; else seeds are of each in turn */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,13 +99,17 @@ hold(struct world *w)
         converge(w);
 }
 
-/* Every other one; or all or none: BACKEND=etcd, BACKEND=consul. */
-static bool
-is_etcd_seed(uint64_t seed)
+/* Every other one has an etcd, of the rest each has a Consul and a bucket in turn; or all have what BACKEND says. */
+static enum service_kind
+kind_of_seed(uint64_t seed)
 {
         const char *backend = getenv("BACKEND");
 
-        return backend != NULL ? strcmp(backend, "etcd") == 0 : seed % 2 == 1;
+        if (backend == NULL)
+                return seed % 2 == 1 ? SERVICE_ETCD : seed % 4 == 2 ? SERVICE_BUCKET : SERVICE_CONSUL;
+        return strcmp(backend, "etcd") == 0     ? SERVICE_ETCD
+               : strcmp(backend, "bucket") == 0 ? SERVICE_BUCKET
+                                                : SERVICE_CONSUL;
 }
 
 static bool
@@ -115,7 +119,7 @@ run_seed(uint64_t seed, bool is_tracing, const char *dir, struct totals *t)
         struct sim s;
 
         sim_init(&s, seed, is_tracing);
-        world_init(&w, &s, is_etcd_seed(seed), dir);
+        world_init(&w, &s, kind_of_seed(seed), dir);
         for (int i = 0; i < w.n_machines; i++)
                 machine_boot(&w.machines[i]);
         trouble_start(&w);

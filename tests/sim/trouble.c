@@ -248,7 +248,7 @@ trouble_heal(struct world *w)
 {
         w->is_calm = true;
         w->net.flip_permille = 0;
-        w->service.consul.stale_permille = 0;
+        w->service.consul.stale_permille = w->service.bucket.fault_permille = 0;
         heal_network(w);
         for (int i = 0; i < w->n_machines; i++)
                 wake_up(&w->machines[i], false);

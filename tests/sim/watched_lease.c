@@ -3,6 +3,8 @@
 
 #include "lease/consul.h"
 #include "lease/etcd.h"
+#include "lease/object.h"
+#include "s3/s3.h"
 #include "tests/sim/world.h"
 
 static struct lease *
@@ -172,11 +174,32 @@ open_etcd(struct machine *m)
         return lease_etcd_new(&o, &m->lease.under, NULL);
 }
 
+static int
+open_object(struct machine *m)
+{
+        const struct s3_options bucket = { .endpoint = "http://bucket",
+                                           .access_key_id = "a",
+                                           .secret_access_key = "s",
+                                           .clock = &m->host.clock };
+        struct lease_object_options o = { .url = "s3://b/lease",
+                                          .bucket = &bucket,
+                                          .hostname = m->host.name,
+                                          .advertise_url = m->url,
+                                          .ttl_ms = m->w->ttl_ms,
+                                          .clock = &m->host.clock };
+
+        return lease_object_new(&o, &m->lease.under, NULL);
+}
+
 void
 lease_open(struct machine *m)
 {
+        static int (*const opens[])(struct machine * m) = {
+                [SERVICE_CONSUL] = open_consul, [SERVICE_ETCD] = open_etcd, [SERVICE_BUCKET] = open_object
+        };
+
         m->w->service_net.client_host = &m->host;
-        if ((m->w->service.is_etcd ? open_etcd(m) : open_consul(m)) < 0)
+        if (opens[m->w->service.kind](m) < 0)
                 abort();
         m->lease.base = *m->lease.under;
         m->lease.base.ops = &watched_ops;

@@ -83,14 +83,16 @@ draw_conditions(struct world *w)
         w->lock_delay_ms = lock_delays[sim_between(s, 0, 3)];
         w->service.consul.laziness_permille = w->service.etcd.laziness_permille =
                 laziness[sim_between(s, 0, 3)];
-        if (w->service.is_etcd)
-                w->lock_delay_ms = 0; /* it has none */
+        if (w->service.kind != SERVICE_CONSUL)
+                w->lock_delay_ms = 0; /* they have none */
         w->latency_us = sim_between(s, 100, 20000);
         w->commit_ms = w->ttl_ms / sim_between(s, 3, 30);
         w->trouble_ms = w->ttl_ms * sim_between(s, 1, 8) / 2;
         w->spike_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
         w->reader_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
         w->service.consul.stale_permille = sim_chance(s, 250) ? 100 : 0;
+        if (w->service.kind == SERVICE_BUCKET)
+                w->service.bucket.fault_permille = (int)sim_between(s, 0, 1) * 30;
         w->loss_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 100);
         w->net.flip_permille = sim_chance(s, 200) ? 5 : 0;
         w->loses_power = sim_chance(s, 300);
@@ -125,12 +127,14 @@ init_machine(struct world *w, int index)
 }
 
 void
-world_init(struct world *w, struct sim *s, bool is_etcd, const char *dir)
+world_init(struct world *w, struct sim *s, enum service_kind kind, const char *dir)
 {
+        static const char *const names[] = { "consul", "etcd", "bucket" };
+
         memset(w, 0, sizeof *w);
         w->sim = s;
         w->dir = dir;
-        service_init(&w->service, s, is_etcd);
+        service_init(&w->service, s, kind);
         w->service_net = (struct service_net){ .sim = s,
                                                .service = &w->service,
                                                .is_cut = is_cut_off,
@@ -147,9 +151,8 @@ world_init(struct world *w, struct sim *s, bool is_etcd, const char *dir)
         threads_use(s);
         draw_conditions(w);
         sim_trace(s, NULL, "%d nodes, %s, ttl %lld ms, lock-delay %lld ms, latency %lld us%s",
-                  w->n_machines, is_etcd ? "etcd" : "consul", (long long)w->ttl_ms,
-                  (long long)w->lock_delay_ms, (long long)w->latency_us,
-                  w->loses_power ? ", power fails" : "");
+                  w->n_machines, names[kind], (long long)w->ttl_ms, (long long)w->lock_delay_ms,
+                  (long long)w->latency_us, w->loses_power ? ", power fails" : "");
         for (int i = 0; i < w->n_machines; i++)
                 init_machine(w, i);
 }

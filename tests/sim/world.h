@@ -140,7 +140,7 @@ struct world {
                 n_heirless;
 };
 
-void world_init(struct world *w, struct sim *s, bool is_etcd, const char *dir);
+void world_init(struct world *w, struct sim *s, enum service_kind kind, const char *dir);
 int64_t world_delay_us(struct world *w);
 extern const char *const world_db_names[DBS_MAX];
 int world_db_index(const struct db *db);
