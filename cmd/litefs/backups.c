@@ -70,6 +70,9 @@ open_bucket(const struct config_backup *backup, struct dest **ret, struct err *e
                 .session_token = backup->session_token,
                 .ca = backup->ca,
                 .force_path_style = backup->force_path_style,
+                .storage_class = backup->storage_class,
+                .kms_key_id = backup->kms_key_id,
+                .customer_key = backup->customer_key,
         };
         struct aws_sources sources;
         struct s3_options options;
@@ -100,6 +103,9 @@ open_dest_of_url(const char *url, struct dest **ret, struct err *e)
                                         .access_key_id = none,
                                         .secret_access_key = none,
                                         .session_token = none,
+                                        .storage_class = none,
+                                        .kms_key_id = none,
+                                        .customer_key = none,
                                         .ca = none };
         int r = copy == NULL ? err_set(e, -ENOMEM, "%s", url) : backups_open_dest(&backup, ret, e);
 

@@ -84,6 +84,9 @@ bucket_options(const struct bucket_config *config, struct aws_sources *ret_sourc
                 .session_token = is_given ? config->session_token
                                           : choose_credential("", "AWS_SESSION_TOKEN", NULL),
                 .sources = ret_sources,
+                .storage_class = config->storage_class,
+                .kms_key_id = config->kms_key_id,
+                .customer_key = config->customer_key,
                 .ca = choose_credential(config->ca, "AWS_CA_BUNDLE", NULL),
                 .clock = clock_host(),
         };

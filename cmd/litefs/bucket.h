@@ -8,6 +8,7 @@
 struct bucket_config {
         const char *endpoint, *region, *access_key_id, *secret_access_key, *session_token, *ca;
         bool force_path_style;
+        const char *storage_class, *kms_key_id, *customer_key; /* NULL: not of this section */
 };
 
 /* Borrows all that it fills in: from @config, from the environment, and from @ret_sources. */

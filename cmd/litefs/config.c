@@ -314,7 +314,8 @@ holds_backup_secret(const struct config *c, const char *text)
 {
         for (size_t i = 0; i < c->n_backups; i++)
                 if (holds(text, c->backups[i].secret_access_key) ||
-                    holds(text, c->backups[i].session_token) || holds(text, c->backups[i].auth_token))
+                    holds(text, c->backups[i].session_token) ||
+                    holds(text, c->backups[i].customer_key) || holds(text, c->backups[i].auth_token))
                         return true;
         return false;
 }

@@ -28,6 +28,7 @@ struct exec_command {
 struct config_backup {
         char *type, *path, *url, *cluster, *auth_token;
         char *endpoint, *region, *access_key_id, *secret_access_key, *session_token, *ca;
+        char *storage_class, *kms_key_id, *customer_key;
         bool force_path_style;
         int64_t sync_interval_ns, drill_ns;
         struct string_list databases;

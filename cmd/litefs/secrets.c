@@ -15,7 +15,8 @@ struct secret {
 };
 
 #define N_ALONE 5
-#define N_VALUES (N_ALONE + 3 * CONFIG_MAX_BACKUPS)
+#define N_EACH 4 /* of a destination */
+#define N_VALUES (N_ALONE + N_EACH * CONFIG_MAX_BACKUPS)
 
 static void
 list_values(const struct config *c, struct secret ret[N_VALUES])
@@ -27,11 +28,12 @@ list_values(const struct config *c, struct secret ret[N_VALUES])
         ret[4] = (struct secret){ "lease.object.session-token", c->lease.object.session_token };
         for (size_t i = 0; i < CONFIG_MAX_BACKUPS; i++) {
                 const struct config_backup *b = i < c->n_backups ? &c->backups[i] : &c->backup;
+                struct secret *of_it = ret + N_ALONE + N_EACH * i;
 
-                ret[N_ALONE + 3 * i] = (struct secret){ "backup.secret-access-key",
-                                                        b->secret_access_key };
-                ret[N_ALONE + 3 * i + 1] = (struct secret){ "backup.session-token", b->session_token };
-                ret[N_ALONE + 3 * i + 2] = (struct secret){ "backup.auth-token", b->auth_token };
+                of_it[0] = (struct secret){ "backup.secret-access-key", b->secret_access_key };
+                of_it[1] = (struct secret){ "backup.session-token", b->session_token };
+                of_it[2] = (struct secret){ "backup.auth-token", b->auth_token };
+                of_it[3] = (struct secret){ "backup.sse-customer-key", b->customer_key };
         }
 }
 

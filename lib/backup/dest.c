@@ -73,6 +73,21 @@ dest_remove(struct dest *d, const char *key, struct err *e)
 }
 
 int
+dest_remove_all(struct dest *d, char (*keys)[DEST_KEY_SIZE], size_t n, struct err *e)
+{
+        int r = -ENOTSUP;
+
+        if (n > 1 && d->ops->remove_all != NULL)
+                r = d->ops->remove_all(d, keys, n, e);
+        if (r != -ENOTSUP)
+                return count_request(d, r);
+        r = 0;
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = dest_remove(d, keys[i], e);
+        return r;
+}
+
+int
 dest_probe(struct dest *d, struct err *e)
 {
         return d->ops->probe != NULL ? d->ops->probe(d, e) : 0;

@@ -62,6 +62,8 @@ struct dest_ops {
         void (*get_end)(struct dest_get *g);
         int (*list)(struct dest *d, const char *place, dest_list_fn fn, void *arg, struct err *e);
         int (*remove)(struct dest *d, const char *key, struct err *e);
+        /* Several at once; -ENOTSUP: it cannot be done so. NULL: one by one. */
+        int (*remove_all)(struct dest *d, char (*keys)[DEST_KEY_SIZE], size_t n, struct err *e);
         int (*probe)(struct dest *d, struct err *e); /* NULL: conditions hold */
         void (*cancel)(struct dest *d);              /* NULL: calls end by themselves */
         void (*free)(struct dest *d);
@@ -110,6 +112,9 @@ void dest_cancel(struct dest *d);
 int dest_probe(struct dest *d, struct err *e);
 /* One that is not there is no error. */
 int dest_remove(struct dest *d, const char *key, struct err *e);
+/* The same of @n, at most DEST_REMOVE_MAX, in no order, by one request where that can be done. An error: some may be there yet. */
+#define DEST_REMOVE_MAX 500
+int dest_remove_all(struct dest *d, char (*keys)[DEST_KEY_SIZE], size_t n, struct err *e);
 void dest_free(struct dest *d); /* NULL is fine */
 
 /* A small object at once: the number of bytes, with a NUL behind them; -EMSGSIZE when they are @size or more. */

@@ -1,4 +1,4 @@
-/* A bucket as a destination: its names, what it can do, and where it is. Objects: s3_put.c, s3_get.c. */
+/* A bucket as a destination: its names, what it can do, and where it is. Objects: s3_put.c, s3_get.c, s3_remove.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +107,7 @@ dest_s3_open(const char *url, const struct s3_options *options, struct dest **re
                 .get_end = s3_get_end,
                 .list = s3_list,
                 .remove = s3_remove,
+                .remove_all = s3_remove_all,
                 .probe = s3_probe_dest,
                 .cancel = s3_cancel_dest,
                 .free = s3_free,

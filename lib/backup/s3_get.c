@@ -24,9 +24,11 @@ next_piece(struct s3_get *g, struct err *e)
 {
         size_t want = g->left < PIECE_SIZE ? (size_t)g->left : PIECE_SIZE;
         char range[80];
-        struct s3_call call = {
-                .method = "GET", .key = g->key, .headers = { range }, .chunk = &g->chunk
-        };
+        struct s3_call call = { .method = "GET",
+                                .purpose = S3_READ,
+                                .key = g->key,
+                                .headers = { range },
+                                .chunk = &g->chunk };
         struct http_response rs;
         int r;
 

@@ -43,9 +43,11 @@ free_put(struct s3_put *p)
 static int
 begin_parts(struct s3_put *p, struct err *e)
 {
-        struct s3_call call = {
-                .method = "POST", .key = p->key, .query = "uploads=", .time_ms = p->time_ms
-        };
+        struct s3_call call = { .method = "POST",
+                                .purpose = S3_STORE,
+                                .key = p->key,
+                                .query = "uploads=",
+                                .time_ms = p->time_ms };
         struct http_response rs;
         int r = s3_do(s3_of(p->base.dest), &call, &rs, e);
 
@@ -60,9 +62,12 @@ static int
 put_part(struct s3_put *p, struct err *e)
 {
         char query[S3_QUERY_SIZE], id[2048];
-        struct s3_call call = {
-                .method = "PUT", .key = p->key, .query = query, .body = p->buf, .body_size = p->n
-        };
+        struct s3_call call = { .method = "PUT",
+                                .purpose = S3_PART,
+                                .key = p->key,
+                                .query = query,
+                                .body = p->buf,
+                                .body_size = p->n };
         struct http_response rs;
         int r = 0;
 
@@ -195,6 +200,7 @@ static int
 put_whole(struct s3_put *p, char ret_etag[DEST_ETAG_SIZE], struct err *e)
 {
         struct s3_call call = { .method = "PUT",
+                                .purpose = S3_STORE,
                                 .key = p->key,
                                 .body = p->buf,
                                 .body_size = p->n,

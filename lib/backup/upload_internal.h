@@ -73,5 +73,7 @@ int upload_end_object(struct upload *u, struct dest_put *p, int r, const struct 
 int upload_put_range(struct upload *u, struct backup_range *rg, unsigned level, struct err *e);
 /* Removes an object: 0, also where that is not allowed, which is kept in mind and said once. */
 int upload_remove(struct upload *u, size_t i, struct err *e);
+/* The @n of these indexes, the highest first; at most DEST_REMOVE_MAX, in no order. */
+int upload_remove_all(struct upload *u, const size_t *which, size_t n, struct err *e);
 
 #endif

@@ -97,24 +97,37 @@ may_go(const struct upload *u, const struct backup_object *o, uint64_t oldest)
                o->time_ms <= upload_now(u) - u->config->level_ms[0];
 }
 
+/* Of the whole databases, or of the pieces. */
+static int
+remove_old_of(struct upload *u, uint64_t oldest, bool is_whole, struct err *e)
+{
+        size_t which[DEST_REMOVE_MAX], n = 0;
+        int r = 0;
+
+        for (size_t i = u->objects.n; i-- > 0 && r == 0 && !u->cannot_remove;) {
+                const struct backup_object *o = &u->objects.items[i];
+
+                if ((o->level == BACKUP_SNAPSHOT_LEVEL) == is_whole && may_go(u, o, oldest))
+                        which[n++] = i;
+                if (n == DEST_REMOVE_MAX || (i == 0 && n > 0)) {
+                        r = upload_remove_all(u, which, n, e);
+                        n = 0;
+                }
+        }
+        return r;
+}
+
+/* Pieces before the whole databases that they follow on. */
 static int
 remove_old(struct upload *u, struct err *e)
 {
         uint64_t oldest = oldest_kept(u);
-        int r = 0;
+        int r;
 
         if (u->config->keep_ms <= 0 || u->cannot_remove)
                 return 0;
-        /* Pieces before the whole databases that they follow on. */
-        for (int whole = 0; whole < 2; whole++) {
-                for (size_t i = u->objects.n; i-- > 0 && r == 0 && !u->cannot_remove;) {
-                        const struct backup_object *o = &u->objects.items[i];
-
-                        if ((o->level == BACKUP_SNAPSHOT_LEVEL) == (whole == 1) && may_go(u, o, oldest))
-                                r = upload_remove(u, i, e);
-                }
-        }
-        return r;
+        r = remove_old_of(u, oldest, false, e);
+        return r == 0 ? remove_old_of(u, oldest, true, e) : r;
 }
 
 int

@@ -1,5 +1,6 @@
 /* Objects of a database at its destination: put, and removed. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "backup/upload_internal.h"
 #include "base/log.h"
@@ -75,30 +76,61 @@ upload_put_range(struct upload *u, struct backup_range *rg, unsigned level, stru
         return r < 0 ? r : upload_end_object(u, p, backup_range_write(rg, &p->sink, e), &o, h, e);
 }
 
-int
-upload_remove(struct upload *u, size_t i, struct err *e)
+static int
+make_object_key(const struct upload *u, size_t i, char ret[DEST_KEY_SIZE])
 {
-        char name[BACKUP_NAME_SIZE], key[DEST_KEY_SIZE];
-        struct err why = ERR_INIT;
-        int r;
+        char name[BACKUP_NAME_SIZE];
 
         backup_object_name(u->dest->layout, &u->objects.items[i], name);
-        r = dest_key(u->place, name, key);
-        if (r == 0)
-                r = dest_remove(u->dest, key, &why);
+        return dest_key(u->place, name, ret);
+}
+
+/* After a removal of them that gave @r in the words of @why. */
+static int
+note_removed(struct upload *u, const size_t *which, size_t n, int r, const struct err *why,
+             struct err *e)
+{
         if (r == -EACCES || r == -EPERM || r == -EROFS) {
                 if (!u->cannot_remove)
                         log_event(LOG_WARN, u->place,
                                   "backup to %s: objects cannot be removed there (%s): they stay",
-                                  u->dest->url, why.text);
+                                  u->dest->url, why->text);
                 u->cannot_remove = true;
                 return 0;
         }
         if (r < 0) {
                 if (e != NULL)
-                        *e = why;
+                        *e = *why;
                 return r;
         }
-        u->objects.items[i] = u->objects.items[--u->objects.n];
+        for (size_t k = 0; k < n; k++)
+                u->objects.items[which[k]] = u->objects.items[--u->objects.n];
         return 0;
+}
+
+int
+upload_remove(struct upload *u, size_t i, struct err *e)
+{
+        char key[DEST_KEY_SIZE];
+        struct err why = ERR_INIT;
+        int r = make_object_key(u, i, key);
+
+        if (r == 0)
+                r = dest_remove(u->dest, key, &why);
+        return note_removed(u, &i, 1, r, &why, e);
+}
+
+int
+upload_remove_all(struct upload *u, const size_t *which, size_t n, struct err *e)
+{
+        char(*keys)[DEST_KEY_SIZE] = malloc(n * sizeof *keys);
+        struct err why = ERR_INIT;
+        int r = keys == NULL ? err_set(&why, -ENOMEM, "%s", u->place) : 0;
+
+        for (size_t k = 0; k < n && r == 0; k++)
+                r = make_object_key(u, which[k], keys[k]);
+        if (r == 0)
+                r = dest_remove_all(u->dest, keys, n, &why);
+        free(keys);
+        return note_removed(u, which, n, r, &why, e);
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/base64.h"
+
 #define DIGEST 32
 #define SCOPE_SIZE 160
 
@@ -25,6 +27,17 @@ sigv4_hash(const void *buf, size_t n, char ret[SIGV4_HASH_SIZE])
 
         (void)EVP_Digest(buf, n, digest, NULL, EVP_sha256(), NULL);
         to_hex(digest, ret);
+}
+
+void
+sigv4_md5(const void *buf, size_t n, char ret[SIGV4_MD5_SIZE])
+{
+        uint8_t digest[EVP_MAX_MD_SIZE];
+        unsigned size = 0;
+
+        ret[0] = '\0';
+        if (EVP_Digest(buf, n, digest, &size, EVP_md5(), NULL) == 1 && size == 16)
+                base64_encode(digest, size, ret);
 }
 
 void

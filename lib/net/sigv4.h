@@ -33,6 +33,9 @@ struct sigv4_request {
 };
 
 void sigv4_hash(const void *buf, size_t n, char ret[SIGV4_HASH_SIZE]);
+#define SIGV4_MD5_SIZE 25 /* base64 of an MD5, and a NUL */
+/* For the headers in which S3 wants an MD5: in base64. "" when OpenSSL has none, as with FIPS. */
+void sigv4_md5(const void *buf, size_t n, char ret[SIGV4_MD5_SIZE]);
 /* The value of x-amz-date. */
 void sigv4_date(int64_t wall_ms, char ret[SIGV4_DATE_SIZE]);
 /* All but letters, digits, "-", ".", "_", "~", and with @keeps_slash "/", becomes %XX. False when it does not fit. */

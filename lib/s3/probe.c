@@ -17,6 +17,7 @@ static int
 put_probe(const struct probe *p, const char *condition, char ret_etag[S3_ETAG_SIZE], struct err *e)
 {
         struct s3_call call = { .method = "PUT",
+                                .purpose = S3_STORE,
                                 .key = p->key,
                                 .body = "litefs",
                                 .body_size = 6,

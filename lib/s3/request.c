@@ -17,6 +17,7 @@
 #define PAUSE_MAX_MS 2000
 #define ASK_AGAIN_MS 15000 /* for other keys, while those that there are still do */
 #define URL_SIZE 8192
+#define SIGNED_MAX 12 /* headers */
 
 /* --- bodies --- */
 
@@ -70,8 +71,10 @@ struct signed_request {
         char path[URL_SIZE / 2], url[URL_SIZE];
         char date[SIGV4_DATE_SIZE], stamp[40];
         char authorization[SIGV4_AUTHORIZATION_SIZE];
-        char lines[6][4200];
-        const char *headers[12];
+        struct sigv4_header signed_headers[SIGNED_MAX];
+        size_t n_signed;
+        char lines[SIGNED_MAX + 1][4200];
+        const char *headers[SIGNED_MAX + 6];
 };
 
 static int
@@ -101,31 +104,57 @@ make_stamp(int64_t time_ms, char *ret, size_t size)
         snprintf(ret + n, size - n, ".%03dZ", (int)(time_ms % 1000));
 }
 
+static void
+add_signed(struct signed_request *q, const char *name, const char *value)
+{
+        if (value[0] != '\0')
+                q->signed_headers[q->n_signed++] = (struct sigv4_header){ name, value };
+}
+
+/* In the order of their names, in which they are signed. */
+static void
+list_signed(const struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q)
+{
+        bool stores = call->purpose == S3_STORE;
+        const char *customer_key = call->purpose != S3_OTHER ? s->customer_key : "";
+
+        q->n_signed = 0;
+        q->stamp[0] = '\0';
+        if (call->time_ms > 0)
+                make_stamp(call->time_ms, q->stamp, sizeof q->stamp);
+        add_signed(q, "host", s->host);
+        add_signed(q, "x-amz-content-sha256", hash);
+        add_signed(q, "x-amz-date", q->date);
+        add_signed(q, "x-amz-meta-litestream-timestamp", q->stamp);
+        add_signed(q, "x-amz-security-token", s->keys.session_token);
+        add_signed(q, "x-amz-server-side-encryption",
+                   stores && s->kms_key_id[0] != '\0' ? "aws:kms" : "");
+        add_signed(q, "x-amz-server-side-encryption-aws-kms-key-id", stores ? s->kms_key_id : "");
+        add_signed(q, "x-amz-server-side-encryption-customer-algorithm",
+                   customer_key[0] != '\0' ? "AES256" : "");
+        add_signed(q, "x-amz-server-side-encryption-customer-key", customer_key);
+        add_signed(q, "x-amz-server-side-encryption-customer-key-md5",
+                   customer_key[0] != '\0' ? s->customer_key_md5 : "");
+        add_signed(q, "x-amz-storage-class", stores ? s->storage_class : "");
+}
+
 static int
 sign(struct s3 *s, const struct s3_call *call, const char *hash, struct signed_request *q)
 {
         const struct sigv4_key key = { s->keys.access_key_id, s->keys.secret_access_key, s->region,
                                        "s3" };
-        struct sigv4_header headers[5] = { { "host", s->host },
-                                           { "x-amz-content-sha256", hash },
-                                           { "x-amz-date", q->date } };
-        struct sigv4_request rq = { call->method, q->path, call->query != NULL ? call->query : "",
-                                    headers,      3,       hash };
+        struct sigv4_request rq = { call->method,      q->path, call->query != NULL ? call->query : "",
+                                    q->signed_headers, 0,       hash };
         size_t n = 0;
         int r;
 
         sigv4_date(clock_wall_ms(s->clock) + s->skew_ms, q->date);
-        if (call->time_ms > 0) {
-                make_stamp(call->time_ms, q->stamp, sizeof q->stamp);
-                headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-meta-litestream-timestamp",
-                                                                 q->stamp };
-        }
-        if (s->keys.session_token[0] != '\0')
-                headers[rq.n_headers++] = (struct sigv4_header){ "x-amz-security-token",
-                                                                 s->keys.session_token };
+        list_signed(s, call, hash, q);
+        rq.n_headers = q->n_signed;
         r = sigv4_sign(&key, &rq, q->date, q->authorization);
-        for (size_t i = 1; i < rq.n_headers; i++, n++) { /* the host is curl's */
-                snprintf(q->lines[n], sizeof q->lines[n], "%s: %s", headers[i].name, headers[i].value);
+        for (size_t i = 1; i < q->n_signed; i++, n++) { /* the host is curl's */
+                snprintf(q->lines[n], sizeof q->lines[n], "%s: %s", q->signed_headers[i].name,
+                         q->signed_headers[i].value);
                 q->headers[n] = q->lines[n];
         }
         snprintf(q->lines[n], sizeof q->lines[n], "authorization: %s", q->authorization);
@@ -190,6 +219,8 @@ code_of_status(int status)
                 return -EEXIST;
         case 416:
                 return -ERANGE;
+        case 501:
+                return -ENOTSUP;
         default:
                 return status < 500 && status != 429 && status != 408 && status != 409 ? -EINVAL : -EIO;
         }
@@ -223,7 +254,8 @@ check_answer(struct s3 *s, const struct s3_call *call, const struct http_respons
 static bool
 is_transient(int r, const struct http_response *rs, int64_t old_skew_ms, int64_t skew_ms)
 {
-        if (r == -ECANCELED || r == -ENOMEM || r == -EMSGSIZE || r == -EPROTO || r == -ENAMETOOLONG)
+        if (r == -ECANCELED || r == -ENOTSUP || r == -ENOMEM || r == -EMSGSIZE || r == -EPROTO ||
+            r == -ENAMETOOLONG)
                 return false;
         if (r == -EACCES)
                 return old_skew_ms != skew_ms;

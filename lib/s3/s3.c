@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
+#include "net/sigv4.h"
+
 static bool
 copy_option(char *to, size_t size, const char *from)
 {
@@ -125,6 +128,52 @@ look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
 }
 
 static int
+set_customer_key(struct s3 *s, const char *text, struct err *e)
+{
+        uint8_t key[32], extra[33];
+        int n = text != NULL && text[0] != '\0' ? base64_decode(text, extra, sizeof extra) : 0;
+
+        if (n == 0)
+                return 0;
+        if (n != sizeof key || !copy_option(s->customer_key, sizeof s->customer_key, text))
+                return err_text(
+                        e, E_CONFIG,
+                        "the key of server-side encryption is not 32 bytes in base64: make one by "
+                        "`openssl rand -base64 32`");
+        memcpy(key, extra, sizeof key);
+        sigv4_md5(key, sizeof key, s->customer_key_md5);
+        explicit_bzero(key, sizeof key);
+        explicit_bzero(extra, sizeof extra);
+        return s->customer_key_md5[0] != '\0'
+                       ? 0
+                       : err_text(
+                                 e, E_CONFIG,
+                                 "encryption with a customer's key needs an MD5, which OpenSSL does not "
+                                 "have here");
+}
+
+/* How objects are kept there. */
+static int
+set_storage(struct s3 *s, const char *url, const struct s3_options *o, struct err *e)
+{
+        char buf[512];
+        int r;
+
+        if (!copy_option(s->storage_class, sizeof s->storage_class,
+                         from_query(url, "storageClass", o->storage_class, buf, sizeof buf)) ||
+            !copy_option(s->kms_key_id, sizeof s->kms_key_id,
+                         from_query(url, "sseKmsKeyId", o->kms_key_id, buf, sizeof buf)))
+                return err_set(e, -ENAMETOOLONG, "%s: storage class or key of encryption", s->url);
+        r = set_customer_key(s, from_query(url, "sseCustomerKey", o->customer_key, buf, sizeof buf), e);
+        explicit_bzero(buf, sizeof buf);
+        if (r == 0 && s->kms_key_id[0] != '\0' && s->customer_key[0] != '\0')
+                r = err_text(e, E_CONFIG, "two keys of server-side encryption: leave one out");
+        if (r < 0)
+                err_prefix(e, "%s", s->url);
+        return r;
+}
+
+static int
 set_up_s3(struct s3 *s, const char *url, const struct s3_options *o, struct err *e)
 {
         struct http_client_options http = { .ca = o->ca, .is_cancellable = true };
@@ -140,7 +189,9 @@ set_up_s3(struct s3 *s, const char *url, const struct s3_options *o, struct err 
             !copy_option(s->region, sizeof s->region,
                          from_query(url, "region", o->region, region, sizeof region)))
                 return err_set(e, -ENAMETOOLONG, "%s: key, token or region", s->url);
-        r = look_for_keys(s, o->sources, e);
+        r = set_storage(s, url, o, e);
+        if (r == 0)
+                r = look_for_keys(s, o->sources, e);
         if (r < 0)
                 return r;
         if (s->region[0] == '\0')
@@ -168,6 +219,7 @@ s3_release(struct s3 *s)
         http_client_free(s->http);
         explicit_bzero(&s->given, sizeof s->given);
         explicit_bzero(&s->keys, sizeof s->keys);
+        explicit_bzero(s->customer_key, sizeof s->customer_key);
 }
 
 void

@@ -29,6 +29,9 @@ struct s3_options {
         const struct aws_sources *sources; /* of keys, when none are given; NULL: there is none */
         bool is_path_style; /* the bucket is a part of the path; else of the host, with AWS's endpoint only */
         const char *ca; /* PEM file of the authority to trust, instead of the system's */
+        /* Of objects that are put; NULL is "not set", too. The customer's key is 32 bytes in base64, which the server wants with each
+         * request for an object and keeps nowhere. */
+        const char *storage_class, *kms_key_id, *customer_key;
         const struct clock *clock;
 };
 
@@ -45,7 +48,9 @@ struct s3 {
         char bucket[256];                 /* "/BUCKET" in the path, or "" when it is in the host */
         char prefix[512];                 /* of all keys, with its slash; or "" */
         char region[64];
-        struct aws_sources sources; /* its given keys are those of `given` */
+        char storage_class[64], kms_key_id[256];
+        char customer_key[48], customer_key_md5[32]; /* base64; "": none */
+        struct aws_sources sources;                  /* its given keys are those of `given` */
         struct aws_keys given, keys;
         int64_t asked_ms;      /* for keys the last time, CLOCK_MONOTONIC; 0: never */
         bool are_keys_refused; /* by the last answer: they are old, or gone */
@@ -53,8 +58,8 @@ struct s3 {
         int64_t skew_ms;       /* of the server's clock to ours, when it has complained */
 };
 
-/* @url is "s3://BUCKET/PREFIX", where `?endpoint=`, `region=` and `forcePathStyle=` may follow, which go before what the options
- * say. @s is zeroed memory; s3_release also after an error. E_CONFIG, -EACCES, -ENAMETOOLONG, -ENOMEM. */
+/* @url is "s3://BUCKET/PREFIX", where `?endpoint=`, `region=`, `forcePathStyle=`, `storageClass=`, `sseKmsKeyId=` and
+ * `sseCustomerKey=` may follow, which go before what the options say. @s is zeroed memory; s3_release also after an error. E_CONFIG, -EACCES, -ENAMETOOLONG, -ENOMEM. */
 int s3_init(struct s3 *s, const char *url, const struct s3_options *options, struct err *e);
 void s3_release(struct s3 *s);
 /* Ends the call that is under way, and all after it, with -ECANCELED. Any thread. */
@@ -68,8 +73,12 @@ struct s3_chunk {
 };
 void s3_chunk_init(struct s3_chunk *c, uint8_t *buf, size_t capacity);
 
+/* What a request is about, which decides what is said of storage and encryption. */
+enum s3_purpose { S3_OTHER, S3_STORE, S3_PART, S3_READ };
+
 struct s3_call {
         const char *method;
+        enum s3_purpose purpose;
         const char *key;   /* below the prefix; NULL: the bucket itself */
         const char *query; /* as in net/sigv4.h; NULL: none */
         const void *body;
@@ -87,7 +96,7 @@ struct s3_call {
 int s3_find_keys(struct s3 *s, int64_t timeout_ms, struct err *e);
 
 /* The answer of the last attempt: 0 when its status is of the 200s. E_NOT_FOUND (404), -EEXIST (412), -EACCES (403), -EINVAL
- * (other 400s), -ERANGE (416), -ENXIO (no such bucket), -EIO (500s), -ECANCELED, or what http_client_do says. */
+ * (other 400s), -ERANGE (416), -ENXIO (no such bucket), -ENOTSUP (501), -EIO (other 500s), -ECANCELED, or what http_client_do says. */
 int s3_do(struct s3 *s, const struct s3_call *call, struct http_response *ret, struct err *e);
 
 /* The header If-Match. Some servers compare the ETag as it is, quotes and all: the probe finds out. */

@@ -52,6 +52,9 @@ mgr data = {dir}/mgr
 [client.rgw.a]
 rgw frontends = beast endpoint=127.0.0.1:{rgw}
 rgw data = {dir}/rgw
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = key-of-test=YmluCmJvb3N0CmJvb3N0LWJ1aWxkCmNlcGguY29uZgo=
 """
 
 

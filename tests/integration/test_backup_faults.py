@@ -75,7 +75,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return 206, data[int(first):int(last) + 1], s.etag(key)
         if self.command == "DELETE":
             s.objects.pop(key, None)
+            s.n_removed += 1
             return 204, b"", None
+        if "delete" in query:
+            s.n_batches += 1
+            return (*s.batch, None)
         if self.headers.get("If-None-Match") == "*" and key in s.objects:
             return 412, b"<Error><Code>PreconditionFailed</Code></Error>", None
         match = self.headers.get("If-Match")
@@ -90,6 +94,7 @@ class Fake:
 
     def __init__(self):
         self.objects, self.lock = {}, threading.Lock()
+        self.batch, self.n_batches, self.n_removed = (501, b"<Error><Code>NotImplemented</Code></Error>"), 0, 0
         self.rng, self.chance, self.script, self.n_faults, self.n = random.Random(SEED), 0.0, [], 0, 0
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
@@ -189,6 +194,31 @@ def test_a_server_that_ignores_conditions_is_said():
             wait_until(lambda: "ignores If-None-Match" in n.log(), "a warning")
         finally:
             Handler.work = work_as_before
+
+
+def test_a_server_that_removes_one_by_one_or_nothing():
+    with Fake() as server, Bucketed(server, "p", "  snapshot:\n    interval: 1s\n    retention: 1s\n") as n:
+        def fill():
+            c = n.connect()
+            c.execute("create table if not exists t(id integer primary key, x)")
+            for _ in range(3):
+                c.execute("insert into t(x) values(1)")
+                n.wait_for_backup()
+                time.sleep(1.1)
+            c.close()
+            n.restart()  # the next look at what may go is its first
+            c = n.connect()
+            c.execute("insert into t(x) values(1)")
+            c.close()
+
+        fill()
+        wait_until(lambda: server.n_removed >= 2, "what is old to go, one by one")
+        assert server.n_batches == 1
+        server.batch = (200, b"<DeleteResult><Error><Key>p/x</Key><Code>AccessDenied</Code></Error></DeleteResult>")
+        fill()
+        wait_until(lambda: "objects cannot be removed there" in n.log(), "a warning")
+        n.wait_for_backup()
+        check(n, server)
 
 
 def test_idle_node_asks_for_nothing():

@@ -1,9 +1,12 @@
 """Backups to a bucket of a real server, Ceph's radosgw, which verifies signatures and conditions; and the lease in one of its objects."""
+import base64
 import json
 import os
 import random
 import subprocess
 import sys
+import time
+from urllib.parse import quote
 
 from litefs_fixture import LITEFS, Node, run, stop_process, wait_until
 from rados import Rados, need_rados, s3_keys, s3_request
@@ -161,6 +164,69 @@ def test_a_restarted_node_goes_on(server):
         assert status == 204
         n.start()
         wait_until(lambda: "that litefs has not written" in n.log(), "the node to refuse")
+
+
+def test_old_objects_go_together(server):
+    with Bucketed(server, "old & <'new'>", "  snapshot:\n    interval: 1s\n    retention: 1s\n") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        for _ in range(3):
+            c.execute("insert into t(x) values(randomblob(3000))")
+            n.wait_for_backup()
+            time.sleep(1.1)
+        c.close()
+        before = s3_keys(server, n.prefix)
+        assert len(before) > 5, before
+        n.restart()  # the next look at what may go is its first
+        c = n.connect()
+        c.execute("insert into t(x) values(randomblob(3000))")
+        c.close()
+        wait_until(lambda: len(set(before) - set(s3_keys(server, n.prefix))) >= 2, "what is old to go")
+        n.wait_for_backup()
+        assert n.restore()[1] == n.visible()
+
+
+CUSTOMER_KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+def plain_get(server, key):
+    return s3_request(server.url, server.access_key, server.secret_key, "GET", f"/{server.bucket}/{key}")
+
+
+def test_encryption_by_the_server(server):
+    """With a key of ours: without it nobody reads what is there, in parts or not. With one of the server's, who may read reads."""
+    for prefix, more, query in (("sse-c", f"  sse-customer-key: {CUSTOMER_KEY}\n", "&sseCustomerKey=" + quote(CUSTOMER_KEY, safe="")),
+                                ("kms", "  sse-kms-key-id: key-of-test\n  storage-class: STANDARD\n", "")):
+        with Bucketed(server, prefix, more) as n:
+            os.chmod(n.config, 0o600)
+            c = n.connect()
+            c.execute("create table t(id integer primary key, x)")
+            c.execute("begin")
+            for _ in range(12):
+                c.execute("insert into t(x) values(randomblob(1000000))")
+            c.execute("commit")
+            c.close()
+
+            def has_it():
+                p = subprocess.run([LITEFS, "restore", "-json", "-force", "-o", n.root + "/got", n.place() + query],
+                                   capture_output=True, text=True, env=n.environment, check=False)
+                if p.returncode != 0:
+                    return False
+                said = json.loads(p.stdout)
+                return said["txid"] + "/" + said["checksum"] == n.pos("t.db")
+            wait_until(has_it, "the bucket to have all of it")
+            with open(n.root + "/got", "rb") as f:
+                assert f.read() == n.visible()
+            for key in s3_keys(server, prefix):
+                status, body = plain_get(server, key)
+                assert (status == 200) == (prefix == "kms"), (key, status, body[:200])
+            if prefix == "sse-c":
+                assert "400" in n.command("restore", "-o", n.root + "/x", n.place(), code=1).stderr
+    with Bucketed(server, "class", "  storage-class: NONE-SUCH\n") as n:
+        c = n.connect()
+        c.execute("create table t(id integer primary key, x)")
+        c.close()
+        wait_until(lambda: "400 Invalid" in n.log(), "the log to say what is wrong")
 
 
 def test_one_of_many_has_the_lease(server):
