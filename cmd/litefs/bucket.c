@@ -27,12 +27,13 @@ environment(const char *variable)
         return value != NULL ? value : "";
 }
 
+/* The path that @variable has, or @name in ~/.aws. */
 static void
-find_credentials_file(char *buf, size_t size)
+find_aws_file(const char *variable, const char *name, char *buf, size_t size)
 {
-        const char *path = environment("AWS_SHARED_CREDENTIALS_FILE"), *home = environment("HOME");
+        const char *path = environment(variable), *home = environment("HOME");
         int n = path[0] != '\0'   ? snprintf(buf, size, "%s", path)
-                : home[0] != '\0' ? snprintf(buf, size, "%s/.aws/credentials", home)
+                : home[0] != '\0' ? snprintf(buf, size, "%s/.aws/%s", home, name)
                                   : 0;
 
         if (n <= 0 || (size_t)n >= size)
@@ -59,7 +60,9 @@ sources_of_keys(void)
                                         0,
         };
 
-        find_credentials_file(s.credentials_file, sizeof s.credentials_file);
+        find_aws_file("AWS_SHARED_CREDENTIALS_FILE", "credentials", s.credentials_file,
+                      sizeof s.credentials_file);
+        find_aws_file("AWS_CONFIG_FILE", "config", s.config_file, sizeof s.config_file);
         return s;
 }
 

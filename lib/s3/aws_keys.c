@@ -105,73 +105,184 @@ trim_word(char *s)
         return s;
 }
 
-static bool
-take_file_line(struct aws_keys *k, const char *name, const char *value)
+/* What a section of an ini file says. */
+struct aws_profile {
+        bool is_there, fits;
+        bool is_led_on; /* to a role, a command or a sign-in, which are not followed */
+        struct aws_keys keys;
+        char region[64];
+};
+
+static void
+take_file_line(struct aws_profile *p, const char *name, const char *value)
 {
+        static const char *const elsewhere[] = { "role_arn", "credential_process", "sso_session",
+                                                 "sso_start_url", "web_identity_token_file" };
+        struct aws_keys *k = &p->keys;
+
         if (strcmp(name, "aws_access_key_id") == 0)
-                return copy_key(k->access_key_id, sizeof k->access_key_id, value);
+                p->fits &= copy_key(k->access_key_id, sizeof k->access_key_id, value);
         if (strcmp(name, "aws_secret_access_key") == 0)
-                return copy_key(k->secret_access_key, sizeof k->secret_access_key, value);
+                p->fits &= copy_key(k->secret_access_key, sizeof k->secret_access_key, value);
         if (strcmp(name, "aws_session_token") == 0)
-                return copy_key(k->session_token, sizeof k->session_token, value);
-        return true;
+                p->fits &= copy_key(k->session_token, sizeof k->session_token, value);
+        if (strcmp(name, "region") == 0)
+                p->fits &= copy_key(p->region, sizeof p->region, value);
+        for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++)
+                p->is_led_on |= strcmp(name, elsewhere[i]) == 0;
+}
+
+/* "[@profile]", or "[profile @profile]" if @is_config. -ENOMEM only. */
+static int
+parse_profile(const char *text, const char *profile, bool is_config, struct aws_profile *ret)
+{
+        size_t n = strlen(text);
+        char *copy = strdup(text), *rest = copy, *line;
+        bool is_ours = false;
+
+        *ret = (struct aws_profile){ .fits = true };
+        if (copy == NULL)
+                return -ENOMEM;
+        while ((line = strsep(&rest, "\n")) != NULL) {
+                bool is_nested = line[0] == ' ' || line[0] == '\t';
+                char *s = trim_word(line), *value = strchr(s, '='), *end = strchr(s, ']');
+
+                if (s[0] == '[' && end != NULL) {
+                        *end = '\0';
+                        s = trim_word(s + 1);
+                        if (is_config && strncmp(s, "profile ", 8) == 0)
+                                s = trim_word(s + 8);
+                        else if (is_config && strcmp(s, "default") != 0)
+                                s = end; /* "[services x]" and the like */
+                        is_ours = strcmp(s, profile) == 0;
+                        ret->is_there |= is_ours;
+                } else if (is_ours && s[0] != '#' && s[0] != ';' && value != NULL &&
+                           !(is_config && is_nested)) {
+                        *value = '\0';
+                        take_file_line(ret, trim_word(s), trim_word(value + 1));
+                }
+        }
+        explicit_bzero(copy, n); /* it is in pieces */
+        free(copy);
+        return 0;
+}
+
+static bool
+has_profile_keys(const struct aws_profile *p)
+{
+        return p->fits && p->keys.access_key_id[0] != '\0' && p->keys.secret_access_key[0] != '\0';
 }
 
 int
 aws_keys_parse_file(const char *text, const char *profile, struct aws_keys *ret)
 {
-        size_t n = strlen(text);
-        char *copy = strdup(text), *rest = copy, *line;
-        bool is_ours = false, is_there = false, fits = true;
+        struct aws_profile p;
+        int r = parse_profile(text, profile, false, &p);
 
-        *ret = (struct aws_keys){ 0 };
-        if (copy == NULL)
-                return -ENOMEM;
-        while ((line = strsep(&rest, "\n")) != NULL) {
-                char *s = trim_word(line), *value = strchr(s, '='), *end = strchr(s, ']');
-
-                if (s[0] == '[' && end != NULL) {
-                        *end = '\0';
-                        is_ours = strcmp(trim_word(s + 1), profile) == 0;
-                        is_there = is_there || is_ours;
-                } else if (is_ours && s[0] != '#' && s[0] != ';' && value != NULL) {
-                        *value = '\0';
-                        fits = fits && take_file_line(ret, trim_word(s), trim_word(value + 1));
-                }
-        }
-        explicit_bzero(copy, n); /* it is in pieces */
-        free(copy);
-        if (!is_there)
-                return 0;
-        return fits && ret->access_key_id[0] != '\0' && ret->secret_access_key[0] != '\0' ? 1 : E_FORMAT;
+        *ret = p.keys;
+        if (r == 0 && p.is_there)
+                r = has_profile_keys(&p) ? 1 : E_FORMAT;
+        explicit_bzero(&p, sizeof p);
+        return r;
 }
 
-/* 1, 0: there is no such file or profile, or E_CONFIG. What is there and cannot be read may be what was meant: no other
- * place is taken for it. */
+static const char *
+profile_name(const struct aws_sources *s)
+{
+        return s->profile[0] != '\0' ? s->profile : "default";
+}
+
+/* 0, and *@ret is NULL when there is none; or E_CONFIG. What is there and cannot be read may be what was meant: no other place is
+ * taken for it. */
+static int
+read_profiles(const char *path, const char *what, const char *variable, char **ret, struct err *e)
+{
+        int r = path[0] != '\0' ? read_key_file(path, ret) : -ENOENT;
+
+        if (r == 0)
+                return 0;
+        *ret = NULL;
+        if (r == -ENOENT || r == -ENOTDIR)
+                return 0;
+        return err_text(e, E_CONFIG,
+                        "cannot read the %s file %s: %s: mend that, or name another one with %s", what,
+                        path, err_code_text(r), variable);
+}
+
+static int
+read_config_profile(const struct aws_sources *s, struct aws_profile *ret, struct err *e)
+{
+        char *text;
+        int r = read_profiles(s->config_file, "configuration", "AWS_CONFIG_FILE", &text, e);
+
+        *ret = (struct aws_profile){ .fits = true };
+        if (r == 0 && text != NULL && parse_profile(text, profile_name(s), true, ret) < 0)
+                r = err_set(e, -ENOMEM, "%s", s->config_file);
+        free_secret(text);
+        return r;
+}
+
+int
+aws_find_region(const struct aws_sources *s, char *ret, size_t size, struct err *e)
+{
+        struct aws_profile p;
+        int r = read_config_profile(s, &p, e);
+
+        if (r == 0)
+                copy_key(ret, size, p.region);
+        explicit_bzero(&p, sizeof p);
+        return r;
+}
+
+/* As find_in_file, which has found nothing in the other one. */
+static int
+find_in_config(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
+{
+        struct aws_profile p;
+        int r = read_config_profile(s, &p, e);
+
+        if (r < 0)
+                return r;
+        if (has_profile_keys(&p)) {
+                *ret = p.keys;
+                r = 1;
+        } else if (p.is_led_on) {
+                r = err_text(
+                        e, E_CONFIG,
+                        "profile %s of %s leads on to a role, a command or a sign-in, which litefs does not "
+                        "follow: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name another profile with "
+                        "AWS_PROFILE",
+                        profile_name(s), s->config_file);
+        } else if (p.keys.access_key_id[0] != '\0' || p.keys.secret_access_key[0] != '\0') {
+                r = err_text(e, E_CONFIG,
+                             "%s: profile %s has no aws_access_key_id and aws_secret_access_key",
+                             s->config_file, profile_name(s));
+        } else if (!p.is_there && s->profile[0] != '\0') {
+                r = err_text(e, E_CONFIG, "AWS_PROFILE is %s, and neither %s nor %s has such a profile",
+                             s->profile,
+                             s->credentials_file[0] != '\0' ? s->credentials_file : "a credentials file",
+                             s->config_file[0] != '\0' ? s->config_file : "a configuration file");
+        }
+        explicit_bzero(&p, sizeof p);
+        return r;
+}
+
+/* 1, 0: there are no such files or no such profile, or E_CONFIG. */
 static int
 find_in_file(const struct aws_sources *s, struct aws_keys *ret, struct err *e)
 {
-        const char *profile = s->profile[0] != '\0' ? s->profile : "default";
-        char *text = NULL;
-        int r = s->credentials_file[0] != '\0' ? read_key_file(s->credentials_file, &text) : -ENOENT;
+        char *text;
+        int r = read_profiles(s->credentials_file, "credentials", "AWS_SHARED_CREDENTIALS_FILE", &text,
+                              e);
 
-        if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-                return err_text(
-                        e, E_CONFIG,
-                        "cannot read the credentials file %s: %s: mend that, or name another one "
-                        "with AWS_SHARED_CREDENTIALS_FILE",
-                        s->credentials_file, err_code_text(r));
-        r = r < 0 ? 0 : aws_keys_parse_file(text, profile, ret);
+        if (r == 0 && text != NULL)
+                r = aws_keys_parse_file(text, profile_name(s), ret);
         free_secret(text);
-        if (r < 0)
+        if (r == E_FORMAT)
                 return err_text(e, E_CONFIG,
                                 "%s: profile %s has no aws_access_key_id and aws_secret_access_key",
-                                s->credentials_file, profile);
-        if (r == 0 && s->profile[0] != '\0')
-                return err_text(e, E_CONFIG, "AWS_PROFILE is %s, and %s has no such profile", profile,
-                                s->credentials_file[0] != '\0' ? s->credentials_file
-                                                               : "no credentials file");
-        return r;
+                                s->credentials_file, profile_name(s));
+        return r == 0 ? find_in_config(s, ret, e) : r;
 }
 
 bool

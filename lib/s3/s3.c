@@ -104,8 +104,8 @@ from_query(const char *url, const char *name, const char *other, char *buf, size
 static int
 look_for_keys(struct s3 *s, const struct aws_sources *sources, struct err *e)
 {
-        static const struct aws_sources none = { "", "", "", "", "", "",   "", "",   "",
-                                                 "", "", "", "", "", true, "", NULL, 0 };
+        static const struct aws_sources none = { "", "", "", "", "",   "", "", "",   "", "",
+                                                 "", "", "", "", true, "", "", NULL, 0 };
         struct err why = ERR_INIT;
         int r = 0;
 
@@ -194,6 +194,13 @@ set_up_s3(struct s3 *s, const char *url, const struct s3_options *o, struct err 
                 r = look_for_keys(s, o->sources, e);
         if (r < 0)
                 return r;
+        if (s->region[0] == '\0' && o->sources != NULL) {
+                r = aws_find_region(&s->sources, s->region, sizeof s->region, e);
+                if (r < 0) {
+                        err_prefix(e, "%s", s->url);
+                        return r;
+                }
+        }
         if (s->region[0] == '\0')
                 copy_option(s->region, sizeof s->region, "us-east-1");
         r = set_origin(

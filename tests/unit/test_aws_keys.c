@@ -6,6 +6,7 @@
 
 #include "s3/aws_keys.h"
 #include "tests/lib/run.h"
+#include "tests/lib/tmpdir.h"
 
 static const char file[] = "# mine\n"
                            "[default]\n"
@@ -62,9 +63,9 @@ START_TEST(keys_are_due_some_minutes_before_they_run_out)
 }
 END_TEST
 
-static const struct aws_sources nothing = { "",    "", "",   "", "", "", "",
-                                            "",    "", "",   "", "", "", "http://127.0.0.1:1",
-                                            false, "", NULL, 0 };
+static const struct aws_sources nothing = { "",    "", "", "",   "", "", "",
+                                            "",    "", "", "",   "", "", "http://127.0.0.1:1",
+                                            false, "", "", NULL, 0 };
 
 START_TEST(nobody_is_asked_after_the_end)
 {
@@ -76,6 +77,51 @@ START_TEST(nobody_is_asked_after_the_end)
         ck_assert_int_eq(aws_keys_find(&s, 0, &k, NULL), -ECONNREFUSED);
         atomic_store(&is_cancelled, true);
         ck_assert_int_eq(aws_keys_find(&s, 0, &k, NULL), -ECANCELED);
+}
+END_TEST
+
+static const char config[] = "[default]\nregion = r1\n"
+                             "[profile other]\nregion=r2\ns3 =\n  region = nested\n"
+                             "aws_access_key_id = A\naws_secret_access_key = s\n"
+                             "[services x]\nregion = no\n"
+                             "[profile role]\nrole_arn = arn:x\nregion = r3\n"
+                             "[profile half]\naws_access_key_id = A\n";
+
+static const struct {
+        const char *profile, *region, *words;
+        int r;
+} profiles[] = {
+        { "", "r1", "http://127.0.0.1:1", -ECONNREFUSED }, /* no keys: the next place */
+        { "default", "r1", "http://127.0.0.1:1", -ECONNREFUSED },
+        { "other", "r2", "", 0 },
+        { "services x", "", "neither", E_CONFIG },
+        { "x", "", "neither", E_CONFIG },
+        { "role", "r3", "leads on to a role, a command or a sign-in", E_CONFIG },
+        { "half", "", "profile half has no aws_access_key_id and", E_CONFIG },
+};
+
+START_TEST(configuration_file_has_region_and_keys)
+{
+        struct aws_sources s = nothing;
+        struct err e = ERR_INIT;
+        char *dir = tmpdir_make(), region[64] = "";
+        struct aws_keys k;
+        FILE *f;
+
+        snprintf(s.config_file, sizeof s.config_file, "%s/config", dir);
+        f = fopen(s.config_file, "w");
+        ck_assert(f != NULL && fputs(config, f) >= 0 && fclose(f) == 0);
+        s.profile = profiles[_i].profile;
+        ck_assert_int_eq(aws_find_region(&s, region, sizeof region, &e), 0);
+        ck_assert_str_eq(region, profiles[_i].region);
+        ck_assert_int_eq(aws_keys_find(&s, 0, &k, &e), profiles[_i].r);
+        ck_assert_msg(strstr(e.text, profiles[_i].words) != NULL, "%s", e.text);
+        if (profiles[_i].r == 0)
+                ck_assert_str_eq(k.access_key_id, "A");
+        snprintf(s.config_file, sizeof s.config_file, "%s", dir);
+        ck_assert_int_eq(aws_find_region(&s, region, sizeof region, &e), E_CONFIG);
+        ck_assert_int_eq(aws_keys_find(&s, 0, &k, &e), E_CONFIG);
+        tmpdir_remove(dir);
 }
 END_TEST
 
@@ -112,5 +158,6 @@ main(void)
         tcase_add_test(tc, keys_are_due_some_minutes_before_they_run_out);
         tcase_add_test(tc, nobody_is_asked_after_the_end);
         tcase_add_test(tc, only_a_file_that_is_not_there_is_passed_over);
+        tcase_add_loop_test(tc, configuration_file_has_region_and_keys, 0, COUNT(profiles));
         return run_tests("aws_keys", tc);
 }

@@ -6,6 +6,7 @@
 
 #include "backup/dest_s3.h"
 #include "tests/lib/run.h"
+#include "tests/lib/tmpdir.h"
 
 #define HEAD "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
 
@@ -140,9 +141,9 @@ END_TEST
 /* A machine that starts before its services do, or that has none. */
 START_TEST(service_that_does_not_answer_is_waited_for)
 {
-        static const struct aws_sources sources = { "",    "", "",   "", "", "", "",
-                                                    "",    "", "",   "", "", "", "http://127.0.0.1:1",
-                                                    false, "", NULL, 0 };
+        static const struct aws_sources sources = { "",    "", "", "",   "", "", "",
+                                                    "",    "", "", "",   "", "", "http://127.0.0.1:1",
+                                                    false, "", "", NULL, 0 };
         struct s3_options o = { .endpoint = "", .clock = clock_host(), .sources = &sources };
         struct err e = ERR_INIT;
         struct dest *d;
@@ -154,10 +155,74 @@ START_TEST(service_that_does_not_answer_is_waited_for)
 }
 END_TEST
 
+START_TEST(region_is_the_profiles_where_nothing_else_says_it)
+{
+        struct aws_sources sources = { "", "", "", "", "",    "", "", "",   "other", "",
+                                       "", "", "", "", false, "", "", NULL, 0 };
+        struct s3_options o = { .endpoint = "",
+                                .region = "",
+                                .access_key_id = "a",
+                                .secret_access_key = "s",
+                                .sources = &sources,
+                                .clock = clock_host() };
+        char *dir = tmpdir_make();
+        struct err e = ERR_INIT;
+        struct dest *d;
+        FILE *f;
+
+        snprintf(sources.config_file, sizeof sources.config_file, "%s/config", dir);
+        f = fopen(sources.config_file, "w");
+        ck_assert(f != NULL && fputs("[profile other]\nregion = eu-x\n", f) >= 0 && fclose(f) == 0);
+        ck_assert_msg(dest_s3_open("s3://b/p", &o, &d, &e) == 0, "%s", e.text);
+        ck_assert_str_eq(s3_of(d)->host, "b.s3.eu-x.amazonaws.com");
+        dest_free(d);
+        o.region = "r";
+        ck_assert_msg(dest_s3_open("s3://b/p", &o, &d, &e) == 0, "%s", e.text);
+        ck_assert_str_eq(s3_of(d)->region, "r");
+        dest_free(d);
+        tmpdir_remove(dir);
+}
+END_TEST
+
+static const struct {
+        const char *storage_class, *kms_key_id, *customer_key, *words;
+} storages[] = {
+        { "", "", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "" },
+        { "", "", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISI=", "is not 32 bytes in base64" },
+        { "", "", "AAEC", "is not 32 bytes in base64" },
+        { "", "", "not base64", "is not 32 bytes in base64" },
+        { "", "k", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "two keys" },
+        { "STANDARD_IA", "k", "", "" },
+};
+
+START_TEST(keys_of_encryption_are_looked_at)
+{
+        struct s3_options o = { .endpoint = "",
+                                .access_key_id = "a",
+                                .secret_access_key = "s",
+                                .storage_class = storages[_i].storage_class,
+                                .kms_key_id = storages[_i].kms_key_id,
+                                .customer_key = storages[_i].customer_key,
+                                .clock = clock_host() };
+        struct err e = ERR_INIT;
+        struct dest *d;
+        int r = dest_s3_open("s3://b/p", &o, &d, &e);
+
+        ck_assert_int_eq(r, storages[_i].words[0] != '\0' ? E_CONFIG : 0);
+        ck_assert_msg(strstr(e.text, storages[_i].words) != NULL, "%s", e.text);
+        ck_assert(strstr(e.text, "AAEC") == NULL);
+        if (r == 0)
+                dest_free(d);
+}
+END_TEST
+
 int
 main(void)
 {
         TCase *tc = tcase_create("xml");
+
+        tcase_add_test(tc, region_is_the_profiles_where_nothing_else_says_it);
+        tcase_add_loop_test(tc, keys_of_encryption_are_looked_at, 0, COUNT(storages));
 
         tcase_add_loop_test(tc, list_is_read, 0, COUNT(lists));
         tcase_add_test(tc, key_that_is_too_long_is_passed_over);
