@@ -504,7 +504,9 @@ init_kv(struct consul_lease *c, const struct lease_consul_options *o, const stru
         if (token[strcspn(token, "\r\n")] != '\0' ||
             snprintf(token_header, sizeof token_header, "X-Consul-Token: %s", token) >=
                     (int)sizeof token_header)
-                return err_text(e, E_CONFIG, "lease.consul.token: not a token of Consul's");
+                return err_text(
+                        e, E_CONFIG,
+                        "lease.consul.token: invalid Consul token: it is too long, or has a line break in it");
         c->kv.index_header = "X-Consul-Index";
         return kv_init(&c->kv, &consul_ops, &consul_service, &remote, e);
 }

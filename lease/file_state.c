@@ -52,8 +52,8 @@ check_file_owner(const char *path, int fd, struct err *e)
         if (r < 0)
                 return err_set(e, r, "%s", path);
         if (!S_ISREG(st.st_mode))
-                return err_text(e, -EINVAL, "%s is no file: want the name of a file that litefs makes",
-                                path);
+                return err_text(e, -EINVAL,
+                                "%s is not a file: want the name of a file that litefs makes", path);
         if (st.st_uid != geteuid())
                 return err_text(
                         e, -EPERM,

@@ -78,7 +78,7 @@ kv_parse_term(const char *text, size_t n, uint64_t *ret, struct err *e)
 
         for (size_t i = 0; i < n; i++) {
                 if (text[i] < '0' || text[i] > '9' || v > (LEASE_TERM_MAX - 9) / 10)
-                        return err_text(e, E_FORMAT, "the last term is no number: '%.*s'",
+                        return err_text(e, E_FORMAT, "the last term is not a number: '%.*s'",
                                         n > 40 ? 40 : (int)n, text);
                 v = v * 10 + (uint64_t)(text[i] - '0');
         }

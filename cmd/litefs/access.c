@@ -43,7 +43,7 @@ access_warn(const struct config *c)
 {
         if (c->http.insecure && access_is_open(c))
                 log_warn(
-                        "http.addr %s is open to the network, as http.insecure says: whoever reaches it can read, "
+                        "http.addr %s is open to the network, as http.insecure says: anyone who reaches it can read, "
                         "import, hand over and promote",
                         c->http.addr);
 }

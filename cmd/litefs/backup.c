@@ -278,11 +278,11 @@ static int
 print_backup_help(const struct flag *flags, const char *format)
 {
         static const struct help_row examples[] = {
-                { "litefs backup status", "see where the backups of this node are" },
-                { "litefs backup sync -timeout 10s", "before something risky" },
-                { "litefs backup list app.db", "what the first destination of litefs.yml has" },
+                { "litefs backup status", "show where the backups of this node are" },
+                { "litefs backup sync -timeout 10s", "wait for the backups before a risky change" },
+                { "litefs backup list app.db", "list what the first destination of litefs.yml has" },
                 { "litefs backup verify -q s3://bucket/app.db",
-                  "from cron: nothing, and 0, if it can be restored" },
+                  "verify from cron: prints nothing if the database can be restored" },
                 { 0 },
         };
         static const struct help_row exits[] = {
@@ -295,8 +295,8 @@ print_backup_help(const struct flag *flags, const char *format)
                 .name = "backup",
                 .synopsis = "ACTION [flags] [URL|DB]",
                 .about =
-                        "What a running node says of its backups, and what is at a destination. URL and DB are those of\n"
-                        "litefs restore.",
+                        "Shows what a running node says of its backups, and what is at a destination. URL and DB are as\n"
+                        "for `litefs restore`.",
                 .actions = actions,
                 .operands = "databases",
                 .examples = examples,
@@ -332,7 +332,7 @@ command_backup(int argc, char **argv)
         struct request rq = { 0 };
         const struct flag flags[] = {
                 { "json", NULL, "print JSON", &rq.is_json, NULL },
-                { "q", NULL, "print nothing of what is well", &rq.is_quiet, NULL },
+                { "q", NULL, "print only what is wrong", &rq.is_quiet, NULL },
                 { "timeout", "DURATION", "of sync; default: 30s", NULL, &rq.timeout },
                 { "tmp-dir", "DIR", "where verify restores to; default: $TMPDIR or /var/tmp", NULL,
                   &rq.tmp_dir },

@@ -80,9 +80,9 @@ command_check(int argc, char **argv)
                 .name = "check",
                 .synopsis = "[flags] [PATH]",
                 .about =
-                        "Checks a configuration and the files of tokens and certificates that it names, and warns of what\n"
-                        "has no effect and of secrets that others can read. Nothing is started, and no other machine\n"
-                        "asked: `litefs doctor` does that. Without PATH it is the file that `litefs mount` would read.",
+                        "Checks a configuration and the token and certificate files that it names, and warns of keys\n"
+                        "without effect and of secrets that others can read. It starts nothing and asks no other machine:\n"
+                        "`litefs doctor` does that. Without PATH it checks the file that `litefs mount` would read.",
                 .examples = examples,
                 .exits = exits,
         };

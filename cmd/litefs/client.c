@@ -29,7 +29,7 @@ base_from_flag(struct client *c, struct err *e)
             c->url[strcspn(c->url, " \t?#@")] != '\0')
                 return err_text(
                         e, -EINVAL,
-                        "-url %.200s is no address of a node: give it as http://HOST:PORT, for example "
+                        "-url %.200s is not the address of a node: give it as http://HOST:PORT, for example "
                         "-url http://localhost:20202",
                         c->url);
         while (n > 0 && c->url[n - 1] == '/')

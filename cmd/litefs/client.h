@@ -33,11 +33,12 @@ struct client {
                 { "config", "PATH", "configuration file of the node", NULL, &(c)->config_path }, \
                 { "token-file", "PATH", "file with the token that the node asks for", NULL, \
                   &(c)->token_path }, \
-                { "ca", "PATH", "authorities of the node's certificate, else http.tls.ca", NULL, \
+                { "ca", "PATH", "CA that has signed the node's certificate, else http.tls.ca", NULL, \
                   &(c)->ca }, \
-                { "cert", "PATH", "certificate to show it, else http.tls.cert", NULL, &(c)->cert }, \
+                { "cert", "PATH", "client certificate, else http.tls.cert", NULL, &(c)->cert }, \
         { \
-                "key", "PATH", "key of that certificate, else http.tls.key", NULL, &(c)->cert_key \
+                "key", "PATH", "private key of the client certificate, else http.tls.key", NULL, \
+                        &(c)->cert_key \
         }
 
 int client_open(struct client *c, struct err *e);

@@ -115,16 +115,16 @@ static const struct help clone_help = {
         .name = "clone",
         .synopsis = "[flags] DB[@MOMENT] FILE",
         .about =
-                "Copies a state of a database to FILE, which must not be there, and which is a database of its own: in\n"
-                "a mount of litefs a replicated one, by one transaction. DB is the path of a database in a mount of\n"
-                "litefs; MOMENT is a time such as 2026-01-02T03:04:05Z, or -5m, or 16 hex digits of a transaction, and\n"
-                "without it the last transaction.",
+                "Copies one state of a database to FILE, which must not exist yet. The copy is a database of its\n"
+                "own; in a mount of litefs it is replicated, by one transaction. DB is the path of a database in\n"
+                "a mount of litefs. MOMENT is a time such as 2026-01-02T03:04:05Z, or -5m, or the 16 hex digits\n"
+                "of a transaction; without it the state is the last transaction's.",
         .examples =
                 (const struct help_row[]){
                         { "litefs clone /mnt/app.db@-5m /mnt/look.db",
-                          "to look into, and to try things with" },
+                          "make a copy to look into and to try things with" },
                         { "litefs clone /mnt/app.db /tmp/app.db",
-                          "as it is now, while it is being written" },
+                          "copy the current state while applications write" },
                         { 0 },
                 },
 };

@@ -93,7 +93,7 @@ set_primary(struct config *c, const char *url, struct err *e)
         size_t end;
 
         if (config_url_port(url, &end) < 0)
-                return err_text(e, E_CONFIG, "\"%.200s\" is no address of a node: " FORMS, url);
+                return err_text(e, E_CONFIG, "\"%.200s\" is not the address of a node: " FORMS, url);
         c->lease.candidate = false;
         return config_set_string(&c->lease.type, "static") < 0 ||
                                config_set_string(&c->lease.primary_url, url) < 0
@@ -110,7 +110,7 @@ set_file(struct config *c, const char *url, const char *rest, struct err *e)
         if (rest[0] != '/' || rest[1] == '\0')
                 return err_text(
                         e, E_CONFIG,
-                        "\"%.200s\" is no absolute path: want the file that all nodes of this machine share, such "
+                        "\"%.200s\" is not an absolute path: want the file that all nodes of this machine share, such "
                         "as file:///var/lib/app/lease",
                         url);
         return set_lease_type(c, "file", e) < 0 || config_set_string(&c->lease.file.path, rest) < 0
@@ -153,5 +153,5 @@ config_resolve_lease(struct config *c, struct err *e)
                         return set_service(c, url, rest, "https://", e);
                 break;
         }
-        return err_text(e, E_CONFIG, "\"%.200s\" is no lease: " FORMS, url);
+        return err_text(e, E_CONFIG, "\"%.200s\" is not the URL of a lease: " FORMS, url);
 }

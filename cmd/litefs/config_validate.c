@@ -127,7 +127,7 @@ check_address(const struct config *c, const char *key, const char *value, struct
         if (addr_parse(value, &a, NULL) == 0)
                 return 0;
         return fail(c, key, e,
-                    "\"%.200s\" is no address: want HOST:PORT, [IPv6]:PORT or :PORT, such as "
+                    "\"%.200s\" is not an address: want HOST:PORT, [IPv6]:PORT or :PORT, such as "
                     "127.0.0.1:20202",
                     value);
 }
@@ -365,14 +365,14 @@ validate_http(const struct config *c, struct err *e)
         if (access_is_open(c) && !c->http.insecure && c->path[0] == '\0')
                 return fail(
                         c, "http.addr", e,
-                        "%s is open to the network: whoever reaches it could read, import, hand over and promote. "
+                        "%s is open to the network: anyone who reaches it could read, import, hand over and promote. "
                         "Give -token-file, with the same token on all nodes, or -addr 127.0.0.1:PORT where all nodes "
                         "are on this machine",
                         c->http.addr);
         if (access_is_open(c) && !c->http.insecure)
                 return fail(
                         c, "http.addr", e,
-                        "%s is open to the network: whoever reaches it could read, import, hand over and promote. "
+                        "%s is open to the network: anyone who reaches it could read, import, hand over and promote. "
                         "Set http.token-file (the same on all nodes), or http.tls with client-ca, or listen on "
                         "127.0.0.1; http.insecure: true leaves it open",
                         c->http.addr);

@@ -118,7 +118,7 @@ yaml_fail_unknown(struct parser *p, struct fy_node *key, const char *prefix, con
         }
         if (other != NULL)
                 return fail(p, key, path, "unknown key (did you mean %.*s?)", (int)n, other);
-        return fail(p, key, path, "unknown key; `man litefs.yml` lists those there are");
+        return fail(p, key, path, "unknown key; `man litefs.yml` lists the keys");
 }
 
 /* --- values --- */

@@ -16,8 +16,9 @@ command_demote(int argc, char **argv)
                 .name = "demote",
                 .synopsis = "[flags]",
                 .about =
-                        "Stops this node from being the primary: it hands over to a replica that has everything or, if\n"
-                        "there is none, gives the lease up and does not take it again for lease.demote-delay.",
+                        "Stops this node from being the primary. It hands the lease over to a replica that has\n"
+                        "everything. If there is none, it gives the lease up and does not take it again for\n"
+                        "lease.demote-delay.",
                 .examples = examples,
         };
         struct client c = { 0 };

@@ -11,12 +11,13 @@ static const struct help diff_help = {
         .name = "diff",
         .synopsis = "DB[@MOMENT] DB[@MOMENT]",
         .about =
-                "Prints the SQL that makes the second state of the first, by SQLite's program sqldiff. Both are paths of\n"
-                "databases, or of past states in a mount of litefs: MOMENT is a time such as 2026-01-02T03:04:05Z, or\n"
-                "-5m, or 16 hex digits of a transaction.",
+                "Prints the SQL that turns the first state into the second, made by SQLite's program sqldiff.\n"
+                "Both are paths of databases, or of past states in a mount of litefs: MOMENT is a time such as\n"
+                "2026-01-02T03:04:05Z, or -5m, or the 16 hex digits of a transaction.",
         .examples =
                 (const struct help_row[]){
-                        { "litefs diff /mnt/app.db@-1h /mnt/app.db", "what the last hour has changed" },
+                        { "litefs diff /mnt/app.db@-1h /mnt/app.db",
+                          "show what the last hour has changed" },
                         { 0 },
                 },
 };

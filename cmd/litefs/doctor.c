@@ -88,10 +88,10 @@ int
 command_doctor(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs doctor", "look at the node of this machine, running or not" },
-                { "litefs doctor -q", "from cron: silent while all is in order" },
+                { "litefs doctor", "diagnose the node of this machine, running or not" },
+                { "litefs doctor -q", "diagnose it from cron: prints nothing if all is in order" },
                 { "litefs doctor -json | jq '.[] | select(.level != \"OK\")'",
-                  "show what is not in order" },
+                  "show what is wrong, for a program" },
                 { 0 },
         };
         static const struct help_row exits[] = {
@@ -104,10 +104,10 @@ command_doctor(int argc, char **argv)
                 .name = "doctor",
                 .synopsis = "[flags]",
                 .about =
-                        "Diagnoses a node: FUSE, the mount, the data directory, space, the lease, clocks,\n"
-                        "the cluster's id, and each database's position against the primary's. One line for each\n"
-                        "finding: OK, WARN or FAIL, and for what is not in order the next command to type. Changes\n"
-                        "nothing, and works while the node runs and while it does not.",
+                        "Diagnoses a node: FUSE, the mount, the data directory, space, the lease, clocks, the cluster's\n"
+                        "id, and each database's position against the primary's. Prints one line for each finding: OK,\n"
+                        "WARN or FAIL, with the next command to type if something is wrong. Changes nothing, and works\n"
+                        "whether the node runs or not.",
                 .examples = examples,
                 .exits = exits,
         };
@@ -115,7 +115,7 @@ command_doctor(int argc, char **argv)
         const struct log_config silent = { .fd = -1 };
         bool is_json = false, is_quiet = false;
         const struct flag flags[] = { { "json", NULL, "as JSON", &is_json, NULL },
-                                      { "q", NULL, "print only what is not in order", &is_quiet, NULL },
+                                      { "q", NULL, "print only what is wrong", &is_quiet, NULL },
                                       CLIENT_FLAGS(&d.client),
                                       { 0 } };
         struct flag_words w;

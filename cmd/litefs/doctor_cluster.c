@@ -227,7 +227,7 @@ ask_primary_of_lease(struct doctor *d)
                 doctor_add(d, DOCTOR_FAIL, "primary", next, "the primary, %s, does not answer: %s",
                            d->holder.hostname, e.text);
         else if (!json_is_true(json_object_get(d->primary_info, "isPrimary")))
-                doctor_add(d, DOCTOR_FAIL, "primary", next, "%s at %s is no primary, but should be",
+                doctor_add(d, DOCTOR_FAIL, "primary", next, "%s at %s is not the primary, but should be",
                            d->holder.hostname, d->holder.advertise_url);
         else
                 doctor_add(d, DOCTOR_OK, "primary", NULL, "%s answers at %s", d->holder.hostname,

@@ -203,7 +203,7 @@ check_log(struct doctor *d, const char *name, const char *dir)
                 txlog_describe_end(log, end, sizeof end);
                 doctor_add(
                         d, DOCTOR_WARN, "database", next,
-                        "the log of %s has %llu bytes that are no record behind its last one (%s): a crash leaves "
+                        "the log of %s has %llu bytes that are not a record behind its last one (%s): a crash leaves "
                         "that, and the next start cuts it",
                         name, (unsigned long long)txlog_torn_bytes(log), end);
         }
@@ -236,7 +236,7 @@ check_access(struct doctor *d, const char *name, const char *dir)
                 doctor_add(
                         d, DOCTOR_WARN, "database", "man litefs.yml",
                         "%s belongs to user %u, but the mount is for root alone: set fuse.allow-other: true if that "
-                        "is who the application runs as",
+                        "is the user that the application runs as",
                         name, (unsigned)st.st_uid);
 }
 
@@ -281,8 +281,8 @@ check_strangers(struct doctor *d)
         while (dir != NULL && (entry = readdir(dir)) != NULL)
                 if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
                     (entry->d_type != DT_DIR || dbname_decode(entry->d_name, name) < 0))
-                        doctor_add(d, DOCTOR_WARN, "data", next, "dbs/%s is no database, and left alone",
-                                   entry->d_name);
+                        doctor_add(d, DOCTOR_WARN, "data", next,
+                                   "dbs/%s is not a database, and is left alone", entry->d_name);
         if (dir != NULL)
                 closedir(dir);
 }
@@ -406,7 +406,7 @@ check_plain_files(struct doctor *d, int fd, const char *path, int depth, unsigne
                         snprintf(next, sizeof next, "file %s%s", d->config.fuse.dir, below);
                         doctor_add(
                                 d, DOCTOR_WARN, "database", next,
-                                "%s is no database that litefs can read, encrypted perhaps: it is neither logged nor "
+                                "%s is not a database that litefs can read, encrypted perhaps: it is neither logged nor "
                                 "replicated",
                                 below + 1);
                 } else if (doctor_is_named_as_companion(dirfd(dir), entry->d_name)) {

@@ -273,7 +273,7 @@ doctor_check_address(struct doctor *d)
         else if (access_is_open(c))
                 doctor_add(
                         d, DOCTOR_WARN, "address", "openssl rand -hex 32 >/etc/litefs.token",
-                        "%s is open to the network without http.token-file (the same on all nodes): whoever reaches it reads and changes databases",
+                        "%s is open to the network without http.token-file (the same on all nodes): anyone who reaches it can read and change databases",
                         c->http.addr);
         else
                 doctor_add(d, DOCTOR_OK, "address", NULL, "%s asks for %s", c->http.addr,

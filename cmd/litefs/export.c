@@ -231,8 +231,9 @@ int
 command_export(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs export app.db /backup/app.db", "back app.db up, while it is being written" },
-                { "litefs export app.db | gzip > app.db.gz", "into a pipe" },
+                { "litefs export app.db /backup/app.db",
+                  "back up app.db while applications write to it" },
+                { "litefs export app.db | gzip > app.db.gz", "write it to a pipe" },
                 { "litefs export -url http://node2:20202 app.db copy.db", "copy it from another node" },
                 { 0 },
         };
@@ -240,9 +241,10 @@ command_export(int argc, char **argv)
                 .help = {
                         .name = "export",
                         .synopsis = "[flags] DB [FILE|-]\n[flags] -name DB FILE",
-                        .about = "Copies a database of a running node, as of one transaction, to FILE, which is replaced when the\n"
-                                 "copy is complete, and is for you alone (mode 0600). Without FILE, or with -, the copy goes to\n"
-                                 "standard output, and is complete if the exit status is 0.",
+                        .about =
+                        "Copies a database from a running node, as of one transaction, to FILE. FILE is replaced when the\n"
+                        "copy is complete, and only you can read it (mode 0600). Without FILE, or with -, the copy goes\n"
+                        "to standard output, and is complete if the exit status is 0.",
                         .operands = "databases",
                         .examples = examples,
                 },

@@ -196,16 +196,17 @@ int
 command_import(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs import app.db old.db", "make old.db the content of app.db" },
-                { "zcat app.db.gz | litefs import app.db", "from a pipe" },
+                { "litefs import app.db old.db", "replace the content of app.db with that of old.db" },
+                { "zcat app.db.gz | litefs import app.db", "read it from a pipe" },
                 { 0 },
         };
         static const struct transfer_kind kind = {
                 .help = {
                         .name = "import",
                         .synopsis = "[flags] DB [FILE|-]\n[flags] -name DB FILE",
-                        .about = "Makes a SQLite database file the content of a database of the primary, in one transaction.\n"
-                                 "Without FILE, or with -, it is read from standard input.",
+                        .about =
+                        "Replaces the content of a database on the primary with that of a SQLite database file, in one\n"
+                        "transaction. Without FILE, or with -, the file is read from standard input.",
                         .operands = "databases",
                         .examples = examples,
                 },

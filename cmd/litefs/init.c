@@ -249,9 +249,10 @@ command_init(int argc, char **argv)
                 .name = "init",
                 .synopsis = "[flags] [DIR] [-- CMD ARGS...]",
                 .about =
-                        "Writes the litefs.yml of the node that the flags describe, with a comment for each key. The flags\n"
-                        "are those of `litefs mount DIR`; without DIR it is /litefs, with the data in /var/lib/litefs. A\n"
-                        "node that others reach gets a token, in a file beside it. What is there already stays as it is.",
+                        "Writes litefs.yml for the node that the flags describe, with a comment for each key. The flags\n"
+                        "are those of `litefs mount DIR`. Without DIR the mount is /litefs and the data is in\n"
+                        "/var/lib/litefs. A node that others reach gets a token, in a file beside litefs.yml. Existing\n"
+                        "files stay as they are.",
                 .examples = examples,
         };
         struct init in = { 0 };

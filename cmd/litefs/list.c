@@ -78,7 +78,7 @@ command_list(int argc, char **argv)
         static const struct help_row examples[] = {
                 { "litefs list", "show the databases of the node of this machine" },
                 { "litefs list -q | while read -r db; do litefs export \"$db\" \"/backup/${db//\\//_}\"; done",
-                  "back each of them up" },
+                  "back up each of them" },
                 { "litefs list -nodes", "show the nodes of its cluster" },
                 { 0 },
         };

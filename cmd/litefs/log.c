@@ -190,15 +190,15 @@ static const struct help log_help = {
         .name = "log",
         .synopsis = "[flags] DB",
         .about =
-                "Shows the transactions that the log of a database has, the newest first: when each was made, how many\n"
-                "bytes of log it took, how many pages it changed, and how many the database then had. DB is the\n"
-                "database's path in the mount, and DB@TXID there is the state after that transaction, from where the last line\n"
-                "says that past states begin. The node may run.",
+                "Shows the transactions in the log of a database, the newest first: when each was made, how many\n"
+                "bytes of log it took, how many pages it changed, and how many pages the database then had. DB is\n"
+                "the database's path in the mount. DB@TXID in the mount is the state after that transaction, if\n"
+                "it is not older than the last line says. The node may be running.",
         .examples =
                 (const struct help_row[]){
-                        { "litefs log app.db", "the last 20" },
-                        { "litefs log -since -1h app.db", "those of the last hour" },
-                        { "litefs log -n 0 -json app.db", "all of them, for a program" },
+                        { "litefs log app.db", "show the last 20" },
+                        { "litefs log -since -1h app.db", "show those of the last hour" },
+                        { "litefs log -n 0 -json app.db", "print all of them for a program" },
                         { 0 },
                 },
 };

@@ -297,7 +297,7 @@ check_log_end(struct request *rq, struct err *e)
         txlog_describe_end(rq->log, end, sizeof end);
         return err_text(
                 e, E_CORRUPT_DB,
-                "%s: %llu bytes are no record. While litefs runs, it may be writing one: verify again. "
+                "%s: %llu bytes are not a record. While litefs runs, it may be writing one: verify again. "
                 "Otherwise transactions from there on are damaged or were never finished",
                 end, (unsigned long long)txlog_torn_bytes(rq->log));
 }
@@ -325,9 +325,9 @@ print_ltx_help(const struct flag *flags, const char *format)
                 .name = "ltx",
                 .synopsis = "ACTION [flags] DB",
                 .about =
-                        "Looks into the transaction log of a database, also while the node runs. DB is the\n"
-                        "database's path in the mount, for example app.db, or the directory of one, such as those\n"
-                        "that were set aside in DATA/orphans (beginning with / or ./).",
+                        "Shows the transaction log of a database, also while the node runs. DB is the database's path in\n"
+                        "the mount, for example app.db, or a directory (beginning with / or ./), such as those that were\n"
+                        "set aside in DATA/orphans.",
                 .actions = actions,
                 .examples = examples,
                 .operands = "databases",

@@ -13,25 +13,25 @@
 static const struct help_command commands[] = {
         { "mount", command_mount, "mount the file system and replicate what is in it" },
         { "init", command_init, "write the configuration of a node" },
-        { "check", command_check, "check a configuration, before a node is started with it" },
+        { "check", command_check, "check a configuration before a node starts with it" },
         { "status", command_status, "show the cluster: nodes, roles, databases" },
         { "list", command_list, "list the databases of a node, or the nodes" },
         { "doctor", command_doctor, "diagnose a node, and say what to do" },
-        { "export", command_export, "copy a database out of a running node" },
-        { "import", command_import, "replace a database by a file" },
-        { "backup", command_backup, "where backups are, what they hold, and whether they hold" },
-        { "restore", command_restore, "make a database file of a backup" },
+        { "export", command_export, "copy a database from a running node to a file" },
+        { "import", command_import, "replace a database with the content of a file" },
+        { "backup", command_backup, "show, list and verify backups, or wait for them" },
+        { "restore", command_restore, "restore a database from a backup, or to a moment of its log" },
         { "promote", command_promote, "make this node the primary" },
         { "handoff", command_handoff, "pass the primary role to another node" },
         { "demote", command_demote, "stop being the primary" },
-        { "upgrade", command_upgrade, "have the installed program take a running node over" },
-        { "run", command_run, "run a command that writes on this node" },
+        { "upgrade", command_upgrade, "replace the program of a running node by the installed one" },
+        { "run", command_run, "run a command that writes to a database from this node" },
         { "clone", command_clone, "copy a past state of a database to a file" },
-        { "diff", command_diff, "show what is different in two states of a database" },
-        { "log", command_log, "show what has happened to a database, by transaction" },
+        { "diff", command_diff, "show the difference between two states of a database" },
+        { "log", command_log, "show the transactions of a database" },
         { "ltx", command_ltx, "list, show, verify and extract logged transactions" },
         { "version", command_version, "print the version" },
-        { "help", command_help, "explain litefs, or one of its commands" },
+        { "help", command_help, "show the help of litefs or of a command" },
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -49,10 +49,10 @@ static int
 print_program(const char *generate, struct err *e)
 {
         static const struct help_row examples[] = {
-                { "litefs mount ./db", "open databases in ./db: a node by itself" },
+                { "litefs mount ./db", "open databases in ./db, as a single node" },
                 { "litefs mount", "run the node that /etc/litefs.yml describes" },
-                { "litefs status", "see the cluster" },
-                { "litefs mount -h", "explain a command" },
+                { "litefs status", "show the cluster" },
+                { "litefs mount -h", "show the help of a command" },
                 { 0 },
         };
         struct help_row rows[N_COMMANDS + 1] = { 0 };
@@ -122,7 +122,7 @@ command_help(int argc, char **argv)
         static const struct help help = {
                 .name = "help",
                 .synopsis = "[COMMAND]",
-                .about = "Explains litefs, or one of its commands.",
+                .about = "Shows the help of litefs or of a command.",
                 .examples = examples,
         };
         const char *format = NULL, *config_page = NULL;

@@ -70,7 +70,7 @@ add_requests(struct prom *p, const struct proxy_stats *s)
         for (int i = 0; i < ROUTE_N_KINDS; i++)
                 prom_int(p, s->n_requests[i], PROM_LABELS("kind", kinds[i]));
         prom_family(p, "litefs_proxy_sent_to_primary_total", "counter",
-                    "Writes that went to another node, by who took them there.");
+                    "Writes that went to another node, by how they got there.");
         prom_int(p, s->n_forwarded, PROM_LABELS("by", "litefs"));
         prom_int(p, s->n_replayed, PROM_LABELS("by", "fly-replay"));
 }

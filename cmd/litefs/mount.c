@@ -39,10 +39,10 @@ print_mount_help(const struct flag *flags, const char *format)
 {
         static const struct help_row examples[] = {
                 { "litefs mount ./db",
-                  "open databases in ./db; a node by itself, without a configuration" },
+                  "open databases in ./db as a single node, without a configuration" },
                 { "litefs mount", "run as the configuration says, until a signal comes" },
                 { "litefs mount -config ./litefs.yml -- ./app -port 8080",
-                  "run an application beside it, which ends it" },
+                  "run an application with it; both end together" },
                 { "litefs mount -follow http://node1:20202 -token-file token ./db",
                   "run a replica of node1" },
                 { "litefs mount -lease etcd://localhost:2379/app -addr 127.0.0.1:20203 ./db2",
@@ -52,19 +52,20 @@ print_mount_help(const struct flag *flags, const char *format)
         static const struct help_row exits[] = {
                 { "0", "stopped by SIGINT or SIGTERM, or the application ended with 0" },
                 { "1", "could not start or serve; the reason is the line that begins with ERROR:" },
-                { "2", "the configuration or an argument is wrong: no restart mends it" },
-                { "other", "that of the application, which ended by itself" },
+                { "2", "the configuration or an argument is wrong: a restart does not help" },
+                { "other", "exit status of the application, which ended by itself" },
                 { 0 },
         };
         static const struct help help = {
                 .name = "mount",
                 .synopsis = "[flags] [-- CMD ARGS...]\n[flags] DIR [-- CMD ARGS...]",
                 .about =
-                        "Mounts the file system and serves it until SIGINT or SIGTERM, or until CMD ends. CMD\n"
-                        "replaces the key exec of the configuration. SIGUSR1 logs the numbers of requests.\n\n"
-                        "Without -config: ./litefs.yml, ~/litefs.yml, /etc/litefs.yml. With DIR no file is read, and\n"
-                        "flags say what is not the default; `litefs init` writes the file that says the same. The\n"
-                        "databases are then kept beside the mount, in DIR.litefs.",
+                        "Mounts the file system and serves it until SIGINT or SIGTERM, or until CMD ends. CMD replaces\n"
+                        "the key exec of the configuration. SIGUSR1 logs the numbers of requests.\n"
+                        "\n"
+                        "Without -config the configuration is ./litefs.yml, ~/litefs.yml or /etc/litefs.yml. With DIR no\n"
+                        "file is read: the flags set what differs from the defaults, and the databases are kept beside\n"
+                        "the mount, in DIR.litefs. `litefs init` writes a file with the same settings.",
                 .examples = examples,
                 .exits = exits,
         };
@@ -194,7 +195,7 @@ parse_mount_words(struct mount *m, int argc, char **argv)
                   &m->no_expand_env, NULL },
                 { "skip-unmount", NULL, "do not clear a stale mount first", &m->skip_unmount, NULL },
                 { "move-aside", NULL,
-                  "move databases that lie in the bare mount point to DATA/orphans, instead of not starting",
+                  "move databases out of the bare mount point to DATA/orphans, instead of failing to start",
                   &m->moves_aside, NULL },
                 { "fuse.debug", NULL, "log every file system request", &m->fuse_debug, NULL },
                 { "debug", NULL, "log debug messages", &m->debug, NULL },

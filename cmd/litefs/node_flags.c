@@ -54,7 +54,7 @@ make_absolute(const char *path, char ret[PATH_MAX], struct err *e)
         int r;
 
         if (path[0] == '\0')
-                return err_text(e, -EINVAL, "\"\" is no directory: name one");
+                return err_text(e, -EINVAL, "\"\" is not a directory: name one");
         if (n >= sizeof up)
                 return err_text(e, -ENAMETOOLONG, "%s cannot be used: %s; choose another directory",
                                 path, err_code_text(-ENAMETOOLONG));
@@ -113,10 +113,11 @@ check_node_flags(const struct node_flags *f, struct err *e)
                 return err_text(e, -EINVAL, "-lease %.200s is the address of a node: give it as -follow",
                                 f->lease);
         if (f->follow != NULL && strncmp(f->follow, "http", 4) != 0)
-                return err_text(e, -EINVAL,
-                                "-follow %.200s is no address of a node: want the primary's, such as "
-                                "http://node1:20202",
-                                f->follow);
+                return err_text(
+                        e, -EINVAL,
+                        "-follow %.200s is not the address of a node: want the primary's, such as "
+                        "http://node1:20202",
+                        f->follow);
         return 0;
 }
 

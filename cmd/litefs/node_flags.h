@@ -19,12 +19,12 @@ struct node_flags {
 #define NODE_FLAGS(f) \
         { "data", "DIR", "directory for databases and their log, else DIR.litefs beside the mount", NULL, \
           &(f)->data }, \
-        { "addr", "HOST:PORT", "where the API and other nodes are answered, else 127.0.0.1:20202", NULL, \
+        { "addr", "HOST:PORT", "address to listen on, for the API and other nodes, else 127.0.0.1:20202", NULL, \
           &(f)->addr }, \
-        { "lease", "URL", "who may write: etcd://HOST:2379/KEY, consul://HOST:8500/KEY or file:///PATH", NULL, \
+        { "lease", "URL", "lease of the primary: etcd://HOST:2379/KEY, consul://HOST:8500/KEY or file:///PATH", NULL, \
           &(f)->lease }, \
-        { "follow", "URL", "be a replica of the node at URL, http://HOST:20202", NULL, &(f)->follow }, \
-        { "advertise-url", "URL", "where other nodes reach this one, else its host name", NULL, \
+        { "follow", "URL", "follow the node at URL, http://HOST:20202, as a replica", NULL, &(f)->follow }, \
+        { "advertise-url", "URL", "URL at which other nodes reach this one, else made of its host name", NULL, \
           &(f)->advertise }, \
         { "token-file", "PATH", "file with the token that all nodes share", NULL, &(f)->token_file }, \
         { "backup", "URL", "where backups go: s3://BUCKET/PREFIX or file:///PATH", NULL, &(f)->backup }, \

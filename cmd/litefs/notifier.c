@@ -18,7 +18,7 @@ set_address(struct notifier *n, const char *name, struct err *e)
 
         n->address = (struct sockaddr_un){ .sun_family = AF_UNIX };
         if ((name[0] != '/' && name[0] != '@') || size < 2 || size >= sizeof n->address.sun_path)
-                return err_text(e, -EINVAL, "NOTIFY_SOCKET=%s is no socket's address", name);
+                return err_text(e, -EINVAL, "NOTIFY_SOCKET=%s is not the address of a socket", name);
         memcpy(n->address.sun_path, name, size);
         if (name[0] == '@')
                 n->address.sun_path[0] = '\0';

@@ -55,7 +55,7 @@ command_promote(int argc, char **argv)
                 .name = "promote",
                 .synopsis = "[flags]",
                 .about =
-                        "Makes this node the primary, by a handoff of the present one, and waits until it is.",
+                        "Makes this node the primary, by a handoff from the current one, and waits until it is.",
                 .examples = examples,
         };
         struct client c = { 0 };

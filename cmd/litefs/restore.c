@@ -416,17 +416,17 @@ print_restore_help(const struct flag *flags, const char *format)
 {
         static const struct help_row examples[] = {
                 { "litefs restore -o /root/app.db app.db",
-                  "the newest state, from where litefs.yml says" },
-                { "litefs restore -o app.db file:///backup/app.db", "from a directory" },
+                  "restore the newest state, from the destination in litefs.yml" },
+                { "litefs restore -o app.db file:///backup/app.db", "restore from a directory" },
                 { "litefs restore -o app.db -timestamp 2026-01-02T03:04:05Z /backup/app.db",
-                  "the last one of that moment" },
+                  "restore the state at a time" },
                 { "litefs restore -o app.db 's3://bucket/app.db?endpoint=https://s3.example.com'",
-                  "from a bucket" },
+                  "restore from a bucket" },
                 { "litefs restore -name app.db -timestamp 2026-01-02T03:04:05Z",
-                  "change the running database itself" },
-                { "litefs restore -dry-run /backup/app.db", "show what would be read" },
+                  "change the running database in place" },
+                { "litefs restore -dry-run /backup/app.db", "show which files would be read" },
                 { "litefs restore -if-db-not-exists -if-replica-exists -o app.db /backup/app.db",
-                  "before an application starts: nothing to do is no error" },
+                  "restore before an application starts, if there is a backup and no database yet" },
                 { 0 },
         };
         static const struct help_row exits[] = {
@@ -440,15 +440,16 @@ print_restore_help(const struct flag *flags, const char *format)
                 .name = "restore",
                 .synopsis = "[flags] -o FILE URL|DB\n[flags] -name DB -timestamp TIME|-txid TXID",
                 .about =
-                        "Makes a database file of a backup, as of one transaction. DB is a database's path in the mount, at the\n"
-                        "first destination of the configuration that has it; URL is the place of one database:\n"
-                        "file:///PATH or /PATH of a directory, s3://BUCKET/PREFIX of a bucket (with ?endpoint=, region=\n"
-                        "and forcePathStyle= where needed; keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY). Each\n"
-                        "file of the backup is proved by its checksum, and by that of the whole database where litefs has\n"
-                        "written it. FILE appears when it is complete.\n\n"
-                        "With -name the database DB of a running cluster becomes what it was, by one transaction of the pages\n"
-                        "that differ: out of the log of the node of -url, which has to be the primary, or else out of a\n"
-                        "backup. It prints the position before, to which the same command leads back.",
+                        "Restores a database from a backup into FILE, as of one transaction. DB is the database's path in\n"
+                        "the mount; it is taken from the first destination of the configuration that has it. URL is the\n"
+                        "place of one database: file:///PATH or /PATH for a directory, s3://BUCKET/PREFIX for a bucket\n"
+                        "(with ?endpoint=, region= and forcePathStyle= if needed; keys from AWS_ACCESS_KEY_ID and\n"
+                        "AWS_SECRET_ACCESS_KEY). Each file of the backup is checked against its checksum, and against\n"
+                        "that of the whole database if litefs has written it. FILE appears when it is complete.\n"
+                        "\n"
+                        "With -name the database DB of a running cluster is changed in place, by one transaction of the\n"
+                        "pages that differ. They come from the log of the node at -url, which must be the primary, or\n"
+                        "else from a backup. The position before is printed, with the command that leads back to it.",
                 .operands = "databases",
                 .examples = examples,
                 .exits = exits,

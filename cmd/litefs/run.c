@@ -214,7 +214,8 @@ command_run(int argc, char **argv)
         static const struct help help = {
                 .name = "run",
                 .synopsis = "[flags] -- CMD ARGS...",
-                .about = "Runs a command that writes on this node. Its exit status is the command's.",
+                .about =
+                        "Runs a command that writes to a database from this node. Its exit status is the command's.",
                 .examples = examples,
         };
         struct run run = { .lock_fd = -1 };
@@ -225,7 +226,7 @@ command_run(int argc, char **argv)
                 { "with-halt-lock-on", "PATH",
                   "halt this database, a path in the mount, on the primary meanwhile", NULL,
                   &run.database },
-                { "v", NULL, "say what is done", &run.is_verbose, NULL },
+                { "v", NULL, "log each step", &run.is_verbose, NULL },
                 CLIENT_FLAGS(&run.client),
                 { 0 }
         };

@@ -259,7 +259,7 @@ command_status(int argc, char **argv)
 {
         static const struct help_row examples[] = {
                 { "litefs status", "show the cluster as the node of this machine sees it" },
-                { "litefs status -watch", "the same again each second" },
+                { "litefs status -watch", "show it again each second" },
                 { "litefs status -json | jq '.nodes[0].role'", "show this node's role" },
                 { 0 },
         };
@@ -267,8 +267,8 @@ command_status(int argc, char **argv)
                 .name = "status",
                 .synopsis = "[flags]",
                 .about =
-                        "Shows this node, the other nodes that it or its primary knows of, and where each\n"
-                        "of them is in each database.",
+                        "Shows this node, the other nodes that it or its primary knows of, and the position of each node\n"
+                        "in each database.",
                 .examples = examples,
         };
         struct client c = { 0 };
@@ -276,7 +276,7 @@ command_status(int argc, char **argv)
         const struct flag flags[] = {
                 { "json", NULL, "as JSON; with -watch one object a line", &v.is_json, NULL },
                 { "q", NULL, "print nothing but errors: does the node answer?", &v.is_quiet, NULL },
-                { "watch", NULL, "again each second, until it is interrupted", &v.is_watching, NULL },
+                { "watch", NULL, "repeat each second until interrupted", &v.is_watching, NULL },
                 CLIENT_FLAGS(&c),
                 { 0 }
         };

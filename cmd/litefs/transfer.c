@@ -95,16 +95,17 @@ fail_missing(struct transfer *t, struct err *e)
         const char *near;
 
         if (client_get_json(&t->client, t->client.base, "/db", &answer, NULL) < 0)
-                return err_text(e, E_NOT_FOUND,
-                                "the node has no database %.100s; `litefs list` shows those it has",
-                                t->name);
+                return err_text(
+                        e, E_NOT_FOUND,
+                        "the node has no database %.100s; `litefs list` shows the databases that it has",
+                        t->name);
         list = json_object_get(answer, "databases");
         near = nearest(list, t->name);
         list_database_names(list, names, sizeof names);
         if (near != NULL)
                 err_text(
                         e, E_NOT_FOUND,
-                        "the node has no database %.100s (did you mean %.100s?); `litefs list` shows those it has",
+                        "the node has no database %.100s (did you mean %.100s?); `litefs list` shows the databases that it has",
                         t->name, near);
         else if (names[0] != '\0')
                 err_text(e, E_NOT_FOUND,
@@ -130,8 +131,8 @@ explain_transfer(const struct transfer_kind *k, struct transfer *t, int r, struc
         if (strcmp(e->text, "invalid database name") == 0)
                 return err_text(
                         e, r,
-                        "cannot %s: %.100s is no name of a database: it has to be its path in the mount, such "
-                        "as app.db or tenants/7.db; `litefs list` shows those there are",
+                        "cannot %s: %.100s is not a database name: want its path in the mount, such "
+                        "as app.db or tenants/7.db; `litefs list` shows the databases",
                         k->help.name, t->name);
         return r;
 }

@@ -82,16 +82,16 @@ int
 command_upgrade(int argc, char **argv)
 {
         static const struct help_row examples[] = {
-                { "litefs upgrade", "after a new litefs was installed" },
+                { "litefs upgrade", "upgrade after a new litefs was installed" },
                 { 0 },
         };
         static const struct help help = {
                 .name = "upgrade",
                 .synopsis = "[flags]",
                 .about =
-                        "Has the litefs that is installed now take a running node over, with its configuration as it is\n"
-                        "now. Files of the mount stay open: applications wait for a moment, and see no error. If it\n"
-                        "cannot take over, the node goes on as it is.",
+                        "Replaces the program of a running node by the litefs that is installed now, with the\n"
+                        "configuration as it is now. Files in the mount stay open: applications wait for a moment and see\n"
+                        "no error. If the new program cannot take over, the old one goes on.",
                 .examples = examples,
         };
         struct client c = { 0 };

@@ -57,7 +57,7 @@ path_of_key(struct dest_file *d, const char *key, char ret[PATH_MAX])
 static int
 fail_file(struct dest *d, struct err *e, int r, const char *what, const char *path)
 {
-        return r == -ENOENT ? err_text(e, E_NOT_FOUND, "%s: there is no such object", path)
+        return r == -ENOENT ? err_text(e, E_NOT_FOUND, "%s: no such object", path)
                             : err_set(e, r, "%s: %s %s", d->url, what, path);
 }
 

@@ -372,7 +372,7 @@ access_check(struct db_access *a, struct err *e)
 
         access_lock(a);
         if (db->access != a && db->keeper != a)
-                db_fail(db, "it was to be changed by one who has no access to it");
+                db_fail(db, "a process without access to it was about to change it");
         is_failed = db->state == DB_FAILED;
         access_unlock(a);
         return is_failed ? err_set(e, -EIO, "the database is stopped after an earlier error") : 0;

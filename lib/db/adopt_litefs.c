@@ -369,7 +369,7 @@ measure(struct adoption *a, struct err *e)
         if (n < (ssize_t)sizeof buf || sqlite_dbheader_parse(buf, sizeof buf, &h) < 0)
                 return err_text(
                         e, E_CORRUPT_DB,
-                        "%s/database is no SQLite database: its header, at offset 0, is wrong; restore "
+                        "%s/database is not a SQLite database: its header, at offset 0, is wrong; restore "
                         "the file from a backup, or move %s out",
                         a->dir, a->dir);
         a->ret->page_size = h.page_size;

@@ -45,7 +45,7 @@ import_check(const struct os *os, int fd, struct import_file *ret, struct err *e
                                 "the file has %llu pages of %u bytes, its header says %u: it is cut off",
                                 (unsigned long long)n_pages, h.page_size, h.page_count);
         if (n_pages == 0 || n_pages > UINT32_MAX)
-                return err_text(e, E_FORMAT, "%lld bytes are no database of %u-byte pages",
+                return err_text(e, E_FORMAT, "%lld bytes are not a database of %u-byte pages",
                                 (long long)st.st_size, h.page_size);
         *ret = (struct import_file){ .page_size = h.page_size,
                                      .page_count = h.is_page_count_valid ? h.page_count

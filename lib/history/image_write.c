@@ -109,7 +109,7 @@ prove_image(struct reading_back *b, struct ltx_decoder *decoder, bool (*goes_on)
         int r = ltx_decoder_begin(decoder, LTX_V3, &b->src, &b->header, e);
 
         if (r == 0 && (b->header.min_txid != 1 || b->header.flags & LTX_FLAG_NO_CHECKSUM))
-                r = err_text(e, E_FORMAT, "it is no whole database with checksums");
+                r = err_text(e, E_FORMAT, "it is not a whole database with checksums");
         if (r < 0)
                 return r;
         b->sums = calloc(b->header.commit + 1, 8);

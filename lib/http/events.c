@@ -431,7 +431,7 @@ api_events(struct api *a, struct http_call *call)
 {
         /* Not an error of ours, nor a line in the log for each who comes. */
         static const char full[] =
-                "as many listen to events as this node serves: try again, with the token if there is one\n";
+                "too many clients listen to events: try again, with the token if there is one\n";
         struct events *ev = a->events;
         struct listener *l;
 

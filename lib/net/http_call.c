@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUSY "more requests wait than are served to who shows no token: try again\n"
+#define BUSY "more requests without a token are waiting than this node serves: try again\n"
 #define DROP_MAX ((uint64_t)64 * 1024)
 
 /* --- the body of a request --- */

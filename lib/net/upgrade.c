@@ -107,8 +107,9 @@ upgrade_check_response(const struct upgrade *u, const struct upgrade_protocol *p
         if (strlen(u->head) == u->n && status == 101 && has_word(u, "Upgrade", protocol->name))
                 return 0;
         if (status == 401)
-                return err_text(e, E_FORMAT,
-                                "it wants another token: http.token must be the same on all nodes");
+                return err_text(
+                        e, E_FORMAT,
+                        "authentication failed: the tokens differ; http.token must be the same on all nodes");
         /* LiteFS 0.5 takes POST there. */
         return err_text(
                 e, E_FORMAT, "no %s there, the answer was: %.*s%s", protocol->path + 1,

@@ -17,8 +17,9 @@ node_upgrade_check_answer(const struct upgrade *u, struct err *e)
         case 503:
                 return err_text(e, -EAGAIN, "its proxy takes no requests now");
         case 401:
-                return err_text(e, -EACCES,
-                                "it wants another token: http.token must be the same on all nodes");
+                return err_text(
+                        e, -EACCES,
+                        "authentication failed: the tokens differ; http.token must be the same on all nodes");
         case 404:
         case 426: /* not one that could be served */
                 return err_text(e, -ENOENT, "it has no proxy: proxy.target must be set there");

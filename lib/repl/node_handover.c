@@ -87,7 +87,7 @@ check_handoff(void *arg)
                 return err_text(h->e, E_NOT_FOUND, "no such replica is connected");
         return err_text(
                 h->e, -EPERM,
-                "%s is no candidate: it cannot lead (lease.candidate is false there, or its mount does not "
+                "%s is not a candidate: it cannot become the primary (lease.candidate is false there, or its mount does not "
                 "answer); name another node, or none",
                 barred);
 }

@@ -21,7 +21,7 @@ save_members(struct work *w)
         struct err e = ERR_INIT;
 
         if (members_save(os_host(), job->n->config.data_dir, job->text, job->size, &e) < 0)
-                log_warn("remember who has left: %s", e.text);
+                log_warn("remember the nodes that have left: %s", e.text);
         free(job->text);
         free(job);
 }

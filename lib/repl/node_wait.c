@@ -85,7 +85,7 @@ describe_nobody(const struct node *n, struct node_wait *ret)
         if (n->config.is_candidate)
                 return;
         snprintf(ret->reason, sizeof ret->reason,
-                 "nobody holds the lease, and this node is no candidate (lease.candidate)");
+                 "nobody holds the lease, and this node is not a candidate (lease.candidate)");
 }
 
 /* The command that deletes what keeps nodes from the lease. */

@@ -197,8 +197,8 @@ def test_data_directory():
         os.mkdir(n.data + "/dbs/bad%name")
         os.makedirs(n.data + "/orphans/t.db.1")
         found = doctor(n, code=0)
-        expect(found, "data", "WARN", "dbs/stray is no database")
-        expect(found, "data", "WARN", "dbs/bad%name is no database")
+        expect(found, "data", "WARN", "dbs/stray is not a database")
+        expect(found, "data", "WARN", "dbs/bad%name is not a database")
         expect(found, "data", "WARN", "1 states", "litefs ltx list")
 
 
@@ -355,7 +355,7 @@ def test_who_may_use_the_databases():
             to.write(f.read())
         found = doctor(n, code=0)
         expect(found, "database", "WARN", "everybody may write shared.db (mode 666)", "chmod o-w")
-        expect(found, "database", "WARN", "secret.db is no database that litefs can read", "file ")
+        expect(found, "database", "WARN", "secret.db is not a database that litefs can read", "file ")
         expect(found, "database", "WARN", "old-wal is a database, but its name is that of a companion", "mv ")
         expect(found, "database", "WARN", "linked is a database, but its file has another name", "find ")
         assert not any("other-wal" in text for _, text, _ in found["database"]), found
@@ -406,7 +406,7 @@ def test_replica_and_its_primary():
 def test_primary_that_is_none():
     with Node() as n, replica_of(n) as r, replica_of(r) as wrong:
         found = doctor(wrong, code=1)
-        expect(found, "primary", "FAIL", "is no primary, but should be")
+        expect(found, "primary", "FAIL", "is not the primary, but should be")
 
 
 def as_primary(replica, fn):

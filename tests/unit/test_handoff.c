@@ -74,7 +74,7 @@ START_TEST(who_is_no_candidate_is_offered_nothing)
         primary_join(&w, false);
         ck_assert_int_lt(node_handoff(w.node, "other", 0, 100, &e), 0);
         ck_assert_int_eq(node_handoff(w.node, "other", 0, 10000, &e), -EPERM);
-        ck_assert_msg(strstr(e.text, "other is no candidate") != NULL, "%s", e.text);
+        ck_assert_msg(strstr(e.text, "other is not a candidate") != NULL, "%s", e.text);
         ck_assert(w.lease.is_held);
         node_stop(w.node);
         ck_assert(!w.lease.is_held && !w.lease.is_offered);

@@ -96,7 +96,8 @@ END_TEST
 static const struct {
         const char *yaml, *what;
 } wrong[] = {
-        { "lease: zk://h/x\n", "litefs.yml:1: lease.url: \"zk://h/x\" is no lease: want etcd://" },
+        { "lease: zk://h/x\n",
+          "litefs.yml:1: lease.url: \"zk://h/x\" is not the URL of a lease: want etcd://" },
         { "\nlease: etcd://h\n", "litefs.yml:2: lease.url: \"etcd://h\" names no key" },
         { "lease: etcd://h/\n", "names no key" },
         { "lease: etcd:///x\n", "has no address before the key" },
@@ -104,10 +105,10 @@ static const struct {
         { "lease: etcd://[::1/x\n", "has no address before the key" },
         { "lease: etcd://a:b/x\n", "has no address before the key" },
         { "lease: consul://a,b/x\n", "names several agents" },
-        { "lease: etcdx://a/x\n", "is no lease" },
-        { "lease: file://x\n", "\"file://x\" is no absolute path" },
-        { "lease: 'file:'\n", "\"file:\" is no absolute path" },
-        { "lease: http://:1\n", "is no address of a node" },
+        { "lease: etcdx://a/x\n", "is not the URL of a lease" },
+        { "lease: file://x\n", "\"file://x\" is not an absolute path" },
+        { "lease: 'file:'\n", "\"file:\" is not an absolute path" },
+        { "lease: http://:1\n", "is not the address of a node" },
         { "lease:\n  url: etcd://a/x\n  type: etcd\n",
           "litefs.yml:2: lease.url: lease.type is set, too" },
         { "lease: [a]\n", "lease: want a section" },
@@ -208,13 +209,13 @@ static const struct {
         struct node_flags flags;
         const char *dir, *what;
 } bad[] = {
-        { { 0 }, "", "is no directory" },
+        { { 0 }, "", "is not a directory" },
         { { 0 }, "/", "/ cannot be the mount" },
         { { 0 }, "/etc/passwd", "is a file: want the directory to mount at" },
         { { 0 }, "none/none", "No such file or directory; make the directory above it first" },
-        { { .data = "" }, "db", "is no directory" },
+        { { .data = "" }, "db", "is not a directory" },
         { { .data = "db" }, "db", "data.dir, too" },
-        { { .lease = "x" }, "db", "-lease \"x\" is no lease: want etcd://" },
+        { { .lease = "x" }, "db", "-lease \"x\" is not the URL of a lease: want etcd://" },
         { { .lease = "http://a:1" }, "db", "give it as -follow" },
         { { .lease = "etcd://a/b", .follow = "http://a" }, "db", "contradict each other" },
         { { .lease = "file:///a/" }, "db", "-lease: want the absolute path of a file" },
@@ -223,11 +224,11 @@ static const struct {
           "-addr: the other nodes do not know which port \":0\" is" },
         { { .lease = "file:///a", .addr = ":20203" }, "db", "-addr: :20203 is open to the network" },
         { { .lease = "etcd://a/b" }, "db", "-addr: :20202 is open to the network" },
-        { { .follow = "a:1" }, "db", "is no address of a node" },
+        { { .follow = "a:1" }, "db", "is not the address of a node" },
         { { .follow = "http://a:1", .advertise = "b:1" },
           "db",
           "-advertise-url: \"b:1\" is not of the form" },
-        { { .addr = "banana" }, "db", "-addr: \"banana\" is no address" },
+        { { .addr = "banana" }, "db", "-addr: \"banana\" is not an address" },
         { { .backup = "here" }, "db", "-backup: want s3://BUCKET/PREFIX" },
         { { .advertise = "here" }, "db", "-advertise-url: \"here\" is not of the form" },
 };

@@ -33,9 +33,9 @@ def test_the_only_candidate_stays_or_lets_go():
         cl.wait_followers()
         write(primary)
         status, text = post(primary, f"/handoff?hostname={replica.name}")
-        assert status == 500 and f"{replica.name} is no candidate" in text, (status, text)
+        assert status == 500 and f"{replica.name} is not a candidate" in text, (status, text)
         status, text = post(primary, "/handoff")
-        assert status == 500 and "no candidate" in text, (status, text)
+        assert status == 500 and "not a candidate" in text, (status, text)
         write(primary)
         # Its restart finds the lease free, where an offer to the replica would keep it for the TTL.
         primary.stop()

@@ -80,7 +80,7 @@ def test_export_and_import():
         p = litefs("export", "-url", url(n), "-name", "none.db", out, code=1)
         assert p.stderr == ("ERROR: the node has no database none.db; it has sub dir+ü.db: `litefs list` shows them\n"), p.stderr
         p = litefs("export", "-url", url(n), "-name", "../x", out, code=1)
-        assert p.stderr.startswith("ERROR: cannot export: ../x is no name of a database"), p.stderr
+        assert p.stderr.startswith("ERROR: cannot export: ../x is not a database name"), p.stderr
         with open(out, "rb") as f:
             assert f.read() == before, "a failed export touched what was there"
         assert litter(n.root, "out.db") == []
@@ -479,8 +479,8 @@ def test_two_who_take_each_other_for_the_primary():
     """Neither asks the other to ask it again."""
     with Node() as n, replica_of(n) as a, replica_of(a) as b:
         wait_until(lambda: get(a, "/readyz").status == 200, "readiness")
-        nodes = get(b, "/cluster").json["nodes"]
-        assert [x["nodeID"] for x in nodes] == [get(b, "/info").json["nodeID"], get(a, "/info").json["nodeID"]]
+        both = [get(x, "/info").json["nodeID"] for x in (b, a)]
+        wait_until(lambda: [x["nodeID"] for x in get(b, "/cluster").json["nodes"]] == both, "one to ask the other")
         n.kill()
         with open(a.config) as f:
             text = f.read()

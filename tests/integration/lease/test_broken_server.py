@@ -257,7 +257,7 @@ class Settings(unittest.TestCase):
                 ("consul", {"hostname": "h" * 256}, "lease.hostname: longer than 255 bytes"),
                 ("consul", {"advertise_url": ""}, "lease.advertise-url required"),
                 ("consul", {"ttl_ms": 0}, "lease.consul.ttl: at least 1s"),
-                ("consul", {"token": "a\nb"}, "lease.consul.token: not a token of Consul's"),
+                ("consul", {"token": "a\nb"}, "lease.consul.token: invalid Consul token: it is too long, or has a line break in it"),
                 ("etcd", {"endpoint": []}, "lease.etcd.endpoints required"),
                 ("etcd", {"endpoint": "h:2379"}, "lease.etcd.endpoints: not a URL of the form http://host:port"),
                 ("etcd", {"endpoint": "http://h:2379/v3"}, "lease.etcd.endpoints: has a path: '/v3'"),
