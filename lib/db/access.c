@@ -8,7 +8,7 @@
  * A move that the table lacks is one more reason to fail: whoever made it would have worked on a database that is
  * another's.
  *
- * In READY there is a hold, or nobody. db->access is the hold or the owner, db->keeper the keeper. Only what takes the
+ * In READY there is a hold, or nobody. db->use.access is the hold or the owner, db->use.keeper the keeper. Only what takes the
  * files or the log away (a drop, a replacement) and a keeper rule each other out: housekeeping waits for the disk, for
  * seconds if need be, and neither commits nor captures may wait for that; the few that must are let in by E_BUSY and
  * another try, which deletions and changes of history can bear. */
@@ -70,9 +70,9 @@ static const struct {
 void
 db_fail(struct db *db, const char *why)
 {
-        if (db->state == DB_FAILED)
+        if (db->use.state == DB_FAILED)
                 return;
-        db->state = DB_FAILED;
+        db->use.state = DB_FAILED;
         db_meter_error(db->env, DB_ERROR_STOPPED);
         log_event(LOG_ERROR, db->name, "writing is stopped until litefs is restarted, reads go on: %s",
                   why);
@@ -84,13 +84,14 @@ move_to(struct db *db, enum db_state to)
 {
         char why[96];
 
-        if ((states[db->state].to & IN(to)) != 0) {
-                db->state = to;
+        if ((states[db->use.state].to & IN(to)) != 0) {
+                db->use.state = to;
                 return;
         }
-        if (db->state == DB_FAILED) /* its owner ends: it stays failed */
+        if (db->use.state == DB_FAILED) /* its owner ends: it stays failed */
                 return;
-        snprintf(why, sizeof why, "it cannot go from %s to %s", states[db->state].name, states[to].name);
+        snprintf(why, sizeof why, "it cannot go from %s to %s", states[db->use.state].name,
+                 states[to].name);
         db_fail(db, why);
 }
 
@@ -102,14 +103,15 @@ who_is_in_the_way(const struct db *db, enum db_actor who)
 {
         const struct actor *actor = &actors[who];
 
-        if ((actor->from & IN(db->state)) == 0)
-                return db->access != NULL ? db->access->who : DB_BY_OPENING;
-        if (actor->kind == AS_KEEPER && db->keeper != NULL)
-                return db->keeper->who;
-        if (actor->kind == AS_KEEPER && db->access != NULL && actors[db->access->who].takes_files)
-                return db->access->who;
-        if (actor->takes_files && db->keeper != NULL)
-                return db->keeper->who;
+        if ((actor->from & IN(db->use.state)) == 0)
+                return db->use.access != NULL ? db->use.access->who : DB_BY_OPENING;
+        if (actor->kind == AS_KEEPER && db->use.keeper != NULL)
+                return db->use.keeper->who;
+        if (actor->kind == AS_KEEPER && db->use.access != NULL &&
+            actors[db->use.access->who].takes_files)
+                return db->use.access->who;
+        if (actor->takes_files && db->use.keeper != NULL)
+                return db->use.keeper->who;
         if (!actor->goes_beside && db->passed.prepared != NULL)
                 return DB_BY_CALL;
         return DB_BY_NOBODY;
@@ -122,25 +124,25 @@ begin_locked(struct db *db, enum db_actor who, struct db_access *ret, struct db_
         enum db_actor other;
         int r;
 
-        if (db->state == DB_FAILED)
+        if (db->use.state == DB_FAILED)
                 return err_set(e, -EIO, "the database is stopped after an earlier error");
         other = who_is_in_the_way(db, who);
         if (other != DB_BY_NOBODY) {
-                db->is_wanted = true;
+                db->use.is_wanted = true;
                 if (w != NULL) {
-                        w->next = db->waiters;
-                        db->waiters = w;
+                        w->next = db->use.waiters;
+                        db->use.waiters = w;
                 }
                 return err_set(e, E_BUSY, "%s has the database", actors[other].name);
         }
         if (actors[who].kind != AS_KEEPER && (r = db_wake(db)) < 0)
                 return err_set(e, r, "open %s again", db->name);
         if (actors[who].kind == AS_KEEPER)
-                db->keeper = ret;
+                db->use.keeper = ret;
         else
-                db->access = ret;
+                db->use.access = ret;
         if (actors[who].kind != AS_KEEPER)
-                atomic_fetch_add(&db->n_at_work, 1);
+                atomic_fetch_add(&db->use.n_at_work, 1);
         if (actors[who].kind == AS_OWNER && who != DB_BY_OPENING)
                 move_to(db, DB_EXCLUSIVE);
         return 0;
@@ -208,7 +210,7 @@ db_access_pass(struct db_access *a, enum db_actor who, struct db_access *ret)
                         return -ENOMEM;
         }
         a->is_passed_on = true;
-        db->access = ret;
+        db->use.access = ret;
         move_to(db, DB_EXCLUSIVE);
         return 0;
 }
@@ -221,8 +223,8 @@ take_access_waiters(struct db *db)
 {
         struct db_waiter *list = NULL, *w;
 
-        while ((w = db->waiters) != NULL) {
-                db->waiters = w->next;
+        while ((w = db->use.waiters) != NULL) {
+                db->use.waiters = w->next;
                 w->next = list;
                 list = w;
         }
@@ -255,10 +257,10 @@ end_hold(struct db_access *a)
         struct db *db = a->db;
 
         if (!a->is_passed_on)
-                db->access = NULL;
+                db->use.access = NULL;
         db_show(db);
         if (!a->is_passed_on) /* else whoever has it now is at work */
-                atomic_fetch_sub(&db->n_at_work, 1);
+                atomic_fetch_sub(&db->use.n_at_work, 1);
         *a = (struct db_access){ 0 };
         pthread_mutex_unlock(&db->lock);
 }
@@ -275,13 +277,13 @@ end_owner(struct db_access *a)
                 return;
         }
         db_lock(db);
-        db->access = NULL;
-        db->is_wanted = false;
+        db->use.access = NULL;
+        db->use.is_wanted = false;
         move_to(db, DB_READY);
         waiters = take_access_waiters(db);
         db->has_news = true; /* what was committed may be sent now: see db_replicable_txid */
         db_show(db);
-        atomic_fetch_sub(&db->n_at_work, 1);
+        atomic_fetch_sub(&db->use.n_at_work, 1);
         pthread_mutex_unlock(&db->lock);
         *a = (struct db_access){ 0 };
         tell_idle(db, waiters, true);
@@ -295,10 +297,10 @@ end_keeper(struct db_access *a)
         bool is_wanted;
 
         db_lock(db);
-        db->keeper = NULL;
-        is_wanted = db->is_wanted;
-        if (db->state != DB_EXCLUSIVE) { /* else its owner's end is what they wait for */
-                db->is_wanted = false;
+        db->use.keeper = NULL;
+        is_wanted = db->use.is_wanted;
+        if (db->use.state != DB_EXCLUSIVE) { /* else its owner's end is what they wait for */
+                db->use.is_wanted = false;
                 waiters = take_access_waiters(db);
         }
         pthread_mutex_unlock(&db->lock);
@@ -315,11 +317,11 @@ db_access_end(struct db_access *a)
                 return;
         if (a->who == DB_BY_OPENING) { /* nobody knows of it, or somebody else has its lock */
                 free(a->room);
-                db->access = NULL;
+                db->use.access = NULL;
                 move_to(db, DB_READY);
-                db->has_news = db->was_used = false;
+                db->has_news = db->rest.was_used = false;
                 db_show(db);
-                atomic_fetch_sub(&db->n_at_work, 1);
+                atomic_fetch_sub(&db->use.n_at_work, 1);
                 *a = (struct db_access){ 0 };
         } else if (actors[a->who].kind == AS_OWNER) {
                 end_owner(a);
@@ -337,9 +339,9 @@ access_tell_free(struct db *db)
         bool is_wanted;
 
         pthread_mutex_lock(&db->lock);
-        is_wanted = db->is_wanted && db->state == DB_READY;
+        is_wanted = db->use.is_wanted && db->use.state == DB_READY;
         if (is_wanted) {
-                db->is_wanted = false;
+                db->use.is_wanted = false;
                 waiters = take_access_waiters(db);
         }
         pthread_mutex_unlock(&db->lock);
@@ -371,9 +373,9 @@ access_check(struct db_access *a, struct err *e)
         bool is_failed;
 
         access_lock(a);
-        if (db->access != a && db->keeper != a)
+        if (db->use.access != a && db->use.keeper != a)
                 db_fail(db, "a process without access to it was about to change it");
-        is_failed = db->state == DB_FAILED;
+        is_failed = db->use.state == DB_FAILED;
         access_unlock(a);
         return is_failed ? err_set(e, -EIO, "the database is stopped after an earlier error") : 0;
 }

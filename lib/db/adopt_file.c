@@ -51,8 +51,8 @@ commit_file(struct db_access *a, int fd, struct err *e)
         r = read_shape(db, fd, &rq, &size, &is_wal, e);
         if (r < 0)
                 return r;
-        if (db->received != NULL)
-                rq.commit = db->received->record.commit;
+        if (db->applying.rx != NULL)
+                rq.commit = db->applying.rx->record.commit;
         access_lock(a);
         db->image.fd = fd;
         db->image.size_bytes = size;
@@ -81,7 +81,7 @@ move_in(struct db_access *a, const char *path, struct err *e)
         char to[PATH_MAX];
         int r;
 
-        r = sync_now(db, db->last_lsn, e);
+        r = sync_now(db, db->last.lsn, e);
         if (r < 0)
                 return r;
         r = db_path(db, "database", to, sizeof to);

@@ -54,10 +54,10 @@ begin_apply(struct db *db, enum db_actor who, const struct received *rx, struct 
         if (r < 0)
                 return r == E_BUSY ? -EAGAIN : r;
         access_lock(ret);
-        db->received = rx;
-        db->is_pos_held = true;
-        db->is_apply_local = rx->is_local;
-        db->held_pos = db->pos;
+        db->applying.rx = rx;
+        db->applying.is_pos_held = true;
+        db->applying.is_local = rx->is_local;
+        db->applying.held_pos = db->pos;
         access_unlock(ret);
         return 0;
 }
@@ -67,21 +67,21 @@ end_apply(struct db_access *a, int result, struct err *e)
 {
         struct db *db = a->db;
         struct err local = ERR_INIT;
-        bool is_local = db->received->is_local;
-        int r = is_local ? sync_now(db, db->last_lsn, &local) : 0;
+        bool is_local = db->applying.rx->is_local;
+        int r = is_local ? sync_now(db, db->last.lsn, &local) : 0;
 
         access_lock(a);
         if (r < 0)
                 db_fail(db, local.text);
         else if (is_local || result == 0)
-                db->replicable_txid =
+                db->sync.replicable_txid =
                         db->pos.txid; /* if it is another's, its primary has seen to that */
-        if (!is_local && txlog_synced_lsn(db->log) < db->last_lsn && !db->has_unsynced) {
-                db->has_unsynced = true; /* store/sync_all.h */
+        if (!is_local && txlog_synced_lsn(db->log) < db->last.lsn && !db->sync.has_unsynced) {
+                db->sync.has_unsynced = true; /* store/sync_all.h */
                 if (db->env->wants_housekeeping != NULL)
                         db->env->wants_housekeeping(db->env->arg);
         }
-        db->received = NULL;
+        db->applying.rx = NULL;
         access_unlock(a);
         db_access_end(a);
         return result < 0 || r == 0 ? result : err_text(e, r, "%s", local.text);
@@ -91,9 +91,9 @@ void
 db_apply_shown(struct db *db)
 {
         db_lock(db);
-        db->is_pos_held = false;
-        db->has_news |= db->is_apply_local; /* it was not to be sent before: see db_replicable_txid */
-        db->is_apply_local = false;
+        db->applying.is_pos_held = false;
+        db->has_news |= db->applying.is_local; /* it was not to be sent before: see db_replicable_txid */
+        db->applying.is_local = false;
         db_show(db);
         pthread_mutex_unlock(&db->lock);
 }
@@ -159,10 +159,10 @@ apply_drop(struct db_access *a, struct db_changes *ret, struct err *e)
         int r;
 
         if (rq.page_size == 0)
-                rq.page_size = db->received->record.page_size;
+                rq.page_size = db->applying.rx->record.page_size;
         r = commit_transaction(a, &rq, e);
         if (r > 0)
-                r = sync_or_fail(a, db->last_lsn, e);
+                r = sync_or_fail(a, db->last.lsn, e);
         if (r < 0)
                 return r;
         access_lock(a);
@@ -232,7 +232,8 @@ apply_over(struct db_access *a, const struct received *rx, struct db_changes *re
         r = lay_uncommitted(a, rx, ret, e);
         if (r == 0) {
                 access_lock(a);
-                db->is_unjournaled = true; /* also without a page that changed: there is a transaction */
+                db->transaction.is_unjournaled =
+                        true; /* also without a page that changed: there is a transaction */
                 access_unlock(a);
                 r = capture_uncommitted(a, e);
         }

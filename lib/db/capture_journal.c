@@ -87,7 +87,7 @@ static int
 cut_committed_file(struct db_access *a, uint64_t cut, struct err *e)
 {
         struct db *db = a->db;
-        int r = sync_now(db, db->last_lsn, e);
+        int r = sync_now(db, db->last.lsn, e);
 
         if (r == 0 && cut != IMAGE_NO_FLOOR) {
                 r = image_cut_file(&db->image, "db:cut", cut);
@@ -172,9 +172,9 @@ make_request(struct db_access *a, struct commit_request *rq, uint32_t **ret_pgno
         int r = 0;
 
         rq->arg = &db->image;
-        if (db->received != NULL) {
-                rq->page_size = db->received->record.page_size;
-                rq->commit = db->received->record.commit;
+        if (db->applying.rx != NULL) {
+                rq->page_size = db->applying.rx->record.page_size;
+                rq->commit = db->applying.rx->record.commit;
         } else {
                 r = read_new_size(a, &rq->page_size, &rq->commit, e);
         }
@@ -225,7 +225,7 @@ end_capture(struct db_access *a, int r, uint32_t old_page_size, struct err *e)
         if (r < 0)
                 return r;
         access_lock(a);
-        db->is_unjournaled = db->is_refused = false;
+        db->transaction.is_unjournaled = db->transaction.is_refused = false;
         read_wal_flag(a);
         access_unlock(a);
         return verify_commit(a, e);
@@ -240,7 +240,7 @@ capture_uncommitted(struct db_access *a, struct err *e)
         uint32_t *pgnos = NULL;
         int r;
 
-        if (!image_is_dirty(&db->image) && !db->is_unjournaled)
+        if (!image_is_dirty(&db->image) && !db->transaction.is_unjournaled)
                 return 0;
         r = prepare_capture(a, &rq, &pgnos, e);
         if (r == 0)
@@ -336,13 +336,13 @@ capture_as_worker(struct capture_job *job, struct err *e)
         int r = capture_uncommitted(a, e);
 
         if (r == 0 && job->is_synced)
-                r = sync_or_fail(a, db->last_lsn, e);
+                r = sync_or_fail(a, db->last.lsn, e);
         if (r == 0)
                 (void)flush_writeback(a); /* what does not go now goes later: it is in the log */
         access_lock(a);
-        db->wants_sync = false;
+        db->transaction.wants_sync = false;
         if (r == 0) {
-                db->replicable_txid = db->pos.txid;
+                db->sync.replicable_txid = db->pos.txid;
                 db->has_news = true;
                 r = confirm_commit(db, job->then);
         }
@@ -355,11 +355,12 @@ void
 capture_tell_failed(struct db_access *a, int r, const struct err *e)
 {
         struct db *db = a->db;
-        bool is_refused = r == E_FORMAT && db->is_unjournaled, was_refused = db->is_refused, is_told;
+        bool is_refused = r == E_FORMAT && db->transaction.is_unjournaled,
+             was_refused = db->transaction.is_refused, is_told;
         char count[TROUBLE_COUNT_SIZE];
 
         access_lock(a);
-        db->is_refused = is_refused;
+        db->transaction.is_refused = is_refused;
         is_told = trouble_note(&db->failed, clock_boot_ms(db->env->clock), r, count);
         if (db->env->wants_housekeeping != NULL)
                 db->env->wants_housekeeping(db->env->arg);
@@ -427,7 +428,7 @@ capture_and_finish(struct db_access *a, bool is_synced, void (*then)(struct db *
                 capture_tell_failed(a, r, &e);
                 return r;
         }
-        db->wants_sync = false;
+        db->transaction.wants_sync = false;
         if (is_synced || writeback_is_full(db))
                 return sync_commit(a, then, done);
         return confirm_commit(db, then);
@@ -439,7 +440,7 @@ db_has_unjournaled(struct db *db)
         bool has;
 
         db_lock(db);
-        has = db->is_unjournaled && !db->journal.is_hot;
+        has = db->transaction.is_unjournaled && !db->journal.is_hot;
         pthread_mutex_unlock(&db->lock);
         return has;
 }
@@ -450,7 +451,7 @@ db_is_refused(struct db *db)
         bool is;
 
         db_lock(db);
-        is = db->is_refused;
+        is = db->transaction.is_refused;
         pthread_mutex_unlock(&db->lock);
         return is;
 }
@@ -461,7 +462,7 @@ discard_refused(struct db_access *a, struct parked_call *c)
         struct db *db = a->db;
 
         (void)c;
-        if (db->is_refused && !db->journal.is_hot) {
+        if (db->transaction.is_refused && !db->journal.is_hot) {
                 db_discard_uncommitted(a);
                 db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         }
@@ -474,8 +475,8 @@ capture_unjournaled(struct db_access *a, struct parked_call *c)
         struct db *db = a->db;
         int r = 0;
 
-        if (db->is_unjournaled && !db->journal.is_hot)
-                r = capture_and_finish(a, db->wants_sync, NULL, c->done);
+        if (db->transaction.is_unjournaled && !db->journal.is_hot)
+                r = capture_and_finish(a, db->transaction.wants_sync, NULL, c->done);
         if (r == DB_PENDING)
                 free(c);
         return r;

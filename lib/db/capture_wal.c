@@ -51,7 +51,7 @@ capture_frames(struct db_access *a, uint32_t commit, const uint8_t *last_page, s
 {
         struct db *db = a->db;
         struct wal_transaction tx = { 0 };
-        int r = wal_transaction_begin(db->wal, commit, db->received == NULL, last_page, &tx, e);
+        int r = wal_transaction_begin(db->wal, commit, db->applying.rx == NULL, last_page, &tx, e);
 
         if (r == 0)
                 r = commit_frames(a, commit, &tx, e);
@@ -59,7 +59,7 @@ capture_frames(struct db_access *a, uint32_t commit, const uint8_t *last_page, s
         if (r < 0)
                 return r;
         access_lock(a);
-        if (wal_captured(db->wal, commit, db->pos.txid, db->last_lsn))
+        if (wal_captured(db->wal, commit, db->pos.txid, db->last.lsn))
                 sync_expected(db);
         access_unlock(a);
         return verify_commit(a, e);

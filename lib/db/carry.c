@@ -8,12 +8,13 @@
 static void
 db_carry_out_locked(struct db *db, struct parcel *p)
 {
-        bool is_dirty = image_is_dirty(&db->image) || db->is_unjournaled || db->journal.is_active;
+        bool is_dirty = image_is_dirty(&db->image) || db->transaction.is_unjournaled ||
+                        db->journal.is_active;
 
         parcel_put(p, db->pos.txid);
         parcel_put(p, db->pos.checksum);
-        parcel_put(p, db->is_unconfirmed);
-        parcel_put(p, db->commit_term);
+        parcel_put(p, db->last.is_unconfirmed);
+        parcel_put(p, db->last.term);
         parcel_put(p, db->passed.is_on);
         parcel_put(p, db->passed.is_fast);
         parcel_put(p, db->passed.was_told);
@@ -25,9 +26,9 @@ db_carry_out_locked(struct db *db, struct parcel *p)
         parcel_put(p, is_dirty);
         if (!is_dirty)
                 return;
-        parcel_put(p, db->is_unjournaled);
-        parcel_put(p, db->is_refused);
-        parcel_put(p, db->wants_sync);
+        parcel_put(p, db->transaction.is_unjournaled);
+        parcel_put(p, db->transaction.is_refused);
+        parcel_put(p, db->transaction.wants_sync);
         parcel_put(p, db->image.size_bytes);
         parcel_put(p, db->image.uncommitted_floor);
         overlay_carry_out(&db->image.uncommitted, p);
@@ -44,9 +45,9 @@ db_carry_out(struct db *db, struct parcel *p)
 static int
 db_carry_in_open_transaction(struct db *db, struct parcel_reader *r)
 {
-        db->is_unjournaled = parcel_get_flag(r);
-        db->is_refused = parcel_get_flag(r);
-        db->wants_sync = parcel_get_flag(r);
+        db->transaction.is_unjournaled = parcel_get_flag(r);
+        db->transaction.is_refused = parcel_get_flag(r);
+        db->transaction.wants_sync = parcel_get_flag(r);
         db->image.size_bytes = parcel_get(r);
         db->image.uncommitted_floor = parcel_get(r);
         return overlay_carry_in(&db->image.uncommitted, r);
@@ -92,8 +93,8 @@ db_carry_in(struct db *db, struct parcel_reader *r, struct err *e)
                 skip_open_transaction(r);
                 return E_CHECKSUM;
         }
-        db->is_unconfirmed = parcel_get_flag(r); /* its application may not have been told yet */
-        db->commit_term = parcel_get(r);
+        db->last.is_unconfirmed = parcel_get_flag(r); /* its application may not have been told yet */
+        db->last.term = parcel_get(r);
         db->passed.is_on = parcel_get_flag(r);
         db->passed.is_fast = parcel_get_flag(r);
         db->passed.was_told = parcel_get_flag(r);

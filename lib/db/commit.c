@@ -105,7 +105,7 @@ append_record(struct commit *c, struct db_access *a, const struct commit_request
 {
         int r = access_check(a, e);
 
-        *c = (struct commit){ .a = a, .db = a->db, .rx = a->db->received };
+        *c = (struct commit){ .a = a, .db = a->db, .rx = a->db->applying.rx };
         c->record.rc = &c->db->recorder;
         if (r == 0 && c->db->passed.prepared != NULL)
                 r = err_text(e, -EBUSY, "a transaction before it is not published yet");
@@ -148,13 +148,13 @@ move_state(struct commit *c)
         if (record_move(&c->record) < 0)
                 db_fail(db, "its checksums are not those of the transaction that was just logged");
         db->pos = (struct ltx_pos){ record->max_txid, record->post_apply_checksum };
-        db->last_lsn = c->record.lsn;
+        db->last.lsn = c->record.lsn;
         db->timestamp_ms = record->timestamp_ms;
         /* What the primary has committed for us, it has confirmed. */
-        db->is_unconfirmed = is_ours && c->remote.to == NULL;
-        db->commit_term = c->term;
+        db->last.is_unconfirmed = is_ours && c->remote.to == NULL;
+        db->last.term = c->term;
         is_over = is_ours && end_trouble(db, count); /* what is refused here is so while others commit */
-        db->apply_lag_ms = is_ours ? 0 : clock_wall_ms(db->env->clock) - record->timestamp_ms;
+        db->applying.lag_ms = is_ours ? 0 : clock_wall_ms(db->env->clock) - record->timestamp_ms;
         db->has_news = true;
         if (record->commit == 0 || c->record.rq->mark.hides_past ||
             (c->rx != NULL && c->rx->mark.hides_past))

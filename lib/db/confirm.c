@@ -5,9 +5,9 @@
 static int
 may_confirm_locked(struct db *db)
 {
-        if (!db->is_unconfirmed || db->env->may_confirm == NULL)
+        if (!db->last.is_unconfirmed || db->env->may_confirm == NULL)
                 return 0;
-        return db->env->may_confirm(db->env->arg, db->commit_term,
+        return db->env->may_confirm(db->env->arg, db->last.term,
                                     db->pos.txid <= atomic_load(&db->passed_on_txid));
 }
 
@@ -26,8 +26,8 @@ void
 db_confirm(struct db *db, uint64_t term)
 {
         db_lock(db);
-        if (db->commit_term <= term)
-                db->is_unconfirmed = false;
+        if (db->last.term <= term)
+                db->last.is_unconfirmed = false;
         pthread_mutex_unlock(&db->lock);
 }
 

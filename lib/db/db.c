@@ -110,11 +110,11 @@ db_close(struct db *db)
         (void)db_housekeep(db, &keep, &e);
         if (db_access_begin(db, DB_BY_CLOSING, &a, NULL) == 0) {
                 is_current = overlay_is_empty(&db->image.writeback) && !wal_has_pending(db->wal);
-                if (is_current && db->image.fd >= 0 && db->pos.txid > db->base_txid &&
+                if (is_current && db->image.fd >= 0 && db->pos.txid > db->base.txid &&
                     base_write(&a, db->pos.txid, &e) < 0)
                         log_event(LOG_WARN, db->name, "base not moved at shutdown: %s", e.text);
                 else if (!is_current)
-                        (void)txlog_sync(db->log, db->last_lsn, NULL);
+                        (void)txlog_sync(db->log, db->last.lsn, NULL);
                 free(a.room); /* it ends with the database, and nobody is to be told of that */
         }
         db_release(db);
@@ -149,7 +149,7 @@ db_stat(struct db *db, struct stat *ret)
         db_lock(db);
         if (db->image.fd >= 0)
                 r = os_fstat(db->env->os, "db:stat", db->image.fd, ret);
-        else if (db->rests && (r = db_path(db, "database", path, sizeof path)) == 0)
+        else if (db->rest.is_closed && (r = db_path(db, "database", path, sizeof path)) == 0)
                 r = os_lstat(db->env->os, "db:stat", path, ret); /* a look is no use of it */
         if (r == 0) {
                 ret->st_size = (off_t)db->image.size_bytes;

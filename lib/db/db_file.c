@@ -71,7 +71,7 @@ park_checkpoint_write(struct db_access *a, const void *buf, size_t n, uint64_t o
 static int
 may_go_on(struct db *db)
 {
-        if (db->journal.is_hot || db->is_unjournaled)
+        if (db->journal.is_hot || db->transaction.is_unjournaled)
                 return 0;
         return db_remote_commit_of(db) != NULL ? E_NOT_PRIMARY : db_may_commit(db);
 }
@@ -130,7 +130,7 @@ cut_by_checkpoint(struct db_access *a, uint64_t size_bytes)
         struct err e = ERR_INIT;
         int r;
 
-        if (sync_or_fail(a, db->last_lsn, &e) < 0)
+        if (sync_or_fail(a, db->last.lsn, &e) < 0)
                 return -EIO;
         r = flush_writeback(a);
         if (r == 0)
@@ -180,10 +180,10 @@ db_fsync(struct db *db, struct db_done done)
 
         if (r < 0)
                 return r;
-        db->wants_sync = true;
+        db->transaction.wants_sync = true;
         if (db->journal.is_hot)
                 r = 0; /* the commit will be synced; until then the pages stay out of the file */
-        else if (db->is_unjournaled)
+        else if (db->transaction.is_unjournaled)
                 r = capture_and_finish(&a, true, NULL, done);
         else
                 r = sync_commit(&a, NULL, done);

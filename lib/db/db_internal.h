@@ -73,6 +73,62 @@ struct db_passed {
         bool is_handed_on; /* to another program: what comes from now on is that one's to capture */
 };
 
+/* Who has the database: access.c. */
+struct db_use {
+        enum db_state state;
+        struct db_access *access;  /* the hold, or the owner; NULL: nobody */
+        struct db_access *keeper;  /* goes on beside it */
+        struct db_waiter *waiters; /* of whom each got E_BUSY, newest first */
+        bool is_wanted;            /* somebody got E_BUSY since it was last to be had */
+        atomic_uint n_at_work;     /* holds and owners: set before they ask whether they may commit */
+};
+
+/* Whether an idle database has its file open: rest.c. */
+struct db_rest_state {
+        bool is_closed; /* the database file is there, and opened when it is used; then: */
+        uint64_t inode; /* of it */
+        bool was_used;  /* since db_rest last looked */
+};
+
+/* The transaction that is uncommitted outside the WAL, beside its pages and its journal: open_transaction.c. */
+struct db_transaction {
+        bool is_unjournaled; /* pages were written without a journal */
+        bool is_refused;     /* and as they are they make no database: nothing comes of trying again */
+        bool wants_sync;     /* the application has fsynced in it */
+};
+
+/* The last commit: commit.c, confirm.c. */
+struct db_last_commit {
+        uint64_t lsn;        /* the end of the log with it */
+        bool is_unconfirmed; /* it was made here, and may not be the cluster's */
+        uint64_t term;       /* in this term */
+};
+
+/* How much of it all is durable: sync.c. */
+struct db_sync_state {
+        struct sync_job *job; /* runs or is about to; NULL: none */
+        uint32_t n_jobs;      /* that have yet to end, with those before it */
+        bool has_unsynced;  /* another node's transactions were applied, and are not durable here yet */
+        struct ltx_pos pos; /* durable, as db_sync_applied has left it */
+        uint64_t replicable_txid; /* durable at least up to here: may be sent whatever is under way */
+};
+
+/* What another node has committed: apply.c. */
+struct db_applying {
+        const struct received *rx; /* what is being applied, else NULL */
+        bool is_pos_held;          /* applied, but caches above do not know: held_pos is shown */
+        struct ltx_pos held_pos;
+        bool is_local;  /* what was applied last was made here */
+        int64_t lag_ms; /* see struct db_info */
+        atomic_bool is_receiving;
+};
+
+/* The file durably holds this transaction: housekeep.c. */
+struct db_base {
+        uint64_t txid;
+        uint64_t lsn; /* log end when it last moved */
+};
+
 /* What is told of a database without its lock, which somebody may hold over a read or a write of the file: the state that the
  * lock was last given back with. */
 struct db_shown {
@@ -94,67 +150,43 @@ struct db {
         char *name;
         char *dir;
         pthread_mutex_t lock;
-        /* access.c: */
-        enum db_state state;
-        struct db_access *access;  /* the hold, or the owner; NULL: nobody */
-        struct db_access *keeper;  /* goes on beside it */
-        struct db_waiter *waiters; /* of whom each got E_BUSY, newest first */
-        bool is_wanted;            /* somebody got E_BUSY since it was last to be had */
-        bool rests;                /* the database file is there, and closed until it is used; then: */
-        uint64_t inode;            /* of it */
-        bool was_used;             /* since db_rest last looked */
-        atomic_uint n_at_work;     /* holds and owners: set before they ask whether they may commit */
-        bool has_news;             /* env->committed is to hear of it with the next db_show */
+        struct db_use use;
+        struct db_rest_state rest;
+        bool has_news; /* env->committed is to hear of it with the next db_show */
         struct db_shown shown;
 
         struct db_image image; /* its pages */
         bool is_wal;
         struct ltx_pos pos;
         int64_t timestamp_ms;
-        int64_t apply_lag_ms; /* see struct db_info */
 
         struct txlog *log;
         struct recorder recorder; /* of its transactions, into the log */
-        uint64_t last_lsn;        /* of the last commit */
-        bool is_unconfirmed;      /* which was made here, and may not be the cluster's */
-        uint64_t commit_term;     /* in this term */
+        struct db_last_commit last;
+        struct db_sync_state sync;
+        struct db_base base;
         _Atomic uint64_t
                 passed_on_txid; /* the last one that the node had that the lease was last passed on to */
         uint32_t n_replaced; /* how often the whole history was: what waits from before was set aside */
-        struct sync_job *syncing;     /* runs or is about to; NULL: none */
-        uint32_t n_syncs;             /* jobs that have yet to end, with those before it */
-        struct trouble failed;        /* commits, in a row */
-        struct trouble index_repairs; /* of the wal-index; since a commit */
-        bool has_unsynced; /* another node's transactions were applied, and are not durable here yet */
-        struct ltx_pos synced_pos;     /* durable, as db_sync_applied has left it */
+        struct trouble failed;         /* commits, in a row */
+        struct trouble index_repairs;  /* of the wal-index; since a commit */
         _Atomic uint64_t past_version; /* see db_past_version */
-        uint64_t replicable_txid; /* durable at least up to here, as sync.c has seen it: may be sent whatever is under way */
+        bool is_recovering; /* what it commits is this node's from before, and nobody's to refuse */
 
-        bool is_recovering;  /* what it commits is this node's from before, and nobody's to refuse */
-        bool is_unjournaled; /* uncommitted pages were written without a journal */
-        bool is_refused;     /* and as they are they make no database: nothing comes of trying again */
-        bool wants_sync;     /* the application has fsynced in this transaction */
-
+        struct db_transaction transaction;
         struct db_journal journal;
         struct db_wal *wal;
         struct db_passed passed;
         struct db_habit habit; /* habit.h */
 
-        uint64_t base_txid; /* the file durably holds this transaction */
-        uint64_t base_lsn;  /* log end when the base last moved */
-
-        const struct received *received; /* what is being applied, else NULL */
-        bool is_pos_held;                /* applied, but caches above do not know: held_pos is shown */
-        bool is_apply_local;             /* what was applied last was made here */
-        struct ltx_pos held_pos;
+        struct db_applying applying;
 
         atomic_ullong counters[DB_N_COUNTERS];
         struct db_follow follow; /* see db/rename.h; by shown.lock */
         atomic_bool is_followed;
         atomic_ullong holds[DB_N_HOLDS]; /* see db_hold_log; + 1, so that 0 is none */
         atomic_ullong kept_txid;         /* see db_keep_log */
-        atomic_bool is_receiving;
-        atomic_bool is_halted;                                  /* see db/remote_commit.h */
+        atomic_bool is_halted;           /* see db/remote_commit.h */
         _Atomic(const struct db_remote_commit *) remote_commit; /* NULL: this node commits by itself */
 };
 

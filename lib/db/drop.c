@@ -18,7 +18,7 @@ db_append_drop(struct db_access *a, const struct ltx_mark *mark, struct err *e)
         access_lock(a);
         db_discard_uncommitted(a);
         access_unlock(a);
-        return sync_or_fail(a, db->last_lsn, e);
+        return sync_or_fail(a, db->last.lsn, e);
 }
 
 void

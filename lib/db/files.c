@@ -52,7 +52,7 @@ open_again(struct db *db)
         if (fd < 0)
                 return fd;
         r = os_fstat(os, "db:wake", fd, &st);
-        if (r == 0 && st.st_ino != db->inode)
+        if (r == 0 && st.st_ino != db->rest.inode)
                 r = -ESTALE;
         if (r == 0)
                 return fd;
@@ -65,13 +65,13 @@ db_wake(struct db *db)
 {
         int r;
 
-        db->was_used = true;
-        if (!db->rests)
+        db->rest.was_used = true;
+        if (!db->rest.is_closed)
                 return 0;
         r = db->env->may_wake == NULL || db->env->may_wake(db->env->arg) ? open_again(db) : -ENFILE;
         if (r < 0)
                 return r;
         db->image.fd = r;
-        db->rests = false;
+        db->rest.is_closed = false;
         return 0;
 }

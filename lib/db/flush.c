@@ -8,7 +8,7 @@ int
 keep_committed(struct db_access *a)
 {
         struct db *db = a->db;
-        int r = image_commit_uncommitted(&db->image, db->last_lsn);
+        int r = image_commit_uncommitted(&db->image, db->last.lsn);
 
         if (r < 0) {
                 /* They can be neither kept nor written: memory and log disagree. */
@@ -57,6 +57,6 @@ flush_trim_file(struct db_access *a)
 {
         struct db *db = a->db;
 
-        if (!wal_has_pending(db->wal) && txlog_synced_lsn(db->log) >= db->last_lsn)
+        if (!wal_has_pending(db->wal) && txlog_synced_lsn(db->log) >= db->last.lsn)
                 image_trim_file(&db->image);
 }

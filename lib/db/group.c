@@ -80,8 +80,8 @@ publish_one(struct capture *c, struct err *e)
         if (r == 0)
                 (void)flush_writeback(c->a); /* what does not go now goes later: it is in the log */
         access_lock(c->a);
-        db->wants_sync = false;
-        db->replicable_txid = db->pos.txid;
+        db->transaction.wants_sync = false;
+        db->sync.replicable_txid = db->pos.txid;
         if (db->env->committed != NULL)
                 db->env->committed(db->env->arg, db);
         if (r == 0)

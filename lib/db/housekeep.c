@@ -56,8 +56,8 @@ publish_base(struct db_access *a, uint64_t txid, uint64_t lsn, struct err *e)
         if (r < 0)
                 return r;
         access_lock(a);
-        db->base_txid = txid;
-        db->base_lsn = lsn;
+        db->base.txid = txid;
+        db->base.lsn = lsn;
         access_unlock(a);
         return 0;
 }
@@ -83,7 +83,7 @@ base_write(struct db_access *a, uint64_t txid, struct err *e)
         if (r < 0)
                 return r;
         access_lock(a);
-        lsn = db->last_lsn;
+        lsn = db->last.lsn;
         access_unlock(a);
         return publish_base(a, txid, lsn, e);
 }
@@ -107,7 +107,7 @@ base_write_empty(struct db_access *a, uint64_t txid, struct err *e)
 
         access_lock(a);
         info.timestamp_ms = db->timestamp_ms;
-        lsn = db->last_lsn;
+        lsn = db->last.lsn;
         access_unlock(a);
         r = base_file_write(db->env->os, db->dir, &info, copy_no_sums, NULL, e);
         return r < 0 ? r : publish_base(a, txid, lsn, e);
@@ -119,12 +119,12 @@ base_candidate(const struct db *db)
 {
         uint64_t backfilled;
 
-        if (db->image.fd < 0 || !overlay_is_empty(&db->image.writeback) || db->state != DB_READY)
-                return db->base_txid;
+        if (db->image.fd < 0 || !overlay_is_empty(&db->image.writeback) || db->use.state != DB_READY)
+                return db->base.txid;
         if (!wal_has_pending(db->wal))
                 return db->pos.txid;
         backfilled = wal_backfilled_txid(db->wal);
-        return backfilled > db->base_txid ? backfilled : db->base_txid;
+        return backfilled > db->base.txid ? backfilled : db->base.txid;
 }
 
 static int
@@ -137,10 +137,10 @@ move_base(struct db_access *a, struct err *e)
 
         db_lock(db);
         /* Of one that is deleted the log is all there is, and nobody is going to make it grow. */
-        is_deleted = db->image.fd < 0 && db->image.page_count == 0 && db->state == DB_READY &&
-                     db->pos.txid > db->base_txid;
+        is_deleted = db->image.fd < 0 && db->image.page_count == 0 && db->use.state == DB_READY &&
+                     db->pos.txid > db->base.txid;
         txid = is_deleted ? db->pos.txid : base_candidate(db);
-        is_due = txid > db->base_txid && txlog_end_lsn(db->log) - db->base_lsn >= every;
+        is_due = txid > db->base.txid && txlog_end_lsn(db->log) - db->base.lsn >= every;
         pthread_mutex_unlock(&db->lock);
         if (is_deleted)
                 return base_write_empty(a, txid, e);
@@ -251,7 +251,7 @@ housekeep_with_access(struct db_access *a, const struct db_retention *retention,
                 r = move_base(a, e);
         if (r == 0 && retention->max_age_ms > 0) {
                 struct txlog_retention policy = {
-                        .keep_after_txid = keep_for_others(db, db->base_txid),
+                        .keep_after_txid = keep_for_others(db, db->base.txid),
                         .now_ms = clock_wall_ms(db->env->clock),
                         .max_age_ms = retention->max_age_ms,
                 };

@@ -106,14 +106,14 @@ begin_journaled(struct db_access *a)
         struct err e = ERR_INIT;
         int r = 0;
 
-        if (db->is_unjournaled) {
+        if (db->transaction.is_unjournaled) {
                 r = capture_uncommitted(a, &e);
                 if (r < 0)
                         capture_tell_failed(a, r, &e);
         }
         if (r == 0 && !db->journal.is_active) {
                 db->journal.is_active = true;
-                db->wants_sync = false;
+                db->transaction.wants_sync = false;
         }
         return r;
 }
@@ -131,7 +131,7 @@ journal_write_with_access(struct db_access *a, const uint8_t *buf, size_t n, uin
         if (r < 0)
                 return r;
         if (off == 0 && n >= 12 && is_zero(buf, n) && db->journal.is_active)
-                return capture_and_finish(a, db->wants_sync, leave_zeroed_journal, done);
+                return capture_and_finish(a, db->transaction.wants_sync, leave_zeroed_journal, done);
         if (!db->journal.is_hot && !(off == 0 && is_zero(buf, n))) {
                 r = begin_journaled(a);
                 if (r < 0)
@@ -166,7 +166,7 @@ db_journal_truncate(struct db *db, uint64_t size_bytes, struct db_done done)
         if (r < 0)
                 return r;
         if (size_bytes == 0 && db->journal.is_active)
-                r = capture_and_finish(&a, db->wants_sync, db_leave_empty_journal, done);
+                r = capture_and_finish(&a, db->transaction.wants_sync, db_leave_empty_journal, done);
         else
                 r = spool_truncate(&db->journal.content, size_bytes);
         db_access_end(&a);
@@ -182,7 +182,7 @@ db_journal_unlink(struct db *db, struct db_done done)
         if (r < 0)
                 return r;
         if (db->journal.is_active)
-                r = capture_and_finish(&a, db->wants_sync, db_leave_no_journal, done);
+                r = capture_and_finish(&a, db->transaction.wants_sync, db_leave_no_journal, done);
         else
                 db_leave_no_journal(db);
         db_access_end(&a);
@@ -200,7 +200,7 @@ db_journal_fsync(struct db *db, struct db_done done)
         if (r < 0)
                 return r;
         if (db->journal.is_active)
-                db->wants_sync = true;
+                db->transaction.wants_sync = true;
         else
                 r = sync_commit(&a, NULL, done);
         db_access_end(&a);

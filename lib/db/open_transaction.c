@@ -8,7 +8,7 @@ db_write_uncommitted(struct db_access *a, const uint8_t *p, size_t n, uint64_t o
         int r = image_write(&db->image, p, n, off);
 
         if (r == 0 && !db->journal.is_hot)
-                db->is_unjournaled = true;
+                db->transaction.is_unjournaled = true;
         return r;
 }
 
@@ -20,9 +20,9 @@ db_truncate_uncommitted(struct db_access *a, uint64_t size_bytes)
 
         if (r < 0)
                 return r;
-        db->is_refused = false;
+        db->transaction.is_refused = false;
         if (size_bytes != (uint64_t)db->image.page_count * db->image.page_size && !db->journal.is_hot)
-                db->is_unjournaled = true;
+                db->transaction.is_unjournaled = true;
         flush_trim_file(a);
         return 0;
 }
@@ -31,8 +31,8 @@ void
 db_discard_uncommitted(struct db_access *a)
 {
         image_discard_uncommitted(&a->db->image);
-        a->db->is_unjournaled = a->db->is_refused = false;
-        a->db->wants_sync = false;
+        a->db->transaction.is_unjournaled = a->db->transaction.is_refused = false;
+        a->db->transaction.wants_sync = false;
 }
 
 /* The three ways to finalise differ in what is left of the file. */
@@ -56,7 +56,7 @@ db_abandon_uncommitted(struct db_access *a)
 {
         struct db *db = a->db;
 
-        if (image_is_dirty(&db->image) || db->is_unjournaled)
+        if (image_is_dirty(&db->image) || db->transaction.is_unjournaled)
                 db_discard_uncommitted(a);
         db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         db_leave_no_journal(db);

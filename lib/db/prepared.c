@@ -74,11 +74,11 @@ prepared_publish(struct db_access *a)
         if (p->commit != NULL) {
                 commit_move_to(p->commit, a);
                 commit_publish(p->commit);
-                db->is_unconfirmed = db->is_unconfirmed && !p->is_confirmed;
+                db->last.is_unconfirmed = db->last.is_unconfirmed && !p->is_confirmed;
         }
-        (void)wal_captured(db->wal, p->n_pages, db->pos.txid, db->last_lsn);
-        if (txlog_synced_lsn(db->log) >= db->last_lsn)
-                db->replicable_txid = db->pos.txid;
+        (void)wal_captured(db->wal, p->n_pages, db->pos.txid, db->last.lsn);
+        if (txlog_synced_lsn(db->log) >= db->last.lsn)
+                db->sync.replicable_txid = db->pos.txid;
         end_prepared(db);
         return verify_commit(a, &e);
 }
@@ -163,7 +163,7 @@ prepared_begin(struct db_access *a, uint32_t n_pages, struct err *e)
                 return r;
         }
         access_lock(a);
-        p->lsn = db->last_lsn;
+        p->lsn = db->last.lsn;
         if (p->commit != NULL) {
                 commit_look(p->commit, &facts);
                 p->pos = facts.pos;

@@ -271,7 +271,7 @@ read_page_one_header(struct db *db)
                 db->is_wal = h.is_wal;
 }
 
-/* The base has to follow: retention goes by db->base_txid, and a base on disk that is older, with the file of the next
+/* The base has to follow: retention goes by db->base.txid, and a base on disk that is older, with the file of the next
  * database of this name beside it, would have recovery look for transactions that retention has taken. */
 static int
 settle_without_file(struct db_access *a, uint64_t base_txid, struct err *e)
@@ -500,8 +500,8 @@ recover_state(struct db_access *a, struct base_info *base, struct replay *rp, st
                 r = check_recovered_end(db, base, e);
         if (r < 0)
                 return r;
-        db->base_txid = base->txid;
-        db->last_lsn = db->base_lsn = txlog_end_lsn(db->log);
+        db->base.txid = base->txid;
+        db->last.lsn = db->base.lsn = txlog_end_lsn(db->log);
         db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         if (!rp->writes)
                 r = resume_wal(a, rp, e);
@@ -510,7 +510,7 @@ recover_state(struct db_access *a, struct base_info *base, struct replay *rp, st
         if (r == 0)
                 r = rp->writes ? settle_base(a, base->txid, e) : settle_beside_wal(db, e);
         if (r == 0)
-                db->replicable_txid = db->pos.txid; /* as txlog_open left it */
+                db->sync.replicable_txid = db->pos.txid; /* as txlog_open left it */
         return r;
 }
 

@@ -168,7 +168,7 @@ take_tail(struct db_access *a, const char *path, struct err *e)
                 keep_wal_beside(db, path, e->text);
         if (n > 0)
                 log_event(LOG_INFO, db->name, "recovered: %d transactions that only the WAL had", n);
-        return n > 0 ? txlog_sync(db->log, db->last_lsn, e) : 0;
+        return n > 0 ? txlog_sync(db->log, db->last.lsn, e) : 0;
 }
 
 bool
@@ -190,11 +190,11 @@ recover_wal_tail(struct db_access *a, struct err *e)
 
         if (r < 0 || db->pos.txid == 0 || db->image.page_count == 0)
                 return r;
-        db->last_lsn = txlog_end_lsn(db->log);
+        db->last.lsn = txlog_end_lsn(db->log);
         access_lock(a);
         db->is_recovering = true;
         r = take_tail(a, path, e);
-        db->is_recovering = db->is_unconfirmed = db->has_news = false;
+        db->is_recovering = db->last.is_unconfirmed = db->has_news = false;
         os_close(db->env->os, "recover:close", wal_detach(db->wal));
         access_unlock(a);
         return r == -ENOENT ? 0 : r;

@@ -19,13 +19,13 @@ db_set_halted(struct db *db, bool is_halted)
 void
 db_set_receiving(struct db *db, bool is_receiving)
 {
-        atomic_store(&db->is_receiving, is_receiving);
+        atomic_store(&db->applying.is_receiving, is_receiving);
 }
 
 bool
 db_is_receiving(struct db *db)
 {
-        return atomic_load(&db->is_receiving);
+        return atomic_load(&db->applying.is_receiving);
 }
 
 const struct db_remote_commit *
@@ -153,7 +153,7 @@ db_has_refused(struct db *db)
         bool has;
 
         db_lock(db);
-        has = (db->journal.is_active || db->is_unjournaled) && db_may_commit(db) < 0;
+        has = (db->journal.is_active || db->transaction.is_unjournaled) && db_may_commit(db) < 0;
         pthread_mutex_unlock(&db->lock);
         return has;
 }

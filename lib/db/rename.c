@@ -40,7 +40,7 @@ has_open_journal(const struct db *db)
 static bool
 has_open_transaction(const struct db *db)
 {
-        return image_is_dirty(&db->image) || db->is_unjournaled || has_open_journal(db) ||
+        return image_is_dirty(&db->image) || db->transaction.is_unjournaled || has_open_journal(db) ||
                wal_has_uncaptured(db->wal);
 }
 
@@ -214,7 +214,7 @@ commit_copy(struct db_rename *rn, struct err *e)
                 pgnos[i] = i + 1;
         r = commit_transaction(a, &rq, e);
         free(pgnos);
-        return r < 0 ? r : sync_or_fail(a, a->db->last_lsn, e);
+        return r < 0 ? r : sync_or_fail(a, a->db->last.lsn, e);
 }
 
 struct old_files {
@@ -292,7 +292,7 @@ db_rename_put(struct db_rename *rn, const struct db_rename_detach *detach, struc
         struct db_access *a = &rn->to_access;
         struct db *db = a->db;
         struct old_files old;
-        int r = sync_or_fail(a, db->last_lsn, e);
+        int r = sync_or_fail(a, db->last.lsn, e);
 
         if (r == 0 && db->image.fd >= 0 && (r = flush_writeback(a)) < 0) /* for those who read on */
                 err_set(e, r, "write %s/database", db->dir);
@@ -320,7 +320,7 @@ drop_renamed(struct db_access *a, const struct ltx_mark *mark, const struct db_r
 {
         struct db *db = a->db;
         int fd = -1, wal_fd = -1;
-        int r = sync_or_fail(a, db->last_lsn, e);
+        int r = sync_or_fail(a, db->last.lsn, e);
 
         if (r == 0 && (r = flush_writeback(a)) < 0)
                 err_set(e, r, "write %s/database", db->dir);

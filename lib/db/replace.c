@@ -253,14 +253,14 @@ take_state(struct db_access *a, struct db *fresh)
         db->pos = fresh->pos;
         db->is_wal = fresh->is_wal;
         db->timestamp_ms = fresh->timestamp_ms;
-        db->is_unconfirmed = false;
+        db->last.is_unconfirmed = false;
         db->n_replaced++;
-        db->base_txid = fresh->base_txid;
-        db->base_lsn = fresh->base_lsn;
-        db->last_lsn = fresh->last_lsn;
-        db->replicable_txid = fresh->replicable_txid;
-        db->synced_pos = fresh->pos;
-        db->has_unsynced = false;
+        db->base.txid = fresh->base.txid;
+        db->base.lsn = fresh->base.lsn;
+        db->last.lsn = fresh->last.lsn;
+        db->sync.replicable_txid = fresh->sync.replicable_txid;
+        db->sync.pos = fresh->pos;
+        db->sync.has_unsynced = false;
         /* Others may be looking at the one that is replaced. */
         if (txlog_swap_commit(db->log, fresh->log) < 0)
                 db_fail(db, "its old log is in use");
@@ -293,7 +293,7 @@ swap_log_begin(struct db *db, struct err *e)
         int r;
 
         db_lock(db);
-        r = db->n_syncs > 0 ? -EAGAIN : txlog_swap_begin(db->log);
+        r = db->sync.n_jobs > 0 ? -EAGAIN : txlog_swap_begin(db->log);
         pthread_mutex_unlock(&db->lock);
         return r < 0 ? err_set(e, r, "the old log of %s is being read", db->name) : 0;
 }
@@ -367,7 +367,7 @@ complete_old_file(struct db_access *a, struct err *e)
 static int
 complete_file(struct db_access *a, struct err *e)
 {
-        int r = txlog_sync(a->db->log, a->db->last_lsn, e);
+        int r = txlog_sync(a->db->log, a->db->last.lsn, e);
 
         return r < 0                          ? r
                : (r = flush_writeback(a)) < 0 ? err_set(e, r, "write %s/database", a->db->dir)

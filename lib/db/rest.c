@@ -13,10 +13,10 @@
 static bool
 is_idle(struct db *db)
 {
-        return db->state == DB_READY && db->access == NULL && db->keeper == NULL &&
-               db->syncing == NULL && db->n_syncs == 0 && !db->has_unsynced &&
+        return db->use.state == DB_READY && db->use.access == NULL && db->use.keeper == NULL &&
+               db->sync.job == NULL && db->sync.n_jobs == 0 && !db->sync.has_unsynced &&
                !image_is_dirty(&db->image) && overlay_is_empty(&db->image.writeback) &&
-               !db->is_unjournaled && !db->journal.is_active && !wal_exists(db->wal) &&
+               !db->transaction.is_unjournaled && !db->journal.is_active && !wal_exists(db->wal) &&
                !image_has_snapshot(&db->image);
 }
 
@@ -25,13 +25,13 @@ close_file(struct db *db)
 {
         struct stat st;
 
-        if (db->image.fd < 0 || db->image.page_count == 0 || db->base_txid < db->pos.txid ||
+        if (db->image.fd < 0 || db->image.page_count == 0 || db->base.txid < db->pos.txid ||
             os_fstat(db->env->os, "db:rest", db->image.fd, &st) < 0)
                 return false;
         os_close(db->env->os, "db:rest", db->image.fd);
         db->image.fd = -1;
-        db->inode = st.st_ino;
-        db->rests = true;
+        db->rest.inode = st.st_ino;
+        db->rest.is_closed = true;
         return true;
 }
 
@@ -48,8 +48,8 @@ move_base_on(struct db *db)
                 return;
         access_lock(&a);
         txid = db->pos.txid;
-        is_behind = db->image.fd >= 0 && db->image.page_count > 0 && db->base_txid < txid &&
-                    db->state == DB_READY && overlay_is_empty(&db->image.writeback) &&
+        is_behind = db->image.fd >= 0 && db->image.page_count > 0 && db->base.txid < txid &&
+                    db->use.state == DB_READY && overlay_is_empty(&db->image.writeback) &&
                     !wal_has_pending(db->wal);
         access_unlock(&a);
         if (is_behind && base_write(&a, txid, &e) < 0)
@@ -64,9 +64,9 @@ db_rest(struct db *db)
         unsigned n_closed = 0;
 
         db_lock(db);
-        is_quiet = !db->was_used && is_idle(db);
-        db->was_used = false;
-        is_behind = is_quiet && db->image.fd >= 0 && db->base_txid < db->pos.txid;
+        is_quiet = !db->rest.was_used && is_idle(db);
+        db->rest.was_used = false;
+        is_behind = is_quiet && db->image.fd >= 0 && db->base.txid < db->pos.txid;
         if (is_quiet && !is_behind)
                 n_closed = (unsigned)close_file(db) + (unsigned)txlog_rest(db->log);
         pthread_mutex_unlock(&db->lock);

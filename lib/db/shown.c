@@ -33,28 +33,28 @@ look_at_prepared(const struct db *db, struct db_shown *ret)
 static void
 look_at_db(struct db *db, struct db_shown *ret)
 {
-        bool is_held_back = db->syncing != NULL || db->state != DB_READY;
+        bool is_held_back = db->sync.job != NULL || db->use.state != DB_READY;
 
         ret->info = (struct db_info){
-                .pos = db->is_pos_held ? db->held_pos : db->pos,
+                .pos = db->applying.is_pos_held ? db->applying.held_pos : db->pos,
                 .timestamp_ms = db->timestamp_ms,
                 .page_size = db->image.page_size,
                 .page_count = db->image.page_count,
                 .is_wal = db->is_wal,
-                .is_failed = db->state == DB_FAILED,
-                .base_txid = db->base_txid,
-                .apply_lag_ms = db->apply_lag_ms,
+                .is_failed = db->use.state == DB_FAILED,
+                .base_txid = db->base.txid,
+                .apply_lag_ms = db->applying.lag_ms,
         };
         ret->pos = db->pos;
-        ret->is_durable = db->log == NULL || txlog_synced_lsn(db->log) >= db->last_lsn;
-        ret->durable_pos = ret->is_durable ? db->pos : db->synced_pos;
-        ret->replicable_txid = is_held_back ? db->replicable_txid : db->pos.txid;
-        ret->has_unsynced = db->has_unsynced;
-        ret->exists = db->image.fd >= 0 || db->rests;
-        ret->is_busy = db->state == DB_EXCLUSIVE;
+        ret->is_durable = db->log == NULL || txlog_synced_lsn(db->log) >= db->last.lsn;
+        ret->durable_pos = ret->is_durable ? db->pos : db->sync.pos;
+        ret->replicable_txid = is_held_back ? db->sync.replicable_txid : db->pos.txid;
+        ret->has_unsynced = db->sync.has_unsynced;
+        ret->exists = db->image.fd >= 0 || db->rest.is_closed;
+        ret->is_busy = db->use.state == DB_EXCLUSIVE;
         look_at_prepared(db, ret);
-        ret->is_unanswered = db->n_syncs > 0 || db->passed.prepared != NULL ||
-                             (db->is_pos_held && db->is_apply_local);
+        ret->is_unanswered = db->sync.n_jobs > 0 || db->passed.prepared != NULL ||
+                             (db->applying.is_pos_held && db->applying.is_local);
 }
 
 void
@@ -171,7 +171,7 @@ db_looks_busy(struct db *db)
 bool
 db_is_committing(struct db *db)
 {
-        return atomic_load(&db->n_at_work) > 0 || db_get_shown(db).is_unanswered;
+        return atomic_load(&db->use.n_at_work) > 0 || db_get_shown(db).is_unanswered;
 }
 
 bool

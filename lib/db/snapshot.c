@@ -43,8 +43,8 @@ begin_snapshot(struct db_snapshot *snap)
 
         if (r < 0)
                 return r;
-        if (db->state != DB_READY || image_has_snapshot(&db->image))
-                return db->state == DB_FAILED ? -EIO : -EAGAIN;
+        if (db->use.state != DB_READY || image_has_snapshot(&db->image))
+                return db->use.state == DB_FAILED ? -EIO : -EAGAIN;
         if (db->pos.txid == 0)
                 return -ENOENT;
         snap->header = (struct ltx_header){ .page_size = db->image.page_size,

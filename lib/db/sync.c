@@ -106,15 +106,15 @@ run_sync_job(struct work *work)
         if (r == 0)
                 (void)flush_if_free(db);
         db_lock(db);
-        if (db->syncing == job)
-                db->syncing = NULL;
+        if (db->sync.job == job)
+                db->sync.job = NULL;
         waiters = job->waiters;
         if (r < 0) {
                 db_fail(db, e.text);
                 fail_all(waiters);
         } else {
-                if (job->txid > db->replicable_txid)
-                        db->replicable_txid = job->txid;
+                if (job->txid > db->sync.replicable_txid)
+                        db->sync.replicable_txid = job->txid;
                 finish_sync(db, waiters);
         }
         db_show(db);
@@ -125,7 +125,7 @@ run_sync_job(struct work *work)
         if (r == 0 && txlog_wants_space(db->log))
                 (void)txlog_make_space(db->log);
         db_lock(db);
-        db->n_syncs--;
+        db->sync.n_jobs--;
         db_show(db);
         pthread_mutex_unlock(&db->lock);
 }
@@ -138,10 +138,10 @@ start_sync_job(struct db *db, uint64_t lsn)
         if (job == NULL)
                 return NULL;
         *job = (struct sync_job){
-                { run_sync_job, NULL }, db, lsn, lsn == db->last_lsn ? db->pos.txid : 0, NULL
+                { run_sync_job, NULL }, db, lsn, lsn == db->last.lsn ? db->pos.txid : 0, NULL
         };
-        db->syncing = job;
-        db->n_syncs++;
+        db->sync.job = job;
+        db->sync.n_jobs++;
         return job;
 }
 
@@ -150,7 +150,7 @@ static int
 wait_for_log(struct db_access *a, uint64_t lsn, const struct sync_waiter *waiter)
 {
         struct db *db = a->db;
-        struct sync_job *job = db->syncing;
+        struct sync_job *job = db->sync.job;
         struct sync_waiter *w;
         bool is_new;
 
@@ -191,7 +191,7 @@ sync_commit(struct db_access *a, void (*then)(struct db *db), struct db_done don
         struct sync_waiter w = {
                 .is_commit = true, .n_replaced = a->db->n_replaced, .then = then, .done = done
         };
-        int r = wait_for_log(a, a->db->last_lsn, &w);
+        int r = wait_for_log(a, a->db->last.lsn, &w);
 
         return r == 0 ? confirm_commit(a->db, then) : r;
 }
@@ -201,9 +201,9 @@ sync_expected(struct db *db)
 {
         struct sync_job *job;
 
-        if (db->syncing != NULL || txlog_synced_lsn(db->log) >= db->last_lsn)
+        if (db->sync.job != NULL || txlog_synced_lsn(db->log) >= db->last.lsn)
                 return;
-        job = start_sync_job(db, db->last_lsn);
+        job = start_sync_job(db, db->last.lsn);
         if (job != NULL)
                 workers_post_here(db->env->workers, &job->work);
 }
@@ -216,19 +216,19 @@ db_sync_applied(struct db *db, struct err *e)
         int r;
 
         db_lock(db);
-        lsn = db->last_lsn;
+        lsn = db->last.lsn;
         pos = db->pos;
-        db->has_unsynced = false; /* but for what comes from now on */
-        db->n_syncs++;            /* the log stays the one that @lsn is of: see replace.c */
+        db->sync.has_unsynced = false; /* but for what comes from now on */
+        db->sync.n_jobs++;             /* the log stays the one that @lsn is of: see replace.c */
         db_show(db);
         pthread_mutex_unlock(&db->lock);
         r = sync_now(db, lsn, e);
         db_lock(db);
-        db->n_syncs--;
+        db->sync.n_jobs--;
         if (r < 0)
                 db_fail(db, "the log cannot be synced");
         else
-                db->synced_pos = pos;
+                db->sync.pos = pos;
         db_show(db);
         pthread_mutex_unlock(&db->lock);
         return r;

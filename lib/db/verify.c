@@ -119,11 +119,12 @@ verify_chunk(struct db *db, uint8_t *buf, uint32_t *pgno, struct err *e)
 
         for (uint32_t i = 0; i < CHUNK_PAGES && r == 1; i++) {
                 db_lock(db);
-                if (db->state == DB_EXCLUSIVE) { /* its checksums and its pages do not move at once */
+                if (db->use.state ==
+                    DB_EXCLUSIVE) { /* its checksums and its pages do not move at once */
                         pthread_mutex_unlock(&db->lock);
                         return 1;
                 }
-                if (db->state == DB_FAILED || *pgno > db->image.page_count) {
+                if (db->use.state == DB_FAILED || *pgno > db->image.page_count) {
                         r = 0;
                 } else if ((r = db_wake(db)) < 0) {
                         err_set(e, r, "open %s again", db->name);

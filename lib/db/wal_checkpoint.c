@@ -155,7 +155,7 @@ db_wal_cut_file(struct db *db)
                 return;
         size = (uint64_t)db->image.page_count * db->image.page_size;
         if (db->image.fd >= 0 && !wal_has_pending(db->wal) && db->image.size_bytes > size &&
-            txlog_synced_lsn(db->log) >= db->last_lsn) {
+            txlog_synced_lsn(db->log) >= db->last.lsn) {
                 /* What stays is not seen by anybody but those who look at the size; recovery cuts it. */
                 if (image_cut_file(&db->image, "apply:cut", size) == 0)
                         db->image.size_bytes = size;
