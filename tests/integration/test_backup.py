@@ -5,6 +5,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -247,6 +248,34 @@ def test_restore_says_what_it_does():
         with open(out, "rb") as a, open(out + "3", "rb") as b:
             assert a.read() == b.read()
         assert "is not there" in litefs("restore", "-txid", "00000000000000ff", "-o", out + "4", url, code=1).stderr
+
+
+LITESTREAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data/litestream-0.5.17/app.db")
+WROTE = [[], [(1, 3, "one")], [(1, 3, "one"), (2, 20000, "xxx")], [(1, 3, "two"), (2, 20000, "xxx"), (3, 30000, "yyy")],
+         [(1, 3, "two"), (3, 30000, "yyy")], [(1, 3, "two"), (3, 30000, "yyy")]]
+
+
+def test_what_litestream_itself_wrote_is_restored():
+    """Each transaction, and by times of its own; nothing there says what the whole database's checksum is."""
+    with tempfile.TemporaryDirectory(prefix="litefs-it-") as d:
+        out = os.path.join(d, "app.db")
+
+        def rows(*options):
+            said = json.loads(litefs("restore", "-json", "-force", "-integrity-check", "full", "-o", out, *options, LITESTREAM).stdout)
+            assert not said["proved"], said
+            c = sqlite3.connect(out)
+            got = c.execute("select id, length(x), substr(x, 1, 3) from t").fetchall()
+            c.close()
+            return int(said["txid"], 16), got
+
+        for txid, want in enumerate(WROTE, 1):
+            assert rows("-txid", f"{txid:016x}") == (txid, want), txid
+        assert rows() == (6, WROTE[5])
+        assert rows("-timestamp", "2026-11-30T03:20:55Z") == (3, WROTE[2])
+        assert rows("-timestamp", "2101-01-01T00:00:00Z") == (6, WROTE[5])
+        litefs("restore", "-o", out + "x", "-timestamp", "2026-11-30T03:20:00Z", LITESTREAM, code=1)
+        assert litefs("backup", "list", LITESTREAM).stdout.count("\n    0  ") == 6
+        assert "without a checksum of the whole database" in litefs("backup", "verify", LITESTREAM).stdout
 
 
 def metrics(n):

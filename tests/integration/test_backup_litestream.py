@@ -1,17 +1,19 @@
 """A reader that nobody here wrote: Litestream's own VFS, from npm's registry, reads what litefs backs up, page by page and as a
-whole file (hydration). Where Node, the registry or the machine for it cannot be had, the test is skipped."""
+whole file (hydration); and what it writes, litefs restores. Where Node, the registry or the machine for it cannot be had, the test is skipped."""
+import json
 import os
 import platform
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
 
 import rados
-from litefs_fixture import run
+from litefs_fixture import LITEFS, run, wait_until
 from test_backup import SEED, Backed, restore, wait_for_backup, work
 from test_backup_s3 import Bucketed
 
@@ -104,13 +106,67 @@ def test_directory():
         each_moment(n, "file://" + n.place(), lambda: wait_for_backup(n), lambda: restore(n)[2], path)
 
 
+def write(url, sql, directory, environment, vfs_path):
+    """One transaction by Litestream's VFS, and its TXID when it is there."""
+    env = {**environment, "LITESTREAM_REPLICA_URL": url, "LITESTREAM_WRITE_ENABLED": "true", "LITESTREAM_SYNC_INTERVAL": "100ms",
+           "LITESTREAM_BUFFER_PATH": os.path.join(directory, "buffer"), "LITESTREAM_LOG_FILE": os.path.join(directory, "vfs.log")}
+    env.pop("AWS_CA_BUNDLE", None)
+    with open(os.path.join(directory, "vfs.log"), "a+", encoding="utf-8") as f:
+        log_begin = f.seek(0, os.SEEK_END)
+        p = subprocess.Popen(["sqlite3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        try:
+            p.stdin.write(f".load {vfs_path}\n.open file:t.db?vfs=litestream\n{sql}\n")
+            p.stdin.flush()
+
+            def is_there():
+                f.seek(log_begin)
+                return "synced to remote" in f.read() or p.poll() is not None
+            wait_until(is_there, "Litestream to have written")
+        finally:
+            out = p.communicate("select litestream_txid();\n", timeout=60)[0]
+        assert p.returncode == 0 and len(out.split()) == 1, out
+        return out.strip()
+
+
+STATEMENTS = ("create table t(id integer primary key, x)", "insert into t(x) values(randomblob(30000))",
+              "begin; update t set x=randomblob(9000) where id=1; insert into t(x) values(randomblob(50000)); commit",
+              "delete from t where id=1", "create index i on t(x)")
+
+
+def written_and_restored(url, directory, environment, vfs_path):
+    """By Litestream, and by litefs."""
+    twin = sqlite3.connect(os.path.join(directory, "twin.db"), isolation_level=None)
+    out = os.path.join(directory, "restored.db")
+    lengths = "select id, length(x) from t order by id"
+    for sql in STATEMENTS:
+        twin.executescript(sql)
+        txid = write(url, sql + ";", directory, environment, vfs_path)
+        p = subprocess.run([LITEFS, "restore", "-json", "-force", "-integrity-check", "full", "-o", out, url], capture_output=True,
+                           text=True, env=environment, check=True)
+        assert json.loads(p.stdout)["txid"] == txid, (p.stdout, txid)
+        c = sqlite3.connect(out)
+        assert c.execute(lengths).fetchall() == twin.execute(lengths).fetchall(), sql
+        c.close()
+    twin.close()
+
+
+def test_what_it_wrote_to_a_directory():
+    with library() as path, tempfile.TemporaryDirectory(prefix="litefs-it-") as d:
+        os.mkdir(os.path.join(d, "replica"))
+        written_and_restored(f"file://{d}/replica", d, dict(os.environ), path)
+
+
 def test_bucket():
+    """Both ways, for a server takes its time to start."""
     if any(shutil.which(p) is None for p in rados.PROGRAMS):
         print("skipped: a bucket, for there is no radosgw")
         return
     with library() as path, rados.Rados() as server, Bucketed(server, "lite") as n:
-        url = f"s3://{server.bucket}/lite/t.db?endpoint={server.url}&region=us-east-1&forcePathStyle=true"
-        each_moment(n, url, n.wait_for_backup, lambda: n.restore()[1], path, MOMENTS[1:3], n.environment)
+        options = f"?endpoint={server.url}&region=us-east-1&forcePathStyle=true"
+        each_moment(n, f"s3://{server.bucket}/lite/t.db{options}", n.wait_for_backup, lambda: n.restore()[1], path, MOMENTS[1:3],
+                    n.environment)
+        with tempfile.TemporaryDirectory(prefix="litefs-it-") as d:
+            written_and_restored(f"s3://{server.bucket}/its/t.db{options}", d, n.environment, path)
 
 
 if __name__ == "__main__":
