@@ -85,16 +85,17 @@ judge_confirmed(struct machine *m, int txn, bool is_durable)
 }
 
 /* Both are there and reach each other, and have for a moment: @m has asked @o what it has, and has fetched it or left the lease
- * to it, whichever database it is, and whether or not @o may lead. It does not ask for what @o has of an earlier term. */
+ * to it, whichever database it is, and whether or not @o may lead; a service that has forgotten something is no excuse. It does not
+ * ask for what @o has of an earlier term. */
 static bool
 must_have_fetched(const struct machine *m, const struct machine *o)
 {
         const struct world *w = m->w;
 
-        return !w->is_restored && w->spike_permille == 0 && w->loss_permille == 0 && !m->has_offer &&
-               o->is_ready && o->node->last_complete_term >= w->term_before && o->host.is_up &&
-               !o->host.is_paused && !o->is_cut_off && !w->is_cut[m->index][o->index] &&
-               !w->is_cut[o->index][m->index] && w->sim->now_us - w->trouble_us > QUIET_MS * SIM_MS;
+        return w->spike_permille == 0 && w->loss_permille == 0 && !m->has_offer && o->is_ready &&
+               o->node->last_complete_term >= w->term_before && o->host.is_up && !o->host.is_paused &&
+               !o->is_cut_off && !w->is_cut[m->index][o->index] && !w->is_cut[o->index][m->index] &&
+               w->sim->now_us - w->trouble_us > QUIET_MS * SIM_MS;
 }
 
 /* Whoever got as far in the same term or a later one has what another replica acknowledged to its primary. One that is
