@@ -99,7 +99,8 @@ must_have_fetched(const struct machine *m, const struct machine *o)
 }
 
 /* Whoever got as far in the same term or a later one has what another replica acknowledged to its primary. One that is
- * behind loses it, and the others forget it when they follow. */
+ * behind loses it, and the others forget it when they follow. (Where the service had forgotten the last term, a node that knew
+ * nothing of it either may have led while those that did were down: then there are two histories, of which one is set aside.) */
 static void
 check_acknowledged(struct machine *m, struct machine *o, int db, int state)
 {
