@@ -264,8 +264,8 @@ machine_crash(struct machine *m, bool is_silent)
                 m->acked[i] = -1; /* a replica need not sync */
                 m->confirmed[i] = m->durable[i];
         }
-        if (is_silent) /* CLOCK_BOOTTIME begins anew */
-                m->host.boot_offset_ms = sim_between(m->w->sim, 1000, 60000) - m->w->sim->now_us / 1000;
+        if (is_silent) /* CLOCK_BOOTTIME begins anew: it is never negative, however wrong it runs */
+                m->host.boot_offset_ms += sim_between(m->w->sim, 1000, 60000) - host_now_ms(&m->host);
 }
 
 static void
