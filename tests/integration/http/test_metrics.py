@@ -116,7 +116,7 @@ def test_failed_sync_stops_a_database():
                 pass
         finally:
             tracer.send_signal(signal.SIGINT)
-            tracer.wait(10)
+            tracer.wait(60)
         m = metrics(n)
         assert m['litefs_errors_total{kind="sync"}'] >= 1 and m['litefs_errors_total{kind="database_stopped"}'] == 1
         assert m["litefs_db_failed" + DB] == 1
