@@ -18,7 +18,7 @@ db_carry_out_locked(struct db *db, struct parcel *p)
         parcel_put(p, db->passed.is_on);
         parcel_put(p, db->passed.is_fast);
         parcel_put(p, db->passed.was_told);
-        db->passed.is_handed_on = true;
+        db->is_handed_on = true;
         parcel_put(p, db->journal.exists);
         parcel_put(p, db->journal.is_active);
         parcel_put(p, db->journal.is_hot);

@@ -49,6 +49,7 @@
 #define DB_JOURNAL_CAP (1u << 20)    /* memory of a journal before it spills */
 #define DB_WRITEBACK_PAGES_MAX 1024u /* before a commit waits until they are in the file */
 #define DB_LIGHT_COMMIT_PAGES 512u   /* a larger commit is captured by a worker */
+#define DB_REPLAYED_SOON (1u << 20)  /* log bytes that are sooner replayed than a base is written */
 #define DB_BASE_EVERY (64u << 20)    /* log bytes after which the base moves */
 
 enum db_state { DB_OPENING, DB_READY, DB_EXCLUSIVE, DB_FAILED };
@@ -70,7 +71,6 @@ struct db_passed {
         uint64_t last_undone;     /* which of them; 0: none */
         bool is_removal_volatile; /* of a WAL that was one: a power cut may bring it back */
         bool was_told;            /* that commits come unsynced */
-        bool is_handed_on; /* to another program: what comes from now on is that one's to capture */
 };
 
 /* Who has the database: access.c. */
@@ -173,6 +173,7 @@ struct db {
         _Atomic uint64_t past_version; /* see db_past_version */
         bool is_recovering; /* what it commits is this node's from before, and nobody's to refuse */
 
+        bool is_handed_on; /* to another program, which captures what comes from now on (carry.h) */
         struct db_transaction transaction;
         struct db_journal journal;
         struct db_wal *wal;

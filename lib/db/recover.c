@@ -25,7 +25,7 @@
 struct replay {
         struct db *db;
         struct ltx_decoder *decoder;
-        uint64_t n_records;
+        uint64_t n_records, n_bytes;
         bool has_tail;   /* the WAL may have commits that the log lacks */
         bool writes;     /* into the file; else: */
         uint32_t *pgnos; /* that the transactions have, in any order */
@@ -120,6 +120,7 @@ apply_record(struct replay *rp, const struct txlog_record *record, struct byte_s
         db->timestamp_ms = h.timestamp_ms;
         db->pos = (struct ltx_pos){ record->max_txid, record->post_apply_checksum };
         rp->n_records++;
+        rp->n_bytes += record->size_bytes;
         return 0;
 }
 
@@ -288,8 +289,15 @@ settle_without_file(struct db_access *a, uint64_t base_txid, struct err *e)
         return db->pos.txid > base_txid ? base_write_empty(a, db->pos.txid, e) : 0;
 }
 
+/* As db_close leaves it. */
+static bool
+is_base_near(const struct replay *rp)
+{
+        return rp->db->env->is_resumed && rp->n_bytes <= DB_REPLAYED_SOON;
+}
+
 static int
-settle_base(struct db_access *a, uint64_t base_txid, struct err *e)
+settle_base(struct db_access *a, uint64_t base_txid, const struct replay *rp, struct err *e)
 {
         struct db *db = a->db;
         int r;
@@ -301,7 +309,7 @@ settle_base(struct db_access *a, uint64_t base_txid, struct err *e)
         if (r < 0)
                 return err_set(e, r, "cut %s/database", db->dir);
         read_page_one_header(db);
-        return db->pos.txid > base_txid ? base_write(a, db->pos.txid, e) : 0;
+        return db->pos.txid > base_txid && !is_base_near(rp) ? base_write(a, db->pos.txid, e) : 0;
 }
 
 static int
@@ -501,14 +509,15 @@ recover_state(struct db_access *a, struct base_info *base, struct replay *rp, st
         if (r < 0)
                 return r;
         db->base.txid = base->txid;
-        db->last.lsn = db->base.lsn = txlog_end_lsn(db->log);
+        db->last.lsn = txlog_end_lsn(db->log);
+        db->base.lsn = db->last.lsn - (rp->n_bytes < db->last.lsn ? rp->n_bytes : db->last.lsn);
         db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         if (!rp->writes)
                 r = resume_wal(a, rp, e);
         else if (rp->has_tail)
                 r = add_wal_tail(a, rp, e);
         if (r == 0)
-                r = rp->writes ? settle_base(a, base->txid, e) : settle_beside_wal(db, e);
+                r = rp->writes ? settle_base(a, base->txid, rp, e) : settle_beside_wal(db, e);
         if (r == 0)
                 db->sync.replicable_txid = db->pos.txid; /* as txlog_open left it */
         return r;

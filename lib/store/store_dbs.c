@@ -7,10 +7,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/workers.h"
 #include "store/dbname.h"
 #include "store/orphans.h"
 #include "store/spare.h"
 #include "store/store_internal.h"
+
+#define N_OPENERS 8
 
 struct db *
 store_find(struct store *s, const char *name)
@@ -176,6 +179,65 @@ open_one(void *arg, const char *dir)
         return db_list_put(&s->dbs, name, db);
 }
 
+/* --- several at once --- */
+
+struct opening {
+        struct work work;
+        struct opening *next;
+        struct store *s;
+        int result;
+        char dir[];
+};
+
+static void
+run_opening(struct work *w)
+{
+        struct opening *o = (struct opening *)w;
+
+        o->result = open_one(o->s, o->dir);
+}
+
+struct openings {
+        struct store *s;
+        struct workers *pool;
+        struct opening *list;
+};
+
+static int
+post_opening(void *arg, const char *dir)
+{
+        struct openings *all = arg;
+        struct opening *o = malloc(sizeof *o + strlen(dir) + 1);
+
+        if (o == NULL)
+                return -ENOMEM;
+        *o = (struct opening){ { run_opening, NULL }, all->list, all->s, 0 };
+        memcpy(o->dir, dir, strlen(dir) + 1);
+        all->list = o;
+        workers_post(all->pool, &o->work);
+        return 0;
+}
+
+/* Applications wait for it, and it waits for the disk: for each database alone. */
+static int
+open_together(struct store *s, const char *dbs)
+{
+        struct openings all = { .s = s };
+        struct opening *o;
+        int r = workers_new(N_OPENERS, &all.pool);
+
+        if (r < 0)
+                return r;
+        r = os_list_dir(s->config.os, "store:list", dbs, post_opening, &all);
+        workers_free(all.pool);
+        while ((o = all.list) != NULL) {
+                all.list = o->next;
+                r = r < 0 ? r : o->result;
+                free(o);
+        }
+        return r;
+}
+
 int
 store_open_dbs(struct store *s, struct err *e)
 {
@@ -183,7 +245,8 @@ store_open_dbs(struct store *s, struct err *e)
         int r = asprintf(&dbs, "%s/dbs", s->config.data_dir) < 0 ? -ENOMEM : 0;
 
         if (r == 0) {
-                r = os_list_dir(s->config.os, "store:list", dbs, open_one, s);
+                r = s->config.is_resumed ? open_together(s, dbs)
+                                         : os_list_dir(s->config.os, "store:list", dbs, open_one, s);
                 free(dbs);
         }
         return r < 0 ? err_set(e, r, "open the databases in %s/dbs", s->config.data_dir) : 0;
