@@ -511,10 +511,7 @@ def test_a_damaged_database_fails_alone():
             connections[name].execute("begin immediate")
             connections[name].execute("insert into t values(1)")
         damage(os.path.join(n.data, "dbs/w.db/wal"), 5000)  # which the log has
-        log = os.path.join(n.data, "dbs/d.db/log")
-        (segment,) = (os.path.join(log, f) for f in os.listdir(log))
-        with open(segment, "rb") as f:
-            damage(segment, len(f.read().rstrip(b"\0")) - 20)  # of the last record: what is there then is an older state
+        damage_log(n, "d.db")
         r = n.try_upgrade()
         assert r.returncode == 1 and ("w.db" in r.stderr or "d.db" in r.stderr), r.stderr
         failed, texts = errors_of(connections["d.db"], "commit")
@@ -542,6 +539,42 @@ def test_a_damaged_database_fails_alone():
         c.close()
         for name in ("w.db", "t.db", "u.db"):
             n.check(name)
+
+
+def damage_log(node, name):
+    """Of its last record: what is there then is an older state."""
+    log = os.path.join(node.data, "dbs", name, "log")
+    (segment,) = (os.path.join(log, f) for f in os.listdir(log))
+    with open(segment, "rb") as f:
+        damage(segment, len(f.read().rstrip(b"\0")) - 20)
+
+
+def test_a_damaged_database_of_a_replica():
+    """The primary gives it anew; who had it open opens it again."""
+    with Upgradable() as p:
+        c = p.connect()
+        c.execute("create table t(a)")
+        c.execute("insert into t values(1)")
+        with Upgradable(extra=f"  candidate: false\n  advertise-url: {p.url()}\n  reconnect-delay: 100ms\n") as r:
+            in_step(p, r)
+            reader = r.connect()
+            reader.execute("select * from t").fetchall()
+            damage_log(r, "t.db")
+            result = r.try_upgrade()
+            assert result.returncode == 1 and "t.db" in result.stderr, result.stderr
+            c.execute("insert into t values(2)")
+            in_step(p, r)
+            failed, texts = errors_of(reader, "select count(*) from t")
+            assert failed, texts
+            reader.close()
+            reader = r.connect()
+            assert reader.execute("select count(*) from t").fetchone()[0] == 2
+            r.upgrade()
+            c.execute("insert into t values(3)")
+            in_step(p, r)
+            assert reader.execute("select count(*) from t").fetchone()[0] == 3
+            reader.close()
+        c.close()
 
 
 def test_refused_without_descriptors():
