@@ -56,7 +56,8 @@ def stays_primary(backend, ttl):
             result = try_upgrade(p)
             assert result.returncode == 0, result.stderr
             _, renewals = holder(c)
-            assert info(p)["nodeID"] != boot and info(p)["isPrimary"], info(p)
+            assert info(p)["nodeID"] != boot, info(p)
+            wait_until(lambda p=p: info(p)["isPrimary"], "the new program to say that it is the primary")
             for mode, w in connections.items():
                 w.execute("commit")
                 assert w.execute("select count(*) from t").fetchone()[0] == i, mode
