@@ -25,10 +25,10 @@ APP = os.path.join(f.HERE, "app.py")
 
 
 class ChangingCluster(Cluster):
-    """Each node runs its application by `exec`, and so restarts with it."""
+    """Three candidates, and a node that may not lead. Each runs its application by `exec`, and so restarts with it."""
 
     def __init__(self, seconds_to_end=0, ttl="10s", options=""):
-        super().__init__(3, backend="etcd", ttl=ttl)
+        super().__init__(4, backend="etcd", ttl=ttl)
         self.proxy_port = free_ports(1)[0]
         self.seconds_to_end, self.proxy_options = seconds_to_end, options
 
@@ -37,12 +37,15 @@ class ChangingCluster(Cluster):
         target = free_ports(1)[0]
         self.data_options = (f"proxy:\n  addr: \"{host}:{self.proxy_port}\"\n  target: \"127.0.0.1:{target}\"\n"
                              f"{self.proxy_options}")
-        node = Member(self, f"node{len(self.nodes) + 1}", host=host)
+        node = Member(self, f"node{len(self.nodes) + 1}", candidate=len(self.nodes) != 1, host=host)
         node.host, node.target = host, target
         with open(node.config, "a", encoding="utf-8") as config:
             config.write(f"exec: \"{sys.executable} {APP} {target} {node.mnt} {node.name} {self.seconds_to_end}\"\n")
         self.nodes.append(node)
         return node
+
+    def candidates(self):
+        return [n for n in self.nodes if n is not self.nodes[1]]
 
     def wait_applications(self):
         for n in self.nodes:
@@ -176,7 +179,7 @@ def test_handing_over():
             for _ in range(ROUNDS):
                 for what in ("handoff", "promote", "demote"):
                     old = c.wait_primary()
-                    command(next(n for n in c.nodes if n is not old) if what == "promote" else old, what)
+                    command(next(n for n in c.candidates() if n is not old) if what == "promote" else old, what)
                     c.wait_primary(other_than=(old,))
                     all_wrote(3)
         write_meanwhile(c, change)
