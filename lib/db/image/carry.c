@@ -1,6 +1,8 @@
 #include "db/image/carry.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "db/image/image.h"
@@ -23,6 +25,16 @@ spool_carry_out(const struct spool *s, struct parcel *p)
         }
 }
 
+/* Whether it may be what a spool had: it is going to be written to. */
+static bool
+is_spilled_file(const struct spool *s, int fd)
+{
+        struct stat st, dir;
+
+        return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 &&
+               stat(s->tmp_dir, &dir) == 0 && dir.st_dev == st.st_dev;
+}
+
 int
 spool_carry_in(struct spool *s, struct parcel_reader *r)
 {
@@ -37,7 +49,10 @@ spool_carry_in(struct spool *s, struct parcel_reader *r)
 
                 e = spool_write(s, chunk, len, off);
         }
-        if (fd >= 0) {
+        if (fd >= 0 && !is_spilled_file(s, fd)) {
+                close(fd);
+                r->error = r->error < 0 ? r->error : -EPROTO;
+        } else if (fd >= 0) {
                 spool_reset(s);
                 free(s->chunks);
                 s->chunks = NULL;
