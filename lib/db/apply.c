@@ -39,8 +39,6 @@ db_follows(struct db *db, const struct received *rx, struct err *e)
                         (unsigned long long)pos.checksum);
 }
 
-/* --- what was open --- */
-
 /* --- into the database file --- */
 
 int

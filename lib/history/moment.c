@@ -449,17 +449,6 @@ read_moment_page(const struct moment *m, uint32_t pgno, uint8_t *room, void *ret
                      : 0;
 }
 
-int
-moment_read_page(const struct moment *m, uint32_t pgno, void *ret, struct err *e)
-{
-        uint8_t *room = malloc(ltx_page_frame_max(m->info.page_size));
-        int r = room == NULL ? err_set(e, -ENOMEM, "read page %u", pgno)
-                             : read_moment_page(m, pgno, room, ret, e);
-
-        free(room);
-        return r;
-}
-
 /* What of page 1 is shown as it was not: bytes 18 and 19, in bytes [off, off + n) of the file. */
 static void
 show_no_wal(uint8_t *buf, size_t n, uint64_t off)

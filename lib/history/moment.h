@@ -58,9 +58,7 @@ int moment_open(const struct os *os, struct txlog *log, const char *images_dir,
 const struct moment_info *moment_get_info(const struct moment *m);
 /* Of memory that it takes. */
 uint64_t moment_bytes(const struct moment *m);
-/* Page @pgno, from 1 to page_count, as it was. The lock page is zeros. */
-int moment_read_page(const struct moment *m, uint32_t pgno, void *ret, struct err *e);
-/* The file: bytes read, less than @n only at its end, or a negative error. Bytes 18 and 19 are 1: SQLite opens no file in
+/* The file: bytes read, less than @n only at its end, or a negative error. The lock page is zeros. Bytes 18 and 19 are 1: SQLite opens no file in
  * WAL mode for reading that has no WAL and cannot get one. */
 ssize_t moment_read(const struct moment *m, void *buf, size_t n, uint64_t off, struct err *e);
 void moment_close(struct moment *m); /* NULL is fine */
