@@ -332,7 +332,7 @@ def test_replica_with_another_token():
     with with_http(f'  addr: "127.0.0.1:0"\n  token: {TOKEN}\n') as n:
         r = replica_of(n)
         with r:
-            wait_until(lambda: "it wants another token: http.token" in r.log(), "the reason in the replica's log")
+            wait_until(lambda: "the tokens differ; http.token" in r.log(), "the reason in the replica's log")
         r = replica_of(n)
         with open(r.config) as f:
             text = f.read()

@@ -313,7 +313,7 @@ def test_server_only_tls_with_a_token():
             fill(n).close()
             url = f"  candidate: false\n  reconnect-delay: 100ms\n  advertise-url: https://127.0.0.1:{n.port()}\n"
             trust = f"  tls:\n    ca: {ca.path('ca.pem')}\n"
-            replica_says(with_http(Node(extra=url), trust), "it wants another token")
+            replica_says(with_http(Node(extra=url), trust), "the tokens differ")
             with with_http(Node(extra=url), trust + "  token: s3cret\n") as r:
                 in_step(n, r)
 
