@@ -117,7 +117,7 @@ note_backups(struct recorder *rec)
         if (rec->trouble[0] != '\0')
                 NOTE(rec, RECENT_ERROR, true, 1, "%s", rec->trouble);
         else
-                NOTE(rec, RECENT_INFO, true, 1, "Backups go on.");
+                NOTE(rec, RECENT_INFO, true, 1, "What was wrong with backups is over on this node.");
         memcpy(rec->last_trouble, rec->trouble, sizeof rec->last_trouble);
 }
 
