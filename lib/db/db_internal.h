@@ -183,8 +183,6 @@ struct db {
         struct db_applying applying;
 
         atomic_ullong counters[DB_N_COUNTERS];
-        struct db_follow follow; /* see db/rename.h; by shown.lock */
-        atomic_bool is_followed;
         atomic_ullong holds[DB_N_HOLDS]; /* see db_hold_log; + 1, so that 0 is none */
         atomic_ullong kept_txid;         /* see db_keep_log */
         atomic_bool is_halted;           /* see db/remote_commit.h */

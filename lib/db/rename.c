@@ -354,62 +354,27 @@ db_rename_drop(struct db_rename *rn, const struct db_rename_detach *detach, stru
 
 /* --- on the way to replicas --- */
 
-void
-db_set_follow(struct db *db, struct db *to, uint64_t txid, uint64_t to_txid)
-{
-        pthread_mutex_lock(&db->shown.lock);
-        /* One that is not sent everywhere yet holds on: a name for temporary files may go again and again. */
-        if (db->follow.to == to && db->follow.txid < txid)
-                txid = db->follow.txid;
-        db->follow = (struct db_follow){ to, txid, to_txid };
-        pthread_mutex_unlock(&db->shown.lock);
-        atomic_store(&to->is_followed, true);
-}
-
 int
-db_read_last_mark(struct db *db, struct ltx_mark *ret, struct err *e)
+db_read_mark(struct db *db, uint64_t txid, struct ltx_mark *ret, struct err *e)
 {
         struct txlog_reader *reader;
         struct txlog_record record;
         struct ltx_header h;
         struct byte_src *src;
-        struct db_info info;
-        int r;
+        int r = txlog_reader_open(db->log, txid - 1, &reader, e);
 
         *ret = (struct ltx_mark){ 0 };
-        db_get_info(db, &info);
-        if (info.pos.txid == 0)
-                return 0;
-        r = txlog_reader_open(db->log, info.pos.txid - 1, &reader, e);
         if (r < 0)
                 return r == E_NOT_FOUND ? 0 : r;
         r = txlog_reader_next(reader, &record, &src, e);
         if (r > 0)
                 r = ltx_header_read(src, &h, e);
-        if (r == 0 && record.max_txid == info.pos.txid)
+        else if (r == 0)
+                r = 1;
+        if (r == 0 && record.max_txid == txid)
                 *ret = h.mark;
         txlog_reader_close(reader);
-        return r;
-}
-
-bool
-db_get_follow(struct db *db, struct db_follow *ret)
-{
-        struct db_info info;
-
-        pthread_mutex_lock(&db->shown.lock);
-        *ret = db->follow;
-        pthread_mutex_unlock(&db->shown.lock);
-        if (ret->to == NULL)
-                return false;
-        db_get_info(ret->to, &info);
-        return info.pos.txid >= ret->to_txid; /* else its history is another by now */
-}
-
-bool
-db_is_followed(struct db *db)
-{
-        return atomic_load(&db->is_followed);
+        return r < 0 ? r : 0;
 }
 
 void

@@ -51,19 +51,8 @@ int db_rename_prepare(struct db_rename *rn, struct err *e);
 /* Nothing has changed after an error, unless the database has failed by it. */
 int db_rename_put(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e);
 int db_rename_drop(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e);
-/* A replica is to have the target before the source goes, or it could be left with neither: from @txid on, transactions of @db
- * are sent to it once it has acknowledged @to_txid of @to. Any thread. */
-void db_set_follow(struct db *db, struct db *to, uint64_t txid, uint64_t to_txid);
-struct db_follow {
-        struct db *to; /* NULL: none */
-        uint64_t txid, to_txid;
-};
-/* Any thread, any lock. */
-bool db_get_follow(struct db *db, struct db_follow *ret);
-/* What the last transaction tells of itself; nothing, if the log does not have it. Reads the disk. */
-int db_read_last_mark(struct db *db, struct ltx_mark *ret, struct err *e);
-/* Whether any database has waited for this one. */
-bool db_is_followed(struct db *db);
+/* What the transaction tells of itself; nothing, if the log does not have it. Reads the disk. */
+int db_read_mark(struct db *db, uint64_t txid, struct ltx_mark *ret, struct err *e);
 
 /* Takes back what was prepared and not put, and gives both accesses back: without locks. */
 void db_rename_end(struct db_rename *rn);

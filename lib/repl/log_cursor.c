@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "db/rename.h"
 
 /* --- frames --- */
 
@@ -132,6 +133,7 @@ log_cursor_reset(struct log_cursor *c, struct ltx_pos pos)
         c->pos = pos;
         c->may_lack_file = true;
         c->is_checked = false;
+        c->held_txid = c->let_go_txid = 0;
 }
 
 void
@@ -142,19 +144,32 @@ log_cursor_release(struct log_cursor *c)
         c->snapshot = NULL;
 }
 
+/* Whether c->record is. To one that has nothing, what is deleted is nothing, too. */
+static bool
+is_held(struct log_cursor *c)
+{
+        uint64_t txid = c->record.max_txid;
+
+        if (c->record.commit > 0 || c->pos.txid == 0 || txid == c->let_go_txid ||
+            db_read_mark(c->db, txid, &c->held, NULL) < 0 || c->held.renamed_name == 0)
+                return false;
+        c->held_txid = txid;
+        return true;
+}
+
 static int
 cursor_open_snapshot(struct log_cursor *c, enum txlog_history history, const char *why, struct err *e)
 {
-        struct db_info info;
         int r;
 
         close_reader(c);
-        db_get_info(c->db, &info);
-        /* To one that has nothing, what is deleted is nothing, too. */
-        if (c->limit_txid > 0 && info.pos.txid > c->limit_txid && c->pos.txid > 0)
-                return 0;
         c->history = history;
         r = db_snapshot_open(c->db, &c->snapshot, &c->record, e);
+        if (r == 0 && is_held(c)) {
+                db_snapshot_close(c->snapshot);
+                c->snapshot = NULL;
+                return 0;
+        }
         /* As durable as what comes record by record: see db_replicable_txid. */
         if (r == 0)
                 r = txlog_sync(db_log(c->db), txlog_end_lsn(db_log(c->db)), e);
@@ -217,8 +232,7 @@ follows(const struct txlog_record *record, struct ltx_pos pos)
 static bool
 has_sent_all(const struct log_cursor *c)
 {
-        return c->pos.txid >= db_replicable_txid(c->db) ||
-               (c->limit_txid > 0 && c->pos.txid >= c->limit_txid);
+        return c->pos.txid >= db_replicable_txid(c->db);
 }
 
 /* 1: c->src or c->snapshot is the next to send; 0: nothing now. */
@@ -227,7 +241,7 @@ next_record(struct log_cursor *c, struct err *e)
 {
         int r;
 
-        if (c->pos.txid > 0 && c->is_checked && has_sent_all(c))
+        if (c->held_txid > 0 || (c->pos.txid > 0 && c->is_checked && has_sent_all(c)))
                 return 0;
         if (c->reader == NULL) {
                 r = find_place(c, e);
@@ -238,6 +252,10 @@ next_record(struct log_cursor *c, struct err *e)
         if (has_sent_all(c))
                 return 0;
         r = txlog_reader_next(c->reader, &c->record, &c->src, e);
+        if (r > 0 && is_held(c)) {
+                close_reader(c);
+                return 0;
+        }
         if (r > 0)
                 db_count(c->db, DB_COUNT_SENT_RECORDS);
         if (r <= 0 || follows(&c->record, c->pos))

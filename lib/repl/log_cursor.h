@@ -19,14 +19,19 @@ struct outbox {
 
 struct log_cursor {
         struct db *db;
-        struct ltx_pos pos;  /* the replica's, once all that was sent is applied */
-        uint64_t limit_txid; /* nothing after it is sent for now; 0: there is no limit */
-        bool is_checked;     /* that position is in our history */
-        bool is_begun;       /* a record is half sent */
-        uint32_t stream;     /* its number */
-        uint64_t n_data;     /* the bytes of it that were sent */
-        bool may_lack_file;  /* the replica, of a database that is deleted there, or may be */
+        struct ltx_pos pos; /* the replica's, once all that was sent is applied */
+        bool is_checked;    /* that position is in our history */
+        bool is_begun;      /* a record is half sent */
+        uint32_t stream;    /* its number */
+        uint64_t n_data;    /* the bytes of it that were sent */
+        bool may_lack_file; /* the replica, of a database that is deleted there, or may be */
         bool has_new_file; /* it has made one since this was false: with a mode and an owner of its own choice */
+
+        /* The deletion that ends a rename is not sent before the replica has the other database, of which the cursor does not
+         * know: nothing is until log_cursor_let_go. */
+        uint64_t held_txid; /* 0: none is held */
+        struct ltx_mark held;
+        uint64_t let_go_txid;
 
         struct txlog_reader *reader;
         struct byte_src *src; /* of the record that is being sent; NULL: between records */
@@ -53,6 +58,12 @@ int log_cursor_read(struct log_cursor *c, uint64_t term, uint32_t *next_stream, 
                     struct outbox *o, struct err *e);
 /* After an error: ends what it was sending so that the stream goes on, to begin anew. 0 or -ENOMEM. */
 int log_cursor_abandon(struct log_cursor *c, struct outbox *o, struct err *e);
+static inline void
+log_cursor_let_go(struct log_cursor *c)
+{
+        c->let_go_txid = c->held_txid;
+        c->held_txid = 0;
+}
 void log_cursor_release(struct log_cursor *c);
 
 #endif

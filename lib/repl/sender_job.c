@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "db/rename.h"
 #include "repl/stream_sender_internal.h"
 #include "store/ownership.h"
 
@@ -167,19 +166,46 @@ sender_run(struct work *w)
                 sender_destroy(f);
 }
 
-/* A database that was renamed goes there once it has come under its new name. */
-static void
-set_limit(struct stream_sender *f, struct sender_entry *en)
+/* A database that was renamed goes there once it has come under its new name; where that has another history by now, or is no
+ * more, at once. */
+static bool
+may_be_let_go(struct stream_sender *f, const struct ltx_mark *held)
 {
-        struct db_follow follow;
-        const struct sender_entry *to;
+        struct db *to = store_find_hash(f->config.store, held->renamed_name);
+        const struct sender_entry *en;
+        struct db_info info;
 
-        en->cursor.limit_txid = 0;
-        if (!db_get_follow(en->cursor.db, &follow))
-                return;
-        to = sender_table_find(&f->table, follow.to);
-        if (to == NULL || to->acked.txid < follow.to_txid)
-                en->cursor.limit_txid = follow.txid - 1;
+        if (to == NULL)
+                return true;
+        db_get_info(to, &info);
+        en = sender_table_find(&f->table, to);
+        return info.pos.txid < held->renamed_at || (en != NULL && en->acked.txid >= held->renamed_at);
+}
+
+void
+sender_let_go(struct stream_sender *f)
+{
+        if (sender_has_job(f))
+                return; /* which has the cursors, and calls this when it ends */
+        f->n_held = 0;
+        for (struct sender_entry *en = f->table.list; en != NULL; en = en->next) {
+                if (en->cursor.held_txid == 0)
+                        continue;
+                if (may_be_let_go(f, &en->cursor.held)) {
+                        log_cursor_let_go(&en->cursor);
+                        sender_table_mark(&f->table, en);
+                } else {
+                        f->n_held++;
+                }
+        }
+}
+
+static bool
+has_held(const struct sender_entry *list)
+{
+        while (list != NULL && list->cursor.held_txid == 0)
+                list = list->next_in_turn;
+        return list != NULL;
 }
 
 void
@@ -190,8 +216,6 @@ sender_schedule(struct stream_sender *f)
         f->job_entries = sender_table_take(&f->table);
         if (f->job_entries == NULL)
                 return;
-        for (struct sender_entry *en = f->job_entries; en != NULL; en = en->next_in_turn)
-                set_limit(f, en);
         atomic_store(&f->job, JOB_RUNNING);
         f->e = (struct err)ERR_INIT;
         f->out.n = 0;
@@ -224,13 +248,17 @@ sender_report(struct mail *m)
 {
         struct stream_sender *f =
                 (struct stream_sender *)((char *)m - offsetof(struct stream_sender, mail));
+        bool holds;
         int r = 0;
 
         if (atomic_exchange(&f->job, JOB_NONE) == JOB_LEFT) {
                 sender_destroy(f);
                 return;
         }
+        holds = has_held(f->job_entries);
         sender_table_settle(&f->table, f->job_entries, on_failed, f);
+        if (holds || f->n_held > 0)
+                sender_let_go(f);
         if (f->out.n > 0)
                 r = stream_transport_write(f->transport, f->out.buf, f->out.n);
         if (f->result < 0 && f->result != -EAGAIN) {

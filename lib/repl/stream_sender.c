@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "db/rename.h"
 #include "repl/positions.h"
 #include "repl/stream_sender_internal.h"
 
@@ -344,18 +343,6 @@ on_durable(struct stream_sender *f, const struct frame_ack *a)
                 en->durable = a->pos;
 }
 
-/* Those that were renamed to @to, and may go now. */
-static void
-wake_followers(struct stream_sender *f, const struct db *to)
-{
-        struct db_follow follow;
-
-        for (struct sender_entry *en = f->table.list; en != NULL; en = en->next)
-                if (db_get_follow(en->cursor.db, &follow) && follow.to == to)
-                        sender_table_mark(&f->table, en);
-        sender_schedule(f);
-}
-
 static void
 on_ack(struct stream_sender *f, const struct frame_ack *a)
 {
@@ -365,8 +352,10 @@ on_ack(struct stream_sender *f, const struct frame_ack *a)
         if (en == NULL)
                 return;
         en->acked = a->pos;
-        if (db_is_followed(db))
-                wake_followers(f, db);
+        if (f->n_held > 0) {
+                sender_let_go(f);
+                sender_schedule(f);
+        }
 }
 
 /* Only while the lease says that no other node can lead, and what this one has received is applied: what it lacks then,

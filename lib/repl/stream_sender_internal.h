@@ -37,6 +37,7 @@ struct stream_sender {
         struct work work;
         struct mail mail;
         struct sender_entry *job_entries;
+        unsigned n_held; /* databases whose cursor holds a deletion back, when last looked */
         struct outbox out;
         uint32_t next_stream;
         int result;
@@ -62,6 +63,8 @@ int sender_send(struct stream_sender *f, const struct frame *frame);
 void sender_send_ready(struct stream_sender *f);
 /* Has a worker read what is due, unless one does. */
 void sender_schedule(struct stream_sender *f);
+/* What the cursors hold back and may go now is marked. */
+void sender_let_go(struct stream_sender *f);
 /* As stream_sender_end_after_all has been told. */
 void sender_end_now(struct stream_sender *f);
 /* Without a job. */

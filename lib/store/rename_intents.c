@@ -17,33 +17,6 @@ struct rename_intent {
         bool is_over;           /* the source is gone, as it was to be */
 };
 
-/* --- by a part of its name --- */
-
-struct search {
-        uint32_t hash;
-        struct db *found;
-};
-
-static int
-compare_hash(void *arg, struct db *db)
-{
-        struct search *se = arg;
-
-        if (ltx_name_hash(db_name(db)) != se->hash)
-                return 0;
-        se->found = db;
-        return 1;
-}
-
-static struct db *
-find_by_hash(struct store *s, uint32_t hash)
-{
-        struct search se = { .hash = hash };
-
-        (void)store_each(s, compare_hash, &se);
-        return se.found;
-}
-
 /* --- the list; with its lock --- */
 
 static bool
@@ -159,22 +132,20 @@ void
 rename_intents_note(struct store *s, struct db *db, const struct received *rx)
 {
         struct rename_intents *ri = &s->intents;
-        bool is_drop = rx->record.commit == 0;
-        struct db *other;
+        struct db *from;
 
-        if (is_drop ||
-            rx->record.min_txid == 1) { /* what comes under that name now is another database */
+        /* What comes under that name now is another database. */
+        if (rx->record.commit == 0 || rx->record.min_txid == 1) {
                 pthread_mutex_lock(&ri->lock);
                 end_intents_from(ri, db);
                 forget_intents_to(ri, db);
                 pthread_mutex_unlock(&ri->lock);
         }
-        if (rx->mark.renamed_name == 0 || (other = find_by_hash(s, rx->mark.renamed_name)) == NULL)
+        if (rx->record.commit == 0 || rx->mark.renamed_name == 0)
                 return;
-        if (is_drop)
-                db_set_follow(db, other, rx->record.max_txid, rx->mark.renamed_at);
-        else
-                add_intent(ri, other, db, rx);
+        from = store_find_hash(s, rx->mark.renamed_name);
+        if (from != NULL)
+                add_intent(ri, from, db, rx);
 }
 
 /* --- as the primary --- */
@@ -266,31 +237,6 @@ rename_intents_finish(struct store *s, const struct db_rename_detach *detach)
                         tell_not_finished(it, e.text);
                 free(it);
         }
-}
-
-/* --- begin and end --- */
-
-static int
-load_follow(void *arg, struct db *db)
-{
-        struct store *s = arg;
-        struct ltx_mark mark;
-        struct db_info info;
-        struct db *to;
-
-        db_get_info(db, &info);
-        if (db_exists(db) || db_read_last_mark(db, &mark, NULL) < 0 || mark.renamed_name == 0)
-                return 0;
-        to = find_by_hash(s, mark.renamed_name);
-        if (to != NULL)
-                db_set_follow(db, to, info.pos.txid, mark.renamed_at);
-        return 0;
-}
-
-void
-rename_intents_load(struct store *s)
-{
-        (void)store_each(s, load_follow, s);
 }
 
 void

@@ -1,8 +1,7 @@
 /* lib/store/rename_intents.h - renames that another node has begun, as far as this one has heard of them.
  *
- * What the target's transaction and the source's deletion tell of each other (struct ltx_mark) goes to replicas with the log.
- * One that has the target when the primary is lost, and the source still, finishes the rename once it leads; one that has the
- * deletion does not send it on before the target (db_set_follow), also after a restart.
+ * What the target's transaction tells of the source (struct ltx_mark) goes to replicas with the log. One that has the target when
+ * the primary is lost, and the source still, finishes the rename once it leads.
  *
  * Kept in memory, the last RENAME_INTENTS_MAX: after a restart of this node both names remain. Threads: any. */
 #ifndef LITEFS_STORE_RENAME_INTENTS_H
@@ -30,8 +29,6 @@ struct rename_intents {
         struct rename_intent *list; /* newest first; guarded by it */
         unsigned n;
 };
-/* Once the databases are open. */
-void rename_intents_load(struct store *s);
 void rename_intents_release(struct rename_intents *ri);
 
 #endif

@@ -318,7 +318,6 @@ drop_all(struct renames *rs, const struct db_rename_detach *detach, struct err *
 
                 if (rn->from == NULL)
                         continue;
-                db_set_follow(rn->from, rn->to, rn->from_pos.txid + 1, rn->made_pos.txid);
                 r = db_rename_drop(rn, detach, e);
         }
         return r;
@@ -405,7 +404,6 @@ redo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
         }
         if (r == 0) {
                 rn->made_pos = pair->made_pos;
-                db_set_follow(rn->from, rn->to, pair->from_pos.txid + 1, pair->made_pos.txid);
                 r = db_rename_drop(rn, detach, e);
         }
         return r;
@@ -508,7 +506,6 @@ renames_finish(struct store *s, struct db *from, struct ltx_pos from_pos, struct
                 r = db_rename_check(rn, e);
         if (r == 0) {
                 rn->made_pos.txid = made_txid;
-                db_set_follow(from, to, from_pos.txid + 1, made_txid);
                 r = db_rename_drop(rn, detach, e);
         }
         renames_free(rs);

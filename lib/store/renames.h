@@ -2,7 +2,7 @@
  *
  * All of them or none: what is to be done is noted durably (rename_note.h) once nothing stands in its way, then each target
  * becomes what its source was (db/rename.h), then plain files follow, then the sources go. From the note on a crash is made
- * good by renames_redo. On replicas a source goes after its target has come: see db_set_follow.
+ * good by renames_redo. To a replica a source's deletion goes once it has the target (repl/log_cursor.h).
  *
  *   renames_new, renames_add and the like, renames_begin until it is not E_BUSY, renames_perform, renames_free
  *

@@ -188,8 +188,6 @@ store_set_up(struct store *s, struct err *e)
         r = store_open_dbs(s, e);
         if (r == 0)
                 r = rename_notes_load(s, e);
-        if (r == 0)
-                rename_intents_load(s);
         return r < 0 || s->config.is_resumed ? r : store_start_housekeeping(s, e);
 }
 

@@ -63,6 +63,8 @@ void store_set_detach(struct store *s, const struct db_rename_detach *detach);
 
 /* The database called @name, deleted ones included; NULL when there never was one. */
 struct db *store_find(struct store *s, const char *name);
+/* By ltx_name_hash of its name. */
+struct db *store_find_hash(struct store *s, uint32_t name_hash);
 /* Whether there is a file descriptor for it; if not, idle databases are about to give some back. Any lock. */
 bool store_may_open(struct store *s, const char *name);
 /* Whether opening @name failed, so that it must not be taken for a free name. */

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/workers.h"
+#include "ltx/header.h"
 #include "store/dbname.h"
 #include "store/orphans.h"
 #include "store/spare.h"
@@ -19,6 +20,31 @@ struct db *
 store_find(struct store *s, const char *name)
 {
         return db_list_find(&s->dbs, name);
+}
+
+struct hash_search {
+        uint32_t hash;
+        struct db *found;
+};
+
+static int
+compare_hash(void *arg, struct db *db)
+{
+        struct hash_search *hs = arg;
+
+        if (ltx_name_hash(db_name(db)) != hs->hash)
+                return 0;
+        hs->found = db;
+        return 1;
+}
+
+struct db *
+store_find_hash(struct store *s, uint32_t name_hash)
+{
+        struct hash_search hs = { .hash = name_hash };
+
+        (void)store_each(s, compare_hash, &hs);
+        return hs.found;
 }
 
 bool

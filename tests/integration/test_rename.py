@@ -378,6 +378,19 @@ def test_a_replica_has_always_one_of_the_two():
         r.check(names[1])
 
 
+def test_there_and_back_while_a_replica_is_away():
+    with Node() as p, replica_of(p) as r:
+        make_named(p, "a.db").close()
+        in_step(p, r, "a.db")
+        assert r.stop() == 0
+        for source, target in (("a.db", "b.db"), ("b.db", "a.db"), ("a.db", "b.db")):
+            os.rename(p.path(source), p.path(target))
+        r.start()
+        in_step(p, r, "a.db")
+        in_step(p, r, "b.db")
+        assert owner(r, "b.db") == "a.db" and not os.path.exists(r.path("a.db"))
+
+
 def test_not_under_a_halt():
     with Node() as p, replica_of(p) as r:
         make_named(p, "a.db").close()

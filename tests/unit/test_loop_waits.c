@@ -53,7 +53,6 @@ static int
 look_at_database(void *arg)
 {
         struct received rx = { .record.min_txid = 2 };
-        struct db_follow follow;
         struct db_info info;
         bool has_all;
 
@@ -66,8 +65,6 @@ look_at_database(void *arg)
         (void)db_replicable_txid(db);
         (void)db_durable_pos(db, &has_all);
         (void)db_is_receiving(db);
-        (void)db_is_followed(db);
-        (void)db_get_follow(db, &follow);
         (void)db_follows(db, &rx, NULL);
         db_pass_on(db);
         db_set_receiving(db, false);
