@@ -111,6 +111,8 @@ overlay_carry_in(struct overlay *o, struct parcel_reader *r)
                 if (r->error == 0)
                         e = overlay_put_slot(o, pgno, slot);
         }
+        if (o->n_slots == 0) /* to overlay_reset it is empty then */
+                spool_reset(&o->pages);
         return e;
 }
 
