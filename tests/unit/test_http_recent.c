@@ -52,7 +52,7 @@ END_TEST
 START_TEST(text_of_others_is_cut_at_a_character_and_is_utf8)
 {
         struct recent *r = calloc(1, sizeof *r);
-        char longer[RECENT_TEXT + 50], want[RECENT_TEXT];
+        char longer[RECENT_TEXT + 51], want[RECENT_TEXT];
 
         for (size_t i = 0; i + 1 < sizeof longer; i += 2)
                 memcpy(longer + i, "\xc3\xa4", 3);
