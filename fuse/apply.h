@@ -22,9 +22,10 @@ int apply_transaction(struct apply *a, const struct received *rx, struct err *e)
  * Readers go on. 0, also when there is no database; -EAGAIN: a writer is at work, try again. After a transaction it
  * lets readers in again, and keeps writers out of the journal mode that the database has then. */
 int apply_reserve(struct apply *a, struct err *e);
-/* Forgets a transaction that was refused, or whose writer died, on a node that does not lead: SQLite's next reader would roll it
- * back, but others see it until then, and its size. 0, also when there is none; -EAGAIN: somebody is in it, or reads. */
-int apply_abandon_refused(struct session *s, struct db *db);
+/* Has a visitor forget a transaction that was refused, or whose writer died, on a node that does not lead: SQLite's next reader
+ * would roll it back, but others see it until then, and its size. Where somebody is in it, or reads: with the next tick of the
+ * store, which it asks for. */
+void apply_abandon_refused(struct session *s, struct db *db);
 /* Gives the locks back, checkpointing first when the WAL has grown long. NULL is fine. */
 void apply_free(struct apply *a);
 

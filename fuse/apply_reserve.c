@@ -1,6 +1,7 @@
 /* SQLite's write locks for a while, so that transactions can be made by the daemon: imports, halts. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,8 +31,9 @@ abandon_dead_writer(struct apply *a, bool (*is_left)(struct db *db))
         return r;
 }
 
-int
-apply_abandon_refused(struct session *s, struct db *db)
+/* 0, also when there is none; -EAGAIN: somebody is in it, or reads. */
+static int
+roll_back_refused(struct session *s, struct db *db)
 {
         struct apply *a = NULL;
         int r = db_has_refused(db) ? apply_new(s, db, &a) : 0;
@@ -46,6 +48,39 @@ apply_abandon_refused(struct session *s, struct db *db)
         }
         apply_free(a);
         return r;
+}
+
+struct abandonment {
+        struct work work;
+        struct session *s;
+        struct db *db;
+};
+
+static void
+run_abandon(struct work *w)
+{
+        struct abandonment *ab = (struct abandonment *)w;
+        int r = store_is_primary(ab->s->store) ? 0 : roll_back_refused(ab->s, ab->db);
+
+        if (r == -EAGAIN)
+                store_wants_tick(ab->s->store);
+        else if (r < 0)
+                log_event(LOG_WARN, db_name(ab->db), "roll back what could not be committed: %s",
+                          err_code_text(r));
+        free(ab);
+}
+
+void
+apply_abandon_refused(struct session *s, struct db *db)
+{
+        struct abandonment *ab = malloc(sizeof *ab);
+
+        if (ab == NULL) {
+                store_wants_tick(s->store);
+                return;
+        }
+        *ab = (struct abandonment){ { run_abandon, NULL }, s, db };
+        workers_post(s->config.visitors, &ab->work);
 }
 
 /* RESERVED, between transactions. */

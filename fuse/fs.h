@@ -11,7 +11,7 @@
 
 #define NEG_ERRNO(r) ((r) < 0 ? -errno : 0)
 
-/* --- ops.c --- */
+/* --- request.c --- */
 /* The node that a request is about; NULL when there is none (any more), which has been answered with ESTALE. Counts the
  * request, and logs it when that was asked for. @name may be NULL. */
 struct inode *request_node(fuse_req_t req, enum request_type type, fuse_ino_t ino, const char *name);
@@ -51,10 +51,12 @@ void fs_rmdir(fuse_req_t req, fuse_ino_t parent_ino, const char *name);
 void fs_rename(fuse_req_t req, fuse_ino_t parent_ino, const char *name, fuse_ino_t to_parent_ino,
                const char *to_name, unsigned flags);
 
-/* --- fs_file.c --- */
+/* --- handle.c --- */
 /* A handle on @in in @fi->fh, with a reference. NULL when memory is out. */
 struct handle *handle_new(fuse_req_t req, struct inode *in, struct fuse_file_info *fi);
 void handle_drop(struct session *s, struct handle *h);
+
+/* --- fs_file.c --- */
 void fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void fs_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t n, off_t off,

@@ -2,6 +2,7 @@
  *
  *   session.c       connection, dispatch loop, requests put aside, shutdown
  *   ops.c           the request table
+ *   request.c       what is the same for all requests; handle.c: open files
  *   fs_*.c          its handlers: decode, find the node, call its kind
  *   resolve.c       what a name stands for
  *   inode.c         the tree of names that the kernel knows
@@ -11,7 +12,7 @@
  *   barrier.c       write transactions end before a hand-over
  *   own_mount.c     the door to our own mount, and who may go through it
  *   passthrough.c   WALs that applications write to without us; wal_watch.c: looks after them
- *   self_mount.c  the daemon as a SQLite process on its own mount
+ *   self_mount.c    the daemon as a SQLite process on its own mount
  *   reply.c         results to errnos, attributes */
 #ifndef LITEFS_FUSE_FUSE_INTERNAL_H
 #define LITEFS_FUSE_FUSE_INTERNAL_H
@@ -233,8 +234,6 @@ void halt_close(struct session *s, struct handle *h);
 /* Captures pages written without a journal if no SQLite process is in a transaction. @done, if it has a function, is
  * called from a worker. */
 int mount_probe(struct session *s, struct db *db, struct db_done done);
-/* See apply_abandon_refused; as soon as nobody is in the way. */
-void mount_abandon_refused(struct session *s, struct db *db);
 /* Makes SQLite read the WAL anew (its wal-index misses captured frames): then calls @done. */
 int mount_repair_wal_index(struct session *s, struct db *db, struct db_done done);
 /* A handle on the WAL that had written was closed: if its writer died between commit frame and wal-index,

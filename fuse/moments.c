@@ -35,16 +35,6 @@ struct moment_job {
         struct err e;
 };
 
-void
-moment_node_free(struct moment_node *n)
-{
-        if (n == NULL)
-                return;
-        moment_close(n->moment);
-        free(n->names);
-        free(n);
-}
-
 static void
 job_free(struct moment_job *job)
 {

@@ -9,6 +9,8 @@
 #ifndef LITEFS_FUSE_MOMENTS_H
 #define LITEFS_FUSE_MOMENTS_H
 
+#include <stdlib.h>
+
 #include "fuse/fuse_internal.h"
 #include "history/moment.h"
 
@@ -21,7 +23,16 @@ struct moment_node {
         struct moment *moment; /* while a file is open, else NULL */
         char *names; /* of HISTORY: what was listed last, each with a zero byte, and one more; or NULL */
 };
-void moment_node_free(struct moment_node *n); /* NULL is fine */
+/* NULL is fine. */
+static inline void
+moment_node_free(struct moment_node *n)
+{
+        if (n == NULL)
+                return;
+        moment_close(n->moment);
+        free(n->names);
+        free(n);
+}
 
 /* LOOKUP of what does not exist: whether @name is a moment's, and then the request was answered, or put aside. */
 bool moment_lookup(fuse_req_t req, struct inode *parent, const char *name);
@@ -41,10 +52,12 @@ bool moment_list_states(fuse_req_t req, struct inode *dir, int *ret_error);
 /* LOOKUP in a directory of kind HISTORY, or of its root's name: whether it was one, and the request was answered or put
  * aside. */
 bool history_lookup(fuse_req_t req, struct inode *parent, const char *name);
-struct lister;
-int history_list(struct session *s, struct inode *dir, struct lister *list);
-/* (node_dir.c) */
-int lister_add(struct lister *l, const char *name, mode_t type);
+struct history_lister {
+        int (*add)(void *arg, const char *name,
+                   mode_t type); /* other than 0 ends the list, and is returned */
+        void *arg;
+};
+int history_list(struct session *s, struct inode *dir, const struct history_lister *list);
 
 /* When no more requests come. Without the lock. */
 void moments_end(struct session *s);

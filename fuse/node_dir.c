@@ -35,9 +35,10 @@ struct lister {
         struct listing *list;
 };
 
-int
-lister_add(struct lister *l, const char *name, mode_t type)
+static int
+lister_add(void *arg, const char *name, mode_t type)
 {
+        struct lister *l = arg;
         struct stat st = { .st_mode = type, .st_ino = 2 };
         struct inode *known = inode_child(&l->s->inodes, l->dir, name);
         size_t need = fuse_add_direntry(l->req, NULL, 0, name, NULL, 0);
@@ -137,7 +138,7 @@ list_directory(struct lister *l, const char *path)
         if ((r = lister_add(l, ".", S_IFDIR)) < 0 || (r = lister_add(l, "..", S_IFDIR)) < 0)
                 return r;
         if (l->dir->kind == INODE_HISTORY)
-                return history_list(l->s, l->dir, l);
+                return history_list(l->s, l->dir, &(struct history_lister){ lister_add, l });
         r = store_each(l->s->store, list_database, l);
         return r < 0 ? r : add_plain(l, path);
 }

@@ -80,7 +80,7 @@ const struct node_ops node_history_ops = { .stat = stat_history,
 struct below {
         const char *prefix; /* with a slash, or "" */
         size_t n;
-        struct lister *list;
+        const struct history_lister *list;
         char last[NAME_MAX + 1]; /* what was added last: names come sorted */
 };
 
@@ -99,11 +99,11 @@ list_below(void *arg, struct db *db)
                 return 0;
         memcpy(b->last, part, n);
         b->last[n] = '\0';
-        return b->list != NULL ? lister_add(b->list, b->last, S_IFDIR) : 1;
+        return b->list != NULL ? b->list->add(b->list->arg, b->last, S_IFDIR) : 1;
 }
 
 static int
-each_below(struct session *s, const char *path, struct lister *list)
+each_below(struct session *s, const char *path, const struct history_lister *list)
 {
         char prefix[PATH_MAX + 1];
         struct below b = { .prefix = prefix, .list = list };
@@ -113,7 +113,7 @@ each_below(struct session *s, const char *path, struct lister *list)
 }
 
 int
-history_list(struct session *s, struct inode *dir, struct lister *list)
+history_list(struct session *s, struct inode *dir, const struct history_lister *list)
 {
         const char *p = dir->moment != NULL ? dir->moment->names : NULL;
         char path[PATH_MAX];
@@ -124,7 +124,7 @@ history_list(struct session *s, struct inode *dir, struct lister *list)
                 return r < 0 ? r : each_below(s, path, list);
         }
         for (r = 0; r == 0 && p != NULL && *p != '\0'; p += strlen(p) + 1)
-                r = lister_add(list, p, S_IFREG);
+                r = list->add(list->arg, p, S_IFREG);
         return r;
 }
 

@@ -9,7 +9,6 @@
 
 #include "base/log.h"
 #include "db/passed.h"
-#include "fuse/apply.h"
 #include "fuse/fuse_internal.h"
 #include "fuse/own_mount.h"
 #include "sqlite/lockbytes.h"
@@ -90,29 +89,6 @@ int
 mount_probe(struct session *s, struct db *db, struct db_done done)
 {
         return post(s, db, done, run_probe);
-}
-
-/* --- transactions that nobody may commit --- */
-
-static void
-run_abandon(struct work *w)
-{
-        struct job *job = (struct job *)w;
-        int r = store_is_primary(job->s->store) ? 0 : apply_abandon_refused(job->s, job->db);
-
-        if (r == -EAGAIN)
-                store_wants_tick(job->s->store);
-        else if (r < 0)
-                log_event(LOG_WARN, db_name(job->db), "roll back what could not be committed: %s",
-                          err_code_text(r));
-        free(job);
-}
-
-void
-mount_abandon_refused(struct session *s, struct db *db)
-{
-        if (post(s, db, (struct db_done){ 0 }, run_abandon) < 0)
-                store_wants_tick(s->store);
 }
 
 /* --- the wal-index --- */

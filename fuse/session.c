@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "db/remote_commit.h"
+#include "fuse/apply.h"
 #include "fuse/carry.h"
 #include "fuse/lost.h"
 #include "fuse/fuse_internal.h"
@@ -78,7 +79,7 @@ probe_db(void *arg, struct db *db)
 
         s->config.look_at(s->config.arg, db);
         if (!store_is_primary(s->store) && db_has_refused(db))
-                mount_abandon_refused(s, db);
+                apply_abandon_refused(s, db);
         else if (db_has_unjournaled(db) && !db_is_refused(db))
                 (void)mount_probe(s, db, (struct db_done){ 0 });
         return 0;
