@@ -1,4 +1,11 @@
-/* cmd/litefs/daemon_internal.h - what daemon.c, which starts a node, and daemon_stop.c, which ends it, have in common. */
+/* cmd/litefs/daemon_internal.h - what the files of a node have in common:
+ *
+ *   daemon.c          its start, and what is torn down after its end
+ *   daemon_node.c     what it is wired to
+ *   daemon_stop.c     signals, and an orderly end
+ *   daemon_upgrade.c  the way to another program
+ *
+ * They call each other downwards. */
 #ifndef LITEFS_CMD_DAEMON_INTERNAL_H
 #define LITEFS_CMD_DAEMON_INTERNAL_H
 
@@ -54,6 +61,10 @@ struct daemon {
         struct err upgrade_error; /* or why none can, and all ends */
 };
 
+/* --- daemon_node.c --- */
+/* All that other nodes, clients and backups are served by, once the mount is there; it listens then. */
+int daemon_open_node(struct daemon *d, struct err *e);
+
 /* --- daemon_upgrade.c --- */
 /* Hands the node over to the next program of this process, on the signal thread: it goes on as it is, session_run ends, or the
  * mount did not come to rest and is to be ended, what is around it having ended. */
@@ -66,6 +77,7 @@ bool daemon_upgrade_error(void *arg, char *buf, size_t size);
 /* NULL: there is none. */
 void daemon_note_refusal(struct daemon *d, const char *why);
 
+/* --- daemon_stop.c --- */
 /* The thread that ends the node when a signal comes, or daemon_stop. Before anything that may take long. */
 int daemon_await_signals(struct daemon *d, struct err *e);
 /* All is there that an orderly end needs: a signal that has come before is acted upon now. */
