@@ -61,7 +61,7 @@ def expected(n):
     c = n.connect()
     row = c.execute(QUERY).fetchone()
     c.close()
-    return "|".join(str(v) for v in row)
+    return "|".join("" if v is None else str(v) for v in row)  # of a table that is empty, as the shell writes it
 
 
 @contextmanager
