@@ -106,7 +106,8 @@ struct lease_ops {
         int (*put_cluster_id)(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID_SIZE],
                               struct err *e);
         /* Tells a service that has lost it what the last term was: only if the last term there is still as @seen, and
-         * nobody holds the lease. E_NOT_PRIMARY: it is not. */
+         * nobody holds the lease. E_NOT_PRIMARY: it is not. E_NOT_FOUND: there is nothing where the lease has to be, which
+         * may be the wrong place; somebody has to see to it. */
         int (*raise_term)(struct lease *l, const struct lease_state *seen, uint64_t term, struct err *e);
         /* Waits for the loss of the lease that this node holds by @held.session. The only call that has a thread of its
          * own, beside the others. 0: it was still held a moment ago, ask again. E_NOT_PRIMARY: it was lost, and its deadline

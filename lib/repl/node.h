@@ -133,6 +133,7 @@ enum node_wait_cause {
         NODE_WAIT_HOLDER,    /* that the last holder must have stopped */
         NODE_WAIT_CLUSTER,   /* a lease, or a primary, of its own cluster */
         NODE_WAIT_LEASE,     /* the lease service */
+        NODE_WAIT_PLACE,     /* the lease in its place, where there is none: somebody has to look */
         NODE_WAIT_PRIMARY,   /* an answer of the primary */
         NODE_WAIT_CANDIDATE, /* another node that may lead */
         NODE_WAIT_MOUNT,     /* an answer of its own mount */

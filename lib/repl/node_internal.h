@@ -216,6 +216,8 @@ int node_lease_call(struct node *n, int (*fn)(struct lease *l, void *arg, struct
 /* --- node_wait.c --- */
 /* What came of a request for the lease. */
 void node_lease_trouble(struct node *n, const struct lease_job *job);
+/* In words, what to do with the lease if @key ("term", "clusterid") keeps everybody from it. */
+void node_format_forget(const struct lease *l, const char *key, char *buf, size_t size);
 /* The stream from the primary failed; it is there. */
 void node_stream_trouble(struct node *n, const struct err *why);
 void node_stream_is_well(struct node *n);

@@ -71,25 +71,26 @@ check_stale(struct lease_job *job, const char *id)
         struct lease *l = n->config.lease;
         struct err why = ERR_INIT;
         uint64_t last = job->what == ROLE_ACQUIRE ? job->seen.last_term : job->known_term;
+        char forget[LEASE_KEY_SIZE + 128];
 
         if (l->ttl_ms == 0)
                 return 0;
         if (last == 0 && id[0] != '\0' && job->cluster_id[0] == '\0') {
+                node_format_forget(l, "clusterid", forget, sizeof forget);
                 err_text(
                         &why, -ESTALE,
                         "this node has no data of cluster %s yet: it waits for a node that has, instead of leading with "
-                        "nothing; should there be none any more, delete the key %s/clusterid in the lease service",
-                        id, l->key != NULL ? l->key : "");
+                        "nothing; should there be none any more, %s",
+                        id, forget);
                 return wait_for_another(job, NODE_WAIT_DATA, &why);
         }
         if (last > n->last_complete_term && !is_heir(job, last)) {
+                node_format_forget(l, "term", forget, sizeof forget);
                 err_text(
                         &why, -ESTALE,
                         "this node was not there in the cluster's last term, %llu (it was in %llu): it waits for "
-                        "a node that was, instead of discarding what was written; should there be none any more, "
-                        "delete the key %s/term in the lease service",
-                        (unsigned long long)last, (unsigned long long)n->last_complete_term,
-                        l->key != NULL ? l->key : "");
+                        "a node that was, instead of discarding what was written; should there be none any more, %s",
+                        (unsigned long long)last, (unsigned long long)n->last_complete_term, forget);
                 return wait_for_another(job, NODE_WAIT_TERM, &why);
         }
         return 0;
@@ -373,6 +374,8 @@ run_lease_job(struct work *w)
                 break;
         case ROLE_RAISE:
                 job->result = l->ops->raise_term(l, &job->seen, job->node->last_complete_term, &job->e);
+                if (job->result == E_NOT_FOUND)
+                        job->cause = NODE_WAIT_PLACE;
                 break;
         }
         job->mail = (struct mail){ lease_job_answer, NULL };

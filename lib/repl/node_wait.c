@@ -16,7 +16,8 @@ void
 node_lease_trouble(struct node *n, const struct lease_job *job)
 {
         bool is_known = job->result == 0 || job->result == E_NOT_PRIMARY;
-        bool is_attempt = job->what == ROLE_ACQUIRE || job->what == ROLE_TAKE_OVER;
+        bool is_attempt = job->what == ROLE_ACQUIRE || job->what == ROLE_TAKE_OVER ||
+                          (job->what == ROLE_RAISE && n->lease_trouble.cause == NODE_WAIT_PLACE);
 
         if (!is_known)
                 set(&n->lease_trouble, job->cause, &job->e);
@@ -88,19 +89,31 @@ describe_nobody(const struct node *n, struct node_wait *ret)
                  "nobody holds the lease, and this node is not a candidate (lease.candidate)");
 }
 
-/* The command that deletes what keeps nodes from the lease. */
+/* The command by which the service forgets @key, one that keeps nodes from the lease: a file or an object has no other. */
 static void
-format_delete(const struct node *n, const char *key, char *buf, size_t size)
+format_forget(const struct lease *l, const char *key, char *buf, size_t size)
 {
-        const struct lease *l = n->config.lease;
+        if (strcmp(l->type, "file") == 0)
+                snprintf(buf, size, "rm %s", l->key);
+        else if (strcmp(l->type, "object") == 0)
+                snprintf(buf, size, "echo {} | aws s3 cp - %s", l->key);
+        else
+                snprintf(buf, size, "%s %s/%s",
+                         strcmp(l->type, "etcd") == 0 ? "etcdctl del" : "consul kv delete",
+                         l->key != NULL ? l->key : "KEY", key);
+}
 
-        if (strcmp(l->type, "file") == 0) {
-                snprintf(buf, size, "rm %s", l->key); /* with all that is in it */
+void
+node_format_forget(const struct lease *l, const char *key, char *buf, size_t size)
+{
+        char command[LEASE_KEY_SIZE + 64];
+
+        if (strcmp(l->type, "etcd") == 0 || strcmp(l->type, "consul") == 0) {
+                snprintf(buf, size, "delete the key %s/%s in the lease service", l->key, key);
                 return;
         }
-        snprintf(buf, size, "%s %s/%s",
-                 strcmp(l->type, "etcd") == 0 ? "etcdctl del" : "consul kv delete",
-                 l->key != NULL ? l->key : "KEY", key);
+        format_forget(l, key, command, sizeof command);
+        snprintf(buf, size, "let the lease forget all: %s", command);
 }
 
 static void
@@ -111,8 +124,8 @@ set_next(const struct node *n, struct node_wait *ret)
         switch (ret->cause) {
         case NODE_WAIT_TERM:
         case NODE_WAIT_DATA:
-                format_delete(n, ret->cause == NODE_WAIT_TERM ? "term" : "clusterid", command,
-                              sizeof command);
+                format_forget(n->config.lease, ret->cause == NODE_WAIT_TERM ? "term" : "clusterid",
+                              command, sizeof command);
                 snprintf(ret->next, sizeof ret->next,
                          "systemctl start litefs   # on such a node; only if there is none any more: %s",
                          command);
@@ -149,6 +162,11 @@ set_next(const struct node *n, struct node_wait *ret)
         case NODE_WAIT_LEASE:
                 snprintf(ret->next, sizeof ret->next, "litefs doctor");
                 break;
+        case NODE_WAIT_PLACE:
+                format_forget(n->config.lease, "", command, sizeof command);
+                snprintf(ret->next, sizeof ret->next, "%s   # if it was removed, and is nowhere else",
+                         command);
+                break;
         case NODE_WAIT_NOTHING:
                 break;
         }
@@ -178,6 +196,8 @@ node_get_wait(const struct node *n, struct node_wait *ret)
                 copy_trouble(&n->stream_trouble, ret);
         else if (n->config.is_candidate && r->is_unable)
                 describe_mount(ret);
+        else if (n->lease_trouble.cause == NODE_WAIT_PLACE)
+                copy_trouble(&n->lease_trouble, ret);
         else if (n->config.is_candidate && role_stop_wait_ms(r, node_now_ms(n)) > 0)
                 describe_holder(n, ret);
         else if (n->lease_trouble.cause != NODE_WAIT_NOTHING)
@@ -199,6 +219,7 @@ node_wait_name(enum node_wait_cause cause)
                                              [NODE_WAIT_HOLDER] = "last-holder",
                                              [NODE_WAIT_CLUSTER] = "own-cluster",
                                              [NODE_WAIT_LEASE] = "lease-service",
+                                             [NODE_WAIT_PLACE] = "lease-in-its-place",
                                              [NODE_WAIT_PRIMARY] = "primary",
                                              [NODE_WAIT_CANDIDATE] = "candidate",
                                              [NODE_WAIT_MOUNT] = "mount",

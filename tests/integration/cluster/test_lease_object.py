@@ -2,9 +2,10 @@
 import json
 import subprocess
 import sys
+import urllib.request
 
 from cluster_fixture import Cluster, run
-from litefs_fixture import LITEFS
+from litefs_fixture import LITEFS, wait_until
 from test_lease_file import wait_rows, write_soon
 
 
@@ -39,6 +40,11 @@ def test_a_primary_that_dies_is_succeeded_after_its_ttl():
         assert "holder" not in state(c) and state(c)["released"] == state(c)["term"], state(c)
 
 
+def info(node):
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.listen_port}/info", timeout=10) as f:
+        return json.load(f)
+
+
 def doctor(node):
     return subprocess.run([LITEFS, "doctor", "-config", node.config], capture_output=True, text=True, timeout=60,
                           check=False).stdout
@@ -55,6 +61,9 @@ def test_an_object_that_is_gone_is_waited_for():
         node.start()
         node.wait_log("s3://b/lease is not there, and this node was in a term already")
         assert c.server.read("lease") is None
+        wait_until(lambda: info(node).get("waits", {}).get("for") == "lease-in-its-place", "the node to say for what it waits")
+        assert "echo {} | aws s3 cp - s3://b/lease" in info(node)["waits"]["next"], info(node)
+        assert "next: echo {} | aws s3 cp - s3://b/lease" in doctor(node), doctor(node)
         assert "echo {} | aws s3 cp - s3://b/lease" in node.recent_log()
         c.server.write("lease", b"{}\n")
         write_soon(c, 1)
