@@ -149,9 +149,10 @@ may_be_done(int r)
 }
 
 /* After a PUT over what *@t was, with the @nonce, that was answered by @r in the words of @e: 0, and *@t is its; -EEXIST: it was
- * not done, and never will be; else it is not known. */
+ * not done, and never will be; else it is not known. *@ret_denied: by a condition that holds. */
 static int
-find_out(struct object_lease *o, struct object_txn *t, const char *nonce, int r, struct err *e)
+find_out(struct object_lease *o, struct object_txn *t, const char *nonce, int r, bool *ret_denied,
+         struct err *e)
 {
         struct object_txn now;
 
@@ -168,6 +169,7 @@ find_out(struct object_lease *o, struct object_txn *t, const char *nonce, int r,
         } else if (!is_same_version(&now.version, &t->version)) {
                 r = err_text(e, -EEXIST, "%s was changed meanwhile", o->kv.key);
         } else if (r == -EEXIST) {
+                *ret_denied = true;
                 r = err_text(e, -EPROTO, "%s: a condition that holds is refused", o->kv.key);
         }
         object_end(&now);
@@ -175,15 +177,42 @@ find_out(struct object_lease *o, struct object_txn *t, const char *nonce, int r,
         return r;
 }
 
+/* As object_save, once. */
+static int
+put_document(struct object_lease *o, struct object_txn *t, const char *text, size_t n, bool *ret_denied,
+             struct err *e)
+{
+        char condition[S3_CONDITION_SIZE] = "if-none-match: *";
+        struct s3_call call = { .method = "PUT", .body = text, .body_size = n, .headers = { condition } };
+        struct http_response answer;
+        int r;
+
+        *ret_denied = false;
+        if (t->version.is_there)
+                s3_make_if_match(&o->s3, t->version.etag, condition);
+        r = object_request(o, &call, &answer, e);
+        if (r == 0 && answer.text[0] == '\0') /* which the next condition needs */
+                r = err_text(e, -EPROTO, "PUT %s: the answer has no ETag", o->kv.key);
+        if (r == E_NOT_FOUND) /* If-Match, and nothing there */
+                return err_text(e, -EEXIST, "%s was removed", o->kv.key);
+        if (may_be_done(r))
+                return find_out(o, t, document_text(t->root, "nonce"), r, ret_denied, e);
+        if (r < 0)
+                return r;
+        snprintf(t->version.etag, sizeof t->version.etag, "%s", answer.text);
+        t->version.is_there = true;
+        o->is_unsure = false;
+        return 0;
+}
+
 /* Puts the document over what *@t was read as. 0: *@t is what is there. -EEXIST: it is another one by now, to be read again.
- * Else it is not known whether it was done. */
+ * Else it is not known whether it was done. A program that goes on from another, or only breaks, has not probed how the bucket
+ * wants an ETag: what is denied though it holds is put with the other way to write it, once. */
 static int
 object_save(struct object_lease *o, struct object_txn *t, struct err *e)
 {
-        char text[DOCUMENT_MAX_SIZE], nonce[NONCE_SIZE],
-                condition[S3_CONDITION_SIZE] = "if-none-match: *";
-        struct s3_call call = { .method = "PUT", .body = text, .headers = { condition } };
-        struct http_response answer;
+        char text[DOCUMENT_MAX_SIZE], nonce[NONCE_SIZE];
+        bool is_denied;
         ssize_t n;
         int r = draw_hex(nonce, sizeof nonce, e);
 
@@ -193,22 +222,14 @@ object_save(struct object_lease *o, struct object_txn *t, struct err *e)
         n = document_format(t->root, text);
         if (n < 0)
                 return err_set(e, (int)n, "%s", o->kv.key);
-        call.body_size = (size_t)n;
-        if (t->version.is_there)
-                s3_make_if_match(&o->s3, t->version.etag, condition);
-        r = object_request(o, &call, &answer, e);
-        if (r == 0 && answer.text[0] == '\0') /* which the next condition needs */
-                r = err_text(e, -EPROTO, "PUT %s: the answer has no ETag", o->kv.key);
-        if (r == E_NOT_FOUND) /* If-Match, and nothing there */
-                return err_text(e, -EEXIST, "%s was removed", o->kv.key);
-        if (may_be_done(r))
-                return find_out(o, t, nonce, r, e);
-        if (r < 0)
+        r = put_document(o, t, text, (size_t)n, &is_denied, e);
+        if (!is_denied || !t->version.is_there)
                 return r;
-        snprintf(t->version.etag, sizeof t->version.etag, "%s", answer.text);
-        t->version.is_there = true;
-        o->is_unsure = false;
-        return 0;
+        o->s3.is_unquoted = !o->s3.is_unquoted;
+        r = put_document(o, t, text, (size_t)n, &is_denied, e);
+        if (is_denied)
+                o->s3.is_unquoted = !o->s3.is_unquoted;
+        return r;
 }
 
 static void

@@ -71,6 +71,7 @@ class Bucket:
         self.every = None   # of each request
         self.late = []      # (path, body, headers) of what is to be done late
         self.honours = True
+        self.quotes = True  # what If-Match is compared with has them
         self.is_over = False
         self.is_running = threading.Event()
         self.is_running.set()
@@ -99,7 +100,7 @@ class Bucket:
                 return error(412, "PreconditionFailed")
             if self.honours and match and path not in self.objects:
                 return error(404, "NoSuchKey")
-            if self.honours and match and match != self.etag(path):
+            if self.honours and match and match != (self.etag(path) if self.quotes else self.etag(path).strip('"')):
                 return error(412, "PreconditionFailed")
             self.objects[path] = body
             return 200, b"", self.etag(path)

@@ -191,6 +191,31 @@ class ObjectFaults(ObjectNodes, LeaseCase):
         a.ok("renew")
         self.assertEqual([r.split()[0] for r in self.server.requests], ["PUT", "PUT"])
 
+    # --- by which form of the ETag ---
+
+    def test_who_has_not_probed_finds_the_form_of_the_etag(self):
+        """A node that goes on after an upgrade, and one whose bucket did not answer at its start."""
+        self.server.quotes = False
+        a, b = (self.node(name, tried="false") for name in "ab")
+        a.ok("acquire")
+        a.ok("renew")
+        a.ok("hand-on")
+        a.ok("renew")
+        self.fail_next()
+        a.ok("renew")
+        self.assertEqual([r.split()[0] for r in self.server.requests], ["PUT"])
+        a.ok("hand-on")
+        a.ok("release")
+        self.assertTrue(b.ok("read").is_released)
+        a.ok("acquire")
+        b.ok("read")
+        b.ok("break")
+        b.ok("read")
+        b.ok("raise-term 7")
+        # It may be another bucket by now.
+        self.server.quotes = True
+        b.ok("put-id LFSC0123456789ABCDEF")
+
     # --- what it costs ---
 
     def test_a_renewal_is_one_request_and_a_look_is_one(self):
