@@ -14,7 +14,9 @@
 #include "http/api_internal.h"
 #include "http/recent.h"
 
-#define FIRST_MS 1000 /* from the start to the first point */
+/* So many points come sooner, for somebody who has just started the node and looks. */
+#define N_EARLY 5u
+#define EARLY_MS 1000
 
 /* The loop's, but for what the lock and the job have. */
 struct recorder {
@@ -31,6 +33,7 @@ struct recorder {
         char trouble[RECENT_TEXT], last_trouble[RECENT_TEXT]; /* the job's: of backups; "" */
         bool is_looking;
 
+        unsigned n_early; /* points so far, up to N_EARLY */
         bool has_moved, has_total;
         uint64_t last_total;
         int64_t last_ms; /* of that; CLOCK_BOOTTIME */
@@ -286,7 +289,8 @@ recorder_on_timer(void *arg)
         note_mount(rec);
         if (!rec->is_looking) /* a disk that hangs: there is no point for this time */
                 look(rec);
-        loop_timer_start(rec->timer, RECENT_PERIOD_MS);
+        rec->n_early += rec->n_early < N_EARLY;
+        loop_timer_start(rec->timer, rec->n_early < N_EARLY ? EARLY_MS : RECENT_PERIOD_MS);
 }
 
 void
@@ -439,7 +443,7 @@ recorder_start_on_loop(void *arg)
         int r = loop_timer_new(node_loop(rec->api->config.node), recorder_on_timer, rec, &rec->timer);
 
         if (r == 0)
-                loop_timer_start(rec->timer, FIRST_MS);
+                loop_timer_start(rec->timer, EARLY_MS);
         return r;
 }
 
