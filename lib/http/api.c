@@ -216,11 +216,11 @@ api_new(const struct api_config *config, struct api **ret, struct err *e)
         if (a == NULL)
                 return err_set(e, -ENOMEM, "start the HTTP API");
         a->config = *config;
-        r = workers_new(1, &a->teller);
+        r = workers_new(1, &a->event_worker);
         if (r == 0)
-                r = events_new(a, a->teller, &a->events);
+                r = events_new(a, a->event_worker, &a->events);
         if (r == 0)
-                r = recorder_new(a, a->teller, &a->recorder);
+                r = recorder_new(a, a->event_worker, &a->recorder);
         if (r == 0)
                 r = primary_view_new("/cluster", &a->cluster);
         if (r == 0)
@@ -258,7 +258,7 @@ api_free(struct api *a)
         http_server_free(a->server);
         events_free(a->events);
         recorder_free(a->recorder);
-        workers_free(a->teller);
+        workers_free(a->event_worker);
         primary_view_free(a->cluster);
         primary_view_free(a->recent_of_primary);
         free(a);

@@ -23,7 +23,7 @@ struct workers;
 struct api {
         struct api_config config;
         struct http_server *server;
-        struct workers *teller; /* one thread, for the next two */
+        struct workers *event_worker; /* one thread, for the next two */
         struct events *events;
         struct recorder *recorder;
         struct primary_view *cluster;           /* what the primary knows of the cluster */
