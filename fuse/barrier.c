@@ -1,4 +1,4 @@
-/* A planned change of the primary, and the transactions that are under way.
+/* A planned change of the primary, or the planned end of one, and the transactions that are under way.
  *
  * In WAL mode SQLite commits a transaction over attached databases one database after the other, and holds the WRITE lock of
  * each until all are done: to refuse writes between two of them leaves half of it. So before a pause begins nobody may be
@@ -13,13 +13,19 @@
  * What has no lock to see is not waited for: a WAL under locking_mode=EXCLUSIVE, pages that are written without a journal, a
  * database that is made meanwhile.
  *
- * On the thread that hands over; the mount is entered by visitors. */
+ * Where the mount does not answer, nobody is waited for: the lease must go.
+ *
+ * On the thread that hands over, or ends the node; the mount is entered by visitors. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/log.h"
+#include "base/monotonic.h"
+#include "base/thread.h"
 #include "db/remote_commit.h"
 #include "fuse/fuse_internal.h"
 #include "fuse/own_mount.h"
@@ -28,6 +34,7 @@
 #define SETTLE_MS 1000
 #define LATE_MS 1000
 #define REST_MS 100
+#define VISIT_MS 1000 /* without one more look at a database: the mount does not answer */
 #define LOOK_NS 2000000
 #define ROUND_MS 100 /* of tries for locks, */
 #define TRY_NS 50000 /* as often: one that commits without a pause gives them free for no longer */
@@ -46,7 +53,18 @@ struct barrier {
         unsigned n, capacity;
         unsigned n_left;    /* transactions under way */
         unsigned n_between; /* of which are in their commit */
+
+        /* One visit at a time; while it lasts all the above is its. */
+        struct work visit;
+        void (*look)(struct barrier *b);
+        atomic_uint n_looks; /* at a database, or its file */
+        bool is_out;         /* by visit_lock */
+        bool is_over;        /* whoever would have waited has gone: the visit frees it. Likewise */
 };
+
+static pthread_mutex_t visit_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t visit_ended; /* by the monotonic clock */
+static pthread_once_t visit_once = PTHREAD_ONCE_INIT;
 
 static int64_t
 barrier_now_ms(void)
@@ -135,85 +153,150 @@ barrier_look(struct barrier *b)
         b->n_left = b->n_between = 0;
         for (unsigned i = 0; i < b->n; i++) {
                 gate_look(b, &b->gates[i]);
+                atomic_fetch_add(&b->n_looks, 1);
                 b->n_left += db_journal_is_active(b->gates[i].db);
         }
 }
 
-static int
-barrier_look_once(void *arg)
+static void
+barrier_look_for_a_while(struct barrier *b)
 {
-        barrier_look(arg);
-        return 0;
-}
-
-static int
-barrier_look_for_a_while(void *arg)
-{
-        struct barrier *b = arg;
         int64_t end_ms = barrier_now_ms() + ROUND_MS;
 
         for (barrier_look(b); b->n_left > 0 && barrier_now_ms() < end_ms; barrier_look(b))
                 barrier_sleep_ns(TRY_NS);
-        return 0;
 }
 
-static int
-barrier_let_go(void *arg)
+static void
+barrier_let_go(struct barrier *b)
 {
-        struct barrier *b = arg;
-
         for (unsigned i = 0; i < b->n; i++) {
                 own_close(b->s, &b->gates[i].index);
                 b->gates[i].is_ours = false;
+                atomic_fetch_add(&b->n_looks, 1);
         }
-        return 0;
+}
+
+static void
+barrier_free(struct barrier *b)
+{
+        free(b->gates);
+        free(b);
+}
+
+/* --- visits, which the mount may keep for ever --- */
+
+static void
+make_visit_ended(void)
+{
+        thread_cond_init(&visit_ended);
+}
+
+static void
+barrier_run_visit(struct work *w)
+{
+        struct barrier *b = (struct barrier *)((char *)w - offsetof(struct barrier, visit));
+        bool is_over;
+
+        b->look(b);
+        pthread_mutex_lock(&visit_lock);
+        is_over = b->is_over;
+        b->is_out = false;
+        pthread_cond_broadcast(&visit_ended);
+        pthread_mutex_unlock(&visit_lock);
+        if (!is_over)
+                return;
+        barrier_let_go(b);
+        barrier_free(b);
+}
+
+/* With visit_lock: until it has ended, or gets no further. */
+static void
+barrier_await_visit(struct barrier *b)
+{
+        unsigned before;
+
+        do {
+                struct timespec until = monotonic_after_ms(VISIT_MS);
+                int r = 0;
+
+                before = atomic_load(&b->n_looks);
+                while (b->is_out && r == 0)
+                        r = pthread_cond_timedwait(&visit_ended, &visit_lock, &until);
+        } while (b->is_out && atomic_load(&b->n_looks) != before);
+}
+
+/* False: the mount does not answer, and the visit goes on. */
+static bool
+barrier_visit(struct barrier *b, void (*look)(struct barrier *b))
+{
+        bool is_out;
+
+        pthread_once(&visit_once, make_visit_ended);
+        pthread_mutex_lock(&visit_lock);
+        if (!b->is_out) {
+                b->is_out = true;
+                b->look = look;
+                b->visit = (struct work){ barrier_run_visit, NULL };
+                workers_post(b->s->config.visitors, &b->visit);
+                barrier_await_visit(b);
+        }
+        is_out = b->is_out;
+        pthread_mutex_unlock(&visit_lock);
+        return !is_out;
 }
 
 /* --- the order of things --- */
 
-static void
+/* False: what was put aside cannot be looked at again, for a request has the mount. */
+static bool
 barrier_set_gate(struct barrier *b, enum authority_gate gate)
 {
         store_set_gate(b->s->store, gate);
-        session_resume(b->s);
+        return session_resume_within(b->s, VISIT_MS);
 }
 
-static void
+static bool
 barrier_wait_until_settled(struct barrier *b)
 {
         int64_t end_ms = barrier_now_ms() + SETTLE_MS;
 
         for (;;) {
-                (void)workers_call(b->s->config.visitors, barrier_look_for_a_while, b);
+                if (!barrier_visit(b, barrier_look_for_a_while))
+                        return false;
                 if (b->n_left == 0 || barrier_now_ms() + REST_MS >= end_ms)
-                        return;
+                        return true;
                 /* One may wait for the lock of another database that is ours. */
-                (void)workers_call(b->s->config.visitors, barrier_let_go, b);
+                if (!barrier_visit(b, barrier_let_go))
+                        return false;
                 barrier_sleep_ns(REST_MS * 1000000L);
         }
 }
 
 /* Who has passed the gate is answered: what is looked at stays as it is while the gate is closed. */
-static void
+static bool
 barrier_look_behind_gate(struct barrier *b, int64_t end_ms)
 {
-        barrier_set_gate(b, AUTHORITY_CLOSED);
+        if (!barrier_set_gate(b, AUTHORITY_CLOSED))
+                return false;
         while (!store_is_quiet(b->s->store) && barrier_now_ms() < end_ms)
                 barrier_sleep_ns(LOOK_NS);
-        (void)workers_call(b->s->config.visitors, barrier_look_once, b);
+        return barrier_visit(b, barrier_look);
 }
 
-static void
+static bool
 barrier_wait_for_late(struct barrier *b)
 {
         int64_t end_ms = barrier_now_ms() + LATE_MS;
 
         for (;;) {
-                barrier_look_behind_gate(b, end_ms);
+                if (!barrier_look_behind_gate(b, end_ms))
+                        return false;
                 if (b->n_between == 0 || barrier_now_ms() >= end_ms)
-                        return;
-                barrier_set_gate(b, AUTHORITY_CLOSING);
-                (void)workers_call(b->s->config.visitors, barrier_look_for_a_while, b);
+                        return true;
+                if (!barrier_set_gate(b, AUTHORITY_CLOSING) ||
+                    !barrier_visit(b, barrier_look_for_a_while))
+                        return false;
         }
 }
 
@@ -221,6 +304,7 @@ static void
 barrier_begin(struct session *s)
 {
         struct barrier *b = calloc(1, sizeof *b);
+        bool has_looked;
 
         s->barrier = b;
         if (b != NULL)
@@ -229,28 +313,35 @@ barrier_begin(struct session *s)
                 store_pause_writes(s->store, true);
                 return;
         }
-        barrier_set_gate(b, AUTHORITY_CLOSING);
-        barrier_wait_until_settled(b);
-        barrier_wait_for_late(b);
+        has_looked = barrier_set_gate(b, AUTHORITY_CLOSING) && barrier_wait_until_settled(b) &&
+                     barrier_wait_for_late(b);
         store_pause_writes(s->store, true);
-        barrier_set_gate(b, AUTHORITY_OPEN); /* what was put aside is refused */
-        if (b->n_left > 0)
+        (void)barrier_set_gate(b, AUTHORITY_OPEN); /* what was put aside is refused */
+        if (!has_looked)
+                log_warn("the mount does not answer: write transactions that are under way are refused");
+        else if (b->n_left > 0)
                 log_warn(
-                        "%u write transactions that did not end within %d ms are refused, for another node "
-                        "to lead",
+                        "%u write transactions that did not end within %d ms are refused: another node is to "
+                        "lead, or this one ends",
                         b->n_left, SETTLE_MS);
 }
 
 static void
 barrier_end(struct session *s)
 {
+        struct barrier *b = s->barrier;
+        bool is_out;
+
         store_pause_writes(s->store, false);
-        if (s->barrier != NULL) {
-                (void)workers_call(s->config.visitors, barrier_let_go, s->barrier);
-                free(s->barrier->gates);
-        }
-        free(s->barrier);
         s->barrier = NULL;
+        if (b == NULL)
+                return;
+        (void)barrier_visit(b, barrier_let_go);
+        pthread_mutex_lock(&visit_lock);
+        is_out = b->is_over = b->is_out;
+        pthread_mutex_unlock(&visit_lock);
+        if (!is_out)
+                barrier_free(b);
 }
 
 void

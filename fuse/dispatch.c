@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -78,13 +79,12 @@ process(struct session *s, const struct fuse_buf *buf)
         thread_allow_own_mount(may_enter);
 }
 
-void
-session_resume(struct session *s)
+/* With the lock. */
+static void
+process_parked(struct session *s)
 {
-        struct parked *list;
+        struct parked *list = s->parked;
 
-        pthread_mutex_lock(&s->lock);
-        list = s->parked;
         s->parked = NULL;
         s->parked_tail = &s->parked;
         while (list != NULL) {
@@ -95,7 +95,31 @@ session_resume(struct session *s)
                 process(s, &buf);
                 free(p);
         }
+}
+
+void
+session_resume(struct session *s)
+{
+        pthread_mutex_lock(&s->lock);
+        process_parked(s);
         pthread_mutex_unlock(&s->lock);
+}
+
+bool
+session_resume_within(struct session *s, int ms)
+{
+        while (pthread_mutex_trylock(&s->lock) != 0) {
+                if (ms < 0)
+                        return false;
+                if (ms == 0) /* and once more: whoever had it may just have gone */
+                        atomic_store(&s->is_resume_due, true);
+                nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+                ms--;
+        }
+        atomic_store(&s->is_resume_due, false);
+        process_parked(s);
+        pthread_mutex_unlock(&s->lock);
+        return true;
 }
 
 /* --- receiving --- */
@@ -167,6 +191,8 @@ receive_until_job(struct session *s, struct fuse_buf *buf)
                 workers_offer(s->n_standing_by > 0 ? &job : NULL);
                 pthread_mutex_lock(&s->lock);
                 process(s, buf);
+                if (atomic_exchange(&s->is_resume_due, false))
+                        process_parked(s);
                 pthread_mutex_unlock(&s->lock);
         }
         workers_offer(NULL);

@@ -79,6 +79,7 @@ struct session {
         bool wants_park;       /* set by a handler: keep this request for later */
         struct parked *parked; /* oldest first */
         struct parked **parked_tail;
+        atomic_bool is_resume_due;    /* by whoever has the lock */
         uint8_t *read_buf;            /* READ_MAX bytes, for the holder of the lock */
         pthread_mutex_t receive_lock; /* held by the thread that receives; above every other lock */
         pthread_mutex_t pause_lock;   /* held while nobody is to receive; above even that */
@@ -138,6 +139,9 @@ void session_request_came(struct session *s, enum request_type type);
 void session_park(struct session *s, fuse_req_t req);
 /* Handles the parked requests again. From a worker, without locks. */
 void session_resume(struct session *s);
+/* The same, from a thread that must not wait for a request that hangs: false, if one has had the mount for so long; then it is done
+ * once that one has ended. */
+bool session_resume_within(struct session *s, int ms);
 
 /* --- ops.c --- */
 /* The request table for libfuse. */

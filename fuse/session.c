@@ -397,6 +397,8 @@ session_stop(struct session *s, int drain_ms)
         wal_watch_flush(s);
         atomic_store(&s->is_stopping, true);
         store_stop_writes(s->store);
+        if (s->barrier != NULL)
+                session_pause_writes(s, false); /* node_stop's, which was for good */
         workers_drain(s->config.workers);
         workers_drain(s->config.visitors);
         workers_drain(s->config.tellers);

@@ -146,6 +146,7 @@ end_service(struct daemon *d)
         api_stop(d->api);
         halting_stop(&d->halting);
         pulse_stop(d->pulse);
+        ending_at(d->ending, "write transactions and streams to end");
         node_stop(d->node);
         ending_at(d->ending, "requests to the mount");
         session_stop(d->session, DRAIN_MS);

@@ -244,6 +244,12 @@ has_replicas(void *arg)
 }
 
 static int
+is_leading(void *arg)
+{
+        return ((struct node *)arg)->is_primary;
+}
+
+static int
 node_stop_on_loop(void *arg)
 {
         struct node *n = arg;
@@ -276,6 +282,9 @@ node_stop(struct node *n)
         pthread_mutex_unlock(&n->ready_lock);
         if (is_holder && n->config.lease->ttl_ms > 0 && loop_call(n->loop, has_replicas, n) > 0)
                 node_hand_over_last(n);
+        /* Nobody has taken it over: what is under way ends before all writes do. */
+        if (loop_call(n->loop, is_leading, n) > 0)
+                node_pause_writes(n, true);
         node_pause(n);
         n->config.lease->ops->release(n->config.lease); /* which ends the watch */
         workers_drain(n->lease_watcher);

@@ -41,7 +41,7 @@ struct node_config {
          * those that have begun. Each true has its false. NULL: there are no such writes. */
         void (*hold_writes)(void *arg, bool is_held);
         /* From the same thread: as store_pause_writes, but lets the write transactions of this node's applications end, for a
-         * bounded time, before it refuses any. NULL: store_pause_writes. */
+         * bounded time, before it refuses any. The one of node_stop, on its thread, is for good. NULL: store_pause_writes. */
         void (*pause_writes)(void *arg, bool is_paused);
         void *arg;
 };

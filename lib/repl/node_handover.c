@@ -350,8 +350,8 @@ offer_when_ready(struct handoff *h, int64_t timeout_ms)
         return r;
 }
 
-static void
-pause_node_writes(struct node *n, bool is_paused)
+void
+node_pause_writes(struct node *n, bool is_paused)
 {
         if (n->config.pause_writes != NULL)
                 n->config.pause_writes(n->config.arg, is_paused);
@@ -368,9 +368,9 @@ hand_over(struct handoff *h, int64_t timeout_ms)
                 return r;
         hold_proxy_writes(h->n, true);
         /* The writers' last commits are in the log now, and no new one is acknowledged. */
-        pause_node_writes(h->n, true);
+        node_pause_writes(h->n, true);
         r = offer_when_ready(h, timeout_ms);
-        pause_node_writes(h->n, false);
+        node_pause_writes(h->n, false);
         hold_proxy_writes(h->n, false);
         return r < 0 ? r : wait_until_taken(h);
 }
@@ -470,13 +470,13 @@ demote(struct node *n, int64_t pause_ms, struct err *e)
         if (n->config.lease->ttl_ms == 0)
                 return err_text(e, -ENOTSUP, "a static lease stays where the configuration puts it");
         hold_proxy_writes(n, true);
-        pause_node_writes(n, true);
+        node_pause_writes(n, true);
         (void)wait_for_quiet(n->config.store,
                              QUIET_MS); /* who is not answered by then hears that it is not known */
         (void)loop_call(n->loop, begin_offer, n); /* to whoever comes */
         (void)node_lease_call(n, release_lease, NULL, NULL);
         (void)loop_call(n->loop, finish_demotion, &d);
-        pause_node_writes(n, false);
+        node_pause_writes(n, false);
         hold_proxy_writes(n, false);
         return 0;
 }

@@ -236,6 +236,8 @@ void node_followed(struct node *n, const struct frame_hello *hello);
 void node_followed_until_now(struct node *n);
 
 /* --- node_handover.c --- */
+/* On the thread that hands over, or ends the node: see pause_writes in node.h. */
+void node_pause_writes(struct node *n, bool is_paused);
 /* As this node ends: to a replica that has everything, if there is one soon. Not on the loop. */
 void node_hand_over_last(struct node *n);
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 
 from cluster_fixture import Cluster, need, run, wait_until
+from litefs_fixture import Node
 
 need("etcd", "strace")
 
@@ -278,6 +279,34 @@ def test_a_commit_that_is_halfway_ends_before_the_hand_over():
         for begins_before, rest in ((True, 0), (False, 1.3)):
             assert any(hand_over_halfway(cl, writer, next(numbers), begins_before, rest) for _ in range(12)), \
                 "no commit was given the time to end"
+
+
+def end_halfway(node, names, n):
+    """The same where the node ends, and no other takes over."""
+    log_begin = len(node.log())
+    t = Halfway(node, names, n)
+    t.commit()
+    node.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    t.go_on()
+    assert node.process.wait(60) == 0
+    node.process = None
+    node.log_file.close()
+    is_refused = "write transactions that did not end" in node.log()[log_begin:]
+    node.start()
+    assert is_refused or [n in rows(node, name) for name in names] == [True] * 3, "half of a commit was refused"
+    return not is_refused
+
+
+def test_a_commit_that_is_halfway_ends_before_the_node():
+    with Node() as node:
+        names = ["a.db", "b.db", "c.db"]
+        for name in names:
+            c = node.connect(name)
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table t(x integer primary key, b)")
+            c.close()
+        assert any(end_halfway(node, names, n) for n in range(12)), "no commit was given the time to end"
 
 
 def test_commits_over_several_databases_are_whole():
