@@ -6,6 +6,8 @@
 #include "base/utf8.h"
 #include "http/api_internal.h"
 
+#define TRANSACTIONS_IDLE_S 5 /* an asker that reads no more */
+
 /* Who the primary is, "" when nobody is known. */
 static void
 find_primary(const struct api *a, bool is_primary, struct lease_state *ret)
@@ -229,6 +231,7 @@ api_transactions(struct api *a, struct http_call *call)
         t->api = a;
         strcpy(t->name, name);
         http_call_set_data(call, t, free_transactions_call);
+        http_call_set_idle(call, TRANSACTIONS_IDLE_S);
         if (ltx_pos_parse(pos, &t->from) < 0)
                 api_reply_error(call, 400, "invalid position");
         else

@@ -312,6 +312,12 @@ http_call_trust(struct http_call *call, bool is_proved)
         http_call_heard(call);
 }
 
+void
+http_call_set_idle(struct http_call *call, unsigned seconds)
+{
+        (void)MHD_set_connection_option(call->connection, MHD_CONNECTION_OPTION_TIMEOUT, seconds);
+}
+
 bool
 http_call_is_proved(const struct http_call *call)
 {

@@ -73,6 +73,9 @@ bool http_call_is_extra(const struct http_call *call);
 /* Requests under way, with this one, that come from its address and have not been proved. */
 unsigned http_call_n_of_address(const struct http_call *call);
 
+/* Within request(): its connection ends once nothing was sent or received for so long, and not only after a minute. */
+void http_call_set_idle(struct http_call *call, unsigned seconds);
+
 /* Copies the body; all strings of @type and of headers are static. */
 void http_call_reply(struct http_call *call, int status, const char *type, const void *body, size_t n);
 void http_call_add_header(struct http_call *call, const char *name, const char *value);

@@ -11,6 +11,7 @@
 
 #define ENOUGH (4u << 20) /* bytes of an answer, after which no record begins */
 #define ERROR_MAX 65536   /* bytes of an answer that is none */
+#define ANSWER_MS 10000   /* the asker waits for less: then others may have the database's snapshot */
 
 /* --- the answer --- */
 
@@ -19,6 +20,8 @@ struct fetch_source {
         struct outbox out; /* frames of which those from @off on are to be read */
         size_t off;
         uint64_t n_made; /* bytes */
+        const struct clock *clock;
+        int64_t end_ms;
         uint64_t term;
         uint32_t stream;
         bool is_over;
@@ -46,6 +49,8 @@ fetch_source_open(struct store *store, const struct frame_hello *self, const cha
                 return -ENOMEM;
         s->term = self->term > 0 ? self->term : 1;
         s->stream = 1;
+        s->clock = store_env(store)->clock;
+        s->end_ms = clock_boot_ms(s->clock) + ANSWER_MS;
         s->cursor.db = store_find(store, name);
         s->is_over = !fetch_is_ahead(s->cursor.db, from);
         outbox_init(&s->out);
@@ -80,7 +85,11 @@ fetch_make_frames(struct fetch_source *s)
         s->out.n = s->off = 0;
         if (s->is_over || (s->n_made >= ENOUGH && !log_cursor_is_in_record(&s->cursor)))
                 return 0;
-        r = log_cursor_read(&s->cursor, s->term, &s->stream, 1, &s->out, &e);
+        if (clock_boot_ms(s->clock) >= s->end_ms)
+                return -ETIMEDOUT;
+        /* Of the log it reads a frame at least, and with more may be in the next record before the bound is looked at. */
+        r = log_cursor_read(&s->cursor, s->term, &s->stream,
+                            s->cursor.snapshot != NULL ? FRAME_DATA_MAX : 1, &s->out, &e);
         s->is_over = r <= 0;
         if (r < 0 && log_cursor_is_in_record(&s->cursor))
                 return r;
@@ -98,8 +107,10 @@ fetch_source_read(struct fetch_source *s, void *buf, size_t n)
 {
         int r = s->off == s->out.n ? fetch_make_frames(s) : 0;
 
-        if (r < 0)
+        if (r < 0) {
+                log_cursor_release(&s->cursor);
                 return r;
+        }
         if (n > s->out.n - s->off)
                 n = s->out.n - s->off;
         if (n > 0)
@@ -120,6 +131,7 @@ struct fetch_intake {
         bool has_hello;
         struct received *rx; /* that comes in */
         uint32_t stream;
+        uint64_t max_bytes;
         struct frame_decoder *decoder;
         struct err e; /* of what came */
 };
@@ -148,11 +160,15 @@ fetch_on_ltx(struct fetch_intake *a, const struct frame_ltx *l, struct err *e)
 {
         bool follows = l->record.min_txid == a->pos->txid + 1 &&
                        l->record.pre_apply_checksum == a->pos->checksum;
+        int r;
 
         if (!a->has_hello || a->rx != NULL || strcmp(l->name, a->name) != 0)
                 return err_text(e, E_FORMAT, "LTX that was not asked for");
         if ((!follows && l->record.min_txid != 1) || l->record.max_txid <= a->pos->txid)
                 return err_text(e, E_FORMAT, "LTX that does not follow");
+        r = frame_ltx_bound(l, &a->max_bytes, e);
+        if (r < 0)
+                return r;
         a->rx = malloc(sizeof *a->rx);
         if (a->rx == NULL)
                 return err_set(e, -ENOMEM, "fetch a transaction");
@@ -197,6 +213,8 @@ fetch_on_frame(void *arg, struct frame *frame, struct err *e)
         case FRAME_DATA:
                 if (a->rx == NULL || frame->data.stream != a->stream)
                         return err_text(e, E_FORMAT, "DATA for no transaction");
+                if (frame->data.n > a->max_bytes - a->rx->ltx.size_bytes)
+                        return err_text(e, E_FORMAT, "more DATA than was announced");
                 return spool_write(&a->rx->ltx, frame->data.bytes, frame->data.n, a->rx->ltx.size_bytes);
         case FRAME_LTX_END:
                 return fetch_on_end(a, &frame->ltx_end, e);
@@ -262,8 +280,8 @@ fetch_some(const struct fetch *f, const char *name, struct ltx_pos *pos, int64_t
         };
         struct http_request rq = { .method = "GET",
                                    .url = url,
-                                   .timeout_ms = timeout_ms,
-                                   .total_timeout_ms = timeout_ms,
+                                   .timeout_ms = timeout_ms > 0 ? timeout_ms : 1,
+                                   .total_timeout_ms = timeout_ms > 0 ? timeout_ms : 1,
                                    .max_response_size = ERROR_MAX,
                                    .headers = f->headers,
                                    .sink = &a.sink };

@@ -16,8 +16,8 @@
 struct fetch_source;
 int fetch_source_open(struct store *store, const struct frame_hello *self, const char *name,
                       struct ltx_pos from, struct fetch_source **ret);
-/* At most @n bytes: the count, 0 at the end; <0: it cannot go on, and what was read may end within a record. Waits for the
- * disk. */
+/* At most @n bytes: the count, 0 at the end; <0: it cannot go on, and what was read may end within a record (-ETIMEDOUT: ten
+ * seconds after it was opened). Waits for the disk. */
 ssize_t fetch_source_read(struct fetch_source *s, void *buf, size_t n);
 /* NULL is fine. */
 void fetch_source_close(struct fetch_source *s);

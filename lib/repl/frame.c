@@ -5,6 +5,7 @@
 #include "repl/frame.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -149,4 +150,19 @@ frame_positions_next(struct frame_positions *p, char ret_name[DBNAME_MAX + 1], s
         p->size_bytes -= r.off;
         p->count--;
         return true;
+}
+
+int
+frame_ltx_bound(const struct frame_ltx *ltx, uint64_t *ret, struct err *e)
+{
+        const struct txlog_record *rec = &ltx->record;
+        /* Each page with its header, as much longer as LZ4 makes what it cannot shorten, and its place in the index. */
+        uint64_t most = 65536 +
+                        ((uint64_t)rec->commit + 1) * (rec->page_size + rec->page_size / 255 + 64);
+
+        if (rec->size_bytes > most)
+                return err_text(e, E_FORMAT, "LTX of %" PRIu64 " bytes for %" PRIu32 " pages",
+                                rec->size_bytes, rec->commit);
+        *ret = rec->size_bytes != 0 ? rec->size_bytes : most;
+        return 0;
 }

@@ -206,6 +206,10 @@ int frame_header_parse(const uint8_t header[FRAME_HEADER_SIZE], uint8_t *ret_typ
  * borrow from @payload. */
 int frame_parse(uint8_t type, const uint8_t *payload, size_t n, struct frame *ret, struct err *e);
 
+/* The most bytes that the DATA of this transaction can have: as many as are announced, or else as its pages come to. E_FORMAT: that
+ * many it cannot have. */
+int frame_ltx_bound(const struct frame_ltx *ltx, uint64_t *ret, struct err *e);
+
 /* Writes the whole frame: its length in bytes; -ENOBUFS when it is longer than @size; E_FORMAT when @f is
  * nothing that may be sent. For DATA, frame_data_header saves a copy. */
 ssize_t frame_encode(const struct frame *f, uint8_t *buf, size_t size, struct err *e);

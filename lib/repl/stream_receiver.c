@@ -23,7 +23,6 @@ struct incoming {
         struct received *rx;
         uint32_t stream; /* its number */
         char name[DBNAME_MAX + 1];
-        uint64_t announced_bytes; /* 0: not known */
         uint64_t max_bytes;
         uint64_t n_bytes; /* that have come */
         struct err lost;  /* why they could not be kept; code 0: they are */
@@ -216,14 +215,6 @@ receiver_on_hello(struct stream_receiver *f, const struct frame_hello *h, struct
         return 0;
 }
 
-/* What an LTX file of that many pages can be at most: each page with its header, as much longer as LZ4 makes what it
- * cannot shorten, and its place in the index. */
-static uint64_t
-max_bytes(const struct txlog_record *rec)
-{
-        return 65536 + ((uint64_t)rec->commit + 1) * (rec->page_size + rec->page_size / 255 + 64);
-}
-
 static int
 check_new_record(struct stream_receiver *f, const struct frame_ltx *l, struct err *e)
 {
@@ -237,9 +228,6 @@ check_new_record(struct stream_receiver *f, const struct frame_ltx *l, struct er
         if (l->term != f->term)
                 return err_text(e, E_FORMAT, "LTX of term %" PRIu64 " in a stream of term %" PRIu64,
                                 l->term, f->term);
-        if (l->record.size_bytes > max_bytes(&l->record))
-                return err_text(e, E_FORMAT, "LTX of %" PRIu64 " bytes for %" PRIu32 " pages",
-                                l->record.size_bytes, l->record.commit);
         return 0;
 }
 
@@ -247,14 +235,16 @@ static int
 on_ltx(struct stream_receiver *f, const struct frame_ltx *l, struct err *e)
 {
         struct incoming *in = &f->incoming[f->n_incoming];
+        uint64_t max_bytes;
         int r = check_new_record(f, l, e);
 
+        if (r == 0)
+                r = frame_ltx_bound(l, &max_bytes, e);
         if (r < 0)
                 return r;
         *in = (struct incoming){ .rx = malloc(sizeof *in->rx),
                                  .stream = l->stream,
-                                 .announced_bytes = l->record.size_bytes,
-                                 .max_bytes = max_bytes(&l->record),
+                                 .max_bytes = max_bytes,
                                  .lost = ERR_INIT };
         if (in->rx == NULL)
                 return err_set(e, -ENOMEM, "receive a transaction");
@@ -275,7 +265,7 @@ on_data(struct stream_receiver *f, const struct frame_data *d, struct err *e)
         if (in == NULL)
                 return err_text(e, E_FORMAT, "DATA for no transaction");
         in->n_bytes += d->n;
-        if (in->n_bytes > (in->announced_bytes != 0 ? in->announced_bytes : in->max_bytes))
+        if (in->n_bytes > in->max_bytes)
                 return err_text(e, E_FORMAT, "more DATA than was announced");
         if (in->lost.code != 0)
                 return 0;

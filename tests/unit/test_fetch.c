@@ -169,9 +169,9 @@ make_database(struct answerer *t, int n_bytes, int n_large)
 }
 
 static void
-answerer_begin_with(struct answerer *t, int n_bytes, int n_large)
+answerer_begin_at(struct answerer *t, const struct clock *clock, int n_bytes, int n_large)
 {
-        struct store_config config = { .os = &t->os, .clock = clock_host(), .data_dir = t->root };
+        struct store_config config = { .os = &t->os, .clock = clock, .data_dir = t->root };
         struct err e = ERR_INIT;
 
         *t = (struct answerer){ .dir = tmpdir_make(), .os = os_no_sync() };
@@ -181,6 +181,12 @@ answerer_begin_with(struct answerer *t, int n_bytes, int n_large)
         ck_assert_int_eq(lease_static_new(false, "there", "http://there:20202", &t->lease), 0);
         config.workers = t->workers;
         ck_assert_msg(store_open(&config, t->lease, &t->store, &e) == 0, "%s", e.text);
+}
+
+static void
+answerer_begin_with(struct answerer *t, int n_bytes, int n_large)
+{
+        answerer_begin_at(t, clock_host(), n_bytes, n_large);
 }
 
 static void
@@ -286,6 +292,39 @@ START_TEST(an_answer_is_bounded_and_the_next_one_goes_on)
                 check_got(&a, &t, got + 1, got + a.n_got);
         }
         asker_end(&a);
+        answerer_end(&t);
+}
+END_TEST
+
+struct test_clock {
+        struct clock clock; /* first */
+        int64_t late_ms;
+};
+
+static int64_t
+late_boot_ms(const struct clock *c)
+{
+        return clock_boot_ms(clock_host()) + ((const struct test_clock *)c)->late_ms;
+}
+
+/* It may have the database's one snapshot. */
+START_TEST(an_answer_that_is_read_too_slowly_ends)
+{
+        struct test_clock clock = { *clock_host(), 0 };
+        struct fetch_source *s;
+        struct answerer t;
+        uint8_t byte;
+
+        clock.clock.boot_ms = late_boot_ms;
+        answerer_begin_at(&t, &clock.clock, 3000, 3000);
+        ck_assert_int_eq(fetch_source_open(t.store, &self, NAME, (struct ltx_pos){ 0 }, &s), 0);
+        for (int i = 0; i < 1000; i++)
+                ck_assert_int_eq(fetch_source_read(s, &byte, 1), 1);
+        clock.late_ms = 11000;
+        for (int i = 0; i < 1 << 20 && fetch_source_read(s, &byte, 1) == 1; i++)
+                ;
+        ck_assert_int_eq(fetch_source_read(s, &byte, 1), -ETIMEDOUT);
+        fetch_source_close(s);
         answerer_end(&t);
 }
 END_TEST
@@ -469,6 +508,24 @@ START_TEST(another_node_than_the_one_that_was_asked_is_not_believed)
         put(&o, &hello);
         put_transaction(&o, 5);
         check_answer(&o, -ESTALE, 0);
+}
+END_TEST
+
+START_TEST(more_bytes_than_were_announced_are_refused)
+{
+        uint8_t data[4000] = { 0 };
+        struct frame f = ltx(5);
+        struct outbox o;
+
+        if (_i == 1)
+                f.ltx.record.size_bytes = 1u << 20; /* for seven pages */
+        put_hello(&o);
+        put(&o, &f);
+        o.stream = 1;
+        for (int i = 0; i < 2; i++)
+                ck_assert_int_eq(o.base.write(&o.base, data, sizeof data), 0);
+        put_end(&o, 1, 2 * sizeof data, FRAME_LTX_COMPLETE);
+        check_answer(&o, E_FORMAT, 0);
 }
 END_TEST
 
@@ -673,6 +730,8 @@ main(void)
         tcase_add_test(tc, a_transaction_may_be_of_any_size);
         tcase_add_test(tc, a_snapshot_is_read_in_pieces);
         tcase_add_loop_test(tc, another_node_than_the_one_that_was_asked_is_not_believed, 0, 3);
+        tcase_add_loop_test(tc, more_bytes_than_were_announced_are_refused, 0, 2);
+        tcase_add_test(tc, an_answer_that_is_read_too_slowly_ends);
         tcase_add_test(tc, transactions_without_a_hello_are_refused);
         tcase_add_loop_test(tc, what_does_not_follow_is_refused, 0, COUNT(changes));
         tcase_add_loop_test(tc, frames_in_another_order_are_refused, 0, 6);
