@@ -493,7 +493,10 @@ add_wal_tail(struct db_access *a, struct replay *rp, struct err *e)
         db->image.size_bytes = (uint64_t)db->image.page_count * db->image.page_size;
         if (r == 0)
                 r = remove_file(db, "wal");
-        return r == 0 ? remove_file(db, "passed") : r;
+        if (r == 0)
+                r = remove_file(db, "passed");
+        db->passed.is_removal_volatile = true;
+        return r;
 }
 
 static int

@@ -101,8 +101,12 @@ count_logged_frames(struct db *db, const struct ltx_header *last, int64_t *ret, 
                 return last->node_id == db->env->node_id ? 0 : -ENOENT;
         }
         r = log_knows_chain(db, &ws, e);
-        if (r != 0)
-                return r < 0 ? r : -ESTALE;
+        if (r > 0)
+                return -ESTALE;
+        if (r < 0 && r != -ENOMEM)
+                return -ENOENT; /* an old record that cannot be read is no reason to do without the database */
+        if (r < 0)
+                return r;
         if (last->node_id != db->env->node_id)
                 return -ENOENT;
         /* It has begun since, for which all of the one before must have been in the log. The first salt counts up: this is an
