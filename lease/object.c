@@ -107,7 +107,7 @@ parse_object(const struct http_response *answer, json_t **ret)
 static int
 object_begin(struct object_lease *o, struct object_txn *ret, struct err *e)
 {
-        struct s3_call call = { .method = "GET" };
+        struct s3_call call = { .method = "GET", .purpose = S3_READ };
         struct http_response answer;
         int r = object_request(o, &call, &answer, e);
 
@@ -183,7 +183,11 @@ put_document(struct object_lease *o, struct object_txn *t, const char *text, siz
              struct err *e)
 {
         char condition[S3_CONDITION_SIZE] = "if-none-match: *";
-        struct s3_call call = { .method = "PUT", .body = text, .body_size = n, .headers = { condition } };
+        struct s3_call call = { .method = "PUT",
+                                .purpose = S3_STORE,
+                                .body = text,
+                                .body_size = n,
+                                .headers = { condition } };
         struct http_response answer;
         int r;
 
@@ -587,8 +591,8 @@ split_object_url(const char *url, char key[KV_KEY_SIZE], char place[S3_URL_SIZE]
         if (strncmp(url, "s3://", 5) != 0 || slash <= 6 || slash == n)
                 return err_text(e, E_CONFIG,
                                 "lease.object.url: want the name of an object, such as "
-                                "s3://BUCKET/app.lease, not \"%.200s\"",
-                                url);
+                                "s3://BUCKET/app.lease, not \"%.*s\"",
+                                n < 200 ? (int)n : 200, url);
         snprintf(key, KV_KEY_SIZE, "%.*s", (int)n, url);
         snprintf(place, S3_URL_SIZE, "%.*s%s", (int)slash, url, url + n);
         snprintf(name, KV_KEY_SIZE, "%.*s", (int)(n - slash), url + slash);

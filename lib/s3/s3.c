@@ -26,7 +26,7 @@ split_s3_url(struct s3 *s, const char *url, char bucket[256], struct err *e)
         while (n > from && url[n - 1] == '/')
                 n--;
         if (b == 0 || b >= 256 || n - from + 2 > sizeof s->prefix)
-                return err_text(e, E_CONFIG, "s3://%s: want s3://BUCKET/PREFIX", url);
+                return err_text(e, E_CONFIG, "s3://%.*s: want s3://BUCKET/PREFIX", (int)n, url);
         snprintf(bucket, 256, "%.*s", (int)b, url);
         snprintf(s->prefix, sizeof s->prefix, "%.*s%s", (int)(n - from), url + from,
                  n > from ? "/" : "");
@@ -215,7 +215,8 @@ int
 s3_init(struct s3 *s, const char *url, const struct s3_options *options, struct err *e)
 {
         if (strncmp(url, "s3://", 5) != 0)
-                return err_text(e, E_CONFIG, "%s: want s3://BUCKET/PREFIX", url);
+                return err_text(e, E_CONFIG, "%.*s: want s3://BUCKET/PREFIX", (int)strcspn(url, "?"),
+                                url);
         s->clock = options->clock;
         return set_up_s3(s, url + 5, options, e);
 }

@@ -233,7 +233,7 @@ def test_one_of_many_has_the_lease(server):
     """Of nodes that ask for it at the same moment, by conditions that the server looks at."""
     import lease_fixture
 
-    nodes = [lease_fixture.Node("object", url=f"s3://{server.bucket}/many?endpoint={server.url}", hostname=f"n{i}",
+    nodes = [lease_fixture.Node("object", url=f"s3://{server.bucket}/many?endpoint={server.url}&sseKmsKeyId=key-of-test", hostname=f"n{i}",
                                 advertise_url=f"http://n{i}", ttl_ms=20000, access_key_id=server.access_key,
                                 secret_access_key=server.secret_key) for i in range(4)]
     terms = []
