@@ -1,31 +1,15 @@
 #include "store/renames.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
-#include "store/rename_note.h"
+#include "store/renames_internal.h"
 #include "store/store_internal.h"
 
 #define EMPTY_CHECKSUM ((uint64_t)1 << 63) /* of a database without pages */
-
-/* In the order of their names, so that two renames do not wait for each other. */
-struct turn {
-        struct db *db;
-        struct db_access *access;
-};
-
-struct renames {
-        struct store *s;
-        struct rename_note *note;
-        struct db_rename *list; /* as note->pairs; of a removal @to alone */
-        struct turn *turns;
-        size_t max, n_turns, n_begun;
-        bool is_done;
-};
 
 int
 renames_new(struct store *s, size_t max, struct renames **ret)
@@ -59,8 +43,8 @@ add_turn(struct renames *rs, struct db *db, struct db_access *access)
         rs->turns[rs->n_turns++] = (struct turn){ db, access };
 }
 
-static int
-add_pair(struct renames *rs, struct db *from, struct db *to, struct err *e)
+int
+renames_add_pair(struct renames *rs, struct db *from, struct db *to, struct err *e)
 {
         struct rename_note_pair *pair = &rs->note->pairs[rs->note->n];
         struct db_rename *rn = &rs->list[rs->note->n];
@@ -86,13 +70,13 @@ renames_add(struct renames *rs, struct db *from, const char *to, struct err *e)
         if (rs->note->n >= rs->max || rs->note->n >= RENAME_MAX_PAIRS)
                 return err_set(e, -EXDEV, "more than %zu databases", rs->note->n);
         r = store_create_db(rs->s, to, &db, e);
-        return r < 0 ? r : add_pair(rs, from, db, e);
+        return r < 0 ? r : renames_add_pair(rs, from, db, e);
 }
 
 int
 renames_add_removal(struct renames *rs, struct db *to, struct err *e)
 {
-        return add_pair(rs, NULL, to, e);
+        return renames_add_pair(rs, NULL, to, e);
 }
 
 int
@@ -142,9 +126,8 @@ renames_free(struct renames *rs)
 
 /* --- the note --- */
 
-/* What each target says to replicas. */
-static void
-tell_of_group(struct renames *rs, uint64_t number, size_t n)
+void
+renames_tell_of_group(struct renames *rs, uint64_t number, size_t n)
 {
         for (size_t i = 0; i < rs->note->n; i++) {
                 rs->list[i].group = (uint16_t)number;
@@ -170,7 +153,7 @@ write_rename_note(struct renames *rs, struct err *e)
         pthread_mutex_lock(&notes->lock);
         note->number = ++notes->last_number;
         pthread_mutex_unlock(&notes->lock);
-        tell_of_group(rs, note->number, note->n);
+        renames_tell_of_group(rs, note->number, note->n);
         return rename_note_write(rs->s->config.os, notes->dir, note, e);
 }
 
@@ -202,8 +185,8 @@ keep_note(struct renames *rs)
 
 /* --- how far it has come --- */
 
-static bool
-is_pos(struct db *db, struct ltx_pos pos)
+bool
+renames_is_at(struct db *db, struct ltx_pos pos)
 {
         struct db_info info;
 
@@ -213,10 +196,10 @@ is_pos(struct db *db, struct ltx_pos pos)
         return info.pos.txid == pos.txid && (pos.txid == 0 || info.pos.checksum == pos.checksum);
 }
 
-static bool
-is_deleted_after(struct db *db, struct ltx_pos pos)
+bool
+renames_is_deleted_after(struct db *db, struct ltx_pos pos)
 {
-        return is_pos(db, (struct ltx_pos){ pos.txid + 1, EMPTY_CHECKSUM });
+        return renames_is_at(db, (struct ltx_pos){ pos.txid + 1, EMPTY_CHECKSUM });
 }
 
 /* --- the steps --- */
@@ -233,8 +216,8 @@ check_and_prepare(struct renames *rs, struct err *e)
         return r;
 }
 
-static int
-join_files(struct store *s, const char *path, char ret[PATH_MAX])
+int
+renames_plain_path(struct store *s, const char *path, char ret[PATH_MAX])
 {
         int n = snprintf(ret, PATH_MAX, "%s/%s", s->files_dir, path);
 
@@ -248,18 +231,17 @@ sync_renamed_parent(struct store *s, char path[PATH_MAX])
         return os_sync_dir(s->config.os, "rename:plain", path);
 }
 
-/* Durable before the note goes. */
-static int
-move_plain(struct store *s, const struct rename_note *note, struct err *e)
+int
+renames_move_plain(struct store *s, const struct rename_note *note, struct err *e)
 {
         char from[PATH_MAX], to[PATH_MAX];
         int r;
 
         if (note->plain_from[0] == '\0')
                 return 0;
-        r = join_files(s, note->plain_from, from);
+        r = renames_plain_path(s, note->plain_from, from);
         if (r == 0)
-                r = join_files(s, note->plain_to, to);
+                r = renames_plain_path(s, note->plain_to, to);
         if (r == 0)
                 r = os_rename(s->config.os, "rename:plain", from, to);
         if (r == 0)
@@ -269,9 +251,8 @@ move_plain(struct store *s, const struct rename_note *note, struct err *e)
         return r < 0 ? err_set(e, r, "rename %s to %s", note->plain_from, note->plain_to) : 0;
 }
 
-/* One database that is the target of a plain file, or made by this, is deleted (again). */
-static int
-remove_target(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e)
+int
+renames_remove_target(struct db_rename *rn, const struct db_rename_detach *detach, struct err *e)
 {
         return db_exists(rn->to) ? db_rename_remove(&rn->to_access, detach, e) : 0;
 }
@@ -283,7 +264,7 @@ take_back_targets(struct renames *rs, size_t n_put, const struct db_rename_detac
         struct err e = ERR_INIT;
 
         for (size_t i = 0; i < n_put; i++)
-                if (remove_target(&rs->list[i], detach, &e) < 0) {
+                if (renames_remove_target(&rs->list[i], detach, &e) < 0) {
                         log_event(LOG_WARN, db_name(rs->list[i].to),
                                   "a rename is not taken back yet: %s", e.text);
                         return false;
@@ -302,7 +283,7 @@ put_all(struct renames *rs, const struct db_rename_detach *detach, bool *ret_is_
                 if (r == 0)
                         continue;
                 /* One that is in the log may be on the disk or not. */
-                *ret_is_begun = is_pos(rn->to, rn->made_pos) || !take_back_targets(rs, i, detach);
+                *ret_is_begun = renames_is_at(rn->to, rn->made_pos) || !take_back_targets(rs, i, detach);
                 return r;
         }
         return 0;
@@ -330,7 +311,7 @@ remove_replaced(struct renames *rs, const struct db_rename_detach *detach, struc
 
         for (size_t i = 0; i < rs->note->n && r == 0; i++)
                 if (rs->list[i].from == NULL)
-                        r = remove_target(&rs->list[i], detach, e);
+                        r = renames_remove_target(&rs->list[i], detach, e);
         return r;
 }
 
@@ -365,7 +346,7 @@ renames_perform(struct renames *rs, const struct db_rename_detach *detach, struc
         if (r == 0)
                 r = remove_replaced(rs, detach, e);
         if (r == 0)
-                r = move_plain(rs->s, rs->note, e);
+                r = renames_move_plain(rs->s, rs->note, e);
         if (r == 0)
                 r = drop_all(rs, detach, e);
         if (r < 0) {
@@ -374,233 +355,4 @@ renames_perform(struct renames *rs, const struct db_rename_detach *detach, struc
         }
         drop_note(rs);
         return confirm_all(rs);
-}
-
-/* --- after a crash --- */
-
-/* With both accesses. 0; -ESTALE: somebody has changed one of them since, and so it stays. */
-static int
-redo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
-          const struct db_rename_detach *detach, struct err *e)
-{
-        int r;
-
-        if (rn->from == NULL)
-                return is_pos(rn->to, pair->to_pos) ? remove_target(rn, detach, e)
-                       : is_deleted_after(rn->to, pair->to_pos)
-                               ? 0
-                               : err_text(e, -ESTALE, "%s has been changed since", pair->to);
-        if (is_pos(rn->to, pair->made_pos) && is_deleted_after(rn->from, pair->from_pos))
-                return 0;
-        if (!is_pos(rn->from, pair->from_pos) ||
-            (!is_pos(rn->to, pair->to_pos) && !is_pos(rn->to, pair->made_pos)))
-                return err_text(e, -ESTALE, "%s or %s has been changed since", pair->from, pair->to);
-        rn->fresh = pair->fresh;
-        r = db_rename_check(rn, e);
-        if (r == 0 && is_pos(rn->to, pair->to_pos)) {
-                r = db_rename_prepare(rn, e);
-                if (r == 0)
-                        r = db_rename_put(rn, detach, e);
-        }
-        if (r == 0) {
-                rn->made_pos = pair->made_pos;
-                r = db_rename_drop(rn, detach, e);
-        }
-        return r;
-}
-
-static int
-open_pairs(struct renames *rs, const struct rename_note *note, struct err *e)
-{
-        int r = 0;
-
-        for (size_t i = 0; i < note->n && r == 0; i++) {
-                const struct rename_note_pair *pair = &note->pairs[i];
-                struct db *from = store_find(rs->s, pair->from), *to;
-
-                r = store_create_db(rs->s, pair->to, &to, e);
-                if (r == 0 && pair->from[0] != '\0' && from == NULL)
-                        r = err_text(e, -ESTALE, "%s is gone", pair->from);
-                if (r == 0)
-                        r = add_pair(rs, pair->from[0] != '\0' ? from : NULL, to, e);
-        }
-        return r == 0 ? renames_begin(rs, NULL, e) : r;
-}
-
-/* It failed halfway, and some of it was taken back: so is the rest. */
-static bool
-is_taken_back(const struct rename_note *note, const struct renames *rs)
-{
-        for (size_t i = 0; i < note->n; i++)
-                if (rs->list[i].from != NULL &&
-                    is_deleted_after(rs->list[i].to, note->pairs[i].made_pos) &&
-                    is_pos(rs->list[i].from, note->pairs[i].from_pos))
-                        return true;
-        return false;
-}
-
-static int
-undo_pair(const struct rename_note_pair *pair, struct db_rename *rn,
-          const struct db_rename_detach *detach, struct err *e)
-{
-        return is_pos(rn->to, pair->made_pos) && is_pos(rn->from, pair->from_pos)
-                       ? remove_target(rn, detach, e)
-                       : 0;
-}
-
-/* 0: done, or overtaken; 1: it failed, which the next start may mend; else it is to be tried again. */
-static int
-redo(struct store *s, const struct rename_note *note, const struct db_rename_detach *detach)
-{
-        struct renames *rs;
-        struct err e = ERR_INIT;
-        struct stat st;
-        char from[PATH_MAX];
-        bool is_undone;
-        int r = renames_new(s, note->n, &rs);
-
-        if (r < 0)
-                return r;
-        r = open_pairs(rs, note, &e);
-        tell_of_group(rs, note->number, note->n);
-        is_undone = r == 0 && is_taken_back(note, rs);
-        for (size_t i = 0; i < note->n && r == 0; i++)
-                r = is_undone ? undo_pair(&note->pairs[i], &rs->list[i], detach, &e)
-                              : redo_pair(&note->pairs[i], &rs->list[i], detach, &e);
-        if (r == 0 && !is_undone && note->plain_from[0] != '\0' &&
-            join_files(s, note->plain_from, from) == 0 &&
-            os_lstat(s->config.os, "rename:plain", from, &st) == 0)
-                r = move_plain(s, note, &e);
-        renames_free(rs);
-        if (r == E_BUSY || r == -EBUSY || r == E_NOT_PRIMARY || r == E_FENCED)
-                return r;
-        if (r < 0)
-                log_event(LOG_WARN, note->pairs[0].to,
-                          "a rename that was cut short stays as it is, and both names may remain: %s",
-                          e.text);
-        if (r < 0)
-                return r == -ESTALE ? 0 : 1;
-        if (note->n > 0)
-                log_event(LOG_INFO, note->pairs[0].to, "a rename that was cut short was %s",
-                          is_undone ? "taken back" : "finished");
-        return 0;
-}
-
-int
-renames_finish(struct store *s, struct db *from, struct ltx_pos from_pos, struct db *to,
-               uint64_t made_txid, const struct db_rename_detach *detach, struct err *e)
-{
-        struct renames *rs;
-        struct db_rename *rn;
-        int r = renames_new(s, 1, &rs);
-
-        if (r < 0)
-                return err_set(e, r, "rename");
-        rn = &rs->list[0];
-        r = add_pair(rs, from, to, e);
-        if (r == 0)
-                r = renames_begin(rs, NULL, e);
-        if (r == 0 && !is_pos(from, from_pos))
-                r = err_text(e, -ESTALE, "%s has been changed since", db_name(from));
-        if (r == 0)
-                r = db_rename_check(rn, e);
-        if (r == 0) {
-                rn->made_pos.txid = made_txid;
-                r = db_rename_drop(rn, detach, e);
-        }
-        renames_free(rs);
-        return r;
-}
-
-bool
-renames_are_wanted(struct store *s)
-{
-        bool are;
-
-        pthread_mutex_lock(&s->renames.lock);
-        are = s->renames.unfinished != NULL;
-        pthread_mutex_unlock(&s->renames.lock);
-        return are;
-}
-
-void
-renames_redo(struct store *s, const struct db_rename_detach *detach)
-{
-        struct rename_notes *notes = &s->renames;
-        struct rename_note *list, *note;
-        int r;
-
-        if (authority_may_commit(&s->authority) < 0)
-                return;
-        pthread_mutex_lock(&notes->lock);
-        list = notes->unfinished;
-        notes->unfinished = NULL;
-        pthread_mutex_unlock(&notes->lock);
-        while ((note = list) != NULL) {
-                list = note->next;
-                r = redo(s, note, detach);
-                if (r == 0)
-                        rename_note_remove(s->config.os, notes->dir, note->number);
-                if (r >= 0) {
-                        rename_note_free(note);
-                        continue;
-                }
-                pthread_mutex_lock(&notes->lock);
-                note->next = notes->unfinished;
-                notes->unfinished = note;
-                pthread_mutex_unlock(&notes->lock);
-        }
-}
-
-/* --- at start --- */
-
-static int
-load_note(void *arg, const char *name)
-{
-        struct store *s = arg;
-        struct rename_notes *notes = &s->renames;
-        struct rename_note *note;
-        struct err e = ERR_INIT;
-        char *end;
-        uint64_t number = strtoull(name, &end, 10);
-        int r;
-
-        if (end == name || *end != '\0')
-                return 0;
-        if (number > notes->last_number)
-                notes->last_number = number;
-        r = rename_note_read(s->config.os, notes->dir, number, &note, &e);
-        if (r == E_FORMAT) { /* it was not durable yet: nothing has followed it */
-                rename_note_remove(s->config.os, notes->dir, number);
-                return 0;
-        }
-        if (r < 0)
-                return r;
-        note->next = notes->unfinished;
-        notes->unfinished = note;
-        return 0;
-}
-
-int
-rename_notes_load(struct store *s, struct err *e)
-{
-        struct rename_notes *notes = &s->renames;
-        int n = snprintf(notes->dir, sizeof notes->dir, "%s/renames", s->config.data_dir), r;
-
-        if (n < 0 || n >= (int)sizeof notes->dir)
-                return err_set(e, -ENAMETOOLONG, "%s/renames", s->config.data_dir);
-        r = os_list_dir(s->config.os, "rename:note", notes->dir, load_note, s);
-        return r < 0 && r != -ENOENT ? err_set(e, r, "read %s", notes->dir) : 0;
-}
-
-void
-rename_notes_release(struct rename_notes *notes)
-{
-        struct rename_note *note;
-
-        while ((note = notes->unfinished) != NULL) {
-                notes->unfinished = note->next;
-                rename_note_free(note);
-        }
-        pthread_mutex_destroy(&notes->lock);
 }
