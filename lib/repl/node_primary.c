@@ -125,7 +125,7 @@ primary_on_ready(void *arg)
         store_set_contact(p->node->config.store, node_now_ms(p->node)); /* it lags behind nothing */
         role_set_behind(&p->node->role, false);
         node_save_term(p->node, p->node->role.term);
-        role_set_whole(&p->node->role, p->node->role.term);
+        role_set_complete(&p->node->role, p->node->role.term);
         node_set_ready(p->node);
         node_tell_connected(p->node);
 }

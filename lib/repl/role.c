@@ -248,7 +248,7 @@ role_disconnected(struct role *r, int64_t now_ms)
 }
 
 void
-role_set_whole(struct role *r, uint64_t term)
+role_set_complete(struct role *r, uint64_t term)
 {
         r->last_complete_term = term;
         backoff_reset(&r->dials);

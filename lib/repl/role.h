@@ -111,7 +111,7 @@ void role_set_able(struct role *r, int64_t now_ms, bool is_able);
 /* It may lead, and can. */
 bool role_is_candidate(const struct role *r);
 /* This node has all the data of @term. */
-void role_set_whole(struct role *r, uint64_t term);
+void role_set_complete(struct role *r, uint64_t term);
 /* The holder of @term has said on its stream that it commits no more; what it committed has come before. */
 void role_told_stopped(struct role *r, int64_t now_ms, uint64_t term);
 /* The watch has seen the lease of @term lost. */

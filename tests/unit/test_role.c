@@ -281,7 +281,7 @@ START_TEST(a_term_that_the_service_has_lost_is_written_again)
 
         raised.is_raised = true;
         follow(&w, false);
-        role_set_whole(&w.role, other.term);
+        role_set_complete(&w.role, other.term);
         role_disconnected(&w.role, 60000);
         role_answered(&w.role, 60000, 0, &nobody);
         ck_assert_int_eq(w.last, ROLE_RAISE);
@@ -401,7 +401,7 @@ START_TEST(who_cannot_tell_the_service_its_term_tries_less_and_less_often)
         struct world w;
 
         begin(&w);
-        role_set_whole(&w.role, 5);
+        role_set_complete(&w.role, 5);
         counts = run_against(&w, 1010, 61000, 0, -EACCES, &nobody);
         ck_assert_int_ge(counts.of[ROLE_RAISE], 10);
         ck_assert_int_le(counts.of[ROLE_RAISE], 60);
@@ -450,7 +450,7 @@ START_TEST(who_never_has_all_connects_less_and_less_often)
                 now_ms = w.role.next_connect_ms;
         }
         ck_assert_int_gt(now_ms, 2000 + 20 * 1000);
-        role_set_whole(&w.role, other.term);
+        role_set_complete(&w.role, other.term);
         role_disconnected(&w.role, now_ms);
         ck_assert_int_le(w.role.next_connect_ms, now_ms + 1000);
 }
