@@ -117,7 +117,7 @@ struct db_samples {
         struct db_sample *items;
         size_t n, capacity;
 };
-void metrics_add_databases(struct prom *p, const struct db_samples *s);
+void metrics_add_databases(struct prom *p, const struct db_samples *s, struct store *store);
 void metrics_add_replicas(struct prom *p, const struct api_nodes *n, int64_t now_ms);
 void metrics_add_process(struct prom *p);
 

@@ -19,7 +19,7 @@ enum finding_level { FINDING_ERROR, FINDING_WARNING };
 struct findings {
         const struct api_view *view;
         json_t *lists[2]; /* by level */
-        unsigned n_failed;
+        unsigned n_failed, n_broken;
 };
 
 static void find(struct findings *f, enum finding_level level, const char *about, const char *next,
@@ -117,6 +117,32 @@ find_failed(void *arg, struct db *db)
 }
 
 static void
+find_broken(void *arg, const char *name)
+{
+        struct findings *f = arg;
+
+        if (++f->n_broken <= NAMED_MAX)
+                find(f, FINDING_ERROR, name, "litefs doctor",
+                     "It was not opened, and the log says why. Restore it from a backup, or move its directory out of dbs/ "
+                     "in the data directory, then restart litefs.");
+}
+
+static void
+check_databases(struct findings *f)
+{
+        struct store *s = f->view->api->config.store;
+
+        store_each(s, find_failed, f);
+        if (f->n_failed > NAMED_MAX)
+                find(f, FINDING_ERROR, "databases", "", "%u more databases take no more writes.",
+                     f->n_failed - NAMED_MAX);
+        store_each_broken(s, find_broken, f);
+        if (f->n_broken > NAMED_MAX)
+                find(f, FINDING_ERROR, "databases", "", "%u more databases were not opened.",
+                     f->n_broken - NAMED_MAX);
+}
+
+static void
 check_peer(struct findings *f, const struct api_peer *p)
 {
         int64_t now_ms = clock_wall_ms(f->view->api->config.clock), lag_ms = 0;
@@ -165,10 +191,7 @@ reply_findings(struct http_call *call, void *view)
         check_role(&f);
         check_upgrade(&f);
         check_data_dir(&f);
-        store_each(c->store, find_failed, &f);
-        if (f.n_failed > NAMED_MAX)
-                find(&f, FINDING_ERROR, "databases", "", "%u more databases take no more writes.",
-                     f.n_failed - NAMED_MAX);
+        check_databases(&f);
         check_nodes(&f);
         if (c->each_backup_trouble != NULL)
                 c->each_backup_trouble(c->arg, add_backup_trouble, &f);

@@ -165,7 +165,7 @@ reply_metrics(struct http_call *call, void *view)
         add_answers(&p, v);
         add_database_errors(&p, v);
         add_data_dir(&p, v->api->config.data_dir);
-        metrics_add_databases(&p, &s);
+        metrics_add_databases(&p, &s, v->api->config.store);
         metrics_add_replicas(&p, &v->nodes, clock_wall_ms(v->api->config.clock));
         if (v->api->config.more_metrics != NULL)
                 v->api->config.more_metrics(v->api->config.arg, &t);

@@ -18,12 +18,6 @@ get_size(const struct db_sample *d)
 }
 
 static uint64_t
-get_failed(const struct db_sample *d)
-{
-        return d->info.is_failed;
-}
-
-static uint64_t
 get_base(const struct db_sample *d)
 {
         return d->info.base_txid;
@@ -67,7 +61,6 @@ static const struct gauge {
 } db_gauges[] = {
         { "litefs_db_txid", get_txid, "Current transaction ID." },
         { "litefs_db_size_bytes", get_size, "Size of the database." },
-        { "litefs_db_failed", get_failed, "Whether the database was stopped after an error." },
         { "litefs_db_base_txid", get_base, "Last transaction that the database file durably holds." },
         { "litefs_db_ltx_count", get_records, "Transactions in the log." },
         { "litefs_db_ltx_bytes", get_log_bytes, "Size of the transactions in the log." },
@@ -128,11 +121,28 @@ add_tx_counts(struct prom *p, const struct db_samples *s)
                           PROM_LABELS("db", db_name(s->items[i].db)));
 }
 
-void
-metrics_add_databases(struct prom *p, const struct db_samples *s)
+static void
+add_broken(void *arg, const char *name)
 {
-        if (s->n == 0)
+        prom_int(arg, 1, PROM_LABELS("db", name));
+}
+
+static void
+add_failed(struct prom *p, const struct db_samples *s, struct store *store)
+{
+        prom_family(p, "litefs_db_failed", "gauge",
+                    "Whether the database was stopped after an error, or did not open.");
+        for (size_t i = 0; i < s->n; i++)
+                prom_int(p, s->items[i].info.is_failed, PROM_LABELS("db", db_name(s->items[i].db)));
+        store_each_broken(store, add_broken, p);
+}
+
+void
+metrics_add_databases(struct prom *p, const struct db_samples *s, struct store *store)
+{
+        if (s->n == 0 && !store_has_broken(store))
                 return;
+        add_failed(p, s, store);
         for (size_t g = 0; g < sizeof db_gauges / sizeof db_gauges[0]; g++) {
                 prom_family(p, db_gauges[g].name, "gauge", db_gauges[g].help);
                 for (size_t i = 0; i < s->n; i++)

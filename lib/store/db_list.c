@@ -186,3 +186,13 @@ db_list_each(struct db_list *l, int (*fn)(void *arg, struct db *db), void *arg)
         free(list);
         return r;
 }
+
+void
+db_list_each_broken(struct db_list *l, void (*fn)(void *arg, const char *name), void *arg)
+{
+        pthread_rwlock_rdlock(&l->lock);
+        for (size_t i = 0; i < l->n; i++)
+                if (l->entries[i].db == NULL)
+                        fn(arg, l->entries[i].name);
+        pthread_rwlock_unlock(&l->lock);
+}

@@ -33,5 +33,7 @@ bool db_list_is_broken(struct db_list *l, const char *name);
 bool db_list_has_broken(struct db_list *l);
 /* Calls @fn for each that is open, in name order, until it returns non-zero, which is returned. Without the lock. */
 int db_list_each(struct db_list *l, int (*fn)(void *arg, struct db *db), void *arg);
+/* The names of those that did not open, likewise in order. Under the lock: @fn calls nothing of the list. */
+void db_list_each_broken(struct db_list *l, void (*fn)(void *arg, const char *name), void *arg);
 
 #endif

@@ -75,6 +75,8 @@ int store_create_db(struct store *s, const char *name, struct db **ret, struct e
 int store_replace_broken(struct store *s, const char *name, struct db **ret, struct err *e);
 /* Whether any database did not open. */
 bool store_has_broken(struct store *s);
+/* Calls @fn for the name of each that did not, which is short and calls nothing of the store. */
+void store_each_broken(struct store *s, void (*fn)(void *arg, const char *name), void *arg);
 /* Calls @fn for each in name order until it returns non-zero, which is returned. */
 int store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg);
 /* dbs/DIR/@file of a database, in @buf: 0 or -ENAMETOOLONG. */

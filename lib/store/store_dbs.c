@@ -59,6 +59,12 @@ store_has_broken(struct store *s)
         return db_list_has_broken(&s->dbs);
 }
 
+void
+store_each_broken(struct store *s, void (*fn)(void *arg, const char *name), void *arg)
+{
+        db_list_each_broken(&s->dbs, fn, arg);
+}
+
 int
 store_each(struct store *s, int (*fn)(void *arg, struct db *db), void *arg)
 {

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.request
 
 LITEFS = os.environ.get("LITEFS_BIN", "build/release/cmd/litefs/litefs")
 REPLAY = os.environ.get("REPLAY_BIN", "build/release/tests/integration/integration_replay")
@@ -146,6 +147,10 @@ class Node:
     def port(self):
         """Of the HTTP listener."""
         return int(re.findall(r"http server listening on: .*\(port (\d+)\)", self.log())[-1])
+
+    def get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}{path}", timeout=20) as answer:
+            return answer.read().decode()
 
     def path(self, name):
         return os.path.join(self.mnt, name)

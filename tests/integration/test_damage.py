@@ -1,6 +1,7 @@
 """Damaged files in the data directory: the error names the file and the place and says what to do, nothing more is
 destroyed, and the other databases go on."""
 import glob
+import json
 import os
 import sqlite3
 import struct
@@ -98,6 +99,9 @@ class Damaged:
         except sqlite3.OperationalError:
             pass
         assert self.content() == before, "what is left of the database was changed"
+        [finding] = json.loads(self.node.get("/findings"))["findings"]
+        assert finding["level"] == "error" and finding["about"] == "bad.db" and "not opened" in finding["text"], finding
+        assert 'litefs_db_failed{db="bad.db"} 1' in self.node.get("/metrics")
 
 
 def test_flipped_byte_in_the_log():

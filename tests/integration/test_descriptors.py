@@ -6,7 +6,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 
 import litefs_fixture
 from litefs_fixture import LITEFS, Node, wait_until
@@ -22,11 +21,6 @@ def start(node):
 
 def n_open(node):
     return len(os.listdir(f"/proc/{node.process.pid}/fd"))
-
-
-def get(node, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{node.port()}{path}", timeout=20) as answer:
-        return answer.read().decode()
 
 
 def create(node, name, mode):
@@ -123,8 +117,8 @@ def test_new_databases_are_refused_before_the_reserve_is_touched():
         open_until_refused(n, connections)
         assert len(connections) > 20
         assert n_open(n) <= FOR_FILES + 10
-        assert get(n, "/healthz") == "OK\n" and get(n, "/readyz") == "OK\n"
-        assert '"open0.db"' in get(n, "/db")
+        assert n.get("/healthz") == "OK\n" and n.get("/readyz") == "OK\n"
+        assert '"open0.db"' in n.get("/db")
         for c in connections:  # those that are open go on
             c.execute("insert into t values(2)")
         told = [line for line in n.log().splitlines() if "raise the limit" in line]
@@ -153,9 +147,9 @@ def test_deleted_databases_cost_nothing():
         create_soon(n, "stays.db", "wal")
         wait_until(lambda: n_open(n) < FOR_FILES / 2 + 10, "deleted ones to be closed")
         for path in ("/db", "/cluster", "/metrics", "/debug/vars"):
-            text = get(n, path)
+            text = n.get(path)
             assert "stays.db" in text and "000.db" not in text, path
-        assert re.search(r"^litefs_db_count 1$", get(n, "/metrics"), re.M)
+        assert re.search(r"^litefs_db_count 1$", n.get("/metrics"), re.M)
         create_soon(n, "000.db", "wal")  # it goes on behind its tombstone
         n.check("000.db")
         assert n.stop() == 0
