@@ -50,13 +50,17 @@ fail_request(int status, const char *code, char *ret)
 }
 
 static int
-put_object(struct bucket_object *o, const char *body, const char *condition, char *ret,
-           char ret_etag[32])
+put_object(const struct bucket *b, struct bucket_object *o, const char *body, const char *condition,
+           char *ret, char ret_etag[32])
 {
         const char *want = strstr(condition, "if-match: ");
         char now[32];
 
         make_etag(o, now);
+        if (b->wants_unquoted) {
+                memmove(now, now + 1, strlen(now));
+                now[strlen(now) - 1] = '\0';
+        }
         if (strcmp(condition, "if-none-match: *") == 0 && o->is_there)
                 return fail_request(412, "PreconditionFailed", ret);
         if (want != NULL && !o->is_there)
@@ -83,7 +87,7 @@ bucket_request(struct bucket *b, const char *method, const char *path, const cha
         if (fails && sim_chance(b->sim, 500))
                 return fail_request(503, "SlowDown", ret);
         if (strcmp(method, "PUT") == 0) {
-                status = put_object(o, body, condition, ret, ret_etag);
+                status = put_object(b, o, body, condition, ret, ret_etag);
         } else if (o->is_there) {
                 strcpy(ret, o->text);
                 make_etag(o, ret_etag);

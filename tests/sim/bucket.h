@@ -19,6 +19,7 @@ struct bucket_object {
 struct bucket {
         struct sim *sim;
         int fault_permille;
+        bool wants_unquoted; /* its If-Match compares an ETag without quotes with what it sends with them, as some servers do */
         struct bucket_object objects[BUCKET_OBJECTS_MAX]; /* the first is the lease */
         struct bucket_object backup, old_backup, other;   /* of the lease */
         int64_t backup_us;                                /* when backup was made */

@@ -91,8 +91,10 @@ draw_conditions(struct world *w)
         w->spike_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
         w->reader_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 60);
         w->service.consul.stale_permille = sim_chance(s, 250) ? 100 : 0;
-        if (w->service.kind == SERVICE_BUCKET)
+        if (w->service.kind == SERVICE_BUCKET) {
                 w->service.bucket.fault_permille = (int)sim_between(s, 0, 1) * 30;
+                w->service.bucket.wants_unquoted = sim_chance(s, 250);
+        }
         w->loss_permille = (int)sim_between(s, 0, 1) * (int)sim_between(s, 0, 100);
         w->net.flip_permille = sim_chance(s, 200) ? 5 : 0;
         w->loses_power = sim_chance(s, 300);
