@@ -9,11 +9,11 @@ from lease_fixture import LeaseCase
 from object_contract import ObjectNodes
 from s3_server import DENY, LATE, LOSE_ANSWER, LOSE_REQUEST, Bucket, error
 
-CALL_MS = 500
+CALL_MS = 2000
 
 
 class ObjectFaults(ObjectNodes, LeaseCase):
-    TTL_MS = 2000
+    TTL_MS = 8000  # calls have a quarter of it, and nothing here waits for the end of one
 
     def setUp(self):
         super().setUp()
