@@ -80,8 +80,10 @@ service_has_backup(const struct service *s)
 }
 
 bool
-service_forgets(enum service_trouble what)
+service_forgets(const struct service *s, enum service_trouble what)
 {
+        if (s->kind == SERVICE_BUCKET && what == SERVICE_LOSES_TREE)
+                return true; /* the counter is in the object */
         return what == SERVICE_IS_RESTORED || what == SERVICE_IS_EMPTIED || what == SERVICE_IS_EXCHANGED;
 }
 

@@ -30,7 +30,7 @@ enum service_trouble {
 void service_init(struct service *s, struct sim *sim, enum service_kind kind);
 void service_strike(struct service *s, enum service_trouble what);
 /* Whether its counter goes back with it, so that terms may come again. */
-bool service_forgets(enum service_trouble what);
+bool service_forgets(const struct service *s, enum service_trouble what);
 /* Each @age_us; the one before is what it is restored to. */
 void service_back_up(struct service *s, int64_t age_us);
 bool service_has_backup(const struct service *s);

@@ -123,11 +123,11 @@ end_lease_early(struct world *w)
 {
         enum service_trouble what = (enum service_trouble)sim_between(w->sim, 0, SERVICE_TROUBLES - 1);
 
-        if ((what == SERVICE_LOSES_TREE || service_forgets(what)) && has_newcomer(w))
+        if ((what == SERVICE_LOSES_TREE || service_forgets(&w->service, what)) && has_newcomer(w))
                 what = SERVICE_LOSES_KEY;
         if (what == SERVICE_IS_RESTORED && !service_has_backup(&w->service))
                 what = SERVICE_ENDS_SESSION;
-        w->is_restored |= service_forgets(what);
+        w->is_restored |= service_forgets(&w->service, what);
         service_strike(&w->service, what);
 }
 
