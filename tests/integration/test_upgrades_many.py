@@ -1,6 +1,6 @@
-"""Planned upgrades one after the other under load, in all journal modes: ROUNDS of them (20), beside DATABASES (10) that are open and
-idle. No application may see an error, and none of what it was told is committed may be lost. Prints how long the longest
-statement took that each upgrade came upon."""
+"""Planned upgrades one after the other under load, in all journal modes: ROUNDS of them (20), or as many as MAX_SECONDS
+(600) allow, beside DATABASES (10) that are open and idle. No application may see an error, and none of what it was told is
+committed may be lost. Prints how long the longest statement took that each upgrade came upon."""
 import os
 import subprocess
 import sys
@@ -17,7 +17,7 @@ APPLICATION = """
 import sqlite3, sys, threading, time
 path, mode, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 end = threading.Event()
-slow = []
+slow, changes = [], [0]  # of the second an odd number: all rows are about to go
 def connect():
     return sqlite3.connect(path, isolation_level=None, timeout=300, check_same_thread=False)
 def timed(c, sql):
@@ -33,11 +33,12 @@ writer.execute("pragma cache_size=10")
 writer.execute("create table t(id integer primary key, a)")
 print("ready", flush=True)
 def read():
-    last = 0
+    last, seen = 0, 0
     while not end.is_set():
+        before = changes[0]
         ((n, top),) = timed(reader, "select count(*), coalesce(max(id), 0) from t")
-        assert n == top and n >= last and n % 2 == 0, (n, top, last)
-        last = n
+        assert n == top and n % 2 == 0 and (n >= last or changes[0] != seen), (n, top, last)
+        last, seen = (n if before == changes[0] and before % 2 == 0 else 0), before
         time.sleep(pause)
 failed = []
 threading.excepthook = lambda a: (failed.append(a.exc_value), end.set())
@@ -57,7 +58,9 @@ while not end.is_set():
         timed(writer, "commit")
         n += 2
     if n >= 2000:
+        changes[0] += 1
         timed(writer, "delete from t")
+        changes[0] += 1
         n = 0
     time.sleep(pause)
 thread.join()
@@ -102,7 +105,8 @@ def test_many():
         applications = [(mode, start(n, mode)) for mode in MODES]
         upgrades = []
         try:
-            for _ in range(ROUNDS):
+            end_at = time.monotonic() + float(os.environ.get("MAX_SECONDS", "600"))
+            while len(upgrades) < ROUNDS and time.monotonic() < end_at:
                 positions = {mode: n.pos(mode + ".db") for mode in MODES}
                 begun = time.monotonic()
                 n.upgrade()
