@@ -40,7 +40,9 @@ next_step(const struct client *c, int code, const char *base, const char *words)
 {
         if (code == -EPROTO && strstr(words, "wrong version number") != NULL)
                 return "it does not speak TLS: use http://, or set http.tls in its litefs.yml";
-        if (code == -EPROTO && strstr(words, "SSL_ERROR_SYSCALL") != NULL) /* it closed the connection */
+        /* It closed the connection, in the words of libcurl, or in those of OpenSSL, which a later libcurl passes on. */
+        if (code == -EPROTO &&
+            (strstr(words, "SSL_ERROR_SYSCALL") != NULL || strstr(words, "unexpected eof") != NULL))
                 return "if it does not speak TLS, use http://; else check -ca, -cert and -key against http.tls of "
                        "its litefs.yml";
         if (strncmp(base, "https://", 8) == 0 && code == -EPROTO)
