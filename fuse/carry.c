@@ -143,7 +143,7 @@ session_quiesce(struct session *s, struct workers *const *others, int timeout_ms
 void
 session_end_looking(struct session *s)
 {
-        wal_watch_stop(s);
+        wal_watch_pause(s);
         if (s->config.workers != NULL)
                 workers_drain(s->config.workers);
 }
@@ -245,6 +245,7 @@ session_carry_out(struct session *s, struct parcel *p)
 void
 session_go_on(struct session *s)
 {
+        wal_watch_go_on(s);
         dispatch_unpause(s);
 }
 

@@ -18,7 +18,7 @@ int session_quiesce(struct session *s, struct workers *const *others, int timeou
 /* After that: nothing looks at WALs that are passed through any more. */
 void session_end_looking(struct session *s);
 /* And then the state; then one of the two: session_leave ends session_run, and session_free leaves the mount to the next
- * program; session_go_on serves on. */
+ * program; session_go_on serves on, and WALs are looked at again. */
 void session_carry_out(struct session *s, struct parcel *p);
 void session_leave(struct session *s);
 void session_go_on(struct session *s);

@@ -396,7 +396,8 @@ session_stop(struct session *s, int drain_ms)
 
         wal_watch_flush(s);
         atomic_store(&s->is_stopping, true);
-        store_stop_writes(s->store);
+        if (!s->passthrough.is_on || s->barrier != NULL) /* else commits that nobody asks for go on */
+                store_stop_writes(s->store);
         if (s->barrier != NULL)
                 session_pause_writes(s, false); /* node_stop's, which was for good */
         workers_drain(s->config.workers);
@@ -416,6 +417,9 @@ session_stop(struct session *s, int drain_ms)
         }
         if (s->config.live != NULL)
                 (void)workers_call(s->config.tellers, revoke_nodes, s);
+        wal_watch_take_rest(s);
+        workers_drain(s->config.workers); /* of a large one */
+        store_stop_writes(s->store);
         while (atomic_load(&s->is_running)) {
                 fuse_session_exit(s->se);
                 dispatch_wake(s);

@@ -5,11 +5,13 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "db/passed.h"
 #include "fuse/fuse_internal.h"
 
@@ -38,6 +40,7 @@ struct wal_watch {
         size_t n, capacity;
         int inotify_fd, wake_fd;
         bool is_ending;
+        bool has_thread; /* else it is paused; of who starts and stops it */
 };
 
 static int64_t
@@ -243,11 +246,10 @@ run_watch(void *arg)
         return NULL;
 }
 
-void
-wal_watch_flush(struct session *s)
+static void
+watch_each(struct session *s, void (*fn)(struct db *db))
 {
         struct wal_watch *ww = s->wal_watch;
-        struct db_look ignored;
 
         if (ww == NULL)
                 return;
@@ -256,10 +258,36 @@ wal_watch_flush(struct session *s)
                 struct db *db = ww->list[i].db;
 
                 pthread_mutex_unlock(&ww->lock);
-                (void)db_wal_look(db, &ignored);
+                fn(db);
                 pthread_mutex_lock(&ww->lock);
         }
         pthread_mutex_unlock(&ww->lock);
+}
+
+static void
+flush_db(struct db *db)
+{
+        struct db_look ignored;
+
+        (void)db_wal_look(db, &ignored);
+}
+
+void
+wal_watch_flush(struct session *s)
+{
+        watch_each(s, flush_db);
+}
+
+static void
+take_rest_of_db(struct db *db)
+{
+        db_wal_set_index(db, -1);
+}
+
+void
+wal_watch_take_rest(struct session *s)
+{
+        watch_each(s, take_rest_of_db);
 }
 
 /* --- life --- */
@@ -276,6 +304,28 @@ free_watch(struct wal_watch *ww)
         free(ww);
 }
 
+static int
+start_looking(struct wal_watch *ww)
+{
+        int r = -pthread_create(&ww->thread, NULL, run_watch, ww);
+
+        ww->has_thread = r == 0;
+        return r;
+}
+
+static void
+end_looking(struct wal_watch *ww)
+{
+        if (!ww->has_thread)
+                return;
+        pthread_mutex_lock(&ww->lock);
+        ww->is_ending = true;
+        pthread_mutex_unlock(&ww->lock);
+        poke(ww);
+        pthread_join(ww->thread, NULL);
+        ww->has_thread = ww->is_ending = false;
+}
+
 int
 wal_watch_start(struct session *s)
 {
@@ -288,8 +338,7 @@ wal_watch_start(struct session *s)
         pthread_mutex_init(&ww->lock, NULL);
         ww->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
         ww->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        r = ww->inotify_fd < 0 || ww->wake_fd < 0 ? -errno
-                                                  : -pthread_create(&ww->thread, NULL, run_watch, ww);
+        r = ww->inotify_fd < 0 || ww->wake_fd < 0 ? -errno : start_looking(ww);
         if (r < 0) {
                 free_watch(ww);
                 return r;
@@ -305,11 +354,33 @@ wal_watch_stop(struct session *s)
 
         if (ww == NULL)
                 return;
-        pthread_mutex_lock(&ww->lock);
-        ww->is_ending = true;
-        pthread_mutex_unlock(&ww->lock);
-        poke(ww);
-        pthread_join(ww->thread, NULL);
+        end_looking(ww);
         s->wal_watch = NULL;
         free_watch(ww);
+}
+
+void
+wal_watch_pause(struct session *s)
+{
+        if (s->wal_watch != NULL)
+                end_looking(s->wal_watch);
+}
+
+/* What came meanwhile is there to be seen, whatever the kernel has told. */
+void
+wal_watch_go_on(struct session *s)
+{
+        struct wal_watch *ww = s->wal_watch;
+        int r;
+
+        if (ww == NULL || ww->has_thread)
+                return;
+        for (size_t i = 0; i < ww->n; i++)
+                ww->list[i].is_active = ww->list[i].wants_look = true;
+        r = start_looking(ww);
+        if (r < 0)
+                log_error(
+                        "WALs that are passed through are not looked at, so commits wait for the node's end to be "
+                        "captured: %s",
+                        strerror(-r));
 }

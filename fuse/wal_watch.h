@@ -15,10 +15,16 @@ struct wal_watch;
 
 int wal_watch_start(struct session *s);
 void wal_watch_stop(struct session *s); /* fine when it was not started */
+/* From one to the other nothing is looked at but by wal_watch_flush, and nothing is forgotten. Fine when it was not started, or not
+ * paused. */
+void wal_watch_pause(struct session *s);
+void wal_watch_go_on(struct session *s);
 /* Its WAL is passed through from now on. */
 void wal_watch_add(struct session *s, struct db *db);
 /* What is committed by now is captured, if it may be. */
 void wal_watch_flush(struct session *s);
+/* The same once the wal-indexes are spoiled (wal_spoil.h), and say nothing: all that the WALs have. */
+void wal_watch_take_rest(struct session *s);
 /* Something has happened to it. */
 void wal_watch_wake(struct session *s, struct db *db);
 

@@ -331,6 +331,7 @@ daemon_hand_over(struct daemon *d)
         }
         *d->options->ret_parcel_fd = fd;
         d->is_handed_over = true;
+        store_leave(d->store);
         session_leave(d->session);
         return UPGRADE_DONE;
 }

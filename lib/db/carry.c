@@ -18,7 +18,6 @@ db_carry_out_locked(struct db *db, struct parcel *p)
         parcel_put(p, db->passed.is_on);
         parcel_put(p, db->passed.is_fast);
         parcel_put(p, db->passed.was_told);
-        db->is_handed_on = true;
         parcel_put(p, db->journal.exists);
         parcel_put(p, db->journal.is_active);
         parcel_put(p, db->journal.is_hot);
@@ -39,6 +38,14 @@ db_carry_out(struct db *db, struct parcel *p)
 {
         db_lock(db);
         db_carry_out_locked(db, p);
+        pthread_mutex_unlock(&db->lock);
+}
+
+void
+db_leave(struct db *db)
+{
+        db_lock(db);
+        db->is_handed_on = true;
         pthread_mutex_unlock(&db->lock);
 }
 

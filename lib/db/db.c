@@ -104,6 +104,15 @@ wants_base(const struct db *db)
         return !db->is_handed_on || txlog_end_lsn(db->log) - db->base.lsn > DB_REPLAYED_SOON;
 }
 
+/* What may not be captured any more stays in the WAL, and the next start finds it by the mark (recover_wal.c). */
+static bool
+is_all_captured(struct db *db)
+{
+        struct db_look ignored;
+
+        return db_wal_look(db, &ignored) != E_NOT_PRIMARY;
+}
+
 void
 db_close(struct db *db)
 {
@@ -114,7 +123,7 @@ db_close(struct db *db)
 
         if (db == NULL)
                 return;
-        if (db->passed.is_on && !db->is_handed_on)
+        if (db->passed.is_on && !db->is_handed_on && is_all_captured(db))
                 (void)db_wal_pass_through(db, WAL_PASSTHROUGH_OFF);
         (void)db_housekeep(db, &keep, &e);
         if (db_access_begin(db, DB_BY_CLOSING, &a, NULL) == 0) {

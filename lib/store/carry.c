@@ -39,6 +39,20 @@ store_carry_out(struct store *s, struct parcel *p)
         (void)store_each(s, store_carry_out_db, p);
 }
 
+static int
+store_leave_db(void *arg, struct db *db)
+{
+        (void)arg;
+        db_leave(db);
+        return 0;
+}
+
+void
+store_leave(struct store *s)
+{
+        (void)store_each(s, store_leave_db, NULL);
+}
+
 /* Nothing else has come upon the database yet. */
 static void
 lose_database(struct store *s, const char *name, struct db *db, const char *why)

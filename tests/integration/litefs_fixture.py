@@ -90,6 +90,14 @@ class HungMount:
         self.application.wait(30)
 
 
+def is_traced(pid):
+    """Every thread of it."""
+    try:
+        return not any("TracerPid:\t0\n" in open(f"/proc/{pid}/task/{t}/status", encoding="utf-8").read() for t in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return False  # one has ended meanwhile
+
+
 class Node:
     """`with Node() as n:` runs a node on n.mnt; its log is printed when the block raises."""
 

@@ -5,14 +5,16 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 
 import litefs_fixture
-from litefs_fixture import Node, in_step, replica_of, wait_until
+from litefs_fixture import Node, in_step, is_traced, replica_of, wait_until
 
 litefs_fixture.WAL_PASSTHROUGH = "full"
 from test_requests import assert_cost, assert_free, cost, open_table, select, totals, update  # noqa: E402
@@ -322,6 +324,69 @@ def test_nobody_reads_or_writes_on_in_a_mount_that_has_ended():
                 d = n.connect()
                 assert ("first",) in d.execute("select b from t").fetchall()
                 d.close()
+
+
+COUNTING = r"""
+import itertools, sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=20)
+c.execute("pragma synchronous=normal")
+c.execute("pragma wal_autocheckpoint=0")
+for i in itertools.count(1):
+    c.execute("insert into n values(?)", (i,))
+    print(i, flush=True)
+"""
+
+
+def fails_to_hand_over(n):
+    """The state cannot be gathered; the tracer, for who has to end it."""
+    tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=memfd_create", "-e",
+                               "inject=memfd_create:error=ENOMEM", "-p", str(n.process.pid)])
+    wait_until(lambda: is_traced(n.process.pid), "strace")
+    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{n.port()}/upgrade", method="POST"), timeout=60):
+        pass
+    return tracer
+
+
+def test_an_ending_node_loses_nothing_that_it_cannot_refuse():
+    """A writer that nobody is asked by commits on while the mount waits for its files to be closed."""
+    for has_failed in (False, True):
+        if has_failed and shutil.which("strace") is None:
+            return
+        with Node() as n:
+            c = n.connect()
+            c.execute("pragma journal_mode=wal")
+            c.execute("create table n(a integer primary key)")
+            writer, tracer = run_python(COUNTING, n.path("t.db")), None
+            try:
+                writer.stdout.readline()
+                if has_failed:
+                    tracer = fails_to_hand_over(n)
+                else:
+                    n.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: "files are still open" in n.log(), "the mount to end")
+                before = c.execute("select max(a) from n").fetchone()[0]
+                told = 0
+                while told < before + 20:
+                    line = writer.stdout.readline()
+                    assert line, "the writer was ended before it had committed anything"
+                    told = int(line)
+            finally:
+                writer.kill()
+                writer.wait(30)
+                writer.stdout.close()
+                if tracer is not None:
+                    tracer.send_signal(signal.SIGTERM)
+                    tracer.wait(30)
+            c.close()
+            assert n.process.wait(60) == has_failed
+            n.process = None
+            assert ("could not be handed over" in n.log()) == has_failed
+            n.start()
+            c = n.connect()
+            count, last = c.execute("select count(*), max(a) from n").fetchone()
+            assert count == last >= told, (has_failed, count, last, told)
+            c.close()
+            n.check()
 
 
 @contextlib.contextmanager

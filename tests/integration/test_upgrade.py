@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "htt
 
 import litefs_fixture
 from halt_fixture import Halt
-from litefs_fixture import LITEFS, Node, in_step, replica_of, wait_until
+from litefs_fixture import LITEFS, Node, in_step, is_traced, replica_of, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
@@ -595,14 +595,6 @@ def test_refused_without_descriptors():
         for f in files:
             f.close()
         n.check()
-
-
-def is_traced(pid):
-    """Every thread of it."""
-    try:
-        return not any("TracerPid:\t0\n" in open(f"/proc/{pid}/task/{t}/status", encoding="utf-8").read() for t in os.listdir(f"/proc/{pid}/task"))
-    except OSError:
-        return False  # one has ended meanwhile
 
 
 def test_node_ends_when_it_cannot_go_on():

@@ -194,6 +194,7 @@ db_driver_resume(struct db_driver *d, struct err *e)
         parcel_release(&p);
         if (fd < 0)
                 return fd;
+        db_leave(d->db);
         snprintf(dir, sizeof dir, "%.*s/dbs/t.db", (int)(strlen(d->tmp_dir) - strlen("/tmp")),
                  d->tmp_dir);
         db_close(d->db);

@@ -9,8 +9,7 @@ import sys
 import cluster_fixture
 from cluster_fixture import BECAME, CEASED, Cluster, have_same, is_readonly, need, wait_until
 from lease_fixture import http
-from litefs_fixture import LITEFS
-from test_upgrade import is_traced
+from litefs_fixture import LITEFS, is_traced
 
 
 def info(node):
