@@ -469,7 +469,8 @@ static struct listener *
 find_listener(const struct sim_host *h)
 {
         for (struct listener *ls = listeners; ls != NULL; ls = ls->next)
-                if (ls->loop->host == h && ls->incarnation == h->incarnation && !ls->loop->is_stopped)
+                if (ls->loop != NULL && ls->loop->host == h && ls->incarnation == h->incarnation &&
+                    !ls->loop->is_stopped)
                         return ls;
         return NULL;
 }
@@ -593,12 +594,12 @@ listener_port(const struct listener *ls)
         return 20202;
 }
 
-/* Its memory is kept, as a connection's. */
+/* Its memory is kept, as a connection's; the loop's is not. */
 void
 listener_close(struct listener *ls)
 {
         if (ls != NULL)
-                ls->incarnation = 0;
+                ls->loop = NULL;
 }
 
 /* There are never too many. */
