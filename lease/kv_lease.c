@@ -437,11 +437,28 @@ kv_raise_term(struct lease *l, const struct lease_state *seen, uint64_t term, st
 
 /* --- from program to program --- */
 
+/* What the watch has seen lost is held no longer, and is to be ended like any other: its node may not have heard of it. */
+static void
+set_lost_aside(struct kv_lease *kv)
+{
+        bool is_lost;
+
+        pthread_mutex_lock(&kv->hold_lock);
+        is_lost = kv->is_lost;
+        pthread_mutex_unlock(&kv->hold_lock);
+        if (!is_lost)
+                return;
+        memcpy(kv->leftover, kv->session, sizeof kv->leftover);
+        kv->leftover_term = kv->term;
+        set_session(kv, "", 0);
+}
+
 void
 kv_hand_on(struct lease *l, struct lease_hold *ret)
 {
         struct kv_lease *kv = (struct kv_lease *)l;
 
+        set_lost_aside(kv);
         memset(ret, 0, sizeof *ret);
         ret->fd = -1;
         snprintf(ret->type, sizeof ret->type, "%s", l->type);
@@ -451,6 +468,7 @@ kv_hand_on(struct lease *l, struct lease_hold *ret)
         memcpy(ret->session, kv->session, sizeof ret->session);
         ret->term = kv->term;
         ret->renewals = kv->renewals;
+        ret->ttl_ms = l->ttl_ms;
         ret->deadline_ms = kv_deadline_ms(l);
         memcpy(ret->leftover, kv->leftover, sizeof ret->leftover);
         ret->leftover_term = kv->leftover_term;
@@ -463,7 +481,7 @@ is_of_this(const struct kv_lease *kv, const struct lease_hold *hold)
 {
         return strcmp(hold->type, kv->base.type) == 0 && strcmp(hold->key, kv->key) == 0 &&
                strcmp(hold->hostname, kv->hostname) == 0 &&
-               strcmp(hold->advertise_url, kv->advertise_url) == 0;
+               strcmp(hold->advertise_url, kv->advertise_url) == 0 && hold->ttl_ms == kv->base.ttl_ms;
 }
 
 int
@@ -474,8 +492,10 @@ kv_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *r
         if (!is_of_this(kv, hold))
                 return err_text(
                         e, E_CONFIG,
-                        "the lease %s of %s was handed on, and the configuration has %s of %s now",
-                        hold->key, hold->hostname, kv->key, kv->hostname);
+                        "the lease %s of %s with a TTL of %lld ms was handed on, and the configuration has %s of %s "
+                        "with %lld ms now",
+                        hold->key, hold->hostname, (long long)hold->ttl_ms, kv->key, kv->hostname,
+                        (long long)kv->base.ttl_ms);
         memcpy(kv->leftover, hold->leftover, sizeof kv->leftover);
         kv->leftover_term = hold->leftover_term;
         if (hold->session[0] == '\0')

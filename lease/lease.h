@@ -63,8 +63,9 @@ struct lease_hold {
         char type[16], key[LEASE_KEY_SIZE], hostname[LEASE_HOSTNAME_SIZE], advertise_url[LEASE_URL_SIZE];
         char session[LEASE_SESSION_SIZE]; /* "": it holds none */
         uint64_t term, renewals;
+        int64_t ttl_ms;      /* that its renewals ask for */
         int64_t deadline_ms; /* as lease_ops.deadline_ms */
-        /* What could not be ended yet; "": nothing. */
+        /* What could not be ended yet, or was lost; "": nothing. */
         char leftover[LEASE_SESSION_SIZE];
         uint64_t leftover_term;
         int fd; /* that has to stay open for the session to live; -1: none */
@@ -117,7 +118,8 @@ struct lease_ops {
          * caller's. No other call is under way but watch(), which ends. NULL, as the next: the lease needs none of it. */
         void (*hand_on)(struct lease *l, struct lease_hold *ret);
         /* Of an object that holds nothing: it holds the lease as @hold says, whose fd it takes over, perhaps beyond the
-         * deadline; *@ret describes it. E_NOT_PRIMARY: @hold has none. E_CONFIG: it is another lease, or another node's. */
+         * deadline; *@ret describes it. E_NOT_PRIMARY: @hold has none. E_CONFIG: it is another lease, or
+         * another node's, or has another TTL. */
         int (*take_on)(struct lease *l, const struct lease_hold *hold, struct lease_state *ret,
                        struct err *e);
         /* CLOCK_BOOTTIME ms up to which this node is proved to hold the lease; INT64_MIN: it does not. */

@@ -224,6 +224,7 @@ put_hold(struct parcel *p, const struct lease_hold *h)
         parcel_put_text(p, h->session);
         parcel_put(p, h->term);
         parcel_put(p, h->renewals);
+        parcel_put(p, (uint64_t)h->ttl_ms);
         parcel_put(p, (uint64_t)h->deadline_ms);
         parcel_put_text(p, h->leftover);
         parcel_put(p, h->leftover_term);
@@ -306,6 +307,7 @@ take_hold(struct parcel_reader *r, struct lease_hold *h)
         take_text(r, h->session, sizeof h->session);
         h->term = parcel_get_below(r, LEASE_TERM_MAX + 1);
         h->renewals = parcel_get(r);
+        h->ttl_ms = (int64_t)parcel_get(r);
         h->deadline_ms = (int64_t)parcel_get(r);
         take_text(r, h->leftover, sizeof h->leftover);
         h->leftover_term = parcel_get_below(r, LEASE_TERM_MAX + 1);

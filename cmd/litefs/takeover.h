@@ -20,7 +20,7 @@
 struct config;
 
 /* Of the parcels that this program writes and reads; another one with each change of what is in them. */
-#define TAKEOVER_VERSION 4u
+#define TAKEOVER_VERSION 5u
 
 /* What is said of the process, before its parts. Strings are borrowed. */
 struct takeover_facts {

@@ -143,6 +143,21 @@ class Contract:
         self.assertCode(a.call("hand-on"), "E_NOT_PRIMARY")
         self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
 
+    def test_handed_on_after_the_watch_has_seen_it_lost(self):
+        """Whoever has it then does not hold it, nor lets its session live on."""
+        a = self.holder()
+        session = a.ok("read").session
+        a.send("watch")
+        self.end_session(session)
+        self.assertCode(a.receive(), "E_NOT_PRIMARY")
+        self.assertCode(a.call("hand-on"), "E_NOT_PRIMARY")
+        self.assertIsNone(a.left_ms())
+
+    def test_handed_on_to_another_ttl_it_is_refused(self):
+        a = self.holder()
+        self.assertCode(a.call(f"hand-on {self.TTL_MS + 1000}"), "E_CONFIG")
+        self.assertIsNone(a.left_ms())
+
     # --- losing it ---
 
     def test_an_ended_session_is_lost(self):

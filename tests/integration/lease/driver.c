@@ -85,8 +85,9 @@ now_us(void)
 
 static int make_lease(int argc, char **argv, struct lease **ret, struct err *e);
 
+/* With another @ttl_ms, if it is not "". */
 static int
-hand_on(struct node *n, struct lease_state *ret, struct err *e)
+hand_on(struct node *n, const char *ttl_ms, struct lease_state *ret, struct err *e)
 {
         struct lease *old = n->lease;
         struct lease_hold hold;
@@ -97,6 +98,8 @@ hand_on(struct node *n, struct lease_state *ret, struct err *e)
                 abort(); /* two would hold it */
         old->ops->free(old);
         r = make_lease(n->argc, n->argv, &n->lease, e);
+        if (r == 0 && ttl_ms[0] != '\0')
+                n->lease->ttl_ms = strtoll(ttl_ms, NULL, 10);
         return r == 0 ? n->lease->ops->take_on(n->lease, &hold, ret, e) : r;
 }
 
@@ -142,7 +145,7 @@ call(struct node *n, const char *verb, const char *arg, json_t **ret, struct err
                 *ret = json_pack("{s:s}", "session", token);
                 return r;
         } else if (strcmp(verb, "hand-on") == 0) {
-                r = hand_on(n, &state, e);
+                r = hand_on(n, arg, &state, e);
         } else if (strcmp(verb, "take-over") == 0) {
                 r = ops->take_over(n->lease, arg, 1, &state, e);
         } else {

@@ -65,5 +65,9 @@ class ObjectContract(ObjectNodes, Contract):
         self.assertCode(a.call("renew"), "E_NOT_PRIMARY")
         self.assertIsNone(a.left_ms())
 
+    def test_handed_on_after_the_watch_has_seen_it_lost(self):
+        """Which sees nothing here; as when nobody has noticed."""
+        self.test_handed_on_after_it_was_lost()
+
     def test_a_watch_without_a_server_is_no_loss(self):
         self.assertCode(self.holder().call("watch"), "EOPNOTSUPP")
