@@ -133,7 +133,10 @@ struct lease {
         const char *type;      /* "static", "consul", "etcd", "file", "object" */
         int64_t ttl_ms;        /* 0: it does not run out */
         int64_t lock_delay_ms; /* how long nobody gets it after its holder was lost */
-        const char *key;       /* where the service has it, for messages; NULL: nowhere */
+        /* All of it is one object, of whose removal its holder does not hear at once: that nothing is there does not say that
+         * nobody has held it. */
+        bool may_vanish;
+        const char *key; /* where the service has it, for messages; NULL: nowhere */
         /* Before the service is asked for @term, by @session; an error: it is not. NULL: nobody wants to know. */
         int (*claim)(void *arg, uint64_t term, const char *session, struct err *e);
         void *claim_arg;

@@ -635,6 +635,7 @@ lease_object_new(const struct lease_object_options *options, struct lease **ret,
         if (o == NULL)
                 return r < 0 ? r : err_set(e, -ENOMEM, "lease in a bucket");
         memcpy(o->name, name, sizeof o->name);
+        o->kv.base.may_vanish = true;
         r = kv_init(&o->kv, &object_ops, &object_service, &kv, e);
         if (r == 0) {
                 snprintf(o->probe_name, sizeof o->probe_name, "%s.probe.%s", name, o->kv.hostname);

@@ -159,6 +159,7 @@ node_open(const struct node_config *config, struct node **ret, struct err *e)
                                     .advertise_url = config->advertise_url,
                                     .is_candidate = config->is_candidate,
                                     .ttl_ms = config->lease->ttl_ms,
+                                    .may_vanish = config->lease->may_vanish,
                                     .reconnect_ms = config->reconnect_ms };
         int r;
 

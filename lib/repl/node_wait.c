@@ -56,9 +56,11 @@ static void
 describe_holder(const struct node *n, struct node_wait *ret)
 {
         ret->cause = NODE_WAIT_HOLDER;
-        snprintf(ret->reason, sizeof ret->reason,
-                 "the lease is gone, but was not released: for %lld ms its last holder may still commit",
-                 (long long)role_stop_wait_ms(&n->role, node_now_ms(n)));
+        snprintf(ret->reason, sizeof ret->reason, "the lease %s: for %lld ms %s may still commit",
+                 n->role.seen.last_term == 0 ? "is new, or was removed"
+                                             : "is gone, but was not released",
+                 (long long)role_stop_wait_ms(&n->role, node_now_ms(n)),
+                 n->role.seen.last_term == 0 ? "one that had it" : "its last holder");
 }
 
 static void

@@ -54,6 +54,7 @@ struct role_config {
         bool is_candidate;
         int64_t ttl_ms; /* 0: a lease that does not run out */
         int64_t reconnect_ms; /* at most, after the first failure; twice that after the next, up to RECONNECT_MAX_MS */
+        bool may_vanish;             /* the lease, as in lease/lease.h */
         uint64_t random;             /* for jitter */
         uint64_t last_complete_term; /* the last term that this node has all the data of; 0: none */
 };

@@ -72,6 +72,14 @@ may_regain(const struct role *r, int64_t now_ms)
         return r->regain_until_ms != 0 && now_ms < r->own_until_ms && r->seen.last_term == r->term;
 }
 
+/* Where that can be seen. Else a node that is new would lead beside one whose lease was removed a moment ago. */
+static bool
+had_no_holder(const struct role *r)
+{
+        return !r->config.may_vanish && r->seen.last_term == 0 && r->seen.key_index == 0 &&
+               r->term == 0 && r->last_ttl_ms == 0;
+}
+
 /* A release, and the holder's word, count only for the last term that this node knows: others may have led since. */
 static bool
 has_stopped(const struct role *r, int64_t now_ms)
@@ -80,8 +88,8 @@ has_stopped(const struct role *r, int64_t now_ms)
 
         if (s->is_released && s->last_term >= r->term)
                 return true;
-        if (s->last_term == 0 && r->term == 0 && r->last_ttl_ms == 0 && s->key_index == 0)
-                return true; /* there never was one */
+        if (had_no_holder(r))
+                return true;
         if (r->word_term != 0 && r->word_term == r->term && s->last_term == r->term && !s->is_raised)
                 return true;
         return may_regain(r, now_ms) || now_ms - r->unmoved_since_ms > holder_ttl_ms(r);

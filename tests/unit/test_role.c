@@ -228,6 +228,22 @@ START_TEST(a_lease_that_vanished_is_left_alone_for_its_holders_ttl)
 }
 END_TEST
 
+/* One object, which is not there: it may have been removed a moment ago, while somebody leads. */
+START_TEST(a_lease_that_may_have_been_removed_is_left_alone_for_a_ttl)
+{
+        struct world w;
+        int64_t at_ms;
+
+        begin(&w);
+        w.role.config.may_vanish = true;
+        role_answered(&w.role, 1010, 0, &nobody);
+        ck_assert(!w.role.has_request);
+        at_ms = run_until_acquired(&w, 1020, 80000, &nobody);
+        ck_assert_int_gt(at_ms, 1010 + TTL_MS);
+        ck_assert_int_le(at_ms, 1010 + TTL_MS + 20);
+}
+END_TEST
+
 /* Somebody else had it in between and lost it, too: or KEY/term was lost and written again. */
 START_TEST(the_wait_begins_anew_when_the_last_term_has_moved)
 {
@@ -598,6 +614,7 @@ main(void)
         tcase_add_test(tc, who_is_behind_waits_anew_after_another_holder);
         tcase_add_test(tc, who_is_not_behind_takes_the_lease_at_once);
         tcase_add_test(tc, a_lease_that_vanished_is_left_alone_for_its_holders_ttl);
+        tcase_add_test(tc, a_lease_that_may_have_been_removed_is_left_alone_for_a_ttl);
         tcase_add_test(tc, the_wait_begins_anew_when_the_last_term_has_moved);
         tcase_add_test(tc, the_holders_word_is_enough_in_its_term_alone);
         tcase_add_test(tc, a_release_of_an_earlier_term_is_none);

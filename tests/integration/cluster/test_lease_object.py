@@ -71,6 +71,17 @@ def test_an_object_that_is_gone_is_waited_for():
         assert state(c)["term"] >= 2
 
 
+def test_a_new_node_does_not_lead_beside_a_primary_whose_object_was_removed():
+    with Cluster(1, backend="object", ttl="3s") as c:
+        old = c.wait_primary()
+        old.lease_link.cut()  # it leads on until its deadline, and does not hear of it
+        c.server.write("lease", None)
+        new = c.add()
+        new.start()
+        wait_until(new.is_primary, "the new node to lead")
+        assert info(old).get("leaseRemainingMS", 0) <= 0, (info(old), info(new))
+
+
 def test_a_primary_without_its_bucket_commits_no_more():
     with Cluster(2, backend="object", ttl="3s") as c:
         write_soon(c, 0)
