@@ -80,12 +80,18 @@ object_mark(const struct object_txn *t)
 static int
 object_request(struct object_lease *o, struct s3_call *call, struct http_response *ret, struct err *e)
 {
+        int r;
+
         call->key = o->name;
         call->timeout_ms = kv_left_ms(&o->kv);
         if (call->timeout_ms == 0)
                 return err_text(e, -ETIMEDOUT, "%s: no answer within %lld ms", o->kv.key,
                                 (long long)o->kv.timeout_ms);
-        return s3_do(&o->s3, call, ret, e);
+        r = s3_do(&o->s3, call, ret, e);
+        if (r == -ENOTSUP) /* by which a lease says what it never does: lease/lease.h */
+                r = err_text(e, -EINVAL, "%s: %s: the bucket does not know how to do that (501)",
+                             o->kv.key, call->method);
+        return r;
 }
 
 /* An empty object is what somebody has put, so that there is one. */
@@ -268,7 +274,7 @@ object_probe(struct object_lease *o, struct err *e)
         if (!honours)
                 return err_text(
                         e, E_CONFIG,
-                        "%s: the bucket ignores If-None-Match or If-Match, so that two nodes could lead at "
+                        "%s: the bucket does not honour If-None-Match or If-Match, so that two nodes could lead at "
                         "once: keep the lease in another bucket, or in etcd or Consul",
                         o->kv.key);
         o->is_probed = true;

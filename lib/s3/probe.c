@@ -74,9 +74,9 @@ s3_probe(struct s3 *s, const char *key, int64_t timeout_ms, bool *ret_honours, s
 
         if (r == 0)
                 r = put_probe(&p, absent, etag, e);
-        if (r < 0 && r != -EEXIST)
-                return r;
-        r = r == -EEXIST ? probe_if_match(&p, e) : 1;
+        r = r == -EEXIST ? probe_if_match(&p, e) : r == 0 ? 1 : r;
+        if (r == -ENOTSUP) /* it says so */
+                r = 1;
         if (r >= 0)
                 *ret_honours = r == 0;
         return r < 0 ? r : 0;

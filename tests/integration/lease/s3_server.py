@@ -70,7 +70,7 @@ class Bucket:
         self.faults = []    # of the next PUTs: None, one of the above, or (status, body, etag)
         self.every = None   # of each request
         self.late = []      # (path, body, headers) of what is to be done late
-        self.honours = True
+        self.honours = True  # conditions; None: it answers 501
         self.quotes = True  # what If-Match is compared with has them
         self.is_over = False
         self.is_running = threading.Event()
@@ -96,6 +96,8 @@ class Bucket:
             if method == "GET":
                 return (200, self.objects[path], self.etag(path)) if path in self.objects else error(404, "NoSuchKey")
             match = headers.get("If-Match")
+            if self.honours is None and (match or headers.get("If-None-Match")):
+                return error(501, "NotImplemented")
             if self.honours and headers.get("If-None-Match") == "*" and path in self.objects:
                 return error(412, "PreconditionFailed")
             if self.honours and match and path not in self.objects:

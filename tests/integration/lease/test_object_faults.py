@@ -237,17 +237,27 @@ class ObjectFaults(ObjectNodes, LeaseCase):
 
     def test_a_bucket_that_ignores_conditions_is_refused(self):
         self.server.honours = False
-        self.assertCode(self.made(), "E_CONFIG", "the bucket ignores If-None-Match or If-Match")
+        self.assertCode(self.made(), "E_CONFIG", "the bucket does not honour If-None-Match or If-Match")
         self.assertCode(self.made(tried="false"), "OK")
         # Not by a node that could not ask at its start, either.
         self.server.pause()
         n = self.node("a")
         self.assertCode(n.made, "OK")
         self.server.resume()
-        self.assertCode(n.call("acquire"), "E_CONFIG", "the bucket ignores")
+        self.assertCode(n.call("acquire"), "E_CONFIG", "the bucket does not honour")
         self.assertIsNone(self.server.read(self.key))
         self.server.honours = True
         n.ok("acquire")
+
+    def test_a_bucket_that_answers_conditions_with_501_is_refused(self):
+        self.server.honours = None
+        self.assertCode(self.made(), "E_CONFIG", "the bucket does not honour If-None-Match or If-Match")
+        n = self.node("a", tried="false")
+        self.assertCode(n.call("acquire"), "E_CONFIG", "the bucket does not honour")
+        # That code of a lease says that it keeps no cluster id at all.
+        answer = n.call("put-id LFSC0123456789ABCDEF")
+        self.assertNotIn(answer.code, ("OK", "EOPNOTSUPP", "ENOTSUP"), answer.text)
+        self.assertIsNone(self.server.read(self.key))
 
     def test_what_is_wrong_is_said(self):
         for url in ("", "x", "s3://", "s3://b", "s3://b/", "s3:///k", "s3://b/k/", "s3://b/k/?region=r", "file:///x", "s3://b/" + "k" * 600):
