@@ -20,6 +20,7 @@ static int
 check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
 {
         struct lease *l = job->node->config.lease;
+        char forget[LEASE_KEY_SIZE + 128];
         int r = l->ops->get_cluster_id(l, ret, &job->e);
 
         if (r < 0)
@@ -27,12 +28,13 @@ check_cluster(struct lease_job *job, char ret[LEASE_CLUSTER_ID_SIZE])
         if (ret[0] == '\0' || job->cluster_id[0] == '\0' || strcmp(ret, job->cluster_id) == 0)
                 return 0;
         job->cause = NODE_WAIT_CLUSTER;
+        node_format_forget(l, "clusterid", forget, sizeof forget);
         return err_text(
                 &job->e, E_CONFIG,
-                "the lease is of cluster %s, this node's data of %s: it cannot become the primary. If "
-                "the data is not needed, move the data directory away; if it is the cluster's, delete "
-                "the cluster id in the lease service",
-                ret, job->cluster_id);
+                "the lease is of cluster %s, this node's data of %s: it cannot become the primary. If these are two "
+                "clusters, give each a lease of its own; if the data is not needed, move the data directory away; if "
+                "it is the cluster's, %s",
+                ret, job->cluster_id, forget);
 }
 
 /* Said once, not at each attempt. */
@@ -347,6 +349,23 @@ acquire_lease(struct lease_job *job)
         return r;
 }
 
+/* A lease of another cluster stays as it is: with a term that none of its nodes was in, none of them would lead. (To break one
+ * whose holder has fenced itself does them no harm, and nobody else takes it.) */
+static int
+raise_term(struct lease_job *job)
+{
+        struct lease *l = job->node->config.lease;
+        char id[LEASE_CLUSTER_ID_SIZE];
+        int r = check_cluster(job, id);
+
+        if (r < 0)
+                return r;
+        r = l->ops->raise_term(l, &job->seen, job->node->last_complete_term, &job->e);
+        if (r == E_NOT_FOUND)
+                job->cause = NODE_WAIT_PLACE;
+        return r;
+}
+
 static void lease_job_answer(struct mail *m);
 
 static void
@@ -373,9 +392,7 @@ run_lease_job(struct work *w)
                 l->ops->release(l);
                 break;
         case ROLE_RAISE:
-                job->result = l->ops->raise_term(l, &job->seen, job->node->last_complete_term, &job->e);
-                if (job->result == E_NOT_FOUND)
-                        job->cause = NODE_WAIT_PLACE;
+                job->result = raise_term(job);
                 break;
         }
         job->mail = (struct mail){ lease_job_answer, NULL };

@@ -215,6 +215,8 @@ role_answered(struct role *r, int64_t now_ms, int code, const struct lease_state
                 break;
         case ROLE_RAISE:
                 note_change(r, now_ms, code);
+                if (code == E_CONFIG)
+                        r->no_change_until_ms = now_ms + REFUSED_MS;
                 if (code == 0 || code == E_NOT_PRIMARY)
                         r->next_read_ms = now_ms;
                 break;

@@ -101,5 +101,27 @@ def test_doctor_knows_it():
         assert f"{c.server.path} is not a lease that litefs wrote" in said, said
 
 
+def test_a_node_of_another_cluster_leaves_the_lease_as_it_is():
+    """Though it was in a later term: what it wrote there would keep those whose lease it is from leading."""
+    with Cluster(1, backend="file", ttl="2s") as own, Cluster(1, backend="file", ttl="2s") as other:
+        node, stranger = own.wait_primary(), other.wait_primary()
+        stranger.stop()
+        stranger.start()
+        assert other.wait_primary() is stranger  # in term 2
+        node.stop()
+        stranger.stop()
+        before = own.server.read("lease")
+        with open(stranger.config, encoding="utf-8") as f:
+            text = f.read().replace(other.server.path, own.server.path)
+        with open(stranger.config, "w", encoding="utf-8") as f:
+            f.write(text)
+        stranger.start()
+        stranger.wait_log("the lease is of cluster")
+        stranger.stop()
+        assert own.server.read("lease") == before
+        node.start()
+        assert own.wait_primary() is node
+
+
 if __name__ == "__main__":
     run(sys.modules[__name__])
