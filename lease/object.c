@@ -115,9 +115,12 @@ object_begin(struct object_lease *o, struct object_txn *ret, struct err *e)
 {
         struct s3_call call = { .method = "GET", .purpose = S3_READ };
         struct http_response answer;
-        int r = object_request(o, &call, &answer, e);
+        struct err why = ERR_INIT;
+        int r = object_request(o, &call, &answer, &why);
 
         *ret = (struct object_txn){ .version.is_there = r == 0 };
+        if (r < 0 && r != E_NOT_FOUND && e != NULL)
+                *e = why;
         if (r == E_NOT_FOUND) {
                 ret->root = json_object();
                 return ret->root != NULL ? 0 : err_set(e, -ENOMEM, "lease");
@@ -599,6 +602,11 @@ split_object_url(const char *url, char key[KV_KEY_SIZE], char place[S3_URL_SIZE]
                                 "lease.object.url: want the name of an object, such as "
                                 "s3://BUCKET/app.lease, not \"%.*s\"",
                                 n < 200 ? (int)n : 200, url);
+        if (strstr(url + n, "sseCustomerKey=") !=
+            NULL) /* the URL is told to the next program, in its arguments */
+                return err_text(e, E_CONFIG,
+                                "lease.object.url: a lease is not encrypted with a customer's key "
+                                "(sseCustomerKey): leave it out, there is no data in a lease");
         snprintf(key, KV_KEY_SIZE, "%.*s", (int)n, url);
         snprintf(place, S3_URL_SIZE, "%.*s%s", (int)slash, url, url + n);
         snprintf(name, KV_KEY_SIZE, "%.*s", (int)(n - slash), url + slash);

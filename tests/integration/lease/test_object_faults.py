@@ -259,6 +259,18 @@ class ObjectFaults(ObjectNodes, LeaseCase):
         self.assertNotIn(answer.code, ("OK", "EOPNOTSUPP", "ENOTSUP"), answer.text)
         self.assertIsNone(self.server.read(self.key))
 
+    def test_a_key_of_encryption_does_not_stand_in_the_url(self):
+        made = self.made(url=self.server.lease_url(self.key) + "&sseCustomerKey=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE%3D")
+        self.assertCode(made, "E_CONFIG", "sseCustomerKey")
+        self.assertNotIn("MDEyMzQ1", made.text)
+
+    def test_what_went_well_leaves_no_error(self):
+        """The object is not there yet."""
+        a = self.node("a")
+        for verb in ("read", "acquire"):
+            answer = a.ok(verb)
+            self.assertEqual(answer.text, "", verb)
+
     def test_what_is_wrong_is_said(self):
         for url in ("", "x", "s3://", "s3://b", "s3://b/", "s3:///k", "s3://b/k/", "s3://b/k/?region=r", "file:///x", "s3://b/" + "k" * 600):
             with self.subTest(url=url[:40]):
