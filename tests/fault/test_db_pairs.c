@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "db/apply.h"
 #include "db/remote_commit.h"
+#include "db/rename.h"
 #include "db/import.h"
 #include "db/snapshot.h"
 #include "ltx/checksum.h"
@@ -45,6 +46,8 @@ struct pair {
         struct os_fault os;
         struct db_driver *d;
         struct db *db;
+        struct db_driver *beside_driver;
+        struct db *beside;             /* of another name: what renames go to and come from */
         struct received other_history; /* a snapshot of another node's state */
         pthread_mutex_t file_lock;     /* the plain file that is adopted: one adopter at a time */
 };
@@ -219,6 +222,31 @@ turn_drop(struct player *pl)
 
         os_close(os_host(), "", fd);
         os_close(os_host(), "", wal_fd);
+        return r;
+}
+
+/* Away and back again. */
+static int
+turn_rename(struct player *pl)
+{
+        struct pair *p = pl->p;
+        bool is_away = pl->n_turns % 2 == 0;
+        struct db_rename rn;
+        int r;
+
+        db_rename_init(&rn, is_away ? p->db : p->beside, is_away ? p->beside : p->db);
+        r = db_access_begin(rn.from, DB_BY_RENAME, &rn.from_access, &pl->e);
+        if (r == 0)
+                r = db_access_begin(rn.to, DB_BY_RENAME, &rn.to_access, &pl->e);
+        if (r == 0)
+                r = db_rename_check(&rn, &pl->e);
+        if (r == 0)
+                r = db_rename_prepare(&rn, &pl->e);
+        if (r == 0)
+                r = db_rename_put(&rn, NULL, &pl->e);
+        if (r == 0)
+                r = db_rename_drop(&rn, NULL, &pl->e);
+        db_rename_end(&rn);
         return r;
 }
 
@@ -434,6 +462,7 @@ static const struct actor actors[] = {
         { "apply", turn_apply },
         { "replace", turn_replace },
         { "drop", turn_drop },
+        { "rename", turn_rename },
         { "snapshot", turn_snapshot },
         { "verify", turn_verify },
         { "housekeeping", turn_housekeep },
@@ -527,6 +556,10 @@ begin_pair(struct pair *p)
         db_driver_make_template(root, "delete", 60);
         ck_assert_msg(db_driver_open_with(&p->os.os, root, SEGMENT_BYTES, &p->d, &e) == 0, "%s", e.text);
         p->db = db_driver_db(p->d);
+        snprintf(root, sizeof root, "%s/beside", p->dir);
+        ck_assert_msg(db_driver_open_with(&p->os.os, root, SEGMENT_BYTES, &p->beside_driver, &e) == 0,
+                      "%s", e.text);
+        p->beside = db_driver_db(p->beside_driver);
 }
 
 static void
@@ -543,6 +576,8 @@ check_pair(struct pair *p, const char *what)
         ck_assert_msg(!before.is_failed, "%s: it has stopped", what);
         ck_assert_msg(db_verify(p->db, &(struct db_pace){ NULL, no_rest }, &e) == 0, "%s: %s", what,
                       e.text);
+        db_driver_drain(p->beside_driver);
+        db_driver_close(p->beside_driver);
         db_driver_close(p->d);
         snprintf(root, sizeof root, "%s/ours", p->dir);
         ck_assert_msg(db_driver_open(os_host(), root, &p->d, &e) == 0, "%s: %s", what, e.text);
