@@ -25,7 +25,7 @@ def timed(c, sql):
     rows = c.execute(sql).fetchall()
     took = time.monotonic() - begin
     if took > {slow}:
-        slow.append((begin, took))
+        slow.append((begin, took, sql))
     return rows
 writer, reader = connect(), connect()
 writer.execute("pragma journal_mode=" + mode)
@@ -67,8 +67,8 @@ thread.join()
 assert not failed, failed
 assert writer.execute("select count(*) from t").fetchone()[0] == n
 assert writer.execute("pragma integrity_check").fetchone()[0] == "ok"
-for begin, took in slow:
-    print(begin, took)
+for begin, took, sql in slow:
+    print(begin, took, sql.split()[0])
 print("end", flush=True)
 """
 
@@ -81,18 +81,24 @@ def start(n, mode):
 
 
 def end(mode, a):
-    """The stalls, as when and for how long."""
+    """The stalls: when, for how long, and in what."""
     out, error = a.communicate(timeout=600)
     assert a.returncode == 0 and out.endswith("end\n"), (mode, error)
-    return [tuple(map(float, line.split())) for line in out.splitlines()[:-1]]
+    words = [line.split() for line in out.splitlines()[:-1]]
+    return [(float(at), float(took), f"{verb} in {mode}") for at, took, verb in words]
 
 
 def tell(upgrades, stalls):
-    """The longest of those that were under way during an upgrade."""
-    took = sorted(max([t for at, t in stalls if at < done and at + t > begun], default=0.0) * 1000 for begun, done in upgrades)
+    """The longest of those that were under way during an upgrade; and of the others, for what the machine has to do with it."""
+    met = [[s for s in stalls if s[0] < done and s[0] + s[1] > begun] for begun, done in upgrades]
+    others = set(stalls).difference(*met)
+    took = sorted(max([t for _, t, _ in one], default=0.0) * 1000 for one in met)
     print(f"{len(took)} upgrades, {DATABASES} idle databases: the longest statement of each took "
           f"{took[len(took) // 2]:.0f} ms at the median, {took[len(took) * 99 // 100]:.0f} ms at the 99th percentile, "
-          f"{took[-1]:.0f} ms at the most", flush=True)
+          f"{took[-1]:.0f} ms at the most; beside upgrades the longest took {max([t for _, t, _ in others], default=0) * 1000:.0f} ms",
+          flush=True)
+    for name, some in (("beside an upgrade", {s for one in met for s in one}), ("otherwise", others)):
+        print(f"{name}:", ", ".join(f"{what} {t * 1000:.0f} ms" for _, t, what in sorted(some, key=lambda s: -s[1])[:8]), flush=True)
 
 
 def test_many():
