@@ -31,7 +31,7 @@ struct object_lease {
         struct s3 s3;
         char name[KV_KEY_SIZE], probe_name[KV_KEY_SIZE + LEASE_HOSTNAME_SIZE + 16];
         bool is_probed;
-        char put_session[LEASE_SESSION_SIZE]; /* the last that a PUT was to make the holder */
+        char new_session[LEASE_SESSION_SIZE]; /* that no PUT was to make the holder yet; "": none */
         struct object_txn
                 held; /* what this node put last as the holder: it is renewed without reading it before */
         /* What a PUT of unknown outcome was to replace. If that is still there, it may yet be done. */
@@ -289,13 +289,15 @@ object_begin_session(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], int64_t 
                      struct err *e)
 {
         char session[NONCE_SIZE];
-        int r = object_probe(object_lease_of(kv), e);
+        struct object_lease *o = object_lease_of(kv);
+        int r = object_probe(o, e);
 
         if (r == 0)
                 r = draw_hex(session, sizeof session, e);
         if (r < 0)
                 return r;
         memcpy(ret, session, sizeof session);
+        memcpy(o->new_session, session, sizeof session);
         *ret_ttl_ms = kv->base.ttl_ms;
         return 0;
 }
@@ -336,8 +338,8 @@ object_end_session(struct kv_lease *kv, const char *session, uint64_t term)
         int r = -EEXIST;
 
         forget_held(o);
-        if (strcmp(session, o->put_session) != 0)
-                return 0; /* nobody was told of it, or it was passed on */
+        if (strcmp(session, o->new_session) == 0)
+                return 0; /* nobody was told of it */
         for (int i = 0; i < TRIES && r == -EEXIST; i++)
                 r = end_session_once(o, session, term);
         return r;
@@ -386,7 +388,7 @@ object_lock_key(struct kv_lease *kv, const struct kv_lock *what, struct err *e)
                 return r;
         r = document_lock(t.root, true, what, object_mark(&t), e);
         if (r == 0) {
-                snprintf(o->put_session, sizeof o->put_session, "%s", what->session);
+                o->new_session[0] = '\0';
                 r = object_save_once(o, &t, e);
         }
         if (r == 0)
@@ -524,21 +526,6 @@ object_put_cluster_id(struct lease *l, const char *id, char ret[LEASE_CLUSTER_ID
         return r;
 }
 
-/* --- from program to program --- */
-
-/* Of two that it may have to end only one can be the holder: what it holds, if it does. */
-static int
-object_take_on(struct lease *l, const struct lease_hold *hold, struct lease_state *ret, struct err *e)
-{
-        struct object_lease *o = (struct object_lease *)l;
-        int r = kv_take_on(l, hold, ret, e);
-
-        if (r == 0 || r == E_NOT_PRIMARY)
-                snprintf(o->put_session, sizeof o->put_session, "%s",
-                         hold->session[0] != '\0' ? hold->session : hold->leftover);
-        return r;
-}
-
 /* --- set-up --- */
 
 static void
@@ -581,7 +568,7 @@ static const struct lease_ops object_ops = {
         .raise_term = kv_raise_term,
         .watch = kv_watch,
         .hand_on = kv_hand_on,
-        .take_on = object_take_on,
+        .take_on = kv_take_on,
         .deadline_ms = kv_deadline_ms,
         .free = object_lease_free,
 };

@@ -101,6 +101,14 @@ class ObjectFaults(ObjectNodes, LeaseCase):
         b.ok("acquire")
         self.assertCode(a.call("acquire"), "E_NOT_PRIMARY")
 
+    def test_an_offer_that_could_not_be_taken_back_is_withdrawn(self):
+        a, b = self.holder(), self.node("b")
+        token = a.ok("offer").token
+        self.fail_next(LOSE_REQUEST)
+        self.assertCode(a.call("take-over " + token), "EIO")
+        a.ok("withdraw " + token)
+        self.assertTrue(b.ok("read").is_released)
+
     def test_a_late_acquisition_that_was_done_is_given_up(self):
         a, b = self.node("a"), self.node("b")
         self.fail_next(LATE, LOSE_REQUEST)
