@@ -112,12 +112,17 @@ are_all_idle(struct session *s, struct workers *const *others)
                are_workers_idle(s, others);
 }
 
-/* During a pause: whether all work has ended. */
+/* During a pause: whether all work has ended, by @end_ns. */
 static bool
-wait_for_rest(struct session *s, struct workers *const *others)
+wait_for_rest(struct session *s, struct workers *const *others, int64_t end_ns)
 {
-        for (int waited_ms = 0; !are_all_idle(s, others); waited_ms++) {
-                if (waited_ms >= (are_visitors_idle(s) ? WORK_MS : VISIT_MS))
+        int64_t begin_ns = monotonic_ns();
+
+        while (!are_all_idle(s, others)) {
+                int64_t now_ns = monotonic_ns();
+
+                if (now_ns >= end_ns ||
+                    now_ns - begin_ns >= (are_visitors_idle(s) ? WORK_MS : VISIT_MS) * (int64_t)1000000)
                         return false;
                 carry_sleep_ms(1);
         }
@@ -131,7 +136,8 @@ session_quiesce(struct session *s, struct workers *const *others, int timeout_ms
 
         do {
                 dispatch_pause(s);
-                if (wait_for_rest(s, others) && passthrough_is_settled(s) && are_all_idle(s, others))
+                if (wait_for_rest(s, others, end_ns) && passthrough_is_settled(s) &&
+                    are_all_idle(s, others))
                         return 0;
                 dispatch_unpause(s);
                 carry_sleep_ms(BETWEEN_MS);

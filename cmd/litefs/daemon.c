@@ -29,6 +29,7 @@
 #include "cmd/litefs/passing.h"
 #include "cmd/litefs/port_owner.h"
 #include "cmd/litefs/pulse.h"
+#include "cmd/litefs/renewing.h"
 #include "cmd/litefs/service.h"
 #include "cmd/litefs/takeover.h"
 #include "http/api.h"
@@ -84,7 +85,7 @@ open_store(struct daemon *d, struct err *e)
         return r;
 }
 
-/* The lease of the program before this one. If it has run out meanwhile nothing is committed by it, and the node finds out as
+/* The lease of the program before this one, renewed while the databases are opened, which may take longer than it lasts. If it has run out meanwhile nothing is committed by it, and the node finds out as
  * soon as it starts. */
 static void
 take_lease_on(struct daemon *d)
@@ -98,8 +99,8 @@ take_lease_on(struct daemon *d)
                 r = d->lease->ops->take_on(d->lease, hold, &d->held, &e);
         if (r == E_CONFIG && hold->fd >= 0)
                 close(hold->fd);
-        if (r == 0 && facts->leads)
-                store_set_role(d->store, true, &d->held);
+        if (r == 0 && renewing_start(d->lease, &d->renewing) < 0)
+                log_warn("the lease is not renewed before the node has started: out of memory");
         else if (r < 0 && hold->session[0] != '\0')
                 log_error("the lease that this node holds is left to run out: %s", e.text);
 }
@@ -110,8 +111,8 @@ settle_files(struct daemon *d)
 {
         struct lease_state holder;
 
-        if (d->options->takeover != NULL)
-                take_lease_on(d);
+        if (d->held.has_holder && takeover_facts(d->options->takeover)->leads)
+                store_set_role(d->store, true, &d->held);
         if (d->lease->ttl_ms == 0 && d->lease->ops->acquire(d->lease, NULL, 0, &holder, NULL) == 0)
                 store_set_role(d->store, true, &holder);
         if (d->options->takeover == NULL)
@@ -227,6 +228,8 @@ start_rest(void *arg)
                 takeover_end(o->takeover);
                 session_begin_carried(st->daemon->session);
         }
+        renewing_end(st->daemon->renewing);
+        st->daemon->renewing = NULL;
         node_start(st->daemon->node, st->daemon->held.has_holder ? &st->daemon->held : NULL);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);
@@ -298,6 +301,7 @@ notify_alive(struct daemon *d)
 static void
 tear_down(struct daemon *d)
 {
+        renewing_end(d->renewing);
         scrub_free(d->scrub);
         keeper_free(d->keeper);
         workers_drain(d->remote_committers);
@@ -429,6 +433,8 @@ daemon_run(const struct daemon_options *options, struct err *e)
         r = start_workers(&d, e);
         if (r == 0)
                 r = make_lease(options->config, options->takeover == NULL, &d.lease, e);
+        if (r == 0 && options->takeover != NULL)
+                take_lease_on(&d);
         if (r == 0)
                 r = open_store(&d, e);
         /* One that is to stop ends a mount that it takes over as it does its own. */

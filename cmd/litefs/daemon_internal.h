@@ -24,6 +24,7 @@ struct daemon {
         struct workers *visitors, *tellers, *asker; /* enter our own mount (fuse/own_mount.h) */
         struct lease *lease;
         struct lease_state held; /* what the program before this one has handed on; has_holder: it did */
+        struct renewing *renewing; /* it, until the node does; NULL: nobody need */
         struct store *store;
         struct session *session;
         struct workers *appliers;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/monotonic.h"
 #include "cmd/litefs/backups.h"
 #include "cmd/litefs/config.h"
 #include "cmd/litefs/daemon_internal.h"
@@ -185,10 +186,11 @@ end_what_is_around(struct daemon *d)
         api_stop(d->api);
         halting_stop(&d->halting);
         pulse_stop(d->pulse);
-        node_pause(d->node);
         keeper_free(d->keeper); /* the next program's begins anew what it had half done */
         d->keeper = NULL;
-        store_stop_housekeeping(d->store);
+        store_stop_housekeeping(
+                d->store); /* the round that is under way; the node renews the lease meanwhile */
+        node_pause(d->node);
 }
 
 /* Nothing is committed any more from the one to the other. */
@@ -280,13 +282,14 @@ static int
 come_to_rest(struct daemon *d, struct workers *const *others, struct err *e)
 {
         int slice_ms = leads_by_election(d) ? (int)(d->lease->ttl_ms / 4) : REST_MS;
-        int r = -ETIMEDOUT;
+        int64_t end_ms = monotonic_ms() + REST_MS;
+        int r;
 
-        for (int ms = 0; ms < REST_MS && r == -ETIMEDOUT; ms += slice_ms) {
+        do {
                 if (leads_by_election(d))
                         (void)d->lease->ops->renew(d->lease, NULL);
                 r = session_quiesce(d->session, others, slice_ms, e);
-        }
+        } while (r == -ETIMEDOUT && monotonic_ms() < end_ms);
         return r;
 }
 

@@ -15,6 +15,7 @@ struct housekeeper {
         pthread_cond_t wake;
         bool is_asked;
         bool is_stopping;
+        bool has_thread; /* of who starts and stops it */
         int64_t interval_ms;
         bool (*run)(void *arg, bool is_interval);
         void *arg;
@@ -95,6 +96,7 @@ housekeeper_new(int64_t interval_ms, bool (*run)(void *, bool), void *arg, struc
                 release_housekeeper(h);
                 return r;
         }
+        h->has_thread = true;
         *ret = h;
         return 0;
 }
@@ -111,14 +113,22 @@ housekeeper_ask(struct housekeeper *h)
 }
 
 void
-housekeeper_free(struct housekeeper *h)
+housekeeper_stop(struct housekeeper *h)
 {
-        if (h == NULL)
+        if (h == NULL || !h->has_thread)
                 return;
         pthread_mutex_lock(&h->lock);
         h->is_stopping = true;
         pthread_cond_signal(&h->wake);
         pthread_mutex_unlock(&h->lock);
         pthread_join(h->thread, NULL);
-        release_housekeeper(h);
+        h->has_thread = false;
+}
+
+void
+housekeeper_free(struct housekeeper *h)
+{
+        housekeeper_stop(h);
+        if (h != NULL)
+                release_housekeeper(h);
 }

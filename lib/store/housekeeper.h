@@ -14,7 +14,9 @@ int housekeeper_new(int64_t interval_ms, bool (*run)(void *arg, bool is_interval
                     struct housekeeper **ret);
 /* Leaf lock: any thread, any lock held. */
 void housekeeper_ask(struct housekeeper *h);
-/* Waits for a running call to end. NULL is fine. */
+/* Waits for a running call to end: from then on asking does nothing. NULL is fine, as is a second time. */
+void housekeeper_stop(struct housekeeper *h);
+/* The same first, when nobody asks any more. */
 void housekeeper_free(struct housekeeper *h);
 
 #endif

@@ -221,8 +221,7 @@ store_open(const struct store_config *config, struct lease *lease, struct store 
 void
 store_stop_housekeeping(struct store *s)
 {
-        housekeeper_free(s->housekeeper);
-        s->housekeeper = NULL;
+        housekeeper_stop(s->housekeeper);
 }
 
 void
@@ -236,6 +235,7 @@ store_close(struct store *s)
                 workers_drain(s->config.remote_committers);
         workers_drain(s->config.workers);
         db_list_release(&s->dbs);
+        housekeeper_free(s->housekeeper);
         spare_release(s);
         os_close(s->config.os, "store:lock", s->lock_fd);
         pthread_mutex_destroy(&s->create_lock);

@@ -40,9 +40,9 @@ def holder(c):
 TTL = "30s"  # that no slow machine lets run out
 
 
-def stays_primary(backend, server=None):
+def stays_primary(backend, ttl=TTL, server=None):
     """Twice, with a transaction open: the same term by the same session, for all nodes, and it is renewed."""
-    with Cluster(2, backend, TTL, server=server) as c:
+    with Cluster(2, backend, ttl, server=server) as c:
         p, (r,) = c.wait_primary(), c.replicas()
         connections = {mode: p.connect(mode + ".db") for mode in ("wal", "delete")}
         for mode, w in connections.items():
@@ -92,7 +92,7 @@ def test_object():
     """In a bucket like Ceph's, of which the new program has not found out how it wants an ETag."""
     server = cluster_fixture.bucket()
     server.quotes = False
-    stays_primary("object", server)
+    stays_primary("object", "10s", server)  # the first primary waits for a TTL
 
 
 IS_LATE = """
@@ -154,6 +154,34 @@ def test_lost_meanwhile_etcd():
 
 def test_lost_meanwhile_file():
     demotes_at_once("file")
+
+
+OPENS_SLOWLY = """
+import os, sys
+slowly = ["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:delay_enter=9000000"]
+words = ([] if sys.argv[1] == "takeover-check" else slowly) + [{litefs!r}] + sys.argv[1:]
+os.execvp(words[0], words)
+"""
+
+
+def test_renewed_while_the_databases_are_opened():
+    """Which takes longer than the lease lasts: the thread that opens them waits for the lock of the data directory."""
+    if shutil.which("strace") is None:
+        return
+    with Cluster(0, "file", "8s") as c:
+        p = with_own_program(c)
+        w = p.connect()
+        w.execute("create table t(a)")
+        before, _ = holder(c)
+        put_script(p, OPENS_SLOWLY.format(litefs=os.path.abspath(LITEFS)))
+        w.execute("begin immediate")
+        w.execute("insert into t values(1)")
+        result = try_upgrade(p)
+        assert result.returncode == 0, result.stderr
+        w.execute("commit")
+        assert holder(c)[0] == before and CEASED not in p.recent_log()
+        w.close()
+        p.check()
 
 
 GIVES_BACK = """
