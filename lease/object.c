@@ -13,6 +13,7 @@
 #define NONCE_SIZE 33
 #define TRIES 8 /* of a change, while others change the object between our reading and our writing */
 #define MARK_BITS 20
+#define PROBE_CALLS 2 /* whose time a probe may take: it has more requests than any of them */
 
 /* What is there at a moment: the next that is put has another ETag. */
 struct object_version {
@@ -271,7 +272,7 @@ object_probe(struct object_lease *o, struct err *e)
 
         if (o->is_probed)
                 return 0;
-        r = s3_probe(&o->s3, o->probe_name, kv_left_ms(&o->kv), &honours, e);
+        r = s3_probe(&o->s3, o->probe_name, PROBE_CALLS * o->kv.timeout_ms, &honours, e);
         if (r < 0)
                 return r;
         if (!honours)
@@ -292,6 +293,9 @@ object_begin_session(struct kv_lease *kv, char ret[LEASE_SESSION_SIZE], int64_t 
         struct object_lease *o = object_lease_of(kv);
         int r = object_probe(o, e);
 
+        if (r == 0 && kv_left_ms(kv) == 0) /* once: the next call has it all */
+                r = err_text(e, -ETIMEDOUT, "%s: to try its conditions took the time of this call",
+                             kv->key);
         if (r == 0)
                 r = draw_hex(session, sizeof session, e);
         if (r < 0)

@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
         bucket = self.server.bucket
         fault = bucket.next_fault(self.command, self.path)
         bucket.is_running.wait(30)
+        time.sleep(bucket.delay_s)
         if bucket.is_over:
             self.close_connection = True
         elif fault in (LOSE_REQUEST, LATE):
@@ -69,6 +70,7 @@ class Bucket:
         self.requests = []  # "PUT /b/key"
         self.faults = []    # of the next PUTs: None, one of the above, or (status, body, etag)
         self.every = None   # of each request
+        self.delay_s = 0    # before each answer
         self.late = []      # (path, body, headers) of what is to be done late
         self.honours = True  # conditions; None: it answers 501
         self.quotes = True  # what If-Match is compared with has them

@@ -289,6 +289,15 @@ class ObjectFaults(ObjectNodes, LeaseCase):
         self.server.every = error(404, "NoSuchBucket")
         self.assertCode(self.made(), "ENXIO", "404 NoSuchBucket")
 
+    def test_a_slow_bucket_is_probed_all_the_same(self):
+        """For the probe a call has no time; for what comes then it has."""
+        n = self.node("a", tried="false")
+        self.server.delay_s = CALL_MS / 1000 * 0.28
+        answer = n.call("acquire")
+        if answer.code != "OK":
+            self.assertCode(answer, "ETIMEDOUT")
+            n.ok("acquire")
+
     def test_what_is_there_and_no_lease_is_left_alone(self):
         for text in (b"", b"hello", b"[]", b'{"term": 3}', b'{"revision":4398046511104}'):
             with self.subTest(text=text):
