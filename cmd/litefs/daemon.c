@@ -216,6 +216,16 @@ join_cluster(struct daemon *d, struct err *e)
         return r;
 }
 
+/* The lease is the node's to renew from now on. */
+static void
+lead_on(struct daemon *d)
+{
+        renewing_end(d->renewing);
+        d->renewing = NULL;
+        node_start(d->node, &d->held);
+        daemon_listen_late(d);
+}
+
 /* What follows the mount may use the mount, so it cannot run on the thread that answers it. */
 static void *
 start_rest(void *arg)
@@ -224,13 +234,14 @@ start_rest(void *arg)
         const struct daemon_options *o = st->daemon->options;
 
         guard_arm(st->daemon->guard, o->mount_dir, session_connection(st->daemon->session));
+        if (st->daemon->held.has_holder)
+                lead_on(st->daemon);
         if (o->takeover != NULL) {
                 takeover_end(o->takeover);
                 session_begin_carried(st->daemon->session);
         }
-        renewing_end(st->daemon->renewing);
-        st->daemon->renewing = NULL;
-        node_start(st->daemon->node, st->daemon->held.has_holder ? &st->daemon->held : NULL);
+        if (!st->daemon->held.has_holder) /* what it receives may be of a database that was lost */
+                node_start(st->daemon->node, NULL);
         pulse_start(st->daemon->pulse);
         st->result = join_cluster(st->daemon, &st->e);
         if (st->result == 0)

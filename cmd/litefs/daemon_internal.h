@@ -65,6 +65,8 @@ struct daemon {
 /* --- daemon_node.c --- */
 /* All that other nodes, clients and backups are served by, once the mount is there; it listens then. */
 int daemon_open_node(struct daemon *d, struct err *e);
+/* It does so only now, after node_start, where it was handed a lease: so the first answer is that of a primary. */
+void daemon_listen_late(struct daemon *d);
 
 /* --- daemon_upgrade.c --- */
 /* Hands the node over to the next program of this process, on the signal thread: it goes on as it is, session_run ends, or the

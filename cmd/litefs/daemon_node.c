@@ -19,6 +19,8 @@
 #include "http/prom.h"
 #include "repl/node.h"
 
+#define LEAD_MS 2000 /* for what was applied before the upgrade to be durable; as a rule nothing */
+
 /* --- the cluster --- */
 
 static int
@@ -302,9 +304,14 @@ open_backups(struct daemon *d, struct err *e)
 static int
 listen_http(struct daemon *d, struct err *e)
 {
+        const char *addr = d->options->config->http.addr;
         int r = node_listen(d->node, api_accepted, d->api, e);
 
-        return r < 0 ? port_owner_explain("http.addr", d->options->config->http.addr, r, e) : 0;
+        if (r < 0)
+                return port_owner_explain("http.addr", addr, r, e);
+        if (node_port(d->node) > 0)
+                log_info("http server listening on: %s (port %d)", addr, node_port(d->node));
+        return 0;
 }
 
 static void
@@ -322,6 +329,25 @@ inherited_listener(const struct daemon *d)
         if (t == NULL || strcmp(takeover_facts(t)->http_addr, d->options->config->http.addr) != 0)
                 return 0;
         return takeover_facts(t)->http_fd;
+}
+
+/* Of a socket that listens already, so that whoever connects waits, and is told of no node without a part. */
+static bool
+listens_late(const struct daemon *d)
+{
+        return d->held.has_holder && inherited_listener(d) > 0;
+}
+
+void
+daemon_listen_late(struct daemon *d)
+{
+        struct err e = ERR_INIT;
+
+        if (!listens_late(d))
+                return;
+        (void)node_wait_primary(d->node, LEAD_MS);
+        if (listen_http(d, &e) < 0)
+                log_error("no API, and no replica can follow: %s; restart the node", e.text);
 }
 
 int
@@ -371,13 +397,9 @@ daemon_open_node(struct daemon *d, struct err *e)
                 r = open_proxy(d, e);
         if (r == 0)
                 r = open_backups(d, e);
-        if (r == 0)
+        if (r == 0 && !listens_late(d))
                 r = listen_http(d, e);
-        if (r == 0) {
+        if (r == 0)
                 store_set_listener(d->store, d, daemon_on_committed);
-                if (node_port(d->node) > 0)
-                        log_info("http server listening on: %s (port %d)", c->http.addr,
-                                 node_port(d->node));
-        }
         return r;
 }

@@ -57,8 +57,8 @@ def stays_primary(backend, ttl=TTL, server=None):
             boot, renewals = info(p)["nodeID"], holder(c)[1]
             result = try_upgrade(p)
             assert result.returncode == 0, result.stderr
-            assert info(p)["nodeID"] != boot, info(p)
-            wait_until(lambda p=p: info(p)["isPrimary"], "the new program to say that it is the primary")
+            now = info(p)
+            assert now["nodeID"] != boot and now["isPrimary"] and now["primary"]["hostname"] == p.name, now
             for mode, w in connections.items():
                 w.execute("commit")
                 assert w.execute("select count(*) from t").fetchone()[0] == i, mode
