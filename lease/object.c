@@ -226,6 +226,7 @@ static int
 object_save(struct object_lease *o, struct object_txn *t, struct err *e)
 {
         char text[DOCUMENT_MAX_SIZE], nonce[NONCE_SIZE];
+        struct err why = ERR_INIT; /* also of what came right in the end */
         bool is_denied;
         ssize_t n;
         int r = draw_hex(nonce, sizeof nonce, e);
@@ -236,13 +237,15 @@ object_save(struct object_lease *o, struct object_txn *t, struct err *e)
         n = document_format(t->root, text);
         if (n < 0)
                 return err_set(e, (int)n, "%s", o->kv.key);
-        r = put_document(o, t, text, (size_t)n, &is_denied, e);
-        if (!is_denied || !t->version.is_there)
-                return r;
-        o->s3.is_unquoted = !o->s3.is_unquoted;
-        r = put_document(o, t, text, (size_t)n, &is_denied, e);
-        if (is_denied)
+        r = put_document(o, t, text, (size_t)n, &is_denied, &why);
+        if (is_denied && t->version.is_there) {
                 o->s3.is_unquoted = !o->s3.is_unquoted;
+                r = put_document(o, t, text, (size_t)n, &is_denied, &why);
+                if (is_denied)
+                        o->s3.is_unquoted = !o->s3.is_unquoted;
+        }
+        if (r < 0 && e != NULL)
+                *e = why;
         return r;
 }
 

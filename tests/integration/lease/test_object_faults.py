@@ -273,11 +273,15 @@ class ObjectFaults(ObjectNodes, LeaseCase):
         self.assertNotIn("MDEyMzQ1", made.text)
 
     def test_what_went_well_leaves_no_error(self):
-        """The object is not there yet."""
+        """The object is not there yet; then a PUT that was done is denied, and one is done by the other form of the ETag."""
         a = self.node("a")
         for verb in ("read", "acquire"):
             answer = a.ok(verb)
             self.assertEqual(answer.text, "", verb)
+        self.fail_next(DENY)
+        self.assertEqual(a.ok("renew").text, "")
+        self.server.quotes = False
+        self.assertEqual(a.ok("renew").text, "")
 
     def test_what_is_wrong_is_said(self):
         for url in ("", "x", "s3://", "s3://b", "s3://b/", "s3:///k", "s3://b/k/", "s3://b/k/?region=r", "file:///x", "s3://b/" + "k" * 600):
