@@ -146,6 +146,11 @@ def sleepers(node):
     return out.stdout.split()
 
 
+def is_zombie(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+        return f.read().rsplit(")", 1)[1].split()[0] == "Z"
+
+
 def test_a_disk_that_the_kernel_does_not_let_go():
     """The data directory is in a file system that stands still (another litefs, stopped), so that the waiting thread cannot
     even be killed. The mount is gone, nothing runs any more, and the process is gone with the last call."""
@@ -163,8 +168,7 @@ def test_a_disk_that_the_kernel_does_not_let_go():
                 # The look that litefs takes at its own mount may have come first.
                 assert "requests to the mount" in line and ("of d;" in line or "of no-such-name;" in line), line
                 assert not is_mounted(n.mnt)
-                with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-                    assert f.read().rsplit(")", 1)[1].split()[0] == "Z"
+                wait_until(lambda: is_zombie(pid), "all but the waiting thread to end")
             finally:
                 disk.process.send_signal(signal.SIGCONT)
             p.wait(60)
