@@ -80,7 +80,7 @@ class HungMount:
         pid = self.node.process.pid
         self.tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", os.path.join(self.node.root, "held"), "-e", f"trace={self.call}", *self.filter,
                                         "-e", f"inject={self.call}:delay_enter=600000000", "-p", str(pid)])
-        wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{pid}/status", encoding="utf-8").read(), "strace to be there")
+        wait_until(lambda: is_traced(pid), "strace to be there")
         self.application = subprocess.Popen(self.command)
         return self
 

@@ -107,7 +107,7 @@ def die_after_sync(n, size=1):
     p.stdout.readline()
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", os.path.join(n.root, "trace"), "-e", "trace=fdatasync",
                                "-e", "inject=fdatasync:delay_exit=600000000", "-p", str(p.pid)])
-    wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{p.pid}/status", encoding="utf-8").read(), "strace")
+    wait_until(lambda: is_traced(p.pid), "strace")
     before = totals(n)["FSYNC"]
     p.stdin.write("\n")
     p.stdin.flush()
@@ -163,7 +163,7 @@ def die_before_sync(n):
     p.stdout.readline()
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", os.path.join(n.root, "trace"), "-e", "trace=fdatasync",
                                "-e", "inject=fdatasync:signal=KILL", "-p", str(p.pid)])
-    wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{p.pid}/status", encoding="utf-8").read(), "strace")
+    wait_until(lambda: is_traced(p.pid), "strace")
     p.stdin.write("\n")
     p.stdin.flush()
     assert p.wait(60) == -signal.SIGKILL

@@ -7,6 +7,7 @@ import threading
 import time
 
 from cluster_fixture import Cluster, need, run, wait_until
+from litefs_fixture import is_traced
 
 need("etcd")
 if shutil.which("strace") is None:
@@ -26,7 +27,7 @@ class SlowDisk:
         pid = self.node.process.pid
         self.tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
                                         "-e", f"inject=fdatasync:delay_enter={2 * TTL_SECONDS * 1000000}", "-p", str(pid)])
-        wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{pid}/status").read(), "strace to be there")
+        wait_until(lambda: is_traced(pid), "strace to be there")
 
     def __exit__(self, *_):
         self.tracer.kill()  # by any other signal it would wait for the end of the delays

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from http_fixture import Node, get, in_step, metrics, post, replica_of, run, wait_until
-from litefs_fixture import stop_process
+from litefs_fixture import is_traced, stop_process
 from test_endpoints import fill, promtool
 
 DB = '{db="t.db"}'
@@ -107,7 +107,7 @@ def test_failed_sync_stops_a_database():
         tracer = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e",
                                    "inject=fdatasync:error=EIO", "-p", str(n.process.pid)])
         try:
-            wait_until(lambda: "TracerPid:\t0\n" not in open(f"/proc/{n.process.pid}/status").read(), "strace to be there")
+            wait_until(lambda: is_traced(n.process.pid), "strace to be there")
             try:
                 for _ in range(3):
                     c.execute("insert into t(b) values(1)")
