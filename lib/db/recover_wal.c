@@ -103,10 +103,10 @@ count_logged_frames(struct db *db, const struct ltx_header *last, int64_t *ret, 
         r = log_knows_chain(db, &ws, e);
         if (r > 0)
                 return -ESTALE;
-        if (r < 0 && r != -ENOMEM)
-                return -ENOENT; /* an old record that cannot be read is no reason to do without the database */
-        if (r < 0)
+        if (r == -ENOMEM)
                 return r;
+        if (r < 0) /* an old record that cannot be read is no reason to do without the database */
+                return -ENOENT;
         if (last->node_id != db->env->node_id)
                 return -ENOENT;
         /* It has begun since, for which all of the one before must have been in the log. The first salt counts up: this is an
