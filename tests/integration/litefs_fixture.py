@@ -67,6 +67,18 @@ def is_mounted(path):
         return any(line.split()[4] == path for line in f)
 
 
+# A program that takes a node over and gives it back.
+GIVES_BACK = """
+import os, sys
+if sys.argv[1] == "takeover-check":
+    sys.exit(0)
+parcel, program = os.environ["LITEFS_TAKEOVER"].split(":")
+os.environ["LITEFS_TAKEOVER"] = parcel + ":-1"
+os.environ["LITEFS_TAKEOVER_ERROR"] = "it does not like it here"
+os.execve(int(program), sys.argv, os.environ)
+"""
+
+
 class HungMount:
     """While it lasts, the mount of a node answers nobody: the thread that does is held in a system call of its own that an
     application has caused. Needs strace."""

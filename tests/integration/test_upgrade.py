@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "htt
 
 import litefs_fixture
 from halt_fixture import Halt
-from litefs_fixture import LITEFS, Node, in_step, is_traced, replica_of, wait_until
+from litefs_fixture import GIVES_BACK, LITEFS, Node, in_step, is_traced, replica_of, wait_until
 
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
 MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
@@ -657,15 +657,6 @@ def test_refused_after_it_has_begun():
         n.check()
 
 
-GIVES_BACK = """
-import os, sys
-if sys.argv[1] == "takeover-check":
-    sys.exit(0)
-parcel, program = os.environ["LITEFS_TAKEOVER"].split(":")
-os.environ["LITEFS_TAKEOVER"] = parcel + ":-1"
-os.environ["LITEFS_TAKEOVER_ERROR"] = "it does not like it here"
-os.execve(int(program), sys.argv, os.environ)
-"""
 CANNOT_BE_RUN = """
 import os, sys
 with open(sys.argv[0] + ".new", "wb") as f:

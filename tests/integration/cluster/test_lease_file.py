@@ -46,19 +46,25 @@ def wait_rows(c, n):
     c.wait_for_all(lambda p, r: rows(r) == list(range(n)) and rows(p) == list(range(n)), f"{n} rows on each node")
 
 
+def kill_primary(c):
+    """With rows 0 and 1 in the end, and it follows again: its successor."""
+    write_soon(c, 0)
+    wait_rows(c, 1)
+    first = c.wait_primary()
+    first.kill()
+    second = c.wait_primary()
+    assert second is not first
+    write_soon(c, 1)
+    first.start()
+    c.wait_followers()
+    wait_rows(c, 2)
+    return second
+
+
 def test_a_primary_that_dies_is_succeeded_without_a_wait():
     """By the lock that the kernel gives up: with a TTL of ten minutes nothing else can do it."""
     with Cluster(3, backend="file", ttl="10m") as c:
-        write_soon(c, 0)
-        wait_rows(c, 1)
-        first = c.wait_primary()
-        first.kill()
-        second = c.wait_primary()
-        assert second is not first
-        write_soon(c, 1)
-        first.start()
-        c.wait_followers()
-        wait_rows(c, 2)
+        second = kill_primary(c)
         # By SIGTERM it hands over.
         second.stop()
         write_soon(c, 2)

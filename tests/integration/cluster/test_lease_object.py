@@ -6,7 +6,7 @@ import urllib.request
 
 from cluster_fixture import Cluster, run
 from litefs_fixture import LITEFS, wait_until
-from test_lease_file import wait_rows, write_soon
+from test_lease_file import kill_primary, wait_rows, write_soon
 
 
 def state(c):
@@ -15,16 +15,7 @@ def state(c):
 
 def test_a_primary_that_dies_is_succeeded_after_its_ttl():
     with Cluster(2, backend="object", ttl="3s") as c:
-        write_soon(c, 0)
-        wait_rows(c, 1)
-        first = c.wait_primary()
-        first.kill()
-        second = c.wait_primary()
-        assert second is not first
-        write_soon(c, 1)
-        first.start()
-        c.wait_followers()
-        wait_rows(c, 2)
+        kill_primary(c)
         # By SIGTERM it hands over; the object stays.
         p = c.wait_primary()
         p.stop()

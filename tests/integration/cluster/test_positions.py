@@ -66,16 +66,27 @@ def large_rows(node):
     return found
 
 
+def knows_both(node):
+    with open(f"{node.data}/peers") as f:
+        return len(f.read().split()) == 2
+
+
+def add_archive(cl):
+    """A node that may not lead, the primary, and the other candidate, which is killed and so lacks what is written from now on."""
+    archive = cl.add(candidate=False)
+    archive.start()
+    primary = cl.wait_followers()
+    write(primary, range(5))
+    cl.in_step()
+    behind = next(n for n in cl.replicas() if n is not archive)
+    wait_until(lambda: knows_both(behind), "the candidate to know the others")
+    behind.kill()
+    return archive, primary, behind
+
+
 def test_a_large_transaction_is_fetched_while_there_is_time():
     with Cluster(2, backend="etcd", ttl="2s") as cl:
-        archive = cl.add(candidate=False)
-        archive.start()
-        primary = cl.wait_followers()
-        write(primary, range(5))
-        cl.in_step()
-        behind = next(n for n in cl.replicas() if n is not archive)
-        wait_until(lambda: knows_both(behind), "the candidate to know the others")
-        behind.kill()
+        archive, primary, behind = add_archive(cl)
         write_large(primary, 70 << 20)
         wait_until(lambda: large_rows(archive) == 1, "the other node to have it")
         primary.kill()
@@ -90,21 +101,9 @@ def test_a_large_transaction_is_fetched_while_there_is_time():
         cl.check_equal()
 
 
-def knows_both(node):
-    with open(f"{node.data}/peers") as f:
-        return len(f.read().split()) == 2
-
-
 def test_what_only_a_node_that_may_not_lead_has_is_fetched():
     with Cluster(2, backend="etcd", ttl="2s") as cl:
-        archive = cl.add(candidate=False)
-        archive.start()
-        primary = cl.wait_followers()
-        write(primary, range(5))
-        cl.in_step()
-        behind = next(n for n in cl.replicas() if n is not archive)
-        wait_until(lambda: knows_both(behind), "the candidate to know the others")
-        behind.kill()
+        archive, primary, behind = add_archive(cl)
         write(primary, range(5, 105))
         wait_until(lambda: rows(archive) == set(range(105)), "the other node to have all")
         primary.kill()

@@ -9,7 +9,7 @@ import sys
 import cluster_fixture
 from cluster_fixture import BECAME, CEASED, Cluster, have_same, is_readonly, need, wait_until
 from lease_fixture import http
-from litefs_fixture import LITEFS, is_traced
+from litefs_fixture import GIVES_BACK, LITEFS, is_traced
 
 
 def info(node):
@@ -182,17 +182,6 @@ def test_renewed_while_the_databases_are_opened():
         assert holder(c)[0] == before and CEASED not in p.recent_log()
         w.close()
         p.check()
-
-
-GIVES_BACK = """
-import os, sys
-if sys.argv[1] == "takeover-check":
-    sys.exit(0)
-parcel, program = os.environ["LITEFS_TAKEOVER"].split(":")
-os.environ["LITEFS_TAKEOVER"] = parcel + ":-1"
-os.environ["LITEFS_TAKEOVER_ERROR"] = "it does not like it here"
-os.execve(int(program), sys.argv, os.environ)
-"""
 
 
 def with_own_program(c):
